@@ -1,0 +1,198 @@
+//! The command line: parse, call, print.
+//!
+//! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
+//! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
+
+mod config;
+mod outcome;
+mod ui;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::config::Config;
+use self::outcome::{Exit, Failure, Outcome};
+use self::ui::{ProgressMode, Ui};
+use crate::http::{Http, HttpOptions, Retry};
+
+/// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
+#[derive(Parser)]
+#[command(name = "haversack", version, propagate_version = true, arg_required_else_help = true)]
+struct Args {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Common options")]
+struct Global {
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but results, warnings and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice for requests and timings
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Refuse every request to another host before it is made
+    #[arg(long, global = true)]
+    offline: bool,
+    /// How progress is shown
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
+    progress: ProgressMode,
+    /// Trust the certificate authorities in this PEM file, too
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+    /// How often a failed request is tried again
+    #[arg(long, global = true, value_name = "N", default_value_t = 5)]
+    retries: u32,
+    /// Seconds before the first retry; doubled for each further one
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    retry_delay: f64,
+    /// Seconds without a byte after which an answer is given up
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 90.0, value_parser = seconds)]
+    timeout: f64,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a command is given beside its own arguments.
+struct Context {
+    ui: Ui,
+    config: Config,
+    http: HttpOptions,
+}
+
+impl Context {
+    /// The HTTP client of this run.
+    fn http(&self) -> Result<Http, Failure> {
+        Ok(Http::new(&self.http)?)
+    }
+}
+
+/// Runs the program with the process's arguments and environment.
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let early = Ui::new(false, false, ProgressMode::None);
+    let command = Args::command();
+    let config = match Config::load(&command) {
+        Ok(config) => config,
+        Err(error) => {
+            early.error(Failure::from(error));
+            return Exit::Usage.into();
+        }
+    };
+    let parsed =
+        config.apply(command).try_get_matches_from(applet(args)).and_then(|matches| Args::from_arg_matches(&matches));
+    let Args { global, command } = match parsed {
+        Ok(args) => args,
+        // clap knows its own exit status (2, or 0 for help) and stream.
+        Err(error) => error.exit(),
+    };
+    log_to_stderr(global.verbose, &config);
+    let context = Context {
+        ui: Ui::new(global.quiet, global.json, global.progress),
+        config,
+        http: HttpOptions {
+            offline: global.offline,
+            ca_files: global.ca_file,
+            read_timeout: Duration::from_secs_f64(global.timeout),
+            retry: Retry {
+                retries: global.retries,
+                first_wait: Duration::from_secs_f64(global.retry_delay),
+                ..Retry::default()
+            },
+            ..HttpOptions::default()
+        },
+    };
+    match run(command, &context) {
+        Ok(exit) => exit.into(),
+        Err(failure) if failure.is_broken_pipe() => Exit::Done.into(),
+        Err(failure) => {
+            context.ui.error(&failure);
+            failure.status().into()
+        }
+    }
+}
+
+fn run(command: Command, context: &Context) -> Outcome {
+    match command {
+        Command::Completions { shell } => completions(shell, context),
+    }
+}
+
+fn completions(shell: clap_complete::Shell, context: &Context) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "haversack", &mut script);
+    context.ui.data(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Done)
+}
+
+/// Runs something that touches the network to its end.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future)
+}
+
+/// Lets people's old commands work: called as `run.sh` (the images hold a link of that name), it is `haversack run`.
+fn applet(mut args: Vec<OsString>) -> Vec<OsString> {
+    let called = args.first().and_then(|arg| Path::new(arg).file_name());
+    if called.is_some_and(|name| name == "run.sh") {
+        args.insert(1, "run".into());
+    }
+    args
+}
+
+fn log_to_stderr(verbose: u8, config: &Config) {
+    let default = match verbose {
+        0 => "haversack=warn",
+        1 => "haversack=info",
+        _ => "haversack=debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::new(config.variable("HAVERSACK_LOG").unwrap_or(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.0..=86_400.0).contains(seconds))
+        .ok_or_else(|| "expected seconds, 0 to 86400".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_old_script_name_means_run() {
+        let args = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(applet(args(&["./run.sh"])), args(&["./run.sh", "run"]));
+        assert_eq!(applet(args(&["/usr/oct/run.sh", "--json"])), args(&["/usr/oct/run.sh", "run", "--json"]));
+        assert_eq!(applet(args(&["haversack", "dump"])), args(&["haversack", "dump"]));
+    }
+}

@@ -1,0 +1,175 @@
+//! How a run ends: any error becomes what failed, why, what to do next, and an exit status.
+//!
+//! Errors arrive as they are. Their chain of causes is printed once, and the hint is looked up by type along that
+//! chain: a module's error says what happened, this file alone says what a user may do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::fs::PathError;
+use crate::http;
+
+/// The exit statuses, the same for all commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// The answer is no, or the work failed.
+    No = 1,
+    /// The command line cannot be understood; for `catalog check`, also: no answer could be given.
+    Usage = 2,
+    /// Finished, but some items failed, each named.
+    Partial = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// What a command returns.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: Box<dyn Error + Send + Sync>,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+impl Failure {
+    /// A command line that clap accepts but that makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Failure { error: message.into().into(), hint: None, exit: Exit::Usage }
+    }
+
+    /// Something that failed in the command itself, in words of its own.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Failure { error: message.into().into(), hint: None, exit: Exit::No }
+    }
+
+    /// Says what to do next, in place of what would be found for the error's type.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Ends the run with another status than 1.
+    pub(crate) fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// The status to end with.
+    pub(crate) fn status(&self) -> Exit {
+        self.exit
+    }
+
+    /// Whether the reader of our output went away, as `head` does. That is no failure.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        causes(&*self.error)
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure { error: Box::new(error), hint: None, exit: Exit::No }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = String::new();
+        for (depth, cause) in causes(&*self.error).enumerate() {
+            let text = cause.to_string();
+            // Transparent wrappers repeat what they wrap.
+            if depth > 0 && text != last {
+                f.write_str("\n  because: ")?;
+            }
+            if text != last {
+                f.write_str(&text)?;
+            }
+            last = text;
+        }
+        match self.hint.clone().or_else(|| causes(&*self.error).find_map(hint)) {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The error and what caused it, outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// What a user may do about one error of the chain.
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<http::Error>() {
+        return http_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<PathError>() {
+        return path_hint(error);
+    }
+    None
+}
+
+fn http_hint(error: &http::Error) -> Option<String> {
+    Some(match error {
+        http::Error::Offline { .. } => "leave out `--offline` where the network can be used".into(),
+        http::Error::Transport { url, .. } => format!(
+            "check that {} can be reached from here (proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; \
+             further certificate authorities from SSL_CERT_FILE and `--ca-file`)",
+            url.host_str().unwrap_or("the server")
+        ),
+        http::Error::Status { status, .. } if status.as_u16() == 429 => {
+            "the server asks for fewer requests: try again later, or with a lower `--parallel`".into()
+        }
+        http::Error::Status { status, .. } if status.is_server_error() => {
+            "the server is in trouble, not the request: try again later; what was fetched is kept".into()
+        }
+        _ => return None,
+    })
+}
+
+fn path_hint(error: &PathError) -> Option<String> {
+    let path = error.path.display();
+    Some(match error.source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("free some space on the file system of {path} and run the command again; nothing was replaced")
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            format!("make {path} writable for this user, or name another place")
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::PathContext;
+
+    #[test]
+    fn a_chain_is_printed_once_with_the_hint_for_its_kind() {
+        let full: Result<(), io::Error> = Err(io::Error::from(io::ErrorKind::StorageFull));
+        let failure = Failure::from(full.at("write", "/x/catalog.db").unwrap_err());
+        insta::assert_snapshot!(failure, @r"
+        cannot write /x/catalog.db
+          because: no storage space
+        hint: free some space on the file system of /x/catalog.db and run the command again; nothing was replaced
+        ");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_told_from_a_failure() {
+        assert!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).is_broken_pipe());
+        assert!(!Failure::new("x").is_broken_pipe());
+    }
+}

@@ -1,0 +1,90 @@
+//! The only place that prints: data to stdout, talk to stderr.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::progress::Progress;
+
+/// What the user sees of a run.
+pub(crate) struct Ui {
+    quiet: bool,
+    json: bool,
+    progress: Progress,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// Bars on a terminal, plain lines elsewhere
+    #[default]
+    Auto,
+    /// A line now and then
+    Plain,
+    /// Nothing
+    None,
+}
+
+impl Ui {
+    pub(crate) fn new(quiet: bool, json: bool, mode: ProgressMode) -> Self {
+        let progress = match mode {
+            _ if quiet => Progress::off(),
+            ProgressMode::None => Progress::off(),
+            ProgressMode::Plain => Progress::plain(),
+            ProgressMode::Auto if io::stderr().is_terminal() => Progress::bars(),
+            ProgressMode::Auto => Progress::plain(),
+        };
+        Ui { quiet, json, progress }
+    }
+
+    /// Where work reports how far it is.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Whether results go out as JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a line of the result to stdout.
+    pub(crate) fn data(&self, line: impl Display) -> io::Result<()> {
+        self.progress.suspend(|| writeln!(io::stdout().lock(), "{line}"))
+    }
+
+    /// Prints a result to stdout: with `--json` the value itself, else what `text` makes of it.
+    pub(crate) fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
+        if self.json {
+            let mut json = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+            json.push('\n');
+            return self.progress.suspend(|| io::stdout().lock().write_all(json.as_bytes()));
+        }
+        let text = text(value);
+        self.progress.suspend(|| io::stdout().lock().write_all(text.as_bytes()))
+    }
+
+    /// Says something on stderr, unless `--quiet`.
+    pub(crate) fn say(&self, line: impl Display) {
+        if !self.quiet {
+            self.talk(line);
+        }
+    }
+
+    /// Warns on stderr, even with `--quiet`.
+    pub(crate) fn warn(&self, line: impl Display) {
+        self.talk(format_args!("warning: {line}"));
+    }
+
+    /// Says on stderr why the run failed.
+    pub(crate) fn error(&self, text: impl Display) {
+        self.talk(format_args!("error: {text}"));
+    }
+
+    fn talk(&self, line: impl Display) {
+        // When stderr is gone there is nobody to tell.
+        self.progress.suspend(|| {
+            let _ = writeln!(io::stderr().lock(), "{line}");
+        });
+    }
+}

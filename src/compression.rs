@@ -1,0 +1,200 @@
+//! The compressed streams of this field: told by their first bytes, read with a limit, written deterministically.
+//!
+//! One implementation each: gzip by zlib-rs, zstd and xz by their own libraries (linked in), bzip2 by its Rust port.
+//! The same input, compressor and level give the same bytes, whatever the machine: zstd is never run multi-threaded in
+//! a way that would let the number of cores change the output.
+
+use std::io::{self, BufRead, Read, Write};
+
+/// How a stream is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952; layers, Packages.gz, old RPMs.
+    Gzip,
+    /// RFC 8878; layers and everything made lately.
+    Zstd,
+    /// The .xz format; Debian packages and RPMs.
+    Xz,
+    /// The older .lzma format, in some RPMs.
+    Lzma,
+    /// bzip2; old RPMs.
+    Bzip2,
+}
+
+impl Compression {
+    /// Tells the compression by the first bytes of a stream; six are enough.
+    pub fn detect(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            // A skippable frame (RFC 8878, 3.1.2): what estargz-like and seekable writers may put first.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Bzip2,
+            // .lzma has no magic: properties byte 0x5d, then a dictionary size that is a power of two in practice.
+            [0x5d, 0, 0, _, _, _, ..] => Compression::Lzma,
+            _ => Compression::None,
+        }
+    }
+
+    /// A reader of the decompressed stream.
+    pub fn decoder<'a>(self, inner: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+        Ok(match self {
+            Compression::None => Box::new(inner),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(inner)),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(inner)?;
+                // Up to 128 MiB of window, as `zstd -d --long=27` and as registries' clients accept; more could be a
+                // bomb on memory.
+                decoder.window_log_max(27)?;
+                Box::new(decoder)
+            }
+            Compression::Xz => {
+                let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(inner, stream))
+            }
+            Compression::Lzma => {
+                let stream = liblzma::stream::Stream::new_lzma_decoder(XZ_MEMORY)?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(inner, stream))
+            }
+            Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(inner)),
+        })
+    }
+}
+
+/// Detects the compression of a stream and returns it with a reader of what is inside.
+pub fn decoder<'a>(mut inner: impl BufRead + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
+    let compression = Compression::detect(inner.fill_buf()?);
+    Ok((compression, compression.decoder(inner)?))
+}
+
+/// Writes a compressed stream; [`Encoder::finish`] gives the writer back.
+pub enum Encoder<W: Write> {
+    /// Passes through.
+    None(W),
+    /// gzip without name and time.
+    Gzip(flate2::write::GzEncoder<W>),
+    /// zstd with a checksum.
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+impl<W: Write> Encoder<W> {
+    /// Starts a stream. `level` is the compressor's own scale (gzip 0 to 9, zstd 1 to 19), `None` its default.
+    ///
+    /// Only what layers are written in can be written: none, gzip and zstd. Others are an error.
+    pub fn new(inner: W, compression: Compression, level: Option<i32>) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Encoder::None(inner),
+            Compression::Gzip => {
+                let level = u32::try_from(level.unwrap_or(6).clamp(0, 9)).expect("clamped to 0..=9");
+                Encoder::Gzip(flate2::GzBuilder::new().write(inner, flate2::Compression::new(level)))
+            }
+            Compression::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(inner, level.unwrap_or(3))?;
+                encoder.include_checksum(true)?;
+                Encoder::Zstd(encoder)
+            }
+            Compression::Xz | Compression::Lzma | Compression::Bzip2 => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "layers are written as gzip, zstd or plain tar",
+                ));
+            }
+        })
+    }
+
+    /// Ends the stream and returns the writer underneath.
+    pub fn finish(self) -> io::Result<W> {
+        match self {
+            Encoder::None(inner) => Ok(inner),
+            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Encoder::None(inner) => inner.write(buf),
+            Encoder::Gzip(encoder) => encoder.write(buf),
+            Encoder::Zstd(encoder) => encoder.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Encoder::None(inner) => inner.flush(),
+            Encoder::Gzip(encoder) => encoder.flush(),
+            Encoder::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
+/// Ends with an error when more than `limit` bytes come out of `inner`: what stands between us and a bomb.
+pub struct LimitedReader<R> {
+    inner: R,
+    left: u64,
+    limit: u64,
+}
+
+impl<R: Read> LimitedReader<R> {
+    /// Passes through at most `limit` bytes.
+    pub fn new(inner: R, limit: u64) -> Self {
+        LimitedReader { inner, left: limit, limit }
+    }
+}
+
+impl<R: Read> Read for LimitedReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("decompresses to more than the limit of {} bytes", self.limit),
+            )
+        })?;
+        Ok(n)
+    }
+}
+
+/// What xz may allocate: enough for the largest dictionary of `xz -9` (64 MiB) and some.
+const XZ_MEMORY: u64 = 128 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_detected_and_read_back_and_is_the_same_each_time() {
+        let text = b"kernel-devel ".repeat(1000);
+        for (compression, level) in [
+            (Compression::None, None),
+            (Compression::Gzip, None),
+            (Compression::Gzip, Some(9)),
+            (Compression::Zstd, None),
+            (Compression::Zstd, Some(19)),
+        ] {
+            let write = || {
+                let mut encoder = Encoder::new(Vec::new(), compression, level).unwrap();
+                encoder.write_all(&text).unwrap();
+                encoder.finish().unwrap()
+            };
+            let bytes = write();
+            assert_eq!(bytes, write());
+            let (detected, mut reader) = decoder(&bytes[..]).unwrap();
+            let mut back = Vec::new();
+            reader.read_to_end(&mut back).unwrap();
+            assert_eq!((detected, back == text), (compression, true));
+        }
+    }
+
+    #[test]
+    fn more_than_the_limit_is_an_error_and_exactly_the_limit_is_not() {
+        let read = |limit| io::copy(&mut LimitedReader::new(&b"12345"[..], limit), &mut io::sink());
+        assert_eq!(read(5).unwrap(), 5);
+        assert_eq!(read(4).unwrap_err().to_string(), "decompresses to more than the limit of 4 bytes");
+    }
+}

@@ -1,0 +1,306 @@
+//! Files, with names in the errors and nothing half-written.
+//!
+//! `std::fs` says "No such file or directory" and not which. Every function here returns a [`PathError`] that says
+//! what was being done to which path. What others may read is written beside its place, synced and renamed
+//! ([`AtomicFile`], [`AtomicDir`]): a reader sees the old state or the new one, and so does the next run after a
+//! `kill -9`.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+/// An operating system error with the path it happened to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct PathError {
+    /// What was being done, as a verb: `read`, `write`, `create`.
+    pub action: &'static str,
+    /// To what.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Adds the action and the path to an [`io::Error`].
+pub trait PathContext<T> {
+    /// Turns the error into a [`PathError`]: `file.sync_all().at("sync", &path)?`.
+    fn at(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, PathError>;
+}
+
+impl<T> PathContext<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, PathError> {
+        self.map_err(|source| PathError { action, path: path.as_ref().to_owned(), source })
+    }
+}
+
+/// A member name that would leave the directory it is unpacked into, or is no name at all.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{name}` is not a path inside the target directory")]
+pub struct OutsideError {
+    /// The offending name, lossily decoded.
+    pub name: String,
+}
+
+/// Reads a whole file of at most `limit` bytes. A larger one is an error, not a truncation.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit + 1).read_to_end(&mut bytes).at("read", path)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"))).at("read", path);
+    }
+    Ok(bytes)
+}
+
+/// Opens a file for buffered reading.
+pub fn open(path: &Path) -> Result<BufReader<File>, PathError> {
+    File::open(path).map(|file| BufReader::with_capacity(128 << 10, file)).at("open", path)
+}
+
+/// Writes a whole file so that it is complete or not there: temp beside, sync, rename.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes).at("write", path)?;
+    file.finish()
+}
+
+/// Creates a directory and its parents.
+pub fn create_dir_all(path: &Path) -> Result<(), PathError> {
+    fs::create_dir_all(path).at("create", path)
+}
+
+/// Removes a file; one that is not there is fine.
+pub fn remove_file(path: &Path) -> Result<(), PathError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.at("remove", path),
+    }
+}
+
+/// Removes a directory with everything in it; one that is not there is fine.
+pub fn remove_dir_all(path: &Path) -> Result<(), PathError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.at("remove", path),
+    }
+}
+
+/// The entries of a directory, sorted by the bytes of their names.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>, PathError> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path).at("list", path)? {
+        entries.push(entry.at("list", path)?.path());
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+/// Makes a finished rename or creation in `directory` survive a power cut.
+pub fn sync_dir(directory: &Path) -> Result<(), PathError> {
+    File::open(directory).and_then(|dir| dir.sync_all()).at("sync", directory)
+}
+
+/// The directory that holds `path`; `.` for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Joins a member name from an archive to `root`, refusing every name that could leave it.
+///
+/// `./a/b` and `a//b` are fine; absolute names, `..` and an empty name are not. Whether a directory on the way is a
+/// symbolic link is for the caller to check when it writes, since that depends on what was unpacked before.
+pub fn join_inside(root: &Path, name: &Path) -> Result<PathBuf, OutsideError> {
+    let refuse = || OutsideError { name: name.display().to_string() };
+    let mut joined = root.to_owned();
+    let mut named = false;
+    for component in name.components() {
+        match component {
+            Component::Normal(part) => {
+                joined.push(part);
+                named = true;
+            }
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(refuse()),
+        }
+    }
+    if named { Ok(joined) } else { Err(refuse()) }
+}
+
+/// A file that appears under its name when it is finished, and never before.
+///
+/// Dropped unfinished, it leaves nothing behind. The temporary file lies in the same directory, so the rename is
+/// atomic; its name starts with a dot and ends in `.partial`, so that what a killed process left can be told.
+pub struct AtomicFile {
+    writer: BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts a new file that will become `path`, whose directory must exist.
+    pub fn create(path: &Path) -> Result<Self, PathError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(parent(path))
+            .at("create", path)?;
+        Ok(AtomicFile { writer: BufWriter::with_capacity(128 << 10, file), path: path.to_owned() })
+    }
+
+    /// Flushes, syncs and renames: after this the file is there, whole, whatever happens to the machine.
+    pub fn finish(self) -> Result<(), PathError> {
+        let AtomicFile { writer, path } = self;
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).at("write", &path)?;
+        file.as_file().sync_all().at("sync", &path)?;
+        file.persist(&path).map_err(|error| error.error).at("write", &path)?;
+        sync_dir(parent(&path))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.writer.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, position: io::SeekFrom) -> io::Result<u64> {
+        self.writer.seek(position)
+    }
+}
+
+/// A directory that takes the place of another in one step when it is finished.
+///
+/// It is built beside its place under a name like `.NAME.XXXXXX.partial`. Dropped unfinished, it is removed and the
+/// old directory is as it was.
+pub struct AtomicDir {
+    temp: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl AtomicDir {
+    /// Starts a directory that will become `path`, whose parent must exist and be writable.
+    pub fn create(path: &Path) -> Result<Self, PathError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temp = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir_in(parent(path))
+            .at("create a directory beside", path)?;
+        Ok(AtomicDir { temp, path: path.to_owned() })
+    }
+
+    /// Where to write meanwhile.
+    pub fn path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    /// Exchanges the new directory with the old one (`renameat2(RENAME_EXCHANGE)`) and removes the old one.
+    ///
+    /// On file systems without the exchange (NFS, some FUSE) the old directory is moved aside first, so that for an
+    /// instant there is none; it is put back when the second rename fails.
+    pub fn finish(self) -> Result<(), PathError> {
+        let AtomicDir { temp, path } = self;
+        sync_tree(temp.path())?;
+        if !path.exists() {
+            fs::rename(temp.path(), &path).at("create", &path)?;
+            // The name it had is free again; there is nothing to remove.
+            let _moved = temp.keep();
+            return sync_dir(parent(&path));
+        }
+        match renameat_with(CWD, temp.path(), CWD, &path, RenameFlags::EXCHANGE) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                let aside = temp.path().with_extension("old");
+                fs::rename(&path, &aside).at("replace", &path)?;
+                if let Err(error) = fs::rename(temp.path(), &path) {
+                    fs::rename(&aside, &path).at("put back", &path)?;
+                    return Err(error).at("replace", &path);
+                }
+                let _moved = temp.keep();
+                sync_dir(parent(&path))?;
+                return remove_dir_all(&aside);
+            }
+            Err(error) => return Err(io::Error::from(error)).at("replace", &path),
+        }
+        sync_dir(parent(&path))?;
+        // The temporary name now holds the old directory.
+        temp.close().at("remove the old", &path)
+    }
+}
+
+/// Syncs every file and directory below `root`, so that a rename of `root` publishes only what is on the disk.
+fn sync_tree(root: &Path) -> Result<(), PathError> {
+    for entry in walkdir::WalkDir::new(root).contents_first(true) {
+        let entry = entry.map_err(io::Error::from).at("list", root)?;
+        if !entry.file_type().is_symlink() {
+            File::open(entry.path()).and_then(|file| file.sync_all()).at("sync", entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_the_directory_are_refused() {
+        let root = Path::new("/target");
+        for (name, inside) in [
+            ("a/b", Some("/target/a/b")),
+            ("./a//b", Some("/target/a/b")),
+            ("a/./b", Some("/target/a/b")),
+            ("../a", None),
+            ("a/../../b", None),
+            ("/etc/passwd", None),
+            ("", None),
+            (".", None),
+        ] {
+            assert_eq!(join_inside(root, Path::new(name)).ok(), inside.map(PathBuf::from), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_file_or_directory_leaves_the_old_one_and_nothing_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, tree) = (dir.path().join("file"), dir.path().join("tree"));
+        write(&file, b"old").unwrap();
+        fs::create_dir(&tree).unwrap();
+        write(&tree.join("x"), b"old").unwrap();
+
+        let mut half = AtomicFile::create(&file).unwrap();
+        half.write_all(b"ne").unwrap();
+        drop(half);
+        drop(AtomicDir::create(&tree).unwrap());
+        assert_eq!(read(&file, 10).unwrap(), b"old");
+        assert_eq!(read(&tree.join("x"), 10).unwrap(), b"old");
+
+        write(&file, b"new").unwrap();
+        let new = AtomicDir::create(&tree).unwrap();
+        write(&new.path().join("y"), b"new").unwrap();
+        new.finish().unwrap();
+        assert_eq!(read(&file, 10).unwrap(), b"new");
+        assert_eq!(list(&tree).unwrap(), [tree.join("y")]);
+        assert_eq!(list(dir.path()).unwrap(), [file, tree]);
+    }
+
+    #[test]
+    fn errors_name_the_path_and_files_above_the_limit_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        assert_eq!(read(&missing, 1).unwrap_err().to_string(), format!("cannot open {}", missing.display()));
+        write(&missing, b"12").unwrap();
+        assert_eq!(read(&missing, 1).unwrap_err().source.to_string(), "larger than 1 bytes");
+    }
+}

@@ -1,0 +1,417 @@
+//! The one HTTP client: TLS roots, proxies, time-outs, `--offline`, limits on what is read, and when to try again.
+//!
+//! Services (the catalog, registries, package mirrors) are structs elsewhere that hold an [`Http`] and a base URL. They
+//! decide what a status means to them; what is the same for all is here. Retries follow one rule: an error knows
+//! whether trying again can help ([`Retriable`]), and [`Retry`] says how often and how long. Only requests that may be
+//! repeated without harm may be run under it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCode};
+use url::Url;
+
+use crate::fs::{self, PathError};
+
+/// A client with the settings of this run. Cheap to clone: clones share connections.
+#[derive(Clone)]
+pub struct Http {
+    client: Client,
+    offline: bool,
+    retry: Retry,
+}
+
+/// How the client is set up.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// Refuses every request before it is made, name look-ups included.
+    pub offline: bool,
+    /// PEM files with further trusted certificate authorities.
+    pub ca_files: Vec<PathBuf>,
+    /// A PEM file with a client certificate and its key, for entitled servers.
+    pub client_identity: Option<PathBuf>,
+    /// Whether server certificates are checked.
+    pub verify_tls: bool,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for the next byte of an answer. There is no limit on a whole download, which may be large.
+    pub read_timeout: Duration,
+    /// When and how often requests are tried again.
+    pub retry: Retry,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        HttpOptions {
+            offline: false,
+            ca_files: Vec::new(),
+            client_identity: None,
+            verify_tls: true,
+            connect_timeout: Duration::from_secs(20),
+            // The catalog's own front end gives up after a minute; its answer is worth more than our time-out.
+            read_timeout: Duration::from_secs(90),
+            retry: Retry::default(),
+        }
+    }
+}
+
+/// How often something is tried again, and with which pauses.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Tries after the first.
+    pub retries: u32,
+    /// Pause before the second try; each further one is twice as long.
+    pub first_wait: Duration,
+    /// Longest pause, whatever the doubling or the server says.
+    pub longest_wait: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { retries: 5, first_wait: Duration::from_secs(1), longest_wait: Duration::from_secs(120) }
+    }
+}
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It cannot: the answer would be the same.
+    Permanent,
+    /// It can; the server may have said when (`Retry-After`).
+    Again {
+        /// How long the server asked us to wait.
+        after: Option<Duration>,
+    },
+}
+
+/// An error that knows whether trying again can help.
+pub trait Retriable: fmt::Display {
+    /// Whether trying again can help.
+    fn verdict(&self) -> Verdict;
+}
+
+/// What can go wrong with a request, before anybody looks at what the answer means.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--offline` was given.
+    #[error("{url}: not requested, because this run is offline")]
+    Offline {
+        /// What would have been requested.
+        url: Box<Url>,
+    },
+    /// No answer, or one that broke off.
+    #[error("{url}: {}", transport_kind(source))]
+    Transport {
+        /// What was requested.
+        url: Box<Url>,
+        /// What the client said, without the URL.
+        source: Box<reqwest::Error>,
+    },
+    /// An answer with an unwanted status.
+    #[error("{url}: {status}{}{detail}", if detail.is_empty() { "" } else { ": " })]
+    Status {
+        /// What was requested.
+        url: Box<Url>,
+        /// The status it was answered with.
+        status: StatusCode,
+        /// What the body says about it, shortened to a line.
+        detail: String,
+        /// How long the server asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// More bytes than the caller takes.
+    #[error("{url}: the answer is larger than {limit} bytes")]
+    TooLarge {
+        /// What was requested.
+        url: Box<Url>,
+        /// The most that the caller takes, in bytes.
+        limit: u64,
+    },
+    /// A certificate file cannot be used.
+    #[error("{}: no usable {what}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// Why it does not.
+        source: Box<reqwest::Error>,
+    },
+    /// A certificate file cannot be read.
+    #[error(transparent)]
+    File(#[from] PathError),
+    /// The client cannot be set up.
+    #[error("cannot set up the HTTP client")]
+    Setup {
+        /// Why.
+        source: Box<reqwest::Error>,
+    },
+}
+
+impl Http {
+    /// Sets up the client. Reads certificates, contacts nobody.
+    pub fn new(options: &HttpOptions) -> Result<Self, Error> {
+        // ring rather than aws-lc: it needs a C compiler only, no CMake. A second call finds it installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("haversack/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(options.connect_timeout)
+            .read_timeout(options.read_timeout)
+            .tls_certs_only(roots(&options.ca_files)?)
+            .tls_danger_accept_invalid_certs(!options.verify_tls);
+        if let Some(path) = &options.client_identity {
+            let pem = fs::read(path, PEM_LIMIT)?;
+            let identity = Identity::from_pem(&pem).map_err(|source| Error::Certificate {
+                path: path.clone(),
+                what: "client certificate and key",
+                source: Box::new(source),
+            })?;
+            builder = builder.identity(identity);
+        }
+        let client = builder.build().map_err(|source| Error::Setup { source: Box::new(source) })?;
+        Ok(Http { client, offline: options.offline, retry: options.retry })
+    }
+
+    /// When and how often requests are tried again in this run.
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// A `GET` request to be completed by the caller and passed to [`Http::send`].
+    pub fn get(&self, url: &Url) -> RequestBuilder {
+        self.client.get(url.clone())
+    }
+
+    /// The client underneath, for other methods than `GET`. Requests still go through [`Http::send`].
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request once and returns the answer whatever its status.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let (client, request) = request.build_split();
+        let request = request.map_err(|source| Error::Setup { source: Box::new(source) })?;
+        let url = request.url().clone();
+        if self.offline {
+            return Err(Error::Offline { url: Box::new(url) });
+        }
+        client.execute(request).await.map_err(|source| Error::transport(url, source))
+    }
+}
+
+impl Error {
+    /// A connection that failed or broke off.
+    pub fn transport(url: Url, source: reqwest::Error) -> Self {
+        Error::Transport { url: Box::new(url), source: Box::new(source.without_url()) }
+    }
+
+    /// An answer whose status is not what was wanted; reads at most 64 KiB of its body for the reason given there.
+    pub async fn status(response: Response) -> Self {
+        let (url, status) = (Box::new(response.url().clone()), response.status());
+        let retry_after = retry_after(response.headers());
+        let body = read_limited(response, 64 << 10).await.unwrap_or_default();
+        Error::Status { url, status, detail: reason_in(&body), retry_after }
+    }
+
+    /// The status of the answer, where there was one.
+    pub fn status_code(&self) -> Option<StatusCode> {
+        match self {
+            Error::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+impl Retriable for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Error::Transport { source, .. } if !source.is_builder() => Verdict::Again { after: None },
+            Error::Status { status, retry_after, .. }
+                if matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504) =>
+            {
+                Verdict::Again { after: *retry_after }
+            }
+            _ => Verdict::Permanent,
+        }
+    }
+}
+
+impl Retry {
+    /// Runs `attempt` until it succeeds, fails for good, or the tries are used up; then the last error is returned.
+    pub async fn run<T, E: Retriable>(&self, attempt: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+        let mut tries = 0;
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let Verdict::Again { after } = error.verdict() else { return Err(error) };
+            if tries == self.retries {
+                return Err(error);
+            }
+            let wait = self.wait(tries, after);
+            tries += 1;
+            tracing::warn!("{error}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), self.retries);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// How long to pause after the try with this number, counted from 0.
+    pub fn wait(&self, tries: u32, after: Option<Duration>) -> Duration {
+        let doubled = self.first_wait.saturating_mul(1_u32.checked_shl(tries).unwrap_or(u32::MAX));
+        after.unwrap_or(Duration::ZERO).max(doubled).min(self.longest_wait)
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes; a longer one is [`Error::TooLarge`].
+pub async fn read_limited(mut response: Response, limit: u64) -> Result<Vec<u8>, Error> {
+    let url = response.url().clone();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|source| Error::transport(url.clone(), source))? {
+        if body.len() as u64 + chunk.len() as u64 > limit {
+            return Err(Error::TooLarge { url: Box::new(url), limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// `Retry-After` as a duration from now: seconds or an HTTP date (RFC 9110, 10.2.3).
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(until.duration_since(jiff::Timestamp::now()).try_into().unwrap_or(Duration::ZERO))
+}
+
+/// The trusted roots: the host's (`SSL_CERT_FILE` included) and the given files', or the bundled Mozilla set where the
+/// host has none, as in an image without a base.
+fn roots(ca_files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
+    let started = Instant::now();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!("some of the host's certificate authorities cannot be read: {error}");
+    }
+    let native = found.certs;
+    let bundled = if native.is_empty() { webpki_root_certs::TLS_SERVER_ROOT_CERTS } else { &[] };
+    let mut roots: Vec<Certificate> = native
+        .iter()
+        .chain(bundled)
+        // A host's store may hold certificates that rustls does not take; one of them must not cost the others.
+        .filter_map(|der| Certificate::from_der(der).ok())
+        .collect();
+    for path in ca_files {
+        let pem = fs::read(path, PEM_LIMIT)?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(|source| Error::Certificate {
+            path: path.clone(),
+            what: "PEM certificates",
+            source: Box::new(source),
+        })?;
+        roots.extend(certificates);
+    }
+    tracing::debug!("{} trusted roots in {:?}", roots.len(), started.elapsed());
+    Ok(roots)
+}
+
+/// What an error body says: `detail`, `message` or `title` of a JSON document, or its text without markup.
+fn reason_in(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(document) => ["detail", "message", "error", "title"]
+            .iter()
+            .find_map(|key| document.get(key)?.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        Err(_) => without_tags(&String::from_utf8_lossy(body)),
+    };
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(200) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line,
+    }
+}
+
+fn without_tags(html: &str) -> String {
+    let mut inside = false;
+    html.chars()
+        .map(|c| {
+            match c {
+                '<' => inside = true,
+                '>' => inside = false,
+                _ => {}
+            }
+            if inside || c == '>' { ' ' } else { c }
+        })
+        .collect()
+}
+
+fn transport_kind(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "cannot connect"
+    } else if error.is_redirect() {
+        "too many redirects"
+    } else if error.is_body() || error.is_decode() {
+        "the answer broke off"
+    } else {
+        "the request failed"
+    }
+}
+
+/// Certificate files are small; this only keeps a wrong path from being read into memory.
+const PEM_LIMIT: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_bodies_give_their_reason_in_a_line() {
+        for (body, reason) in [
+            (
+                &br#"{"type":"about:blank","title":"Bad Request","detail":"no such field","status":400}"#[..],
+                "no such field",
+            ),
+            (br#"{"title":"Bad Request"}"#, "Bad Request"),
+            (b"<html><head><title>504</title></head>\n<body><h1>Gateway Time-out</h1></body>", "504 Gateway Time-out"),
+            (b"", ""),
+        ] {
+            assert_eq!(reason_in(body), reason);
+        }
+        assert_eq!(reason_in("é".repeat(300).as_bytes()).chars().count(), 201);
+    }
+
+    #[test]
+    fn waits_double_and_retry_after_counts_up_to_the_longest_wait() {
+        let retry = Retry { retries: 9, first_wait: Duration::from_secs(1), longest_wait: Duration::from_secs(60) };
+        for (tries, after, wait) in
+            [(0, None, 1), (3, None, 8), (40, None, 60), (0, Some(30), 30), (0, Some(3600), 60), (5, Some(2), 32)]
+        {
+            assert_eq!(
+                retry.wait(tries, after.map(Duration::from_secs)),
+                Duration::from_secs(wait),
+                "{tries} {after:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
+        let header = |text: &str| HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+        assert_eq!(retry_after(&header("7")), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&header("Wed, 21 Oct 2015 07:28:00 GMT")), Some(Duration::ZERO));
+        assert_eq!(retry_after(&header("soon")), None);
+    }
+
+    #[tokio::test]
+    async fn an_offline_run_makes_no_request() {
+        let http = Http::new(&HttpOptions { offline: true, ..Default::default() }).unwrap();
+        let url: Url = "http://127.0.0.1:9/".parse().unwrap();
+        let error = http.send(http.get(&url)).await.unwrap_err();
+        assert_eq!(error.to_string(), "http://127.0.0.1:9/: not requested, because this run is offline");
+        assert_eq!(error.verdict(), Verdict::Permanent);
+    }
+}

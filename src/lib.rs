@@ -1,0 +1,30 @@
+//! haversack packs what a disconnected site needs into OCI images, carries it across the air gap in few bytes, and
+//! serves it on the far side. One static binary does every step on both sides.
+//!
+//! ```text
+//!  main ─► cli
+//!           ▼
+//!  catalog   kernel   registry   carry   publish      five siblings; none knows another
+//!              │          │        │        │
+//!              └──────────┴────────┴────────┴──►  image      offline: never knows http
+//!  catalog::{client,charts,snapshot}  kernel::{source,download}  registry  publish  ──►  http
+//!  image, http and all above ──►  digest  compression  reference  fs  progress       the leaves know only each other
+//! ```
+//!
+//! Work that spans siblings (a build takes from the catalog and gives to an image) is put together in [`cli`], in a few
+//! lines. `tests/layering.rs` holds the table of who may know whom and fails when a `use` breaks it.
+//!
+//! Ideas that hold everywhere:
+//!
+//! * **A synchronous core, asynchronous edges.** Archives, hashing, compression and SQLite are plain `std::io` code,
+//!   spread over cores with rayon or scoped threads. Only what touches the network is async.
+//! * **Nothing is visible until it is whole.** See [`fs::AtomicFile`] and [`fs::AtomicDir`].
+//! * **Everything from outside is checked while it flows:** size limit, decompress limit, digest, then parse.
+//! * **Same input, same bytes.** Entries sorted, times given, owners numeric, one fixed compressor.
+
+pub mod cli;
+pub mod compression;
+pub mod digest;
+pub mod fs;
+pub mod http;
+pub mod progress;

@@ -1,0 +1,5 @@
+//! The `haversack` program; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    haversack::cli::main()
+}

@@ -1,0 +1,150 @@
+//! Who may know whom. The table is the architecture in `src/lib.rs`; a `use crate::…` that breaks it fails here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The leaves: they know only each other.
+const LEAVES: &[&str] = &["digest", "compression", "reference", "fs", "progress"];
+
+/// `module: what it may use beside itself and the leaves`. The longest matching prefix of a file's module counts.
+const MAY_KNOW: &[(&str, &[&str])] = &[
+    ("main", &["cli"]),
+    ("lib", &[]),
+    ("cli", &["catalog", "kernel", "registry", "carry", "publish", "image", "http"]),
+    ("catalog", &[]),
+    ("catalog::client", &["http"]),
+    ("catalog::charts", &["http"]),
+    ("catalog::snapshot", &["http"]),
+    ("kernel", &["image"]),
+    ("kernel::source", &["http", "image"]),
+    ("kernel::source::local", &["image"]),
+    ("kernel::download", &["http", "image"]),
+    ("kernel::matrix", &["http", "image"]),
+    ("registry", &["http", "image"]),
+    ("carry", &["image"]),
+    ("publish", &["http", "image"]),
+    ("image", &[]),
+    ("http", &[]),
+];
+
+/// Files of a module that must work without a network may not use these siblings, which do not.
+const OFFLINE: &[(&str, &[&str])] = &[
+    ("catalog::store", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
+    ("catalog::tree", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
+    ("catalog::check", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
+    ("catalog::diff", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
+    ("kernel::release", &["kernel::source", "kernel::download"]),
+    ("kernel::package", &["kernel::source", "kernel::download"]),
+    ("kernel::set", &["kernel::source", "kernel::download"]),
+    ("kernel::unpack", &["kernel::source", "kernel::download"]),
+    ("kernel::resolve", &["kernel::source", "kernel::download"]),
+    ("kernel::layer", &["kernel::source", "kernel::download"]),
+];
+
+#[test]
+fn no_use_breaks_the_table() {
+    let mut broken = Vec::new();
+    for (file, module) in modules() {
+        let known = used_by(&fs::read_to_string(&file).unwrap());
+        for used in known {
+            if !may_know(&module, &used) {
+                broken.push(format!("{module} ({}) uses crate::{used}", file.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn the_table_is_enforced() {
+    for (module, used, may) in [
+        ("image::layer", "http", false),
+        ("image::layer", "digest::Digest", true),
+        ("image::layer", "image::layout::Layout", true),
+        ("catalog::store", "http::Http", false),
+        ("catalog::store", "catalog::client::Catalog", false),
+        ("catalog::store", "catalog::entry::Chart", true),
+        ("catalog::client", "http::Http", true),
+        ("catalog::client", "kernel", false),
+        ("digest", "fs", true),
+        ("digest", "http", false),
+        ("cli::build", "catalog::Snapshot", true),
+        ("kernel::source::local", "http", false),
+    ] {
+        assert_eq!(may_know(module, used), may, "{module} -> {used}");
+    }
+    let source =
+        "use crate::fs::{self, PathError};\n    let x = crate::http::Http::new();\n// crate::carry in a comment\n";
+    assert_eq!(used_by(source), ["fs", "http"]);
+}
+
+fn may_know(module: &str, used: &str) -> bool {
+    let top = |path: &str| path.split("::").next().unwrap_or_default().to_owned();
+    let inside = |path: &str, of: &str| path == of || path.starts_with(&format!("{of}::"));
+    let offline = OFFLINE.iter().filter(|(prefix, _)| inside(module, prefix));
+    if offline.flat_map(|(_, forbidden)| *forbidden).any(|forbidden| inside(used, forbidden)) {
+        return false;
+    }
+    let used_top = top(used);
+    if used_top == top(module) || LEAVES.contains(&used_top.as_str()) {
+        return true;
+    }
+    let rules: BTreeMap<_, _> =
+        MAY_KNOW.iter().filter(|(prefix, _)| inside(module, prefix)).map(|rule| (rule.0.len(), rule.1)).collect();
+    rules.last_key_value().is_some_and(|(_, allowed)| allowed.contains(&used_top.as_str()))
+}
+
+/// The paths after `crate::` (or `haversack::` in main.rs) in code. Braces directly after it are not our style.
+fn used_by(source: &str) -> Vec<String> {
+    let code = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let mut used = Vec::new();
+    for line in code {
+        for marker in ["crate::", "haversack::"] {
+            for (at, _) in line.match_indices(marker) {
+                let path: String = line[at + marker.len()..]
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+                    .collect();
+                let modules: Vec<&str> = path
+                    .split("::")
+                    .take_while(|part| !part.is_empty() && part.chars().all(|c| !c.is_uppercase()))
+                    .take(2)
+                    .collect();
+                // `crate::http::Http` gives http; `crate::fs::read(..)` gives fs::read, of which the module counts.
+                let path = modules.join("::");
+                let path =
+                    if path.contains("::") && LEAVES.contains(&modules[0]) { modules[0].to_owned() } else { path };
+                let path = match path.strip_prefix("http::") {
+                    Some(_) => "http".to_owned(),
+                    None => path,
+                };
+                if !path.is_empty() {
+                    used.push(path);
+                }
+            }
+        }
+    }
+    used
+}
+
+fn modules() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut open = vec![root.clone()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let module = path.strip_prefix(&root).unwrap().with_extension("");
+                let parts: Vec<_> =
+                    module.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod").collect();
+                files.push((path.clone(), parts.join("::")));
+            }
+        }
+    }
+    assert!(files.len() > 5, "the source tree was not found");
+    files
+}
