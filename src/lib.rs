@@ -27,4 +27,6 @@ pub mod compression;
 pub mod digest;
 pub mod fs;
 pub mod http;
+pub mod image;
 pub mod progress;
+pub mod reference;
