@@ -3,6 +3,7 @@
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
+mod build;
 mod config;
 mod outcome;
 mod ui;
@@ -64,6 +65,7 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    Build(build::BuildArgs),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -132,6 +134,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Build(args) => build::run(&args, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
