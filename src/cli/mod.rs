@@ -5,8 +5,10 @@
 
 mod build;
 mod config;
+mod inspect;
 mod outcome;
 mod ui;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -66,6 +68,8 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Build(build::BuildArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -135,6 +139,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Build(args) => build::run(&args, context),
+        Command::Inspect(args) => inspect::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
