@@ -5,6 +5,7 @@
 
 mod build;
 mod config;
+mod copy;
 mod inspect;
 mod outcome;
 mod ui;
@@ -68,6 +69,7 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Build(build::BuildArgs),
+    Copy(copy::CopyArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     /// Write a completion script for a shell
@@ -139,6 +141,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Build(args) => build::run(&args, context),
+        Command::Copy(args) => copy::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Completions { shell } => completions(shell, context),

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use crate::fs::PathError;
 use crate::http;
+use crate::registry;
 
 /// The exit statuses, the same for all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,24 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
     }
+    if let Some(error) = error.downcast_ref::<registry::Error>() {
+        return registry_hint(error);
+    }
     None
+}
+
+fn registry_hint(error: &registry::Error) -> Option<String> {
+    Some(match error {
+        registry::Error::Tls { .. } => {
+            "add its certificate authority with `--ca-file FILE`; a registry without TLS is \
+            taken with `--src-tls-verify=false` or `--dest-tls-verify=false`"
+                .into()
+        }
+        registry::Error::Unauthorized(_) => {
+            "log in with `podman login` or `docker login`, or name the file with credentials with `--authfile`".into()
+        }
+        _ => return None,
+    })
 }
 
 fn http_hint(error: &http::Error) -> Option<String> {

@@ -416,8 +416,17 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
         names.collect()
     };
     match (name, &index.manifests()[..]) {
-        (None, [only]) => Ok(only.clone()),
-        (None, _) => Err(Error::Ambiguous { path: path.to_owned(), known: known() }),
+        (None, manifests) => {
+            // What has no name beside one that has is there because something refers to it, or refers to that.
+            let named: Vec<_> = manifests.iter().filter(|there| ref_name(there).is_some()).collect();
+            let candidates = if named.is_empty() { manifests.iter().collect() } else { named };
+            match &candidates[..] {
+                [first, others @ ..] if others.iter().all(|other| other.digest() == first.digest()) => {
+                    Ok((*first).clone())
+                }
+                _ => Err(Error::Ambiguous { path: path.to_owned(), known: known() }),
+            }
+        }
         (Some(name), manifests) => {
             let named = manifests.iter().find(|there| ref_name(there) == Some(name));
             let by_digest = || manifests.iter().find(|there| there.digest().to_string() == name);
@@ -532,11 +541,16 @@ mod tests {
         let error = |name| layout.find(name).unwrap_err().to_string();
         assert_eq!(error(None), format!("{root}: holds 0 images, name one"));
         let one = layout.write_blob(MediaType::ImageManifest, b"1").unwrap();
-        for name in ["a:1", "b:1"] {
-            layout.tag(&one, Some(name)).unwrap();
-        }
-        assert_eq!(error(None), format!("{root}: holds 2 images, name one (it holds: a:1, b:1)"));
-        assert_eq!(error(Some("c")), format!("{root}: holds no image called `c` (it holds: a:1, b:1)"));
+        layout.tag(&one, Some("a:1")).unwrap();
+        layout.tag(&one, Some("a:2")).unwrap();
+        assert_eq!(layout.find(None).unwrap().digest(), one.digest());
+        let two = layout.write_blob(MediaType::ImageManifest, b"2").unwrap();
+        layout.tag(&two, None).unwrap();
+        assert_eq!(layout.find(None).unwrap().digest(), one.digest());
+        layout.tag(&one, Some("a:1")).unwrap();
+        layout.tag(&two, Some("a:2")).unwrap();
+        assert_eq!(error(None), format!("{root}: holds 2 images, name one (it holds: a:1, a:2)"));
+        assert_eq!(error(Some("c")), format!("{root}: holds no image called `c` (it holds: a:1, a:2)"));
     }
 
     #[test]
