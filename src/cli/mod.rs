@@ -3,7 +3,9 @@
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
+mod catalog;
 mod config;
+mod entrypoint;
 mod outcome;
 mod ui;
 
@@ -21,7 +23,7 @@ use crate::http::{Http, HttpOptions, Retry};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
 #[derive(Parser)]
-#[command(name = "haversack", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "haversack", version, arg_required_else_help = true)]
 struct Args {
     #[command(flatten)]
     global: Global,
@@ -64,6 +66,11 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    Catalog(catalog::CatalogArgs),
+    #[command(alias = "./run.sh", alias = "run.sh")]
+    Run(entrypoint::RunArgs),
+    Dump(entrypoint::DumpArgs),
+    Refresh(entrypoint::RefreshArgs),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -132,6 +139,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Catalog(args) => catalog::run(args, context),
+        Command::Run(args) => entrypoint::run(args, context),
+        Command::Dump(args) => entrypoint::dump(&args, context),
+        Command::Refresh(args) => entrypoint::refresh(&args, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
