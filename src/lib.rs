@@ -28,4 +28,6 @@ pub mod compression;
 pub mod digest;
 pub mod fs;
 pub mod http;
+pub mod image;
 pub mod progress;
+pub mod reference;

@@ -3,6 +3,7 @@
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
+mod build;
 mod catalog;
 mod config;
 mod entrypoint;
@@ -71,6 +72,7 @@ enum Command {
     Run(entrypoint::RunArgs),
     Dump(entrypoint::DumpArgs),
     Refresh(entrypoint::RefreshArgs),
+    Build(build::BuildArgs),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -143,6 +145,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Run(args) => entrypoint::run(args, context),
         Command::Dump(args) => entrypoint::dump(&args, context),
         Command::Refresh(args) => entrypoint::refresh(&args, context),
+        Command::Build(args) => build::run(&args, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
