@@ -29,7 +29,7 @@ pub enum Fetched {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No answer, or one with an unwanted status.
-    #[error(transparent)]
+    #[error("{0}")]
     Http(#[from] http::Error),
     /// The answer is no index.
     #[error("{url}: not a chart index")]

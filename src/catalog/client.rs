@@ -98,10 +98,10 @@ pub enum Content {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No answer, or one with another status than 200.
-    #[error(transparent)]
+    #[error("{0}")]
     Http(#[from] http::Error),
     /// The body is not JSON, or breaks off.
-    #[error("{url}: the answer is no complete JSON document, it begins `{start}`")]
+    #[error("{}: the answer is no complete JSON document, it begins `{start}`", http::shown(url))]
     NotJson {
         /// What was requested.
         url: Box<Url>,
@@ -111,13 +111,13 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// JSON without a list of rows.
-    #[error("{url}: the answer has no list `data`")]
+    #[error("{}: the answer has no list `data`", http::shown(url))]
     NoRows {
         /// What was requested.
         url: Box<Url>,
     },
     /// A row without what every row has.
-    #[error("{url}: row {index} {what}")]
+    #[error("{}: row {index} {what}", http::shown(url))]
     BadRow {
         /// What was requested.
         url: Box<Url>,
@@ -127,7 +127,7 @@ pub enum Error {
         what: String,
     },
     /// Another page than the one asked for.
-    #[error("{url}: asked for page {asked}, got page {got}")]
+    #[error("{}: asked for page {asked}, got page {got}", http::shown(url))]
     WrongPage {
         /// What was requested.
         url: Box<Url>,
@@ -149,15 +149,16 @@ impl Retriable for Error {
 }
 
 impl Error {
-    /// Whether the server had too much to do, so that fewer requests at once are called for.
+    /// Whether the server asks for fewer requests at once.
     pub fn is_overload(&self) -> bool {
+        let busy = |status: StatusCode| matches!(status.as_u16(), 429 | 503);
+        matches!(self, Error::Http(error) if error.status_code().is_some_and(busy)) || self.is_slow()
+    }
+
+    /// Whether the server needed too long, so that smaller pages are called for.
+    pub fn is_slow(&self) -> bool {
         match self {
-            Error::Http(http::Error::Status { status, .. }) => {
-                matches!(
-                    *status,
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-                )
-            }
+            Error::Http(http::Error::Status { status, .. }) => *status == StatusCode::GATEWAY_TIMEOUT,
             Error::Http(http::Error::Transport { source, .. }) => source.is_timeout(),
             // After a minute the front end answers with a page of HTML.
             Error::NotJson { start, .. } => start.starts_with('<'),
@@ -223,9 +224,9 @@ impl Catalog {
         };
         url.query_pairs_mut()
             .append_pair("filter", &request.filter)
-            .append_pair("sort_by", &request.sort_by)
-            .append_pair("page_size", &request.page_size.to_string())
             .append_pair("page", &request.page.to_string())
+            .append_pair("page_size", &request.page_size.to_string())
+            .append_pair("sort_by", &request.sort_by)
             .append_pair("include", &format!("page,page_size,{total}{data}"));
         // In a query `+` is a space to some and a plus to others; `%20` is a space to everybody.
         let query = url.query().map(|query| query.replace('+', "%20"));
@@ -452,7 +453,7 @@ mod tests {
         assert_eq!(
             catalog.url(&request).as_str(),
             "http://127.0.0.1/api/containers/v1/operators/bundles?filter=organization%3D%3Dcertified-operators%20and%20\
-             creation_date%3E%3D2022-01-01T00%3A00%3A00%2B00%3A00&sort_by=creation_date%5Basc%5D&page_size=500&page=0&\
+             creation_date%3E%3D2022-01-01T00%3A00%3A00%2B00%3A00&page=0&page_size=500&sort_by=creation_date%5Basc%5D&\
              include=page%2Cpage_size%2Ctotal%2Cdata._id%2Cdata.creation_date%2Cdata.last_update_date"
         );
     }

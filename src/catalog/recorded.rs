@@ -34,7 +34,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A body is no page.
-    #[error(transparent)]
+    #[error("{0}")]
     Page(#[from] client::Error),
     /// Pages overlap.
     #[error("{} and {} both hold the row with _id {id}: the pages overlap", first.display(), second.display())]
@@ -65,10 +65,10 @@ pub enum Error {
         source: IndexError,
     },
     /// The file system failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
     /// The snapshot file failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
 }
 

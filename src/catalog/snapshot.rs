@@ -135,19 +135,19 @@ pub enum How {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A walk failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Walk(#[from] walk::Error),
     /// A request failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Client(#[from] ClientError),
     /// The chart index failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Charts(#[from] charts::Error),
     /// The snapshot file failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// Recorded bodies failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Recorded(#[from] recorded::Error),
     /// There is no chart index.
     #[error("{url}: there is no chart index")]
@@ -426,17 +426,27 @@ impl Job<'_> {
     /// The walk does not depend on it, but a server that gets this wrong (as it did on 2022-05-09, when page N began at
     /// row N²) is in no state to be trusted.
     async fn look_at_paging(&self, walk: &Walk, first: &Page) -> Result<(), Error> {
-        if (first.rows.len() as u64) < first.page_size {
-            return Ok(());
+        let numbered = |page| Range { from: Instant::default(), to: None, page };
+        let mut first = first.clone();
+        for last in [false, true] {
+            if (first.rows.len() as u64) < first.page_size {
+                return Ok(());
+            }
+            let request = walk.request(&numbered(1), first.page_size, false);
+            let second = self.throttle.page(self.catalog, &request).await?;
+            let ids: HashSet<&str> = first.rows.iter().map(|row| row.id.as_str()).collect();
+            let repeated = second.rows.iter().filter(|row| ids.contains(row.id.as_str())).count();
+            // A server in trouble may have been asked for less the second time; such pages cannot be compared.
+            if repeated == 0 || second.page_size != first.page_size {
+                return Ok(());
+            }
+            if last {
+                return Err(walk::Error::Paging { url: Box::new(second.url), first: 0, second: 1, repeated }.into());
+            }
+            // Rows may have moved in between; that does not happen each time.
+            first = self.throttle.page(self.catalog, &walk.request(&numbered(0), first.page_size, false)).await?;
         }
-        let second = Range { from: Instant::default(), to: None, page: 1 };
-        let page = self.throttle.page(self.catalog, &walk.request(&second, first.page_size, false)).await?;
-        let ids: HashSet<&str> = first.rows.iter().map(|row| row.id.as_str()).collect();
-        let repeated = page.rows.iter().filter(|row| ids.contains(row.id.as_str())).count();
-        if repeated == 0 {
-            return Ok(());
-        }
-        Err(walk::Error::Paging { url: Box::new(page.url), first: 0, second: 1, repeated }.into())
+        Ok(())
     }
 
     async fn walk(&self, state: &mut State, report: &mut KindReport) -> Result<(), Error> {

@@ -68,10 +68,10 @@ pub struct ImportReport {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The snapshot failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// The file system failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
     /// There is no tree.
     #[error("{}: no certification data here (expected containers/, helm/ and operators/, or data/ with them)", path.display())]

@@ -23,7 +23,7 @@ use url::Url;
 
 use crate::catalog::client::{Catalog, Error as ClientError, Fields, Page, PageRequest};
 use crate::catalog::entry::{Instant, Kind};
-use crate::http::{Retriable, Verdict};
+use crate::http::{Retriable, Verdict, shown};
 use crate::progress::Task;
 
 /// What is walked: a list, which of its rows, along which key.
@@ -57,12 +57,13 @@ pub(super) struct Range {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A request failed, and trying again did not help.
-    #[error(transparent)]
+    #[error("{0}")]
     Client(#[from] ClientError),
     /// The server gave rows that were not asked for.
     #[error(
-        "{url}: row {index} (_id {id}) has {key} {instant}, which is outside of the range that was asked for: the \
-         server does not apply the filter"
+        "{}: row {index} (_id {id}) has {key} {instant}, which is outside of the range that was asked for: the server \
+         does not apply the filter",
+        shown(url)
     )]
     Filter {
         /// What was requested.
@@ -77,7 +78,10 @@ pub enum Error {
         instant: Instant,
     },
     /// The server gave rows in another order.
-    #[error("{url}: row {index} (_id {id}) is older than the one before it: the server does not sort as asked")]
+    #[error(
+        "{}: row {index} (_id {id}) is older than the one before it: the server does not sort as asked",
+        shown(url)
+    )]
     Order {
         /// What was requested.
         url: Box<Url>,
@@ -88,8 +92,9 @@ pub enum Error {
     },
     /// The server's pages overlap or leave gaps.
     #[error(
-        "{url}: page {second} repeats {repeated} rows of page {first}, although no row was removed in between: the \
-         server's paging is wrong"
+        "{}: page {second} repeats {repeated} rows of page {first}, each time they are asked for: the server's paging \
+         is wrong",
+        shown(url)
     )]
     Paging {
         /// What was requested last.
@@ -142,18 +147,18 @@ impl Throttle {
         self.permits.acquire().await.expect("the semaphore is never closed").forget();
     }
 
-    fn release(&self, overloaded: bool) {
+    fn release(&self, overloaded: bool, slow: bool) {
         let mut state = self.state();
         if overloaded {
             state.successes = 0;
             let lower = (state.now / 2).max(1);
             state.owed += state.now - lower;
             state.now = lower;
-            state.page_size = state.page_size.min((state.page_size / 2).max(SMALLEST_PAGE));
-            tracing::info!(
-                "the catalog is overloaded: {lower} requests at once and {} rows a page from now on",
-                state.page_size
-            );
+            if slow {
+                state.page_size = state.page_size.min((state.page_size / 2).max(SMALLEST_PAGE));
+            }
+            let rows = state.page_size;
+            tracing::info!("the catalog is overloaded: {lower} requests at once and {rows} rows a page from now on");
         } else {
             state.successes += 1;
             if state.successes.is_multiple_of(GROW_AFTER) && state.now < state.most {
@@ -198,8 +203,8 @@ impl Throttle {
             // A smaller page moves the offset of later pages of one cursor back, which repeats rows and loses none.
             request.page_size = request.page_size.min(self.page_size());
             let result = catalog.page(&request).await;
-            let overloaded = result.as_ref().is_err_and(ClientError::is_overload);
-            self.release(overloaded);
+            let failed = |is: fn(&ClientError) -> bool| result.as_ref().is_err_and(is);
+            self.release(failed(ClientError::is_overload), failed(ClientError::is_slow));
             let error = match result {
                 Ok(page) => return Ok(page),
                 Err(error) => error,

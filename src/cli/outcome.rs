@@ -91,7 +91,7 @@ impl fmt::Display for Failure {
         let mut last = String::new();
         for (depth, cause) in causes(&*self.error).enumerate() {
             let text = cause.to_string();
-            // Transparent wrappers repeat what they wrap.
+            // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
             if depth > 0 && text != last {
                 f.write_str("\n  because: ")?;
             }
@@ -209,6 +209,7 @@ fn path_hint(error: &PathError) -> Option<String> {
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             format!("make {path} writable for this user, or name another place")
         }
+        io::ErrorKind::NotFound => format!("check that {path} and the directories above it exist"),
         _ => return None,
     })
 }

@@ -73,7 +73,7 @@ pub enum Error {
         source: rusqlite::Error,
     },
     /// The file system failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
 }
 
