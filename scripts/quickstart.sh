@@ -3,7 +3,7 @@
 # image from it and runs that in dump-only mode. Needs cargo and a C compiler; podman where there is one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$PWD/.quickstart
+out=.quickstart
 image=localhost/haversack-catalog:quickstart
 
 say() { printf '\n==> %s\n' "$*"; }
@@ -14,7 +14,7 @@ done
 
 say "Building (a few minutes the first time)"
 cargo build --release --locked
-haversack=$(echo "$PWD"/target/*/release/haversack)
+haversack=$(echo target/*/release/haversack)
 ls -l "$haversack" | awk '{ printf "one static file of %.1f MB\n", $5 / 1e6 }'
 
 rm -rf "$out"
@@ -32,7 +32,7 @@ find_podman "$PWD"
 if [ "$PODMAN_WORKS" = yes ]; then
     say "Running it with podman in dump-only mode, without a network"
     podman load --quiet --input "$out/catalog.tar"
-    podman run --rm --network none --read-only --user "$(id -u):$(id -g)" -v "$out/dump:/tmp/dump:Z" \
+    podman run --rm --network none --read-only --user "$(id -u):$(id -g)" -v "$PWD/$out/dump:/tmp/dump:Z" \
         --env OCT_DUMP_ONLY=true "$image"
 else
     say "podman does not run here: dumping with haversack itself"
@@ -46,7 +46,7 @@ cat <<END
 
 ==> Next
 Ask it:          $haversack catalog check operator acme-db-operator.v1.0.0 --ocp-version 4.16 --db $out/catalog.db
-Point certsuite: certsuite run --offline-db $out/dump …
+Point certsuite: certsuite run --offline-db $PWD/$out/dump …
 The real thing:  $haversack catalog snapshot --db catalog.db          (needs the network; again later, it refreshes)
                  $haversack build images/catalog --catalog catalog.db --output oci-archive:catalog.tar
 On the bastion:  podman load --input catalog.tar

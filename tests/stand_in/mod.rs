@@ -43,11 +43,14 @@ pub struct State {
     /// Page N begins at row N², as on 2022-05-09.
     pub squared_paging: bool,
     /// Called before each API request is answered, with its number from 0.
-    pub hook: Option<Box<dyn FnMut(&mut State, usize, &Request) -> Option<Fault> + Send>>,
+    pub hook: Option<Hook>,
     /// What was requested, path and decoded query.
     pub log: Vec<Request>,
     pub most_in_flight: usize,
 }
+
+/// Looks at a request, may change what is served, and says what goes wrong with the answer.
+pub type Hook = Box<dyn FnMut(&mut State, usize, &Request) -> Option<Fault> + Send>;
 
 /// A request, decoded.
 #[derive(Clone, Debug)]
