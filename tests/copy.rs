@@ -245,7 +245,7 @@ fn an_image_arrives_with_its_digest_and_a_second_copy_sends_nothing() {
     let dry = done(&registry.copy(dir.path(), &["--dry-run"]));
     assert_eq!((&dry["sent_blobs"], blobs(dir.path())), (&2.into(), 0));
     let first = done(&registry.copy(dir.path(), &[]));
-    assert_eq!((&first["digest"], &first["sent_blobs"]), (&digest.clone().into(), &2.into()));
+    assert_eq!((&first["digest"], &first["sent_blobs"]), (&digest.into(), &2.into()));
     clean(dir.path());
     let second = done(&registry.copy(dir.path(), &[]));
     assert_eq!((&second["sent_blobs"], &second["present_blobs"]), (&0.into(), &2.into()));

@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use super::Context;
 use super::outcome::{Exit, Failure, Outcome};
+use crate::catalog::Snapshot;
+use crate::catalog::tree::{self, DumpOptions};
 use crate::compression::Compression;
 use crate::fs;
 use crate::image::assemble::BuildReport;
@@ -18,9 +20,6 @@ use crate::image::tree::{Kind, Node};
 use crate::image::{Definition, Inputs, LayerOptions, Layout, Platform, Store, archive, assemble, plan};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
-
-/// Where the catalog image holds its snapshot; `images/catalog/image.toml` says the same.
-pub(crate) const EMBEDDED_CATALOG: &str = "/usr/oct/catalog.db";
 
 /// Build images from definitions
 #[derive(clap::Args)]
@@ -163,8 +162,14 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
 
 /// Writes the tree for certsuite (as `data`) and a copy of the snapshot (as `catalog.db`) into the directory `into`.
 fn catalog_inputs(db: &Path, into: &Path) -> Result<CatalogFacts, Failure> {
-    let _ = into;
-    Err(Failure::new(format!("{}: this program cannot read catalog snapshots yet", db.display())))
+    let snapshot = Snapshot::open(db)?;
+    let info = snapshot.info()?;
+    let data = into.join("data");
+    fs::create_dir_all(&data)?;
+    tree::write_data(&snapshot, &data, &DumpOptions::default())?;
+    snapshot.copy_to(&into.join("catalog.db"))?;
+    let counts = info.kinds.iter().map(|(kind, about)| (kind.plural().to_owned(), about.rows)).collect();
+    Ok(CatalogFacts { taken: info.taken.into(), digest: info.digest, counts })
 }
 
 fn inputs(
@@ -391,7 +396,7 @@ mod tests {
         let definition = Definition::read(Path::new("images/catalog")).unwrap();
         let catalogs: Vec<_> = definition.layers.iter().filter_map(|layer| layer.catalog.as_ref()).collect();
         assert_eq!(catalogs.len(), 1);
-        assert_eq!(catalogs[0].db, EMBEDDED_CATALOG);
+        assert_eq!(definition.env.get("HAVERSACK_DB"), Some(&catalogs[0].db));
         assert_eq!(catalogs[0].tree, "/usr/oct/cmd/tnf/fetch/data");
     }
 }

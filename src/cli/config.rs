@@ -31,7 +31,7 @@ pub(crate) struct Config {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] fs::PathError),
     #[error("{}: not a valid configuration", path.display())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },

@@ -4,8 +4,10 @@
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
 mod build;
+mod catalog;
 mod config;
 mod copy;
+mod entrypoint;
 mod inspect;
 mod outcome;
 mod ui;
@@ -25,7 +27,7 @@ use crate::http::{Http, HttpOptions, Retry};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
 #[derive(Parser)]
-#[command(name = "haversack", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "haversack", version, arg_required_else_help = true)]
 struct Args {
     #[command(flatten)]
     global: Global,
@@ -68,6 +70,11 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    Catalog(catalog::CatalogArgs),
+    #[command(alias = "./run.sh", alias = "run.sh")]
+    Run(entrypoint::RunArgs),
+    Dump(entrypoint::DumpArgs),
+    Refresh(entrypoint::RefreshArgs),
     Build(build::BuildArgs),
     Copy(copy::CopyArgs),
     Inspect(inspect::InspectArgs),
@@ -140,6 +147,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Catalog(args) => catalog::run(args, context),
+        Command::Run(args) => entrypoint::run(args, context),
+        Command::Dump(args) => entrypoint::dump(&args, context),
+        Command::Refresh(args) => entrypoint::refresh(&args, context),
         Command::Build(args) => build::run(&args, context),
         Command::Copy(args) => copy::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),

@@ -67,10 +67,10 @@ pub enum Error {
         digest: Digest,
     },
     /// A document in it or a blob of the layout.
-    #[error(transparent)]
+    #[error("{0}")]
     Layout(#[from] layout::Error),
     /// The file itself.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
 }
 

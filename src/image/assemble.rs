@@ -73,10 +73,10 @@ pub enum Error {
         platform: Platform,
     },
     /// What is to be in a layer.
-    #[error(transparent)]
+    #[error("{0}")]
     Tree(#[from] tree::Error),
     /// The layout.
-    #[error(transparent)]
+    #[error("{0}")]
     Layout(#[from] layout::Error),
 }
 

@@ -169,7 +169,7 @@ pub struct DirectoryDefinition {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] PathError),
     /// It is not TOML, or a value is not of its key's type.
     #[error("{}: not a valid definition", path.display())]

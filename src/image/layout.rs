@@ -97,10 +97,10 @@ pub enum Error {
     #[error("{0}: lists of manifests are nested too deeply")]
     TooDeep(String),
     /// A digest in a document that is none.
-    #[error(transparent)]
+    #[error("{0}")]
     Digest(#[from] digest::Error),
     /// Something on the disk.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
 }
 

@@ -73,10 +73,10 @@ pub enum Error {
         layer: usize,
     },
     /// A `src` outside the definition's directory.
-    #[error(transparent)]
+    #[error("{0}")]
     Outside(#[from] OutsideError),
     /// What is to be in a layer.
-    #[error(transparent)]
+    #[error("{0}")]
     Tree(#[from] tree::Error),
 }
 

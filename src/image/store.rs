@@ -25,13 +25,13 @@ pub enum Store {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Of an archive.
-    #[error(transparent)]
+    #[error("{0}")]
     Archive(#[from] archive::Error),
     /// Of a layout.
-    #[error(transparent)]
+    #[error("{0}")]
     Layout(#[from] layout::Error),
     /// Something on the disk.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
     /// Another transport.
     #[error("{0}: cannot be read from here; `haversack copy` it to an oci: layout first")]

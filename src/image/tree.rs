@@ -77,7 +77,7 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name that leaves the image's root.
-    #[error(transparent)]
+    #[error("{0}")]
     Outside(#[from] OutsideError),
     /// A name below something that is no directory.
     #[error("/{}: /{} is not a directory", path.display(), above.display())]
@@ -99,7 +99,7 @@ pub enum Error {
         target: PathBuf,
     },
     /// Something on the disk.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
 }
 

@@ -235,7 +235,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.json").display().to_string();
         for (text, expected) in [
-            ("[]", format!("{path}: not a file of credentials")),
+            ("7", format!("{path}: not a file of credentials")),
             (
                 r#"{ "auths": { "a.b": { "auth": "%" } } }"#,
                 format!("{path}: the entry for `a.b` is not base64 of USER:PASSWORD"),

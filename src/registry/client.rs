@@ -402,10 +402,10 @@ impl Repository {
         let mut response = self.get(&url, &what, ranged).await?;
         // A server that ignores the range begins anew.
         let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { start };
-        if let Some(range) = response.headers().get(CONTENT_RANGE).filter(|_| skip == 0 && start > 0) {
-            if !range.to_str().is_ok_and(|range| range.starts_with(&format!("bytes {start}-"))) {
-                return Err(Error::Protocol { url, problem: format!("another range than asked for: {range:?}") });
-            }
+        let wanted = format!("bytes {start}-");
+        let range = response.headers().get(CONTENT_RANGE).filter(|_| skip == 0 && start > 0);
+        if let Some(range) = range.filter(|range| !range.to_str().is_ok_and(|range| range.starts_with(&wanted))) {
+            return Err(Error::Protocol { url, problem: format!("another range than asked for: {range:?}") });
         }
         while let Some(mut chunk) =
             response.chunk().await.map_err(|error| http::Error::transport(url.clone(), error))?
