@@ -456,6 +456,12 @@ fn index_and_referrers_go_from_registry_to_archive_to_registry_with_their_digest
         names
     };
     assert_eq!(names("store"), names("back"));
+    let far = two.at("far/side:2");
+    let seen = done(&haversack(dir.path(), &["inspect", "--json", "--tls-verify=false", &far]));
+    let platforms: Vec<_> =
+        seen["images"].as_array().unwrap().iter().map(|image| image["platform"].as_str().unwrap()).collect();
+    assert_eq!((&seen["digest"], platforms), (&digest.clone().into(), vec!["linux/amd64", "linux/arm64"]));
+    assert_eq!(seen["referrers"].as_array().unwrap().len(), 1);
     let skopeo =
         Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &two.at("far/side:2")]).output();
     assert_eq!(Digest::sha256(skopeo.unwrap().stdout).to_string(), digest);
@@ -489,4 +495,42 @@ fn a_broken_blob_is_not_sent() {
     let to = registry.at("x:1");
     let error = error(&haversack(dir.path(), &["copy", "oci:store:x", &to, "--dest-tls-verify=false"]));
     assert!(error.contains(&format!("expected {other}, found sha256:")), "{error}");
+}
+
+#[test]
+#[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
+fn a_copy_that_is_killed_any_time_leaves_a_layout_that_the_next_one_completes() {
+    let (registry, dir) = (Real::start(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(dir.path().join("def")).unwrap();
+    let mut text = "name = 'x'\n".to_owned();
+    for layer in 0..12_u32 {
+        // Bytes that do not compress.
+        let mut seed = layer + 1;
+        let bytes = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 24) as u8
+        });
+        std::fs::write(dir.path().join(format!("def/{layer}")), bytes.take(2 << 20).collect::<Vec<_>>()).unwrap();
+        text += &format!("[[layers]]\nfiles = [{{ src = '{layer}', dest = '/{layer}' }}]\n");
+    }
+    std::fs::write(dir.path().join("def/image.toml"), text).unwrap();
+    done(&haversack(dir.path(), &["build", "def", "--json", "-o", "oci:from:x"]));
+    let at = registry.at("x:1");
+    done(&haversack(dir.path(), &["copy", "oci:from:x", &at, "--dest-tls-verify=false", "--json"]));
+    let mut interrupted = 0;
+    for milliseconds in (5..).step_by(15).take(12) {
+        let mut child = Command::new(cargo_bin!("haversack"))
+            .args(["copy", &at, "oci:store:x", "--src-tls-verify=false", "--parallel=2", "--quiet"])
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        interrupted += usize::from(!child.wait().unwrap().success());
+    }
+    assert!(interrupted > 0, "no copy was interrupted");
+    let report = done(&haversack(dir.path(), &["copy", &at, "oci:store:x", "--src-tls-verify=false", "--json"]));
+    assert!(report["present_blobs"].as_u64() > Some(0), "{report}");
+    clean(dir.path());
 }

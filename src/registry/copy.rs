@@ -296,6 +296,21 @@ impl Source {
         }
     }
 
+    /// Reads the documents of an image: indexes, manifests and configurations, by digest.
+    pub async fn documents(&self, image: &Descriptor) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+        let mut parts = Parts::default();
+        self.gather(image, &mut parts, 0).await?;
+        let mut documents = BTreeMap::new();
+        for (described, bytes) in parts.documents {
+            if manifest::is_manifest(described.media_type()) {
+                let config = manifest::children(&described, &bytes)?.swap_remove(0);
+                documents.insert(config.digest().to_string(), self.config(&config).await?);
+            }
+            documents.insert(described.digest().to_string(), bytes);
+        }
+        Ok(documents)
+    }
+
     fn blob(&self, described: &Descriptor) -> Chunks {
         match self {
             Source::Repository(repository) => repository.blob(described),
