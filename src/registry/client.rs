@@ -671,7 +671,7 @@ fn checked_body(chunks: Chunks, digest: Digest, size: u64, place: String) -> (Bo
 }
 
 /// How many pieces of a blob may wait for the other end.
-const CHUNKS_AHEAD: usize = 16;
+const CHUNKS_AHEAD: usize = 4;
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      */*;q=0.1";
