@@ -11,6 +11,7 @@ mod outcome;
 mod ui;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -180,6 +181,7 @@ fn log_to_stderr(verbose: u8, config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(config.variable("HAVERSACK_LOG").unwrap_or(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)
