@@ -31,3 +31,4 @@ pub mod http;
 pub mod image;
 pub mod progress;
 pub mod reference;
+pub mod registry;

@@ -6,9 +6,12 @@
 mod build;
 mod catalog;
 mod config;
+mod copy;
 mod entrypoint;
+mod inspect;
 mod outcome;
 mod ui;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -74,6 +77,9 @@ enum Command {
     Dump(entrypoint::DumpArgs),
     Refresh(entrypoint::RefreshArgs),
     Build(build::BuildArgs),
+    Copy(copy::CopyArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -147,6 +153,9 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Dump(args) => entrypoint::dump(&args, context),
         Command::Refresh(args) => entrypoint::refresh(&args, context),
         Command::Build(args) => build::run(&args, context),
+        Command::Copy(args) => copy::run(&args, context),
+        Command::Inspect(args) => inspect::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
