@@ -27,4 +27,5 @@ pub mod compression;
 pub mod digest;
 pub mod fs;
 pub mod http;
+pub mod kernel;
 pub mod progress;
