@@ -4,6 +4,7 @@
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
 mod config;
+mod kernel;
 mod outcome;
 mod ui;
 
@@ -64,6 +65,9 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Kernel packages: which there are, and directories in which modules can be built for them
+    #[command(subcommand)]
+    Kernel(kernel::Command),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -132,6 +136,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Kernel(command) => kernel::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }

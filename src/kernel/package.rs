@@ -45,6 +45,8 @@ pub struct Package {
     pub size: Option<u64>,
     /// The SHA-256 digest of the whole file, where the source says it.
     pub sha256: Option<Digest>,
+    /// Whether an index or a list stated that digest. A digest computed from the file itself proves nothing about it.
+    pub is_digest_stated: bool,
     /// What it needs and offers, where metadata was read; `None` when only the file name is known.
     pub relations: Option<Relations>,
     /// Who made it, as an rpm's `Vendor` says.
@@ -106,6 +108,7 @@ impl Package {
             location: location.to_owned(),
             size: None,
             sha256: None,
+            is_digest_stated: false,
             relations: None,
             vendor: None,
         })
