@@ -1,25 +1,31 @@
 //! `haversack kernel`: list, fetch and unpack kernel packages.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::{Context, block_on};
 use crate::fs;
+use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::group::{Grouping, Kernel, group};
 use crate::kernel::package::Package;
 use crate::kernel::release::Machine;
 use crate::kernel::set::{Filter, KernelSet};
-use crate::kernel::source::Source;
+use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
+use crate::kernel::source::{self, Source, crawler};
 use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport};
+use crate::progress::{Unit, amount};
 
 /// Kernel packages: which there are, and directories in which modules can be built for them
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// List the kernels that sources offer, with their packages
     List(List),
+    /// Fetch the packages of kernels into a directory
+    Fetch(Fetch),
     /// Unpack kernels into directories in which modules can be built
     Unpack(Unpack),
 }
@@ -34,15 +40,24 @@ pub(crate) struct List {
 }
 
 #[derive(Args)]
+pub(crate) struct Fetch {
+    #[command(flatten)]
+    from: From,
+    /// The directory to fetch into
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// How many packages at once from one host
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    parallel: usize,
+}
+
+#[derive(Args)]
 pub(crate) struct Unpack {
     #[command(flatten)]
     from: From,
     /// The directory to unpack into, as DIR/DISTRIBUTION/RELEASE
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Require that each rpm is signed by a key in this file (ASCII armour)
-    #[arg(long, value_name = "FILE")]
-    keyring: Option<PathBuf>,
     /// The most that one package may decompress to, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 8)]
     package_limit: u64,
@@ -50,12 +65,19 @@ pub(crate) struct Unpack {
 
 #[derive(Args)]
 pub(crate) struct From {
-    /// Where packages are: dir:PATH for a directory, set:FILE for a list that `kernel list --json` wrote
+    /// Where packages are: dir:PATH, rpm:URL, apt:URL SUITE COMPONENT…, set:FILE (of `kernel list --json`, or fetch.lock),
+    /// crawler:FILE (of kernel-crawler)
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// Trust the names of local files instead of reading their headers
     #[arg(long)]
     names_only: bool,
+    /// Require that repositories, or rpm files that are unpacked, are signed by a key in this file
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// Take apt repositories whose Valid-Until is past
+    #[arg(long)]
+    allow_expired: bool,
     /// Only this release, or those that begin with it
     #[arg(long, value_name = "RELEASE")]
     release: Vec<String>,
@@ -86,6 +108,7 @@ enum Format {
 pub(crate) fn run(command: &Command, context: &Context) -> Outcome {
     match command {
         Command::List(args) => list(args, context),
+        Command::Fetch(args) => fetch(args, context),
         Command::Unpack(args) => unpack(args, context),
     }
 }
@@ -105,9 +128,40 @@ fn list(args: &List, context: &Context) -> Outcome {
     Ok(exit)
 }
 
+fn fetch(args: &Fetch, context: &Context) -> Outcome {
+    let (kernels, exit) = gather(&args.from, context)?;
+    let http = context.http()?;
+    let options = FetchOptions { per_host: args.parallel };
+    let progress = context.ui.progress();
+    let report = block_on(async { Ok(download::fetch(&http, kernels, &args.to, &options, progress).await?) })?;
+    for (file, why) in &report.failed {
+        context.ui.warn(format_args!("{file}: {why}"));
+    }
+    for file in &report.replaced {
+        context.ui.warn(format_args!("{file}: was here with other content and was replaced"));
+    }
+    for file in &report.unverified {
+        context.ui.warn(format_args!("{file}: no source states its digest; it was not verified"));
+    }
+    context.ui.result(&report, |report| {
+        format!(
+            "{} fetched ({}), {} unchanged, {} failed\n",
+            report.fetched.len(),
+            amount(report.bytes, Unit::Bytes),
+            report.unchanged.len(),
+            report.failed.len()
+        )
+    })?;
+    Ok(if report.failed.is_empty() { exit } else { Exit::Partial })
+}
+
 fn unpack(args: &Unpack, context: &Context) -> Outcome {
     let (kernels, exit) = gather(&args.from, context)?;
-    let keys = match &args.keyring {
+    if let Some(remote) = kernels.iter().flat_map(|kernel| &kernel.packages).find(|(_, p)| p.location.contains("://")) {
+        return Err(Failure::usage(format!("{} is not here", remote.1.location))
+            .hint("fetch the packages first: haversack kernel fetch SOURCE… --to DIR, then unpack dir:DIR"));
+    }
+    let keys = match &args.from.keyring {
         Some(path) => Some(Keys::from_armor(&fs::read(path, KEYRING_LIMIT)?)?),
         None => None,
     };
@@ -129,6 +183,7 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
     let mut exit = Exit::Done;
     let mut packages: Vec<Package> = Vec::new();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
+    let mut repositories = Vec::new();
     for source in sources {
         match source {
             Source::Directory(path) => {
@@ -141,25 +196,66 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
                 packages.extend(found);
             }
             Source::Set(path) => packages.extend(KernelSet::parse(&fs::read(&path, SET_LIMIT)?)?.into_packages()),
+            Source::Crawler(path) => packages.extend(crawler::packages(&fs::read(&path, SET_LIMIT)?)?),
+            Source::Rpm(_) | Source::Apt(_) => repositories.push(source),
+        }
+    }
+    for result in from_repositories(repositories, from, context)? {
+        match result {
+            Ok(found) => packages.extend(found),
+            Err(error) => {
+                exit = Exit::Partial;
+                context.ui.warn(Failure::from(error));
+            }
         }
     }
     let mut grouping = group(packages);
     if say(&grouping, context) {
         exit = Exit::Partial;
     }
-    let machines = from.arch.iter().map(|machine| {
-        let Ok(machine) = machine.parse::<Machine>();
-        machine
-    });
     let filter = Filter {
         releases: from.release.clone(),
         since: from.since.clone(),
-        machines: machines.collect(),
+        machines: machines(from),
         flavours: from.flavour.clone(),
         latest: from.latest,
     };
     filter.apply(&mut grouping.kernels);
     Ok((grouping.kernels, exit))
+}
+
+/// What repositories offer, side by side, each with its own error.
+fn from_repositories(
+    repositories: Vec<Source>,
+    from: &From,
+    context: &Context,
+) -> Result<Vec<Result<Vec<Package>, source::Error>>, Failure> {
+    if repositories.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keyring = match &from.keyring {
+        Some(path) => Some(Arc::new(Keyring::read(&fs::read(path, KEYRING_LIMIT)?)?)),
+        None => {
+            tracing::info!("no key ring was given: signatures of repositories are not checked");
+            None
+        }
+    };
+    let options = source::Options {
+        machines: machines(from),
+        keyring,
+        allow_expired: from.allow_expired,
+        now: jiff::Timestamp::now(),
+    };
+    let http = context.http()?;
+    block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
+}
+
+fn machines(from: &From) -> Vec<Machine> {
+    let machine = |machine: &String| {
+        let Ok(machine) = machine.parse();
+        machine
+    };
+    from.arch.iter().map(machine).collect()
 }
 
 /// Says what was left out, and whether any of it is a fault.

@@ -5,6 +5,7 @@
 //! `kernels.json`. Sources ([`source`]) fill a set, [`unpack`] makes directories of it in which modules can be built.
 
 pub mod classify;
+pub mod download;
 pub mod group;
 pub mod package;
 pub mod release;
