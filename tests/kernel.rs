@@ -160,7 +160,7 @@ fn a_second_run_leaves_what_is_the_same_and_replaces_what_changed_or_is_unfinish
     let strip = |tree: BTreeMap<PathBuf, String>| {
         tree.into_iter().filter(|(path, _)| path.extension().is_none_or(|end| end != "json")).collect::<Vec<_>>()
     };
-    assert_eq!(strip(tree(&to)), strip(first.clone()).into_iter().map(fresh_makefile(&to)).collect::<Vec<_>>());
+    assert_eq!(strip(tree(&to)), strip(first).into_iter().map(fresh_makefile(&to)).collect::<Vec<_>>());
 
     common_deb().file("./usr/src/linux-headers-6.1.0-1-common/new", 0o644, b"new").write(&from);
     assert_eq!(kernel(&unpack(&from, &to).1), "unpacked");

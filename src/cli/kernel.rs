@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
+use url::Url;
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
+use crate::http::Http;
 use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::group::{Grouping, Kernel, group};
 use crate::kernel::package::Package;
@@ -15,6 +17,7 @@ use crate::kernel::release::Machine;
 use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
+use crate::kernel::source::redhat::{RedHat, RedHatOptions};
 use crate::kernel::source::{self, Source, crawler};
 use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport};
 use crate::progress::{Unit, amount};
@@ -65,7 +68,7 @@ pub(crate) struct Unpack {
 
 #[derive(Args)]
 pub(crate) struct From {
-    /// Where packages are: dir:PATH, rpm:URL, apt:URL SUITE COMPONENT…, set:FILE (of `kernel list --json`, or fetch.lock),
+    /// Where packages are: dir:PATH, rpm:URL, apt:URL SUITE COMPONENT…, redhat:CONTENT-SET…, set:FILE (of `kernel list --json`, or fetch.lock),
     /// crawler:FILE (of kernel-crawler)
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
@@ -75,6 +78,23 @@ pub(crate) struct From {
     /// Require that repositories, or rpm files that are unpacked, are signed by a key in this file
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
+    /// Where the offline token for redhat: is; else in REDHAT_OFFLINE_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The packages that are listed from redhat:
+    #[arg(long, value_name = "NAME", default_values = ["kernel-core", "kernel-devel"])]
+    package: Vec<String>,
+    /// The subscriber API
+    #[arg(
+        long,
+        value_name = "URL",
+        hide_short_help = true,
+        default_value = "https://api.access.redhat.com/management/v1"
+    )]
+    redhat_api: Url,
+    /// Where access tokens for it come from
+    #[arg(long, value_name = "URL", hide_short_help = true, default_value = SSO)]
+    redhat_sso: Url,
     /// Take apt repositories whose Valid-Until is past
     #[arg(long)]
     allow_expired: bool,
@@ -131,7 +151,7 @@ fn list(args: &List, context: &Context) -> Outcome {
 fn fetch(args: &Fetch, context: &Context) -> Outcome {
     let (kernels, exit) = gather(&args.from, context)?;
     let http = context.http()?;
-    let options = FetchOptions { per_host: args.parallel };
+    let options = FetchOptions { per_host: args.parallel, redhat: redhat(&args.from, &http, context)? };
     let progress = context.ui.progress();
     let report = block_on(async { Ok(download::fetch(&http, kernels, &args.to, &options, progress).await?) })?;
     for (file, why) in &report.failed {
@@ -197,7 +217,7 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
             }
             Source::Set(path) => packages.extend(KernelSet::parse(&fs::read(&path, SET_LIMIT)?)?.into_packages()),
             Source::Crawler(path) => packages.extend(crawler::packages(&fs::read(&path, SET_LIMIT)?)?),
-            Source::Rpm(_) | Source::Apt(_) => repositories.push(source),
+            Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }
     for result in from_repositories(repositories, from, context)? {
@@ -240,14 +260,27 @@ fn from_repositories(
             None
         }
     };
+    let http = context.http()?;
     let options = source::Options {
         machines: machines(from),
         keyring,
         allow_expired: from.allow_expired,
         now: jiff::Timestamp::now(),
+        redhat: redhat(from, &http, context)?,
     };
-    let http = context.http()?;
     block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
+}
+
+/// The subscriber API, when there is a token for it.
+fn redhat(from: &From, http: &Http, context: &Context) -> Result<Option<Arc<RedHat>>, Failure> {
+    let token = match &from.token_file {
+        Some(path) => Some(String::from_utf8_lossy(&fs::read(path, 1 << 20)?).trim().to_owned()),
+        None => context.config.variable("REDHAT_OFFLINE_TOKEN").map(str::to_owned),
+    };
+    let Some(offline_token) = token else { return Ok(None) };
+    let names = from.package.clone();
+    let options = RedHatOptions { api: from.redhat_api.clone(), sso: from.redhat_sso.clone(), offline_token, names };
+    Ok(Some(Arc::new(RedHat::new(http.clone(), options))))
 }
 
 fn machines(from: &From) -> Vec<Machine> {
@@ -335,6 +368,7 @@ fn columns<const N: usize>(rows: &[[&str; N]]) -> String {
     text
 }
 
+const SSO: &str = "https://sso.redhat.com/auth/realms/redhat-external/protocol/openid-connect/token";
 /// A set of 100,000 kernels has some 100 MiB.
 const SET_LIMIT: u64 = 1 << 30;
 const KEYRING_LIMIT: u64 = 16 << 20;

@@ -11,8 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
@@ -24,19 +24,22 @@ use crate::http::{self, Http, Retriable, Verdict};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
 use crate::kernel::set::KernelSet;
+use crate::kernel::source::redhat::{self, RedHat};
 use crate::progress::{Progress, Task, Unit};
 
 /// How packages are fetched.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FetchOptions {
     /// How many at once from one host.
     pub per_host: usize,
+    /// The subscriber API, whose packages need its token.
+    pub redhat: Option<Arc<RedHat>>,
 }
 
 impl Default for FetchOptions {
     fn default() -> Self {
         // Red Hat's servers answer the fifth with 429.
-        FetchOptions { per_host: 4 }
+        FetchOptions { per_host: 4, redhat: None }
     }
 }
 
@@ -64,6 +67,9 @@ pub enum Error {
     /// No answer, or a bad one.
     #[error(transparent)]
     Http(#[from] http::Error),
+    /// The subscriber API cannot be used.
+    #[error(transparent)]
+    RedHat(#[from] redhat::Error),
     /// It cannot be written.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -86,6 +92,7 @@ impl Retriable for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Error::Http(error) => error.verdict(),
+            Error::RedHat(error) => error.verdict(),
             _ => Verdict::Permanent,
         }
     }
@@ -130,11 +137,12 @@ pub async fn fetch(
     for (file, package) in wanted {
         let host = package.location.split('/').nth(2).unwrap_or_default().to_owned();
         let gate = hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(options.per_host.max(1)))).clone();
-        let (http, target, task) = (http.clone(), directory.join(&file), task.clone());
+        let source = Origin { http: http.clone(), redhat: options.redhat.clone() };
+        let (target, task) = (directory.join(&file), task.clone());
         running.spawn_local_on(
             async move {
                 let _permit = gate.acquire_owned().await.expect("the gate is never closed");
-                let fetched = one(&http, &package, &target, &task).await;
+                let fetched = one(&source, &package, &target, &task).await;
                 (file, package.sha256.is_some(), fetched)
             },
             &local,
@@ -190,7 +198,7 @@ fn locked(mut kernels: Vec<Kernel>, right: &HashMap<String, (Digest, u64)>) -> V
     kernels
 }
 
-async fn one(http: &Http, package: &Package, target: &Path, task: &Task) -> Result<Fetched, Error> {
+async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> Result<Fetched, Error> {
     let url: Url = package.location.parse().map_err(|_| Error::NoUrl(package.location.clone()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Error::NoUrl(package.location.clone()));
@@ -218,7 +226,7 @@ async fn one(http: &Http, package: &Package, target: &Path, task: &Task) -> Resu
     // What lay there may be the beginning of another file of that name: then once more from the start.
     for is_last in [false, true] {
         let before = part.metadata().map_or(0, |metadata| metadata.len());
-        http.retry().run(async || transfer(http, &url, &part, package.size, task).await).await?;
+        source.http.retry().run(async || transfer(source, &url, &part, package.size, task).await).await?;
         let (digest, size) = hash(&part).await?;
         transferred += size.saturating_sub(before);
         match &package.sha256 {
@@ -238,17 +246,13 @@ async fn one(http: &Http, package: &Package, target: &Path, task: &Task) -> Resu
 }
 
 /// Appends what is missing of `url` to `part`.
-async fn transfer(http: &Http, url: &Url, part: &Path, size: Option<u64>, task: &Task) -> Result<(), Error> {
+async fn transfer(source: &Origin, url: &Url, part: &Path, size: Option<u64>, task: &Task) -> Result<(), Error> {
     let mut file = OpenOptions::new().create(true).append(true).open(part).at("create", part)?;
     let have = file.metadata().at("read", part)?.len();
     if size == Some(have) && have > 0 {
         return Ok(());
     }
-    let mut request = http.get(url);
-    if have > 0 {
-        request = request.header(RANGE, format!("bytes={have}-"));
-    }
-    let mut response = http.send(request).await?;
+    let mut response = source.get(url, have).await?;
     let continues = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     match response.status() {
         StatusCode::PARTIAL_CONTENT if continues.is_some_and(|range| range.starts_with(&format!("bytes {have}-"))) => {}
@@ -256,7 +260,7 @@ async fn transfer(http: &Http, url: &Url, part: &Path, size: Option<u64>, task: 
         StatusCode::OK => file.set_len(0).at("write", part)?,
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
             file.set_len(0).at("write", part)?;
-            response = http.send(http.get(url)).await?;
+            response = source.get(url, 0).await?;
             if response.status() != StatusCode::OK {
                 return Err(http::Error::status(response).await.into());
             }
@@ -275,6 +279,26 @@ async fn transfer(http: &Http, url: &Url, part: &Path, size: Option<u64>, task: 
         task.add(chunk.len() as u64);
     }
     Ok(())
+}
+
+/// Who is asked for packages.
+struct Origin {
+    http: Http,
+    redhat: Option<Arc<RedHat>>,
+}
+
+impl Origin {
+    /// Asks for a file from its byte `from` on.
+    async fn get(&self, url: &Url, from: u64) -> Result<Response, Error> {
+        let request = || match from {
+            0 => self.http.get(url),
+            from => self.http.get(url).header(RANGE, format!("bytes={from}-")),
+        };
+        match &self.redhat {
+            Some(redhat) if redhat.owns(url) => Ok(redhat.send(request).await?),
+            _ => Ok(self.http.send(request()).await?),
+        }
+    }
 }
 
 fn publish(part: &Path, target: &Path) -> Result<(), PathError> {

@@ -96,7 +96,7 @@ impl Deb {
             ("_gpgorigin", b"odd".to_vec()),
             ("data.tar.gz", self.data.into_inner().unwrap().finish().unwrap()),
         ] {
-            write!(bytes, "{name:16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, member.len()).unwrap();
+            writeln!(bytes, "{name:16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100_644, member.len()).unwrap();
             bytes.extend_from_slice(&member);
             bytes.resize(bytes.len().next_multiple_of(2), b'\n');
         }

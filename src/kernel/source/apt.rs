@@ -284,8 +284,7 @@ mod tests {
         let kernel = |n: u32| {
             format!(
                 "Package: linux-headers-6.1.0-{n}-amd64\nVersion: 1:6.1.4-1\nArchitecture: amd64\n\
-                 Depends: linux-headers-6.1.0-{n}-common (= 6.1.4-1)\nFilename: pool/l/x+{n}.deb\nSize: {n}\nSHA256: {:064x}\n\n",
-                n
+                 Depends: linux-headers-6.1.0-{n}-common (= 6.1.4-1)\nFilename: pool/l/x+{n}.deb\nSize: {n}\nSHA256: {n:064x}\n\n"
             )
         };
         let unfit = "Package: linux-a/b\nVersion: 1\nArchitecture: amd64\nFilename: x\n\n";

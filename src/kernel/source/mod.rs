@@ -7,6 +7,7 @@ mod apt;
 pub mod crawler;
 pub mod keyring;
 pub mod local;
+pub mod redhat;
 mod rpm_md;
 mod transfer;
 
@@ -23,6 +24,7 @@ use crate::http::{self, Http, Retriable, Verdict};
 use crate::kernel::package::Package;
 use crate::kernel::release::Machine;
 use crate::kernel::source::keyring::Keyring;
+use crate::kernel::source::redhat::RedHat;
 
 pub use self::apt::AptRepository;
 pub use self::rpm_md::XmlError;
@@ -36,6 +38,8 @@ pub enum Source {
     Set(PathBuf),
     /// `crawler:FILE`: a list of kernel-crawler's.
     Crawler(PathBuf),
+    /// `redhat:CONTENT-SET…`: Red Hat's subscriber API; without a content set, those that hold kernels.
+    RedHat(Vec<String>),
     /// `rpm:URL`: an rpm repository, or a mirror list or metalink of one.
     Rpm(Url),
     /// `apt:URL SUITE COMPONENT…`: a suite of an apt repository.
@@ -53,6 +57,8 @@ pub struct Options {
     pub allow_expired: bool,
     /// What time it is.
     pub now: Timestamp,
+    /// The subscriber API, for [`Source::RedHat`].
+    pub redhat: Option<Arc<RedHat>>,
 }
 
 /// Why words are no sources.
@@ -81,6 +87,12 @@ pub enum Error {
     /// It cannot be reached.
     #[error(transparent)]
     Http(#[from] http::Error),
+    /// The subscriber API cannot be used.
+    #[error(transparent)]
+    RedHat(#[from] redhat::Error),
+    /// A source needs a token and there is none.
+    #[error("no offline token for the subscriber API was given")]
+    NoToken,
     /// A temporary file cannot be written.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -176,12 +188,27 @@ pub async fn packages_of_all(
     results
 }
 
-/// Lists the packages that a repository offers. Only [`Source::Rpm`] and [`Source::Apt`] are repositories; for others there
+/// Lists the packages that a repository offers. [`Source::Rpm`], [`Source::Apt`] and [`Source::RedHat`] are repositories; for others there
 /// are [`local::packages`], [`crawler::packages`] and `KernelSet::parse`.
 pub async fn packages(http: &Http, source: &Source, options: &Options) -> Result<Vec<Package>, Error> {
     match source {
         Source::Rpm(url) => rpm_md::packages(http, url, options).await,
         Source::Apt(repository) => apt::packages(http, repository, options).await,
+        Source::RedHat(content_sets) => {
+            let redhat = options.redhat.as_deref().ok_or(Error::NoToken)?;
+            let machines = match &options.machines[..] {
+                [] => vec!["x86_64".parse().unwrap_or_else(|never| match never {})],
+                machines => machines.to_vec(),
+            };
+            let mut packages = Vec::new();
+            for machine in &machines {
+                let defaults = redhat::default_content_sets(machine);
+                for content_set in if content_sets.is_empty() { &defaults } else { content_sets } {
+                    packages.extend(redhat.packages(content_set, machine).await?);
+                }
+            }
+            Ok(packages)
+        }
         Source::Directory(_) | Source::Set(_) | Source::Crawler(_) => Ok(Vec::new()),
     }
 }
@@ -207,6 +234,11 @@ impl Source {
         let Some((kind, place)) = words.first().and_then(|word| word.split_once(':')) else {
             return Err(ParseError::UnknownKind(text));
         };
+        if kind == "redhat" {
+            let first = Some(place).filter(|place| !place.is_empty());
+            let sets = first.into_iter().chain(words[1..].iter().copied()).map(str::to_owned);
+            return Ok(Source::RedHat(sets.collect()));
+        }
         if place.is_empty() {
             return Err(ParseError::Empty(text));
         }
@@ -230,7 +262,7 @@ impl Source {
     }
 }
 
-const KINDS: &str = "apt, crawler, dir, rpm, set";
+const KINDS: &str = "apt, crawler, dir, redhat, rpm, set";
 
 #[cfg(test)]
 mod tests {
@@ -256,6 +288,8 @@ mod tests {
             ("apt:https://h/debian", Err(ParseError::NoSuite("apt:https://h/debian".into()))),
             ("apt:https://h/debian sid", Err(ParseError::NoSuite("apt:https://h/debian sid".into()))),
             ("/a", Err(ParseError::UnknownKind("/a".into()))),
+            ("redhat:", Ok(vec![Source::RedHat(vec![])])),
+            ("redhat:a-rpms b-rpms", Ok(vec![Source::RedHat(vec!["a-rpms".into(), "b-rpms".into()])])),
             ("dir:", Err(ParseError::Empty("dir:".into()))),
             ("dir:/a b", Err(ParseError::TooManyWords("dir:/a b".into()))),
             ("rpm:file:///etc", Err(ParseError::NoUrl("rpm:file:///etc".into()))),
