@@ -154,11 +154,17 @@ impl AtomicFile {
 
     /// Flushes, syncs and renames: after this the file is there, whole, whatever happens to the machine.
     pub fn finish(self) -> Result<(), PathError> {
-        let AtomicFile { writer, path } = self;
-        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).at("write", &path)?;
-        file.as_file().sync_all().at("sync", &path)?;
-        file.persist(&path).map_err(|error| error.error).at("write", &path)?;
-        sync_dir(parent(&path))
+        let path = self.path.clone();
+        self.finish_as(&path)
+    }
+
+    /// Like [`AtomicFile::finish`], under a name that was not known before the content was, on the same file system.
+    pub fn finish_as(self, path: &Path) -> Result<(), PathError> {
+        let writer = self.writer;
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).at("write", path)?;
+        file.as_file().sync_all().at("sync", path)?;
+        file.persist(path).map_err(|error| error.error).at("write", path)?;
+        sync_dir(parent(path))
     }
 }
 

@@ -96,13 +96,13 @@ pub trait Retriable: fmt::Display {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `--offline` was given.
-    #[error("{url}: not requested, because this run is offline")]
+    #[error("{}: not requested, because this run is offline", shown(url))]
     Offline {
         /// What would have been requested.
         url: Box<Url>,
     },
     /// No answer, or one that broke off.
-    #[error("{url}: {}", transport_kind(source))]
+    #[error("{}: {}", shown(url), transport_kind(source))]
     Transport {
         /// What was requested.
         url: Box<Url>,
@@ -110,7 +110,7 @@ pub enum Error {
         source: Box<reqwest::Error>,
     },
     /// An answer with an unwanted status.
-    #[error("{url}: {status}{}{detail}", if detail.is_empty() { "" } else { ": " })]
+    #[error("{}: {status}{}{detail}", shown(url), if detail.is_empty() { "" } else { ": " })]
     Status {
         /// What was requested.
         url: Box<Url>,
@@ -122,7 +122,7 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// More bytes than the caller takes.
-    #[error("{url}: the answer is larger than {limit} bytes")]
+    #[error("{}: the answer is larger than {limit} bytes", shown(url))]
     TooLarge {
         /// What was requested.
         url: Box<Url>,
@@ -140,7 +140,7 @@ pub enum Error {
         source: Box<reqwest::Error>,
     },
     /// A certificate file cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] PathError),
     /// The client cannot be set up.
     #[error("cannot set up the HTTP client")]
@@ -278,6 +278,27 @@ pub async fn read_limited(mut response: Response, limit: u64) -> Result<Vec<u8>,
     Ok(body)
 }
 
+/// A URL for people: decoded, shortened, without credentials. Signed URLs carry those in their query.
+pub fn shown(url: &Url) -> String {
+    let mut bare = url.clone();
+    bare.set_query(None);
+    bare.set_fragment(None);
+    // Only fails for URLs that cannot have credentials.
+    let _ = bare.set_username("").and_then(|()| bare.set_password(None));
+    let mut text = bare.to_string();
+    for (number, (name, value)) in url.query_pairs().enumerate() {
+        let secret = ["sign", "token", "credential", "key", "password", "x-amz-"];
+        let lower = name.to_lowercase();
+        let value = if secret.iter().any(|part| lower.contains(part)) { "REDACTED" } else { &value };
+        text.push(if number == 0 { '?' } else { '&' });
+        text.push_str(&format!("{name}={value}"));
+    }
+    match text.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text,
+    }
+}
+
 /// `Retry-After` as a duration from now: seconds or an HTTP date (RFC 9110, 10.2.3).
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -361,6 +382,9 @@ fn transport_kind(error: &reqwest::Error) -> &'static str {
     }
 }
 
+/// Characters of a URL in messages.
+const SHOWN: usize = 220;
+
 /// Certificate files are small; this only keeps a wrong path from being read into memory.
 const PEM_LIMIT: u64 = 16 << 20;
 
@@ -404,6 +428,21 @@ mod tests {
         assert_eq!(retry_after(&header("7")), Some(Duration::from_secs(7)));
         assert_eq!(retry_after(&header("Wed, 21 Oct 2015 07:28:00 GMT")), Some(Duration::ZERO));
         assert_eq!(retry_after(&header("soon")), None);
+    }
+
+    #[test]
+    fn shown_urls_are_readable_and_without_secrets() {
+        for (url, text) in [
+            ("http://a/b?filter=x%3D%3Dy%20and%20z&page=0", "http://a/b?filter=x==y and z&page=0"),
+            ("https://me:secret@a/b", "https://a/b"),
+            (
+                "https://s3/b?X-Amz-Signature=0af&X-Amz-Date=1&part=2",
+                "https://s3/b?X-Amz-Signature=REDACTED&X-Amz-Date=REDACTED&part=2",
+            ),
+        ] {
+            assert_eq!(shown(&url.parse().unwrap()), text);
+        }
+        assert_eq!(shown(&format!("http://a/{}", "x".repeat(500)).parse().unwrap()).chars().count(), SHOWN + 1);
     }
 
     #[tokio::test]

@@ -22,10 +22,13 @@
 //! * **Everything from outside is checked while it flows:** size limit, decompress limit, digest, then parse.
 //! * **Same input, same bytes.** Entries sorted, times given, owners numeric, one fixed compressor.
 
+pub mod catalog;
 pub mod cli;
 pub mod compression;
 pub mod digest;
 pub mod fs;
 pub mod http;
+pub mod image;
 pub mod kernel;
 pub mod progress;
+pub mod reference;

@@ -16,6 +16,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("catalog::client", &["http"]),
     ("catalog::charts", &["http"]),
     ("catalog::snapshot", &["http"]),
+    ("catalog::walk", &["http"]),
     ("kernel", &["image"]),
     ("kernel::source", &["http", "image"]),
     ("kernel::source::local", &["image"]),
@@ -28,12 +29,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("http", &[]),
 ];
 
+const ONLINE_CATALOG: &[&str] = &["catalog::client", "catalog::charts", "catalog::snapshot", "catalog::walk"];
+
 /// Files of a module that must work without a network may not use these siblings, which do not.
 const OFFLINE: &[(&str, &[&str])] = &[
-    ("catalog::store", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
-    ("catalog::tree", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
-    ("catalog::check", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
-    ("catalog::diff", &["catalog::client", "catalog::charts", "catalog::snapshot"]),
+    ("catalog::store", ONLINE_CATALOG),
+    ("catalog::tree", ONLINE_CATALOG),
+    ("catalog::check", ONLINE_CATALOG),
+    ("catalog::diff", ONLINE_CATALOG),
     ("kernel::release", &["kernel::source", "kernel::download"]),
     ("kernel::package", &["kernel::source", "kernel::download"]),
     ("kernel::set", &["kernel::source", "kernel::download"]),

@@ -31,12 +31,14 @@ pub(crate) struct Config {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] fs::PathError),
     #[error("{}: not a valid configuration", path.display())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
     #[error("{}: no option or command of haversack is called `{key}`", path.display())]
     UnknownKey { path: PathBuf, key: String },
+    #[error("SOURCE_DATE_EPOCH: `{0}` are no seconds since 1970")]
+    SourceDateEpoch(String),
 }
 
 impl Config {
@@ -65,6 +67,14 @@ impl Config {
     /// Whether a variable is exactly `true`, as the old images' scripts asked.
     pub(crate) fn is_true(&self, name: &str) -> bool {
         self.variable(name) == Some("true")
+    }
+
+    /// `SOURCE_DATE_EPOCH` (reproducible-builds.org), in seconds since 1970: no time in what is built is later.
+    pub(crate) fn source_date_epoch(&self) -> Result<Option<i64>, Error> {
+        let Some(text) = self.variable("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
+        // What a ustar header can hold, which is in the year 2242.
+        let epoch = text.parse().ok().filter(|epoch| (0..=0o77_777_777_777).contains(epoch));
+        epoch.map(Some).ok_or_else(|| Error::SourceDateEpoch(text.to_owned()))
     }
 
     /// Puts the defaults into the commands' options.
@@ -151,6 +161,18 @@ mod tests {
         config.environment.insert("HAVERSACK_PAGE_SIZE".into(), "2".into());
         assert_eq!(page(&config, &[]).as_deref(), Some("2"));
         assert_eq!(page(&config, &["--page-size", "3"]).as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn the_source_date_is_seconds_or_an_error() {
+        let mut config = Config::default();
+        assert_eq!(config.source_date_epoch().unwrap(), None);
+        for (text, epoch) in
+            [("", Ok(None)), ("1700000000", Ok(Some(1_700_000_000))), ("-1", Err(())), ("now", Err(()))]
+        {
+            config.environment.insert("SOURCE_DATE_EPOCH".into(), text.into());
+            assert_eq!(config.source_date_epoch().map_err(drop), epoch, "{text}");
+        }
     }
 
     #[test]

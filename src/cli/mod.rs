@@ -3,7 +3,10 @@
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
+mod build;
+mod catalog;
 mod config;
+mod entrypoint;
 mod kernel;
 mod outcome;
 mod ui;
@@ -22,7 +25,7 @@ use crate::http::{Http, HttpOptions, Retry};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
 #[derive(Parser)]
-#[command(name = "haversack", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "haversack", version, arg_required_else_help = true)]
 struct Args {
     #[command(flatten)]
     global: Global,
@@ -65,6 +68,12 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    Catalog(catalog::CatalogArgs),
+    #[command(alias = "./run.sh", alias = "run.sh")]
+    Run(entrypoint::RunArgs),
+    Dump(entrypoint::DumpArgs),
+    Refresh(entrypoint::RefreshArgs),
+    Build(build::BuildArgs),
     /// Kernel packages: which there are, and directories in which modules can be built for them
     #[command(subcommand)]
     Kernel(kernel::Command),
@@ -136,6 +145,11 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Catalog(args) => catalog::run(args, context),
+        Command::Run(args) => entrypoint::run(args, context),
+        Command::Dump(args) => entrypoint::dump(&args, context),
+        Command::Refresh(args) => entrypoint::refresh(&args, context),
+        Command::Build(args) => build::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }

@@ -8,6 +8,9 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::catalog::snapshot::Error as SnapshotError;
+use crate::catalog::store::Error as StoreError;
+use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::fs::PathError;
 use crate::http;
 
@@ -88,7 +91,7 @@ impl fmt::Display for Failure {
         let mut last = String::new();
         for (depth, cause) in causes(&*self.error).enumerate() {
             let text = cause.to_string();
-            // Transparent wrappers repeat what they wrap.
+            // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
             if depth > 0 && text != last {
                 f.write_str("\n  because: ")?;
             }
@@ -117,7 +120,66 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
     }
-    None
+    catalog_hint(error).map(Into::into)
+}
+
+fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::Missing { .. } => Some(
+                "take one with `haversack catalog snapshot`, read a tree with `haversack catalog import`, or name it with `--db`",
+            ),
+            StoreError::Foreign { .. } => Some("the file was left as it is; name another one with `--db`"),
+            StoreError::TooNew { .. } => {
+                Some("use the haversack that made it, or take a new snapshot into another file")
+            }
+            StoreError::Sqlite { .. } => Some("if the file is damaged, remove it and take the snapshot again"),
+            StoreError::Path(_) => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<SnapshotError>() {
+        return match error {
+            SnapshotError::Empty { .. } | SnapshotError::Shrink { .. } => Some(
+                "the old snapshot is as it was. If the catalog really is that small now, run the command again with \
+                 `--accept-shrink`; what was fetched is kept",
+            ),
+            SnapshotError::Restless { .. } => {
+                Some("the old snapshot is as it was; try again when the catalog is quieter")
+            }
+            SnapshotError::NoIndex { .. } => {
+                Some("check `--charts`; to leave charts as they are, use `--kind operators --kind containers`")
+            }
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<WalkError>() {
+        return match error {
+            WalkError::Client(_) => None,
+            _ => Some("the old snapshot is as it was; try again later, or name another server with `--api`"),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return match error {
+            ClientError::Http(_) => None,
+            _ => Some("the old snapshot is as it was; check `--api`, or try again later: what was fetched is kept"),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<tree::Error>() {
+        return match error {
+            tree::Error::NoDirectory { .. } => Some("make the directory first, or mount it"),
+            tree::Error::NotADirectory { .. } => Some("name a directory; the file was left as it is"),
+            tree::Error::Verify { .. } => {
+                Some("the old tree is as it was; this should not happen: check the disk, and report it")
+            }
+            _ => None,
+        };
+    }
+    match error.downcast_ref::<recorded::Error>()? {
+        recorded::Error::Overlap { .. } | recorded::Error::Incomplete { .. } => {
+            Some("the old snapshot is as it was; record the pages again, sorted by a key and with one page size")
+        }
+        _ => None,
+    }
 }
 
 fn http_hint(error: &http::Error) -> Option<String> {
@@ -147,6 +209,7 @@ fn path_hint(error: &PathError) -> Option<String> {
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             format!("make {path} writable for this user, or name another place")
         }
+        io::ErrorKind::NotFound => format!("check that {path} and the directories above it exist"),
         _ => return None,
     })
 }

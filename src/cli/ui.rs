@@ -43,11 +43,6 @@ impl Ui {
         &self.progress
     }
 
-    /// Whether results go out as JSON.
-    pub(crate) fn wants_json(&self) -> bool {
-        self.json
-    }
-
     /// Prints a line of the result to stdout.
     pub(crate) fn data(&self, line: impl Display) -> io::Result<()> {
         self.progress.suspend(|| writeln!(io::stdout().lock(), "{line}"))

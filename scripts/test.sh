@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# All checks: format, lints, tests. Installs what the tests need where it may (root on Debian or Fedora).
+#
+# A test that needs something says so in the reason why it is ignored ("needs podman; …"). Here, each of them is run
+# when what it needs is there, and listed with the reason when it is not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+debian="gcc podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils"
+fedora="gcc podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev"
+missing() { for tool in cc podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive; do
+    command -v "$tool" >/dev/null || echo "$tool"; done; }
+if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
+    echo "==> Installing what the tests need: $(missing | xargs)"
+    if command -v apt-get >/dev/null; then
+        apt-get update -qq || true
+        # One by one where not all can be had: a missing one costs its own tests only.
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $debian >/dev/null ||
+            for package in $debian; do DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null || true; done
+    elif command -v dnf >/dev/null; then
+        dnf install -y -q --skip-unavailable $fedora || true
+    fi
+fi
+# Registries and tests start servers of their own.
+if command -v systemctl >/dev/null; then systemctl stop docker-registry >/dev/null 2>&1 || true; fi
+
+echo "==> Format"
+cargo fmt --check
+
+echo "==> Lints"
+cargo clippy --locked --all-targets -- --deny warnings
+
+echo "==> Tests"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo test --locked 2>&1 | tee "$log"
+
+. scripts/podman.sh
+find_podman "$PWD"
+have() {
+    case $1 in
+        podman) [ "$PODMAN_WORKS" = yes ] ;;
+        # Making a file system needs root and the right to mount.
+        mount) local dir; dir=$(mktemp -d); mount -t tmpfs tmpfs "$dir" 2>/dev/null && umount "$dir" ;;
+        *[!A-Z_]*) command -v "$1" >/dev/null ;;
+        # In capitals: a variable that says where something is.
+        *) [ -n "${!1:-}" ] ;;
+    esac
+}
+run=() left=()
+while IFS= read -r line; do
+    name=${line#test } name=${name%% ... ignored*}
+    reason=${line##* ... ignored, }
+    needs=${reason#needs } needs=${needs%%;*}
+    lacking=
+    for need in ${needs//[, ]/ }; do
+        [ "$need" = and ] && continue
+        have "$need" || lacking=$need
+    done
+    if [ -z "$lacking" ]; then run+=("$name"); else left+=("$name: $lacking is not there ($reason)"); fi
+done < <(grep -E '^test .* \.\.\. ignored, needs ' "$log" || true)
+if [ ${#run[@]} -gt 0 ]; then
+    echo "==> Tests with what is here: ${#run[@]}"
+    cargo test --locked -- --ignored --exact "${run[@]}"
+fi
+if [ ${#left[@]} -gt 0 ]; then
+    echo "==> Not run: ${#left[@]}"
+    printf 'ignored  %s\n' "${left[@]}"
+fi
+echo "==> All passed"

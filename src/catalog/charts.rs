@@ -1,0 +1,84 @@
+//! Fetches the Helm chart index, and the list of certified charts that partners distribute themselves, which lies
+//! beside it.
+
+use reqwest::StatusCode;
+use reqwest::header::{ETAG, IF_NONE_MATCH};
+use url::Url;
+
+use crate::catalog::chart_index::{self, IndexError};
+use crate::catalog::entry::Chart;
+use crate::http::{self, Http, Retriable, Verdict};
+
+/// What a request for an index brought.
+#[derive(Debug)]
+pub enum Fetched {
+    /// It is as it was (304).
+    Unchanged,
+    /// It is new.
+    Charts {
+        /// In the order of the index.
+        charts: Vec<Chart>,
+        /// What to send next time, where the server gave one.
+        etag: Option<String>,
+    },
+    /// There is none (404).
+    Absent,
+}
+
+/// Why an index could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer, or one with an unwanted status.
+    #[error("{0}")]
+    Http(#[from] http::Error),
+    /// The answer is no index.
+    #[error("{url}: not a chart index")]
+    Index {
+        /// What was requested.
+        url: Box<Url>,
+        /// What is wrong.
+        source: IndexError,
+    },
+}
+
+impl Retriable for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Error::Http(error) => error.verdict(),
+            // A front end's error page, or a body that broke off where YAML could not end.
+            Error::Index { .. } => Verdict::Again { after: None },
+        }
+    }
+}
+
+/// Where the list of unpublished certified charts lies: beside the index.
+pub fn unpublished_url(index: &Url) -> Url {
+    index.join(UNPUBLISHED).expect("a file name joins to any URL that has a host")
+}
+
+/// Requests an index, conditionally when an entity tag is known, with the run's retries.
+pub async fn fetch(http: &Http, url: &Url, etag: Option<&str>) -> Result<Fetched, Error> {
+    http.retry()
+        .run(async || {
+            let mut request = http.get(url);
+            if let Some(etag) = etag {
+                request = request.header(IF_NONE_MATCH, etag);
+            }
+            let response = http.send(request).await?;
+            match response.status() {
+                StatusCode::OK => {}
+                StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::Unchanged),
+                StatusCode::NOT_FOUND => return Ok(Fetched::Absent),
+                _ => return Err(http::Error::status(response).await.into()),
+            }
+            let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let body = http::read_limited(response, chart_index::LIMIT).await?;
+            let charts = tokio::task::block_in_place(|| chart_index::parse(&body))
+                .map_err(|source| Error::Index { url: Box::new(url.clone()), source })?;
+            Ok(Fetched::Charts { charts, etag })
+        })
+        .await
+}
+
+/// The file beside the index.
+pub const UNPUBLISHED: &str = "unpublished-certified-charts.yaml";

@@ -1,0 +1,149 @@
+//! Answers whether something is certified, as certsuite asks and as certsuite would answer, from the snapshot alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::constraint::{self, Constraint};
+use crate::catalog::entry::Chart;
+use crate::catalog::store::{Answer, Error, Snapshot};
+
+/// A question, in the form of a line of a batch: `{"kind":"container","args":{…}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "args", rename_all = "snake_case")]
+pub enum Question {
+    /// Is this image certified? By digest when there is one, else by registry, repository and tag.
+    Container(ContainerQuestion),
+    /// Is this operator certified for this OpenShift version?
+    Operator(OperatorQuestion),
+    /// Is this chart certified for this cluster?
+    #[serde(alias = "chart")]
+    Helm(ChartQuestion),
+    /// Does this version satisfy this constraint?
+    KubeConstraint(ConstraintQuestion),
+}
+
+/// What is asked about an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerQuestion {
+    /// Host name.
+    pub registry: String,
+    /// Name below it.
+    pub repository: String,
+    /// Tag; empty means `latest`.
+    pub tag: String,
+    /// Digest of the image or of a manifest list that it stands in; the rest is not looked at then.
+    pub digest: String,
+}
+
+/// What is asked about an operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OperatorQuestion {
+    /// `NAME.VERSION` of the cluster service version.
+    pub csv_name: String,
+    /// `MAJOR.MINOR`; empty for any.
+    pub ocp_version: String,
+}
+
+/// What is asked about a chart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChartQuestion {
+    /// The chart's name.
+    pub chart: String,
+    /// Its version.
+    pub version: String,
+    /// The cluster's version, as `kubectl version` prints it; empty for any.
+    pub kube_version: String,
+}
+
+/// A version and a constraint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConstraintQuestion {
+    /// The version.
+    pub version: String,
+    /// The constraint.
+    pub constraint: String,
+}
+
+/// The answer to one question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Yes or no.
+    pub certified: bool,
+    /// The row that decided, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<Answer>,
+    /// Why not, where there is more to say than that no row matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Answers a question from the snapshot.
+pub fn check(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Error> {
+    match question {
+        Question::Container(question) => {
+            let image = if question.digest.is_empty() {
+                snapshot.image_by_tag(&question.registry, &question.repository, tag(question))?
+            } else {
+                snapshot.image_by_digest(&question.digest)?
+            };
+            Ok(Verdict::from_row(image.map(Answer::Container)))
+        }
+        Question::Operator(question) => {
+            let bundle = snapshot.operator(&question.csv_name, &question.ocp_version)?;
+            Ok(Verdict::from_row(bundle.map(Answer::Operator)))
+        }
+        Question::Helm(question) => {
+            let charts = snapshot.charts_named(&question.chart, &question.version)?;
+            Ok(chart_verdict(charts, &question.kube_version))
+        }
+        Question::KubeConstraint(question) => Ok(match satisfies(&question.version, &question.constraint) {
+            Ok(certified) => Verdict { certified, row: None, reason: None },
+            Err(error) => Verdict { certified: false, row: None, reason: Some(error.to_string()) },
+        }),
+    }
+}
+
+/// Answers yes or no only, for the many questions of a batch.
+pub fn is_certified(snapshot: &Snapshot, question: &Question) -> Result<bool, Error> {
+    match question {
+        Question::Container(question) if question.digest.is_empty() => {
+            snapshot.has_tag(&question.registry, &question.repository, tag(question))
+        }
+        Question::Container(question) => snapshot.has_digest(&question.digest),
+        _ => check(snapshot, question).map(|verdict| verdict.certified),
+    }
+}
+
+impl Verdict {
+    fn from_row(row: Option<Answer>) -> Self {
+        Verdict { certified: row.is_some(), row, reason: None }
+    }
+}
+
+fn tag(question: &ContainerQuestion) -> &str {
+    if question.tag.is_empty() { "latest" } else { &question.tag }
+}
+
+/// Any of the charts with this name and version will do.
+fn chart_verdict(charts: Vec<Chart>, kube_version: &str) -> Verdict {
+    let mut reason = None;
+    for chart in charts {
+        if chart.kube_version.is_empty() || kube_version.is_empty() {
+            return Verdict::from_row(Some(Answer::Chart(chart)));
+        }
+        match satisfies(kube_version, &chart.kube_version) {
+            Ok(true) => return Verdict::from_row(Some(Answer::Chart(chart))),
+            Ok(false) => reason = Some(format!("it asks for Kubernetes {}", chart.kube_version)),
+            Err(error) => reason = Some(error.to_string()),
+        }
+    }
+    Verdict { certified: false, row: None, reason }
+}
+
+fn satisfies(version: &str, constraint: &str) -> Result<bool, constraint::ParseError> {
+    let version = constraint::version(version)?;
+    Ok(constraint.parse::<Constraint>()?.allows(&version))
+}

@@ -1,0 +1,745 @@
+//! How a consistent snapshot is taken from a catalog that changes meanwhile.
+//!
+//! The service has no snapshots of its own: rows arrive, change and vanish while it is read, its pages shift with them,
+//! and it never says that a row was removed. Oct lost 69 of the newest rows on a median day, and once 27 rows for a
+//! week because the total happened to be the same. So:
+//!
+//! 1. **A fixed set.** `upper` is the server's clock less a minute for replication, or just above the newest row where
+//!    the data are ahead of that clock. The snapshot is of the rows created before `upper`; what arrives later cannot
+//!    disturb the walk.
+//! 2. **A full walk** along `creation_date` (see `walk`): by key, not by page number, several ranges at once. One page is
+//!    also asked for by number, and must follow the one before it: a server whose paging is wrong is refused.
+//! 3. **The delta** closes the gap: rows with `last_update_date` since the walk began are read again. A **refresh** is a
+//!    delta without a walk, since the last snapshot or the newest change it has, whichever is older. Images are asked
+//!    for without `certified==true`, so that those which are no longer certified are seen to leave.
+//! 4. **The sweep** finds removals: the `_id`s of the whole set, in ranges cut along our own rows, so that a page seldom
+//!    fills. What we have and the server has not is removed; what the server has and we have not is fetched, and in a
+//!    refresh means that the delta cannot be trusted: then everything is walked again. Ranges that differ are swept
+//!    once more, until they agree. After walk and delta we hold every row that the server has (rows enter only with a
+//!    new `last_update_date`), so equal counts in a range mean equal sets: a kind of more than 16 pages is counted in a few
+//!    ranges first, and swept by `_id` where counts differ. Smaller ones are always swept by `_id`.
+//! 5. **A full walk once a week**, whatever the deltas say.
+//!
+//! Pages go into a work file as they come (see `store::Draft`) together with what is left to do, so that an interrupted
+//! run goes on where it stopped. The old snapshot is replaced in one step when everything agrees, and a kind that lost
+//! more than a fifth of its answers needs the user's word first.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use url::Url;
+
+use crate::catalog::chart_index;
+use crate::catalog::charts::{self, Fetched};
+use crate::catalog::client::{Catalog, Content, Error as ClientError, Fields, Page, Row};
+use crate::catalog::entry::{Chart, Instant, Kind};
+use crate::catalog::recorded;
+use crate::catalog::store::{self, Draft, Info, KindInfo, Open, Snapshot};
+use crate::catalog::walk;
+use crate::catalog::walk::{Key, Range, Throttle, Walk};
+use crate::http::Http;
+use crate::progress::{Progress, Unit};
+
+/// Where a snapshot is taken from.
+#[derive(Clone)]
+pub enum Source {
+    /// The services.
+    Online {
+        /// The client to ask with.
+        http: Http,
+        /// The API's base, such as `https://catalog.redhat.com/api/containers`.
+        api: Box<Url>,
+        /// The chart index.
+        charts: Box<Url>,
+    },
+    /// Bodies that were recorded, see [`recorded`].
+    Recorded(PathBuf),
+}
+
+/// What is taken, and how.
+#[derive(Clone, Debug)]
+pub struct SnapshotOptions {
+    /// Which kinds; the others stay as they are in the old snapshot.
+    pub kinds: Vec<Kind>,
+    /// Whose operators.
+    pub organizations: Vec<String>,
+    /// Requests at once, at most.
+    pub parallel: usize,
+    /// Rows a page, at most; the server may give fewer.
+    pub page_size: u64,
+    /// Walks everything, even where a refresh would do.
+    pub full: bool,
+    /// Walks everything when the last full walk is older than this.
+    pub full_after: Duration,
+    /// Takes a snapshot that lost more than a fifth of the answers of a kind.
+    pub accept_shrink: bool,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> Self {
+        SnapshotOptions {
+            kinds: Kind::ALL.into(),
+            organizations: vec!["certified-operators".into()],
+            parallel: 4,
+            page_size: 500,
+            full: false,
+            full_after: Duration::from_secs(7 * 24 * 3600),
+            accept_shrink: false,
+        }
+    }
+}
+
+/// What was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct SnapshotReport {
+    /// What the snapshot is now.
+    pub info: Info,
+    /// What was done for each kind that was asked for.
+    pub kinds: BTreeMap<Kind, KindReport>,
+    /// Whether an interrupted run was gone on with.
+    pub resumed: bool,
+}
+
+/// What was done for one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KindReport {
+    /// How.
+    pub how: How,
+    /// Rows that were read in full.
+    pub read: u64,
+    /// Rows that were taken out because the catalog no longer has them.
+    pub removed: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// How a kind was brought up to date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// Everything was read.
+    #[default]
+    Full,
+    /// What changed was read, and everything was swept.
+    Refresh,
+    /// The server said that nothing changed.
+    Unchanged,
+}
+
+/// Why no snapshot was taken. The old one is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A walk failed.
+    #[error("{0}")]
+    Walk(#[from] walk::Error),
+    /// A request failed.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    /// The chart index failed.
+    #[error("{0}")]
+    Charts(#[from] charts::Error),
+    /// The snapshot file failed.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    /// Recorded bodies failed.
+    #[error("{0}")]
+    Recorded(#[from] recorded::Error),
+    /// There is no chart index.
+    #[error("{url}: there is no chart index")]
+    NoIndex {
+        /// Where it was looked for.
+        url: Box<Url>,
+    },
+    /// A kind is empty.
+    #[error("{source_name}: the catalog has no {} ({filter})", kind.plural())]
+    Empty {
+        /// Which kind.
+        kind: Kind,
+        /// What was asked.
+        source_name: String,
+        /// Which rows were asked for.
+        filter: String,
+    },
+    /// A kind lost much.
+    #[error(
+        "{source_name}: the catalog has {new} distinct {} where the snapshot has {old}, {} % fewer",
+        kind.plural(),
+        (old - new) * 100 / old
+    )]
+    Shrink {
+        /// Which kind.
+        kind: Kind,
+        /// What was asked.
+        source_name: String,
+        /// Distinct answers of the old snapshot.
+        old: u64,
+        /// Distinct answers of the new one.
+        new: u64,
+    },
+    /// Sweeps never agree.
+    #[error("{source_name}: {} keep changing; {rounds} sweeps in a row disagreed", kind.plural())]
+    Restless {
+        /// Which kind.
+        kind: Kind,
+        /// What was asked.
+        source_name: String,
+        /// How many sweeps were made.
+        rounds: u32,
+    },
+}
+
+/// Takes or refreshes the snapshot at `db`.
+///
+/// On any error the old snapshot is as it was, and what was fetched is kept beside it for six hours. Must run on a
+/// multi-threaded runtime.
+pub async fn snapshot(
+    source: &Source,
+    db: &Path,
+    options: &SnapshotOptions,
+    progress: &Progress,
+) -> Result<SnapshotReport, Error> {
+    let purpose = purpose(source, options);
+    let (mut draft, mut open) = Draft::open(db, &purpose, true)?;
+    let started = draft.note("started")?.and_then(|text| text.parse::<Instant>().ok());
+    if open == Open::Resumed && started.is_none_or(|started| started.plus_seconds(RESUME_SECONDS) < Instant::now()) {
+        draft.discard()?;
+        (draft, open) = Draft::open(db, &purpose, true)?;
+    }
+    if open != Open::Resumed {
+        draft.set_note("started", &Instant::now().to_string())?;
+    }
+    let old = if db.is_file() { Some(Snapshot::open(db)?.info()?) } else { None };
+    let mut kinds = old.as_ref().map(|old| old.kinds.clone()).unwrap_or_default();
+    let taken = match source {
+        Source::Online { http, api, charts } => {
+            let throttle = Arc::new(Throttle::new(options.parallel, options.page_size));
+            let catalog = Catalog::new(http.clone(), api);
+            let job = |kind| {
+                let filter = filter(kind, options);
+                let old = kinds.get(&kind).filter(|old| old.source == api.as_str() && old.filter == filter).cloned();
+                Job { draft: &draft, catalog: &catalog, throttle: &throttle, kind, filter, old, options, progress }
+            };
+            let wanted = |kind| options.kinds.contains(&kind);
+            let api_kind = async |kind| if wanted(kind) { job(kind).run().await.map(Some) } else { Ok(None) };
+            let old_charts = kinds.get(&Kind::Chart);
+            let chart_kind = async {
+                if wanted(Kind::Chart) { chart_job(&draft, http, charts, old_charts).await.map(Some) } else { Ok(None) }
+            };
+            // On one task, so that all three write to the one draft in turn.
+            tokio::try_join!(api_kind(Kind::Operator), api_kind(Kind::Container), chart_kind)?.into()
+        }
+        Source::Recorded(directory) => {
+            tokio::task::block_in_place(|| recorded::read(directory, &draft, options, progress))?
+        }
+    };
+    let taken: [Option<(KindInfo, KindReport)>; 3] = taken;
+    let mut reports = BTreeMap::new();
+    for (kind, taken) in Kind::ALL.into_iter().zip(taken) {
+        let Some((info, report)) = taken else { continue };
+        guard(&draft, kind, &info, old.as_ref(), options)?;
+        kinds.insert(kind, info);
+        reports.insert(kind, report);
+    }
+    let of = kinds.values().map(|info| info.taken).min().unwrap_or_else(Instant::now);
+    let finished = tokio::task::block_in_place(|| draft.finish(of, kinds.into_iter().collect()))?;
+    Ok(SnapshotReport { info: finished.info()?, kinds: reports, resumed: open == Open::Resumed })
+}
+
+/// Refuses a kind that is empty or lost much, unless the user said that this is fine.
+fn guard(
+    draft: &Draft,
+    kind: Kind,
+    info: &KindInfo,
+    old: Option<&Info>,
+    options: &SnapshotOptions,
+) -> Result<(), Error> {
+    if options.accept_shrink {
+        return Ok(());
+    }
+    let (source_name, new) = (info.source.clone(), draft.answers(kind)?);
+    if new == 0 {
+        return Err(Error::Empty { kind, source_name, filter: info.filter.clone() });
+    }
+    // Another filter is another question; that it has fewer answers means nothing.
+    let old = old.and_then(|old| old.kinds.get(&kind)).filter(|old| old.filter == info.filter);
+    match old.map(|old| old.answers) {
+        Some(old) if new * 5 < old * 4 => Err(Error::Shrink { kind, source_name, old, new }),
+        _ => Ok(()),
+    }
+}
+
+/// What a work file is for: only a run with the same purpose goes on with it.
+fn purpose(source: &Source, options: &SnapshotOptions) -> String {
+    let source = match source {
+        Source::Online { api, charts, .. } => format!("{api} {charts}"),
+        Source::Recorded(directory) => directory.display().to_string(),
+    };
+    format!("{source} {:?} {:?} full={}", options.kinds, options.organizations, options.full)
+}
+
+fn filter(kind: Kind, options: &SnapshotOptions) -> String {
+    match (kind, options.organizations.as_slice()) {
+        (Kind::Operator, [organization]) => format!("organization=={organization}"),
+        (Kind::Operator, organizations) => format!("organization=in=({})", organizations.join(",")),
+        _ => "isv_pid!=null and certified==true".into(),
+    }
+}
+
+/// The work on one kind of the API.
+struct Job<'a> {
+    draft: &'a Draft,
+    catalog: &'a Catalog,
+    throttle: &'a Arc<Throttle>,
+    kind: Kind,
+    filter: String,
+    /// What the old snapshot has of it, when it asked the same of the same server.
+    old: Option<KindInfo>,
+    options: &'a SnapshotOptions,
+    progress: &'a Progress,
+}
+
+/// How far a job is, kept in the work file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    /// The server's clock when the job began.
+    taken: Instant,
+    /// The set is what was created before this.
+    upper: Instant,
+    refresh: bool,
+    /// What is left of the walk or delta.
+    left: Vec<Range>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Stage {
+    Walk,
+    Delta,
+    Sweep,
+    Done,
+}
+
+impl Job<'_> {
+    async fn run(&self) -> Result<(KindInfo, KindReport), Error> {
+        let mut report = KindReport::default();
+        let mut state = match self.state()? {
+            Some(state) => state,
+            None => self.begin(&mut report).await?,
+        };
+        loop {
+            match state.stage {
+                Stage::Walk => {
+                    self.walk(&mut state, &mut report).await?;
+                    state.left = vec![Range { from: state.taken.plus_seconds(-OVERLAP_SECONDS), to: None, page: 0 }];
+                    state.stage = Stage::Delta;
+                }
+                Stage::Delta => {
+                    self.delta(&mut state, &mut report).await?;
+                    state.stage = Stage::Sweep;
+                }
+                Stage::Sweep => {
+                    if self.sweep(&state, &mut report).await? {
+                        state.stage = Stage::Done;
+                    } else {
+                        report.notes.push(format!(
+                            "{}: the sweep found rows that the delta had not; everything was read again",
+                            self.kind.plural()
+                        ));
+                        state = self.begin_full().await?;
+                    }
+                }
+                Stage::Done => break,
+            }
+            self.keep(&state)?;
+        }
+        report.how = if state.refresh { How::Refresh } else { How::Full };
+        let walked = match &self.old {
+            Some(old) if state.refresh => old.walked,
+            _ => state.taken,
+        };
+        let source = self.catalog.base().to_string();
+        let (filter, taken) = (self.filter.clone(), state.taken);
+        Ok((KindInfo { source, filter, taken, walked, ..KindInfo::default() }, report))
+    }
+
+    /// Decides between refresh and full walk.
+    async fn begin(&self, report: &mut KindReport) -> Result<State, Error> {
+        let refreshable = self.old.as_ref().filter(|old| {
+            let due = old.walked.plus_seconds(i64::try_from(self.options.full_after.as_secs()).unwrap_or(i64::MAX));
+            !self.options.full && old.rows > 0 && due > Instant::now()
+        });
+        let Some(old) = refreshable else { return self.begin_full().await };
+        // The newest change that we have is the catalog's own word on how far we are, whatever its clock says.
+        let newest = self.draft.newest_update(self.kind)?.unwrap_or(old.taken);
+        let since = old.taken.min(newest).plus_seconds(-OVERLAP_SECONDS);
+        // Two ranges only so that a large delta is read in parallel; where they meet does not matter.
+        let middle = Instant::now().plus_seconds(-OVERLAP_SECONDS).max(since.plus_seconds(1));
+        let left = vec![Range { from: since, to: Some(middle), page: 0 }, Range { from: middle, to: None, page: 0 }];
+        tracing::info!("{}: refresh since {since}", self.kind.plural());
+        report.how = How::Refresh;
+        // Set from the delta's first answer.
+        let (taken, upper) = (Instant::default(), Instant::default());
+        Ok(State { taken, upper, refresh: true, left, stage: Stage::Delta })
+    }
+
+    /// Finds the ends of the set, looks at the server's paging, and empties the draft for a full walk.
+    async fn begin_full(&self) -> Result<State, Error> {
+        let walk = self.along(Key::Created, Fields::Ids);
+        let everything = Range { from: Instant::default(), to: None, page: 0 };
+        let page_size = self.throttle.page_size();
+        let first = walk.request(&everything, page_size, false);
+        let mut newest = walk.request(&everything, 1, false);
+        newest.sort_by = "creation_date[desc]".into();
+        let (first, newest) =
+            tokio::try_join!(self.throttle.page(self.catalog, &first), self.throttle.page(self.catalog, &newest))?;
+        walk.check(&everything, &first)?;
+        let (Some(oldest), Some(newest)) = (first.rows.first(), newest.rows.first()) else {
+            if !self.options.accept_shrink {
+                let source_name = self.catalog.base().to_string();
+                return Err(Error::Empty { kind: self.kind, source_name, filter: self.filter.clone() });
+            }
+            let taken = first.date.unwrap_or_else(Instant::now);
+            return self.empty(State { taken, upper: taken, refresh: false, left: Vec::new(), stage: Stage::Walk });
+        };
+        self.look_at_paging(&walk, &first).await?;
+        let taken = first.date.unwrap_or_else(Instant::now);
+        warn_of_skew(taken);
+        let above_newest = Instant::from_micros(newest.created.micros() + 1);
+        let upper = taken.plus_seconds(-REPLICATION_SECONDS).max(above_newest);
+        let left = vec![Range { from: oldest.created, to: Some(upper), page: 0 }];
+        self.empty(State { taken, upper, refresh: false, left, stage: Stage::Walk })
+    }
+
+    /// Makes room for a full walk.
+    fn empty(&self, state: State) -> Result<State, Error> {
+        self.draft.transaction(|draft| draft.clear(self.kind).and_then(|()| self.note(draft, &state)))?;
+        Ok(state)
+    }
+
+    /// Asks for the second page by its number. It must not repeat the first.
+    ///
+    /// The walk does not depend on it, but a server that gets this wrong (as it did on 2022-05-09, when page N began at
+    /// row N²) is in no state to be trusted.
+    async fn look_at_paging(&self, walk: &Walk, first: &Page) -> Result<(), Error> {
+        let numbered = |page| Range { from: Instant::default(), to: None, page };
+        let mut first = first.clone();
+        for last in [false, true] {
+            if (first.rows.len() as u64) < first.page_size {
+                return Ok(());
+            }
+            let request = walk.request(&numbered(1), first.page_size, false);
+            let second = self.throttle.page(self.catalog, &request).await?;
+            let ids: HashSet<&str> = first.rows.iter().map(|row| row.id.as_str()).collect();
+            let repeated = second.rows.iter().filter(|row| ids.contains(row.id.as_str())).count();
+            // A server in trouble may have been asked for less the second time; such pages cannot be compared.
+            if repeated == 0 || second.page_size != first.page_size {
+                return Ok(());
+            }
+            if last {
+                return Err(walk::Error::Paging { url: Box::new(second.url), first: 0, second: 1, repeated }.into());
+            }
+            // Rows may have moved in between; that does not happen each time.
+            first = self.throttle.page(self.catalog, &walk.request(&numbered(0), first.page_size, false)).await?;
+        }
+        Ok(())
+    }
+
+    async fn walk(&self, state: &mut State, report: &mut KindReport) -> Result<(), Error> {
+        let task = self.progress.task(format!("Reading {}", self.kind.plural()), Unit::Items, None);
+        let walk = self.along(Key::Created, Fields::All);
+        let ranges = std::mem::take(&mut state.left);
+        let mut kept = state.clone();
+        walk.run(self.catalog, self.throttle, ranges, &task, |page, left| {
+            report.read += page.rows.len() as u64;
+            kept.left = left.to_vec();
+            self.take(&page.rows, &kept)
+        })
+        .await
+    }
+
+    async fn delta(&self, state: &mut State, report: &mut KindReport) -> Result<(), Error> {
+        let task = self.progress.task(format!("Updating {}", self.kind.plural()), Unit::Items, None);
+        let mut walk = self.along(Key::Updated, Fields::All);
+        if self.kind == Kind::Container {
+            // Without `certified==true`, or an image that is no longer certified would not be seen to leave.
+            walk.filter = "isv_pid!=null".into();
+        }
+        let ranges = std::mem::take(&mut state.left);
+        let mut kept = state.clone();
+        walk.run(self.catalog, self.throttle, ranges, &task, |page, left| {
+            report.read += page.rows.len() as u64;
+            if !kept.taken.is_known() {
+                kept.taken = page.date.unwrap_or_else(Instant::now);
+                warn_of_skew(kept.taken);
+            }
+            kept.left = left.to_vec();
+            // In a full run the set is fixed already; rows that came later belong to the next one.
+            let belongs = |row: &&Row| !kept.upper.is_known() || row.created < kept.upper;
+            let rows: Vec<Row> = page.rows.iter().filter(belongs).cloned().collect();
+            self.take(&rows, &kept)
+        })
+        .await?;
+        *state = kept;
+        if !state.upper.is_known() {
+            let newest = self.draft.newest_creation(self.kind)?.unwrap_or_default();
+            let above_newest = Instant::from_micros(newest.micros() + 1);
+            state.upper = state.taken.plus_seconds(-REPLICATION_SECONDS).max(above_newest);
+        }
+        Ok(())
+    }
+
+    /// Compares our rows with the server's `_id`s until both agree. False when a refresh turns out to have missed rows.
+    async fn sweep(&self, state: &State, report: &mut KindReport) -> Result<bool, Error> {
+        let task = self.progress.task(format!("Comparing {}", self.kind.plural()), Unit::Items, None);
+        let everything = Range { from: Instant::default(), to: Some(state.upper), page: 0 };
+        let page_size = self.throttle.page_size();
+        let ids = self.draft.ids(self.kind)?;
+        let mut ranges = if ids.len() as u64 > SWEPT_BY_ID * page_size {
+            self.differing(&ids, &everything).await?
+        } else {
+            vec![everything]
+        };
+        for round in 0..SWEEPS {
+            if ranges.is_empty() {
+                return Ok(true);
+            }
+            let ids = self.draft.ids(self.kind)?;
+            let leaves: Vec<Range> =
+                ranges.iter().flat_map(|range| cut(&ids, range, (page_size * 9 / 10).max(1))).collect();
+            let seen = Cell::new(HashSet::new());
+            self.along(Key::Created, Fields::Ids)
+                .run(self.catalog, self.throttle, leaves.clone(), &task, |page, _| {
+                    let mut ids = seen.take();
+                    let counted = page.rows.iter().filter(|row| row.counts);
+                    ids.extend(counted.map(|row| (row.created, row.id.clone())));
+                    seen.set(ids);
+                    Ok::<_, Error>(())
+                })
+                .await?;
+            let seen = seen.take();
+            let inside = |created: Instant| {
+                move |range: &&Range| created >= range.from && range.to.is_none_or(|to| created < to)
+            };
+            let ours: HashSet<&str> = ids.iter().map(|(id, _)| id.as_str()).collect();
+            let theirs: HashSet<&str> = seen.iter().map(|(_, id)| id.as_str()).collect();
+            let mut differing: Vec<Range> = Vec::new();
+            let mut note = |created| {
+                if let Some(range) = leaves.iter().find(inside(created)).filter(|range| !differing.contains(range)) {
+                    differing.push(range.clone());
+                }
+            };
+            let gone: Vec<&(String, Instant)> = ids
+                .iter()
+                .filter(|(id, created)| {
+                    !theirs.contains(id.as_str()) && leaves.iter().any(|range| inside(*created)(&range))
+                })
+                .collect();
+            gone.iter().for_each(|(_, created)| note(*created));
+            let missing: Vec<Instant> =
+                seen.iter().filter(|(_, id)| !ours.contains(id.as_str())).map(|(created, _)| *created).collect();
+            missing.iter().copied().for_each(&mut note);
+            if !missing.is_empty() && state.refresh && round == 0 {
+                return Ok(false);
+            }
+            self.draft.transaction(|draft| gone.iter().try_for_each(|(id, _)| draft.remove(self.kind, id)))?;
+            report.removed += gone.len() as u64;
+            if !missing.is_empty() {
+                let walk = self.along(Key::Created, Fields::All);
+                walk.run(self.catalog, self.throttle, differing.clone(), &task, |page, _| {
+                    report.read += page.rows.len() as u64;
+                    self.take(&page.rows, state)
+                })
+                .await?;
+            }
+            ranges = differing;
+        }
+        if ranges.is_empty() {
+            return Ok(true);
+        }
+        Err(Error::Restless { kind: self.kind, source_name: self.catalog.base().to_string(), rounds: SWEEPS })
+    }
+
+    /// Counts rows in ever smaller ranges, and returns the ranges of a few pages where the server counts differently.
+    async fn differing(&self, ids: &[(String, Instant)], everything: &Range) -> Result<Vec<Range>, Error> {
+        let mut walk = self.along(Key::Created, Fields::Ids);
+        if self.kind == Kind::Container {
+            walk.filter.push_str(" and deleted!=true");
+        }
+        let mut level = cut(ids, everything, (ids.len() as u64).div_ceil(FIRST_COUNTS));
+        let mut found = Vec::new();
+        while !level.is_empty() {
+            let mut counts = JoinSet::new();
+            for range in std::mem::take(&mut level) {
+                let request = walk.request(&range, 1, true);
+                let (catalog, throttle) = (self.catalog.clone(), self.throttle.clone());
+                // Its page of one row must not shrink the pages of the walks.
+                counts.spawn(async move { (range, throttle.count(&catalog, &request).await) });
+            }
+            while let Some(done) = counts.join_next().await {
+                let (range, count) = done.expect("a request neither panics nor is cancelled");
+                let (start, end) = bounds(ids, &range);
+                let ours = (end - start) as u64;
+                // A server that cannot count has its rows compared one by one.
+                if count.as_ref().is_ok_and(|count| *count == Some(ours)) {
+                    continue;
+                }
+                if ours <= COUNTED_TO * self.throttle.page_size() || count.is_err() {
+                    found.push(range);
+                } else {
+                    level.extend(cut(ids, &range, ours.div_ceil(NEXT_COUNTS)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes rows over, with how far the job is, in one transaction.
+    fn take(&self, rows: &[Row], state: &State) -> Result<(), Error> {
+        Ok(self.draft.transaction(|draft| {
+            for row in rows {
+                match &row.content {
+                    _ if !row.counts => draft.remove(self.kind, &row.id)?,
+                    Content::Bundle(bundle) => draft.put_bundle(bundle)?,
+                    Content::Image(image) => draft.put_image(image)?,
+                    Content::Id => {}
+                }
+            }
+            self.note(draft, state)
+        })?)
+    }
+
+    fn along(&self, key: Key, fields: Fields) -> Walk {
+        Walk { kind: self.kind, filter: self.filter.clone(), key, fields }
+    }
+
+    fn state(&self) -> Result<Option<State>, Error> {
+        let text = self.draft.note(&format!("state {}", self.kind.plural()))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    fn keep(&self, state: &State) -> Result<(), Error> {
+        Ok(self.note(self.draft, state)?)
+    }
+
+    fn note(&self, draft: &Draft, state: &State) -> Result<(), store::Error> {
+        let text = serde_json::to_string(state).expect("a state is plain data");
+        draft.set_note(&format!("state {}", self.kind.plural()), &text)
+    }
+}
+
+/// Brings the charts up to date.
+async fn chart_job(
+    draft: &Draft,
+    http: &Http,
+    index: &Url,
+    old: Option<&KindInfo>,
+) -> Result<(KindInfo, KindReport), Error> {
+    let old = old.filter(|old| old.source == index.as_str() && old.rows > 0);
+    let unpublished = charts::unpublished_url(index);
+    let etag = |url: &Url| old.and_then(|old| old.etags.get(url.as_str())).map(String::as_str);
+    let (published, others) = tokio::try_join!(
+        charts::fetch(http, index, etag(index)),
+        charts::fetch(http, &unpublished, etag(&unpublished)),
+    )?;
+    let mut report = KindReport { how: How::Unchanged, ..KindReport::default() };
+    let mut etags = BTreeMap::new();
+    for (url, fetched, is_unpublished) in [(index, published, false), (&unpublished, others, true)] {
+        let (mut charts, fresh) = match fetched {
+            Fetched::Unchanged => {
+                etags.extend(etag(url).map(|etag| (url.to_string(), etag.to_owned())));
+                continue;
+            }
+            Fetched::Absent if is_unpublished => {
+                report
+                    .notes
+                    .push(format!("{url}: there is no list of unpublished certified charts; it is taken as empty"));
+                (Vec::new(), None)
+            }
+            Fetched::Absent => return Err(Error::NoIndex { url: Box::new(url.clone()) }),
+            Fetched::Charts { charts, etag } => (charts, etag),
+        };
+        etags.extend(fresh.map(|etag| (url.to_string(), etag)));
+        report.how = How::Full;
+        report.read += charts.len() as u64;
+        report.notes.extend(chart_index::replace_unusable_constraints(&mut charts));
+        put_charts(draft, charts, is_unpublished)?;
+    }
+    let (source, taken) = (index.to_string(), Instant::now());
+    Ok((KindInfo { source, taken, walked: taken, etags, ..KindInfo::default() }, report))
+}
+
+/// Puts the charts of one of the two lists in place of those that are there.
+pub(super) fn put_charts(draft: &Draft, mut charts: Vec<Chart>, unpublished: bool) -> Result<(), store::Error> {
+    for chart in &mut charts {
+        chart.unpublished = unpublished;
+    }
+    draft.transaction(|draft| draft.replace_charts(&charts, unpublished))
+}
+
+/// Where the rows of a range stand among ours, which are sorted by creation.
+fn bounds(ids: &[(String, Instant)], range: &Range) -> (usize, usize) {
+    let start = ids.partition_point(|(_, created)| *created < range.from);
+    let end = range.to.map_or(ids.len(), |to| ids.partition_point(|(_, created)| *created < to));
+    (start, end.max(start))
+}
+
+/// Cuts a range into ranges with at most `rows` of our rows each, but never between rows of one instant.
+fn cut(ids: &[(String, Instant)], range: &Range, rows: u64) -> Vec<Range> {
+    let (mut start, end) = bounds(ids, range);
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
+    let mut ranges = Vec::new();
+    let mut from = range.from;
+    while end - start > rows {
+        let to = ids[start + rows].1;
+        start = ids.partition_point(|(_, created)| *created < to);
+        if to > from {
+            ranges.push(Range { from, to: Some(to), page: 0 });
+            from = to;
+        } else {
+            // One instant fills more than a range; its end is the next instant.
+            start = ids.partition_point(|(_, created)| *created <= to);
+        }
+    }
+    ranges.push(Range { from, to: range.to, page: 0 });
+    ranges
+}
+
+fn warn_of_skew(server: Instant) {
+    let ours = Instant::now();
+    let minutes = (server.micros() - ours.micros()) / 60_000_000;
+    if minutes.abs() >= 5 {
+        tracing::warn!(
+            "the catalog's clock says {server}, this host's {ours}: {} minutes apart; the snapshot goes by the catalog's",
+            minutes.abs()
+        );
+    }
+}
+
+/// Rows that were created within this before the walk may not have reached every replica yet.
+const REPLICATION_SECONDS: i64 = 60;
+
+/// How much of the past a delta reads again, for clocks that differ between the catalog's own hosts.
+const OVERLAP_SECONDS: i64 = 600;
+
+/// For how long the pages of an interrupted run are worth keeping.
+const RESUME_SECONDS: i64 = 6 * 3600;
+
+/// Up to this many pages of `_id`s, a kind is swept by `_id` without counting first.
+const SWEPT_BY_ID: u64 = 16;
+
+/// In how many ranges a large kind is counted first: one round of requests.
+const FIRST_COUNTS: u64 = 4;
+
+/// In how many ranges a range whose count differs is counted next.
+const NEXT_COUNTS: u64 = 8;
+
+/// Ranges of this many pages are swept by `_id`.
+const COUNTED_TO: u64 = 2;
+
+/// Sweeps after which a catalog that never agrees with itself is given up.
+const SWEEPS: u32 = 5;

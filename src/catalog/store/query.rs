@@ -1,0 +1,361 @@
+//! Questions to a finished snapshot.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+
+use crate::catalog::entry::{Bundle, Chart, Image, Instant, Repository, split_csv_name, stored_registry};
+use crate::catalog::store::{DIGEST_PREFIX, Error, Snapshot, packed_digest, sqlite, unpacked};
+
+/// The row that decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Answer {
+    /// An operator bundle.
+    Operator(Bundle),
+    /// A container image.
+    Container(Image),
+    /// A chart version.
+    Chart(Chart),
+}
+
+/// A name that a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// `operator`, `package`, `container` or `chart`.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Snapshot {
+    /// The bundle with this CSV name, split as certsuite splits it, for this OpenShift version, or any when empty.
+    pub fn operator(&self, csv_name: &str, ocp_version: &str) -> Result<Option<Bundle>, Error> {
+        let (name, version) = split_csv_name(csv_name);
+        let sql = format!(
+            "{SELECT_BUNDLE} WHERE csv.name = ?1 AND csv.version = ?2 AND (?3 = '' OR bundle.ocp_version = ?3)
+             ORDER BY bundle.ocp_version, bundle.channel LIMIT 1"
+        );
+        self.one(&sql, params![name, version, ocp_version], bundle)
+    }
+
+    /// The image that is known by this digest, compared byte by byte.
+    pub fn image_by_digest(&self, digest: &str) -> Result<Option<Image>, Error> {
+        let found =
+            self.one("SELECT image FROM digest WHERE digest = ?1 LIMIT 1", params![packed_digest(digest)], |row| {
+                row.get::<_, i64>(0)
+            })?;
+        found.map(|image| self.image(image)).transpose()
+    }
+
+    /// The image with this tag in this repository.
+    pub fn image_by_tag(&self, registry: &str, repository: &str, tag: &str) -> Result<Option<Image>, Error> {
+        let found =
+            self.one(IMAGE_BY_TAG, params![stored_registry(registry), repository, tag], |row| row.get::<_, i64>(0))?;
+        found.map(|image| self.image(image)).transpose()
+    }
+
+    /// Whether any image is known by this digest.
+    pub fn has_digest(&self, digest: &str) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM digest WHERE digest = ?1 LIMIT 1";
+        Ok(self.one(sql, params![packed_digest(digest)], |_| Ok(()))?.is_some())
+    }
+
+    /// Whether any image has this tag in this repository.
+    pub fn has_tag(&self, registry: &str, repository: &str, tag: &str) -> Result<bool, Error> {
+        Ok(self.one(IMAGE_BY_TAG, params![stored_registry(registry), repository, tag], |_| Ok(()))?.is_some())
+    }
+
+    /// Every chart version with this name and version, in the order of the index.
+    pub fn charts_named(&self, name: &str, version: &str) -> Result<Vec<Chart>, Error> {
+        let mut charts = Vec::new();
+        self.each(
+            &format!("{SELECT_CHART} WHERE name = ?1 AND version = ?2 ORDER BY chart"),
+            params![name, version],
+            |row| {
+                charts.push(chart(row)?);
+                Ok(())
+            },
+        )?;
+        Ok(charts)
+    }
+
+    /// Names that hold every word of `text`, the last one perhaps unfinished; at most `limit`.
+    pub fn search(&self, text: &str, limit: u32) -> Result<Vec<Hit>, Error> {
+        // Quoted, a word means itself whatever FTS5's syntax makes of its characters.
+        let words: Vec<String> = text
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(|word| format!("\"{word}\"*"))
+            .collect();
+        let mut hits = Vec::new();
+        if words.is_empty() {
+            return Ok(hits);
+        }
+        self.each(
+            "SELECT kind, text FROM words WHERE words MATCH ?1 ORDER BY text, kind LIMIT ?2",
+            params![words.join(" AND "), limit],
+            |row| {
+                hits.push(Hit { kind: row.get(0)?, name: row.get(1)? });
+                Ok(())
+            },
+        )?;
+        Ok(hits)
+    }
+
+    /// Passes every distinct (CSV name, OpenShift version, channel) in that order.
+    pub fn each_operator<E: From<Error>>(
+        &self,
+        mut visit: impl FnMut(&str, &str, &str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_or(
+            "SELECT DISTINCT csv_name, ocp_version, channel FROM bundle JOIN csv USING (csv) ORDER BY 1, 2, 3",
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)),
+            |(csv_name, ocp_version, channel)| visit(&csv_name, &ocp_version, &channel),
+        )
+    }
+
+    /// Passes every digest in order with the image that it names. Where several images share a digest, as those of a
+    /// manifest list do, it is the first of them with the repositories of all.
+    ///
+    /// Images without any digest come last, each under `_id:` and its `_id`, so that their tags are not lost.
+    pub fn each_digest<E: From<Error>>(&self, mut visit: impl FnMut(&str, &Image) -> Result<(), E>) -> Result<(), E> {
+        let repositories = self.repositories()?;
+        let mut tags: BTreeMap<i64, Vec<(i64, String)>> = BTreeMap::new();
+        self.each("SELECT image, repository, tag FROM tag ORDER BY image, repository, tag", [], |row| {
+            tags.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?));
+            Ok(())
+        })?;
+        let mut main: BTreeMap<i64, String> = BTreeMap::new();
+        self.each("SELECT image, digest FROM digest WHERE main", [], |row| {
+            main.insert(row.get(0)?, unpacked(row.get_ref(1)?, DIGEST_PREFIX));
+            Ok(())
+        })?;
+        struct Entry {
+            key: String,
+            image: Image,
+            tags: Vec<(i64, String)>,
+        }
+        let mut current: Option<Entry> = None;
+        let mut emit = |mut entry: Entry| {
+            entry.tags.sort();
+            entry.tags.dedup();
+            entry.image.repositories = grouped(&entry.tags, &repositories);
+            visit(&entry.key, &entry.image)
+        };
+        self.each_or(
+            "SELECT digest.digest, image.id, image.architecture, image.created, image.updated, image.image
+             FROM digest JOIN image USING (image) ORDER BY digest.digest, image.image",
+            |row| {
+                let digest = unpacked(row.get_ref(0)?, DIGEST_PREFIX);
+                Ok((digest, image(row, 1)?, row.get::<_, i64>(5)?))
+            },
+            |(digest, mut image, number)| {
+                image.digests.extend(main.get(&number).cloned());
+                let mine = tags.get(&number).map(Vec::as_slice).unwrap_or_default();
+                match &mut current {
+                    Some(entry) if entry.key == digest => entry.tags.extend_from_slice(mine),
+                    _ => {
+                        let next = Entry { key: digest, image, tags: mine.to_vec() };
+                        if let Some(done) = current.replace(next) {
+                            return emit(done);
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        if let Some(done) = current.take() {
+            emit(done)?;
+        }
+        self.each_or(
+            "SELECT id, architecture, created, updated, image FROM image
+             WHERE image NOT IN (SELECT image FROM digest) AND id IS NOT NULL ORDER BY id",
+            |row| Ok((image(row, 0)?, row.get::<_, i64>(4)?)),
+            |(image, number)| {
+                let mine = tags.get(&number).map(Vec::as_slice).unwrap_or_default();
+                emit(Entry { key: format!("{NO_DIGEST}{}", image.id), image, tags: mine.to_vec() })
+            },
+        )
+    }
+
+    /// Every chart version, by key, name and place in the index.
+    pub fn charts(&self) -> Result<Vec<Chart>, Error> {
+        let mut charts = Vec::new();
+        self.each(&format!("{SELECT_CHART} ORDER BY key, chart"), [], |row| {
+            charts.push(chart(row)?);
+            Ok(())
+        })?;
+        Ok(charts)
+    }
+
+    /// Passes every fact, sorted, as the line that goes into the content digest, without its newline.
+    pub fn each_fact<E: From<Error>>(&self, visit: impl FnMut(String) -> Result<(), E>) -> Result<(), E> {
+        self.each_or(FACTS, fact, visit)
+    }
+
+    fn image(&self, number: i64) -> Result<Image, Error> {
+        let row =
+            self.one("SELECT id, architecture, created, updated FROM image WHERE image = ?1", [number], |row| {
+                image(row, 0)
+            })?;
+        let mut found = row.unwrap_or_default();
+        self.each("SELECT digest FROM digest WHERE image = ?1 ORDER BY main DESC, digest", [number], |row| {
+            found.digests.push(unpacked(row.get_ref(0)?, DIGEST_PREFIX));
+            Ok(())
+        })?;
+        let mut tags = Vec::new();
+        self.each("SELECT repository, tag FROM tag WHERE image = ?1 ORDER BY repository, tag", [number], |row| {
+            tags.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+            Ok(())
+        })?;
+        found.repositories = grouped(&tags, &self.repositories()?);
+        Ok(found)
+    }
+
+    fn repositories(&self) -> Result<BTreeMap<i64, (String, String)>, Error> {
+        let mut repositories = BTreeMap::new();
+        self.each("SELECT repository, registry, name FROM repository", [], |row| {
+            repositories.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
+            Ok(())
+        })?;
+        Ok(repositories)
+    }
+
+    fn one<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(params, read).optional())
+            .map_err(|error| sqlite(&self.path, error))
+    }
+
+    fn each(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        mut visit: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), Error> {
+        let run = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params)?;
+            while let Some(row) = rows.next()? {
+                visit(row)?;
+            }
+            Ok(())
+        };
+        run().map_err(|error| sqlite(&self.path, error))
+    }
+
+    /// Like `each`, for visitors that fail in ways of their own.
+    fn each_or<T, E: From<Error>>(
+        &self,
+        sql: &str,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+        mut visit: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let named = |error| sqlite(&self.path, error);
+        let mut statement = self.connection.prepare_cached(sql).map_err(named)?;
+        let mut rows = statement.query([]).map_err(named)?;
+        while let Some(row) = rows.next().map_err(named)? {
+            visit(read(row).map_err(named)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The line of a fact, as [`FACTS`] selects it.
+pub(super) fn fact(row: &Row<'_>) -> rusqlite::Result<String> {
+    let mut line: String = row.get(0)?;
+    if line == "digest" {
+        line.push('\t');
+        line.push_str(&unpacked(row.get_ref(1)?, DIGEST_PREFIX));
+        return Ok(line);
+    }
+    for column in 1..5 {
+        if let Some(field) = row.get::<_, Option<String>>(column)? {
+            line.push('\t');
+            line.push_str(&field);
+        }
+    }
+    Ok(line)
+}
+
+/// Every fact once, sorted by bytes. A CSV name without a dot is the same fact as with the dot that the tree needs.
+pub(super) const FACTS: &str = "
+    SELECT DISTINCT 'chart' AS what, name AS a, version AS b, kube_version AS c, provider_type AS d FROM chart
+    UNION SELECT 'digest', digest, NULL, NULL, NULL FROM digest
+    UNION SELECT 'operator', iif(instr(csv_name, '.'), csv_name, csv_name || '.'), ocp_version, channel, NULL
+        FROM bundle JOIN csv USING (csv)
+    UNION SELECT 'tag', registry, name, tag, NULL FROM tag JOIN repository USING (repository)
+    ORDER BY 1, 2, 3, 4, 5";
+
+/// What stands before the `_id` of an image without digests where a digest would stand.
+pub(in crate::catalog) const NO_DIGEST: &str = "_id:";
+
+const SELECT_BUNDLE: &str = "
+    SELECT bundle.id, csv.csv_name, bundle.ocp_version, bundle.channel, csv.package, bundle.organization,
+           bundle.created, bundle.updated
+    FROM csv JOIN bundle USING (csv)";
+
+const IMAGE_BY_TAG: &str = "
+    SELECT tag.image FROM repository JOIN tag USING (repository)
+    WHERE repository.name = ?2 AND repository.registry = ?1 AND tag.tag = ?3 LIMIT 1";
+
+const SELECT_CHART: &str =
+    "SELECT key, name, version, kube_version, provider_type, unpublished, digest, urls FROM chart";
+
+fn bundle(row: &Row<'_>) -> rusqlite::Result<Bundle> {
+    Ok(Bundle {
+        id: unpacked(row.get_ref(0)?, ""),
+        csv_name: row.get(1)?,
+        ocp_version: row.get(2)?,
+        channel: row.get(3)?,
+        package: row.get(4)?,
+        organization: row.get(5)?,
+        created: Instant::from_micros(row.get(6)?),
+        updated: Instant::from_micros(row.get(7)?),
+    })
+}
+
+fn image(row: &Row<'_>, first: usize) -> rusqlite::Result<Image> {
+    Ok(Image {
+        id: unpacked(row.get_ref(first)?, ""),
+        architecture: row.get(first + 1)?,
+        created: Instant::from_micros(row.get(first + 2)?),
+        updated: Instant::from_micros(row.get(first + 3)?),
+        ..Image::default()
+    })
+}
+
+fn chart(row: &Row<'_>) -> rusqlite::Result<Chart> {
+    let urls: String = row.get(7)?;
+    Ok(Chart {
+        key: row.get(0)?,
+        name: row.get(1)?,
+        version: row.get(2)?,
+        kube_version: row.get(3)?,
+        provider_type: row.get(4)?,
+        unpublished: row.get(5)?,
+        digest: row.get(6)?,
+        urls: urls.lines().map(str::to_owned).collect(),
+    })
+}
+
+/// Tags sorted by repository, as repositories with their tags.
+fn grouped(tags: &[(i64, String)], names: &BTreeMap<i64, (String, String)>) -> Vec<Repository> {
+    let mut repositories: Vec<Repository> = tags
+        .chunk_by(|one, other| one.0 == other.0)
+        .filter_map(|tags| {
+            let (registry, repository) = names.get(&tags[0].0)?.clone();
+            Some(Repository { registry, repository, tags: tags.iter().map(|(_, tag)| tag.clone()).collect() })
+        })
+        .collect();
+    repositories.sort();
+    repositories
+}

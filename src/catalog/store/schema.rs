@@ -1,0 +1,75 @@
+//! The tables of `catalog.db`, and how older files become today's.
+//!
+//! A file is ours when its `application_id` says so; `user_version` counts the migrations that it has seen. Entries of
+//! [`MIGRATIONS`] are only ever added: a file of any released version must still open.
+
+use rusqlite::Connection;
+
+/// `HvCt`, in the header of every SQLite file that is a catalog snapshot.
+pub(super) const APPLICATION_ID: i32 = 0x4876_4374;
+
+/// The newest layout that this program knows.
+pub(super) const VERSION: i32 = MIGRATIONS.len() as i32;
+
+/// Gives a new, empty file its tables.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = NONE;")?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    for migration in MIGRATIONS {
+        connection.execute_batch(migration)?;
+    }
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
+/// What a file says it is: its `application_id` and `user_version`.
+pub(super) fn identify(connection: &Connection) -> rusqlite::Result<(i32, i32)> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+    Ok((number("application_id")?, number("user_version")?))
+}
+
+/// Digests are 32 bytes where they are `sha256:` and 64 lower-case digits, else text: real trees hold odd keys, and a
+/// digest as text would be twice as large. `_id`s are 12 bytes where they are 24 digits, for the same reason. Instants
+/// are microseconds after 1970, 0 for unknown.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE csv (
+        csv INTEGER PRIMARY KEY,
+        csv_name TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, package TEXT NOT NULL,
+        UNIQUE (name, version, csv_name, package)
+    );
+    CREATE TABLE bundle (
+        bundle INTEGER PRIMARY KEY,
+        id, csv INTEGER NOT NULL, ocp_version TEXT NOT NULL, channel TEXT NOT NULL, organization TEXT NOT NULL,
+        created INTEGER NOT NULL, updated INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX bundle_id ON bundle (id) WHERE id IS NOT NULL;
+    CREATE INDEX bundle_csv ON bundle (csv, ocp_version);
+
+    CREATE TABLE image (
+        image INTEGER PRIMARY KEY,
+        id, architecture TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX image_id ON image (id) WHERE id IS NOT NULL;
+    CREATE TABLE digest (
+        digest NOT NULL, image INTEGER NOT NULL, main INTEGER NOT NULL,
+        PRIMARY KEY (digest, image)
+    ) WITHOUT ROWID;
+    CREATE TABLE repository (
+        repository INTEGER PRIMARY KEY, registry TEXT NOT NULL, name TEXT NOT NULL,
+        UNIQUE (name, registry)
+    );
+    CREATE TABLE tag (
+        repository INTEGER NOT NULL, tag TEXT NOT NULL, image INTEGER NOT NULL,
+        PRIMARY KEY (repository, tag, image)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE chart (
+        chart INTEGER PRIMARY KEY,
+        key TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kube_version TEXT NOT NULL,
+        provider_type TEXT NOT NULL, unpublished INTEGER NOT NULL, digest TEXT NOT NULL, urls TEXT NOT NULL
+    );
+    CREATE INDEX chart_name ON chart (name, version);
+
+    CREATE VIRTUAL TABLE words USING fts5 (kind UNINDEXED, text, detail = none, columnsize = 0);
+"];

@@ -1,0 +1,368 @@
+//! Walks a list of the catalog by key, several ranges at once, so that rows which come and go cannot shift pages.
+//!
+//! A page number means nothing in a list that changes. A walk asks for `KEY>=CURSOR` sorted by `KEY` instead, and goes
+//! on from the last key it saw, that key included: rows that share an instant are met twice rather than not at all.
+//! Only where one instant fills a whole page does it ask for the next page of the same cursor.
+//!
+//! ```text
+//!  from ───────────────────────────────────────────────────────── to
+//!  ▓▓▓▓▓▓▓▓▓▓▓cursor░░░░░░░░░░░|          range 1          |░░░░░░░░   range 2, cut off from 1 when a worker was free
+//! ```
+//!
+//! When fewer ranges are open than requests may be under way, the one with most left to do, by how dense its last page
+//! was, is cut in two. How many requests may be under way is shared by all walks of a run ([`Throttle`]): it is halved
+//! when the server is overloaded, and grows again one by one.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use url::Url;
+
+use crate::catalog::client::{Catalog, Error as ClientError, Fields, Page, PageRequest};
+use crate::catalog::entry::{Instant, Kind};
+use crate::http::{Retriable, Verdict, shown};
+use crate::progress::Task;
+
+/// What is walked: a list, which of its rows, along which key.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    pub(super) kind: Kind,
+    /// RSQL that every row satisfies, without the range.
+    pub(super) filter: String,
+    pub(super) key: Key,
+    pub(super) fields: Fields,
+}
+
+/// The instant that a walk goes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Created,
+    Updated,
+}
+
+/// A part of the walk that is not done yet. `to` is exclusive; without it there is no end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Range {
+    pub(super) from: Instant,
+    pub(super) to: Option<Instant>,
+    /// The page within `from`, where one instant fills pages.
+    #[serde(default)]
+    pub(super) page: u64,
+}
+
+/// What stops a walk.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request failed, and trying again did not help.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    /// The server gave rows that were not asked for.
+    #[error(
+        "{}: row {index} (_id {id}) has {key} {instant}, which is outside of the range that was asked for: the server \
+         does not apply the filter",
+        shown(url)
+    )]
+    Filter {
+        /// What was requested.
+        url: Box<Url>,
+        /// Which row, counted from 0.
+        index: usize,
+        /// Its `_id`.
+        id: String,
+        /// The field of the key.
+        key: &'static str,
+        /// The key.
+        instant: Instant,
+    },
+    /// The server gave rows in another order.
+    #[error(
+        "{}: row {index} (_id {id}) is older than the one before it: the server does not sort as asked",
+        shown(url)
+    )]
+    Order {
+        /// What was requested.
+        url: Box<Url>,
+        /// Which row, counted from 0.
+        index: usize,
+        /// Its `_id`.
+        id: String,
+    },
+    /// The server's pages overlap or leave gaps.
+    #[error(
+        "{}: page {second} repeats {repeated} rows of page {first}, each time they are asked for: the server's paging \
+         is wrong",
+        shown(url)
+    )]
+    Paging {
+        /// What was requested last.
+        url: Box<Url>,
+        /// One page.
+        first: u64,
+        /// The other page.
+        second: u64,
+        /// How many rows stand on both.
+        repeated: usize,
+    },
+}
+
+/// How many requests may be under way, in all walks of a run together.
+pub(super) struct Throttle {
+    permits: Semaphore,
+    state: Mutex<ThrottleState>,
+}
+
+struct ThrottleState {
+    most: usize,
+    now: usize,
+    /// Permits to swallow as they come back, because the limit was lowered while they were out.
+    owed: usize,
+    successes: usize,
+    page_size: u64,
+}
+
+impl Throttle {
+    pub(super) fn new(parallel: usize, page_size: u64) -> Self {
+        let state = ThrottleState { most: parallel, now: parallel, owed: 0, successes: 0, page_size };
+        Throttle { permits: Semaphore::new(parallel), state: Mutex::new(state) }
+    }
+
+    fn limit(&self) -> usize {
+        self.state().now
+    }
+
+    pub(super) fn page_size(&self) -> u64 {
+        self.state().page_size
+    }
+
+    /// Takes the server's word for how large a page may be.
+    fn echoed(&self, page_size: u64) {
+        let mut state = self.state();
+        state.page_size = state.page_size.min(page_size);
+    }
+
+    async fn acquire(&self) {
+        self.permits.acquire().await.expect("the semaphore is never closed").forget();
+    }
+
+    fn release(&self, overloaded: bool, slow: bool) {
+        let mut state = self.state();
+        if overloaded {
+            state.successes = 0;
+            let lower = (state.now / 2).max(1);
+            state.owed += state.now - lower;
+            state.now = lower;
+            if slow {
+                state.page_size = state.page_size.min((state.page_size / 2).max(SMALLEST_PAGE));
+            }
+            let rows = state.page_size;
+            tracing::info!("the catalog is overloaded: {lower} requests at once and {rows} rows a page from now on");
+        } else {
+            state.successes += 1;
+            if state.successes.is_multiple_of(GROW_AFTER) && state.now < state.most {
+                state.now += 1;
+                match state.owed {
+                    0 => self.permits.add_permits(1),
+                    _ => state.owed -= 1,
+                }
+            }
+        }
+        match state.owed {
+            0 => self.permits.add_permits(1),
+            _ => state.owed -= 1,
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, ThrottleState> {
+        self.state.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// Requests one page, again and again as the run's retries say, and minds how large the server makes it.
+    pub(super) async fn page(&self, catalog: &Catalog, request: &PageRequest) -> Result<Page, ClientError> {
+        let page = self.any_page(catalog, request).await?;
+        // A page of one row says nothing about the largest.
+        if request.page_size > 1 {
+            self.echoed(page.page_size);
+        }
+        Ok(page)
+    }
+
+    /// Asks how many rows match; `None` when the server does not say.
+    pub(super) async fn count(&self, catalog: &Catalog, request: &PageRequest) -> Result<Option<u64>, ClientError> {
+        Ok(self.any_page(catalog, request).await?.total)
+    }
+
+    async fn any_page(&self, catalog: &Catalog, request: &PageRequest) -> Result<Page, ClientError> {
+        let retry = catalog.http().retry();
+        let mut tries = 0;
+        loop {
+            self.acquire().await;
+            let mut request = request.clone();
+            // A smaller page moves the offset of later pages of one cursor back, which repeats rows and loses none.
+            request.page_size = request.page_size.min(self.page_size());
+            let result = catalog.page(&request).await;
+            let failed = |is: fn(&ClientError) -> bool| result.as_ref().is_err_and(is);
+            self.release(failed(ClientError::is_overload), failed(ClientError::is_slow));
+            let error = match result {
+                Ok(page) => return Ok(page),
+                Err(error) => error,
+            };
+            let Verdict::Again { after } = error.verdict() else { return Err(error) };
+            if tries == retry.retries {
+                return Err(error);
+            }
+            let wait = retry.wait(tries, after);
+            tries += 1;
+            tracing::warn!("{error}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), retry.retries);
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        }
+    }
+}
+
+/// A range that is open, and how it goes.
+struct Open {
+    range: Range,
+    in_flight: bool,
+    /// Rows a microsecond on the last page; 0 before the first.
+    density: f64,
+}
+
+impl Walk {
+    /// Walks all `ranges` to their ends. `visit` is given every page and what is left to do after it, so that it can
+    /// keep both in one transaction. Rows may be passed more than once.
+    pub(super) async fn run<E: From<Error>>(
+        &self,
+        catalog: &Catalog,
+        throttle: &std::sync::Arc<Throttle>,
+        ranges: Vec<Range>,
+        task: &Task,
+        mut visit: impl FnMut(&Page, &[Range]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut open: Vec<Option<Open>> =
+            ranges.into_iter().map(|range| Some(Open { range, in_flight: false, density: 0.0 })).collect();
+        let mut requests = JoinSet::new();
+        loop {
+            self.share_out(&mut open, throttle);
+            for (number, slot) in open.iter_mut().enumerate() {
+                let Some(part) = slot.as_mut().filter(|part| !part.in_flight) else { continue };
+                if requests.len() >= throttle.limit() {
+                    break;
+                }
+                part.in_flight = true;
+                let request = self.request(&part.range, throttle.page_size(), false);
+                let (catalog, throttle, range) = (catalog.clone(), throttle.clone(), part.range.clone());
+                requests.spawn(async move { (number, range, throttle.page(&catalog, &request).await) });
+            }
+            let Some(done) = requests.join_next().await else { return Ok(()) };
+            let (number, asked, page) = done.expect("a request neither panics nor is cancelled");
+            let page = page.map_err(Error::from)?;
+            self.check(&asked, &page)?;
+            let part = open[number].as_mut().expect("a range stays open while its request is under way");
+            part.in_flight = false;
+            match self.next(&part.range, &page) {
+                Some(range) => {
+                    let span = (range.from.micros() - asked.from.micros()).max(1);
+                    part.density = page.rows.len() as f64 / span as f64;
+                    part.range = range;
+                }
+                None => open[number] = None,
+            }
+            let left: Vec<Range> = open.iter().flatten().map(|part| part.range.clone()).collect();
+            task.add(page.rows.len() as u64);
+            tokio::task::block_in_place(|| visit(&page, &left))?;
+        }
+    }
+
+    pub(super) fn request(&self, range: &Range, page_size: u64, total: bool) -> PageRequest {
+        let key = self.key.field();
+        let below = range.to.map(|to| format!(" and {key}<{to}")).unwrap_or_default();
+        PageRequest {
+            kind: self.kind,
+            filter: format!("{} and {key}>={}{below}", self.filter, range.from),
+            sort_by: format!("{key}[asc]"),
+            fields: self.fields,
+            page: range.page,
+            page_size,
+            total,
+        }
+    }
+
+    /// What is left of a range after a page, or nothing.
+    fn next(&self, range: &Range, page: &Page) -> Option<Range> {
+        let last = self.key.of(page.rows.last()?);
+        if (page.rows.len() as u64) < page.page_size || range.to.is_some_and(|to| last >= to) {
+            return None;
+        }
+        Some(if last > range.from {
+            Range { from: last, to: range.to, page: 0 }
+        } else {
+            Range { page: range.page + 1, ..range.clone() }
+        })
+    }
+
+    /// Checks that the rows are those of the range, in order.
+    pub(super) fn check(&self, asked: &Range, page: &Page) -> Result<(), Error> {
+        let mut before = None;
+        for (index, row) in page.rows.iter().enumerate() {
+            let instant = self.key.of(row);
+            if instant < asked.from || asked.to.is_some_and(|to| instant >= to) {
+                let (url, id) = (Box::new(page.url.clone()), row.id.clone());
+                return Err(Error::Filter { url, index, id, key: self.key.field(), instant });
+            }
+            if before.is_some_and(|before| instant < before) {
+                return Err(Error::Order { url: Box::new(page.url.clone()), index, id: row.id.clone() });
+            }
+            before = Some(instant);
+        }
+        Ok(())
+    }
+
+    /// Cuts ranges until there is work for every request that may be under way, or nothing worth cutting.
+    fn share_out(&self, open: &mut Vec<Option<Open>>, throttle: &Throttle) {
+        while open.iter().flatten().count() < throttle.limit() {
+            let left = |part: &Open| {
+                let to = part.range.to?;
+                let span = (to.micros() - part.range.from.micros()) as f64;
+                // Before the first page nothing is known of a range; it may be empty.
+                let rows = if part.density > 0.0 { span * part.density } else { 0.0 };
+                (rows > 1.5 * throttle.page_size() as f64).then_some(rows)
+            };
+            let largest = open
+                .iter_mut()
+                .flatten()
+                .filter_map(|part| left(part).map(|rows| (rows, part)))
+                .max_by(|one, other| one.0.total_cmp(&other.0));
+            let Some((_, part)) = largest else { return };
+            let to = part.range.to.expect("only ranges with an end are cut");
+            let middle = Instant::from_micros(part.range.from.micros().midpoint(to.micros()));
+            let upper =
+                Open { range: Range { from: middle, to: Some(to), page: 0 }, in_flight: false, density: part.density };
+            part.range.to = Some(middle);
+            open.push(Some(upper));
+        }
+    }
+}
+
+impl Key {
+    fn field(self) -> &'static str {
+        match self {
+            Key::Created => "creation_date",
+            Key::Updated => "last_update_date",
+        }
+    }
+
+    pub(super) fn of(self, row: &crate::catalog::client::Row) -> Instant {
+        match self {
+            Key::Created => row.created,
+            Key::Updated => row.updated,
+        }
+    }
+}
+
+/// Successful requests after which one more may be under way.
+const GROW_AFTER: usize = 10;
+
+/// Below this, a smaller page does not make a slow server faster.
+const SMALLEST_PAGE: u64 = 25;

@@ -1,0 +1,147 @@
+//! `haversack run`, `dump` and `refresh`: what the catalog image does when it is started.
+//!
+//! ```text
+//! podman run --rm -v DIR:/tmp/dump:Z --env OCT_DUMP_ONLY=true IMAGE     dump: no network, no other writable place
+//! podman run --rm -v DIR:/tmp/dump:Z IMAGE                              refresh, then dump
+//! ```
+//!
+//! The snapshot in the image is named by `HAVERSACK_DB` in its environment, like any other default.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::catalog::snapshot;
+use crate::catalog::{Snapshot, tree};
+use crate::cli::catalog::{DumpOptionArgs, SourceArgs, dump_text, notes};
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::{Context, block_on};
+use crate::fs;
+
+/// Do what the environment says: dump with `OCT_DUMP_ONLY=true`, else refresh and dump
+#[derive(Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    refresh: RefreshArgs,
+}
+
+/// Write the snapshot of this image to the dump directory
+#[derive(Args)]
+pub(super) struct DumpArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    what: DumpOptionArgs,
+}
+
+/// Bring the snapshot of this image up to date and write it to the dump directory
+#[derive(Args)]
+pub(super) struct RefreshArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    what: DumpOptionArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// When the catalog cannot be read, dump the snapshot of this image and end with status 3
+    #[arg(long)]
+    fallback: bool,
+}
+
+#[derive(Args)]
+struct PlaceArgs {
+    /// The directory to write to, which must be there and writable
+    #[arg(long, value_name = "DIR", default_value = "/tmp/dump")]
+    dump_dir: PathBuf,
+    /// The snapshot of this image
+    #[arg(long, value_name = "FILE", default_value = "catalog.db")]
+    db: PathBuf,
+}
+
+pub(super) fn run(args: RunArgs, context: &Context) -> Outcome {
+    if context.config.is_true("OCT_DUMP_ONLY") {
+        let RefreshArgs { place, what, .. } = args.refresh;
+        return dump(&DumpArgs { place, what }, context);
+    }
+    refresh(&args.refresh, context)
+}
+
+pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
+    check_place(&args.place)?;
+    let snapshot = Snapshot::open(&args.place.db)?;
+    write(&snapshot, &args.place, &args.what, context)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
+    check_place(&args.place)?;
+    // Opened before anything is written: what is wrong with it is the first thing to know.
+    let embedded = Snapshot::open(&args.place.db)?;
+    let mut options = args.source.options();
+    if context.config.is_true("OCT_FORCE_REGENERATE_DB") {
+        context.ui.data("OCT: Forced db regeneration.")?;
+        options.full = true;
+    }
+    // In the dump directory, since nothing else may be writable; a killed run is gone on with from here.
+    let work = args.place.dump_dir.join(".haversack-refresh");
+    fs::create_dir_all(&work)?;
+    let db = work.join("catalog.db");
+    let refreshed = base(&embedded, &args.place.dump_dir).copy_to(&db).map_err(Failure::from).and_then(|()| {
+        let source = args.source.online(context)?;
+        block_on(async { Ok(snapshot::snapshot(&source, &db, &options, context.ui.progress()).await?) })
+    });
+    match refreshed {
+        Ok(report) => {
+            notes(&report, context);
+            let written = write(&Snapshot::open(&db)?, &args.place, &args.what, context);
+            fs::remove_dir_all(&work)?;
+            written.map(|()| Exit::Done)
+        }
+        Err(failure) => {
+            fs::remove_dir_all(&work)?;
+            let taken = embedded.info()?.taken;
+            if args.fallback {
+                context
+                    .ui
+                    .warn(format_args!("the catalog could not be read; dumping the snapshot of {taken} in this image"));
+                context.ui.error(&failure);
+                write(&embedded, &args.place, &args.what, context)?;
+                return Ok(Exit::Partial);
+            }
+            Err(failure.hint(format!(
+                "{} is as it was. Without a network, use dump-only mode (`--env OCT_DUMP_ONLY=true`), which writes the \
+                 snapshot of {taken} in this image; or `refresh --fallback`",
+                args.place.dump_dir.display()
+            )))
+        }
+    }
+}
+
+/// What a refresh starts from: the snapshot that an earlier one left in the dump directory, when it is newer than that
+/// of the image.
+fn base(embedded: &Snapshot, dump_dir: &Path) -> Snapshot {
+    let taken = |snapshot: &Snapshot| snapshot.info().map(|info| info.taken).unwrap_or_default();
+    let open = |path: &Path| Snapshot::open(path).ok();
+    let earlier = open(&dump_dir.join("catalog.db")).filter(|earlier| taken(earlier) > taken(embedded));
+    earlier.or_else(|| open(embedded.path())).expect("it is open already")
+}
+
+fn check_place(place: &PlaceArgs) -> Result<(), Failure> {
+    let directory = &place.dump_dir;
+    let hint = "mount a directory there that this user may write to: `podman run -v DIR:/tmp/dump:Z …`";
+    if !directory.is_dir() {
+        return Err(Failure::new(format!("{}: no such directory to dump to", directory.display())).hint(hint));
+    }
+    let probe = tempfile::Builder::new().prefix(".haversack.").tempfile_in(directory);
+    match probe {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(format!("{}: cannot be written to: {error}", directory.display())).hint(hint)),
+    }
+}
+
+fn write(snapshot: &Snapshot, place: &PlaceArgs, what: &DumpOptionArgs, context: &Context) -> Result<(), Failure> {
+    context.ui.data(format_args!("OCT: Dumping current DB to {}", place.dump_dir.display()))?;
+    let report = tree::dump(snapshot, &place.dump_dir, &what.options())?;
+    context.ui.say(dump_text(&report).trim_end());
+    Ok(())
+}

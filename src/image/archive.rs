@@ -1,0 +1,342 @@
+//! Layouts in a tar: `oci-archive:`.
+//!
+//! ```text
+//! blobs/ blobs/sha256/ blobs/sha256/HEX …      only what the images in it need, sorted
+//! index.json
+//! manifest.json      for what reads `docker save` archives only: Docker's old image store, `podman load` of several
+//! oci-layout
+//! ```
+//!
+//! Written deterministically: the same images give the same file. Read where it lies: nothing is unpacked, a blob is a
+//! range of the file, and every blob is checked against its digest when it is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use serde::Serialize;
+
+use crate::compression::Compression;
+use crate::digest::Digest;
+use crate::fs::{AtomicFile, PathContext, PathError};
+use crate::image::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingReader};
+use crate::image::pax::{Meta, TarWriter};
+use crate::image::{Platform, manifest};
+
+/// An `oci-archive` file that is open for reading.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    /// Where the content of each member lies: offset and size.
+    members: BTreeMap<String, (u64, u64)>,
+    index: ImageIndex,
+}
+
+/// Why an archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It has no layout in it.
+    #[error("{}: not an OCI archive: it has no {missing}", path.display())]
+    NotAnArchive {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        missing: &'static str,
+    },
+    /// It would have to be unpacked first.
+    #[error("{}: compressed as a whole, which OCI archives are not; decompress it first", .0.display())]
+    Compressed(PathBuf),
+    /// A member that no layout has: a link, a device, a name that leads out of it.
+    #[error("{}: refused, as its member `{member}` is {problem}", path.display())]
+    BadMember {
+        /// The file.
+        path: PathBuf,
+        /// The member's name.
+        member: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// What an image in it refers to is missing.
+    #[error("{}: {digest} is not in it", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A document in it or a blob of the layout.
+    #[error("{0}")]
+    Layout(#[from] layout::Error),
+    /// The file itself.
+    #[error("{0}")]
+    Path(#[from] PathError),
+}
+
+impl Archive {
+    /// Lists the members of an archive and reads its index.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut file = File::open(path).at("open", path)?;
+        let mut start = [0; 6];
+        let n = file.read(&mut start).at("read", path)?;
+        if Compression::detect(&start[..n]) != Compression::None {
+            return Err(Error::Compressed(path.to_owned()));
+        }
+        file.rewind().at("read", path)?;
+        let mut members = BTreeMap::new();
+        let mut tar = tar::Archive::new(file);
+        for entry in tar.entries_with_seek().at("read", path)? {
+            let entry = entry.at("read", path)?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let refuse = |problem| Error::BadMember { path: path.to_owned(), member: name.clone(), problem };
+            let kind = entry.header().entry_type();
+            // A link could make a blob of any file of the host, a device could hang or answer for ever.
+            if kind.is_symlink() || kind.is_hard_link() {
+                return Err(refuse("a link"));
+            }
+            if !kind.is_file() && !kind.is_dir() {
+                return Err(refuse("neither a file nor a directory"));
+            }
+            // Nothing is unpacked here, but whoever does so next should not find such a name in what passed.
+            if Path::new(&name).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+                return Err(refuse("outside the archive"));
+            }
+            let plain = name.trim_start_matches("./").trim_end_matches('/').to_owned();
+            let range = (entry.raw_file_position(), entry.size());
+            // Which of the two would count depends on the reader: one of them may be there to deceive.
+            if kind.is_file() && members.insert(plain, range).is_some() {
+                return Err(refuse("there twice"));
+            }
+        }
+        let mut archive = Archive { path: path.to_owned(), members, index: layout::index_of(Vec::new()) };
+        if !archive.members.contains_key(MARKER) {
+            return Err(Error::NotAnArchive { path: path.to_owned(), missing: MARKER });
+        }
+        let bytes = archive.member(INDEX)?.ok_or(Error::NotAnArchive { path: path.to_owned(), missing: INDEX })?;
+        archive.index = layout::parse(&format!("{}: {INDEX}", path.display()), &bytes)?;
+        Ok(archive)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What its `index.json` lists.
+    pub fn index(&self) -> &ImageIndex {
+        &self.index
+    }
+
+    /// The image of that name; without one, the only image.
+    pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Error> {
+        Ok(layout::find(&self.path, &self.index, name)?)
+    }
+
+    /// A reader of a blob that ends with an error when size or digest are not as described.
+    pub fn open_blob(&self, described: &Descriptor) -> Result<VerifyingReader<io::Take<File>>, Error> {
+        let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+        let name = format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex());
+        let Some(range) = self.members.get(&name) else {
+            return Err(Error::Missing { path: self.path.clone(), digest });
+        };
+        Ok(VerifyingReader::new(self.range(*range)?, digest, described.size()))
+    }
+
+    fn member(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some((offset, size)) = self.members.get(name).copied() else { return Ok(None) };
+        if size > layout::DOCUMENT_LIMIT {
+            let name = format!("{}: {name}", self.path.display());
+            return Err(layout::Error::TooLarge { name, size, limit: layout::DOCUMENT_LIMIT }.into());
+        }
+        let mut bytes = Vec::new();
+        self.range((offset, size))?.read_to_end(&mut bytes).at("read", &self.path)?;
+        Ok(Some(bytes))
+    }
+
+    fn range(&self, (offset, size): (u64, u64)) -> Result<io::Take<File>, PathError> {
+        let mut file = File::open(&self.path).at("open", &self.path)?;
+        file.seek(SeekFrom::Start(offset)).at("read", &self.path)?;
+        Ok(file.take(size))
+    }
+}
+
+/// Writes the images (descriptors as in the layout's index, with their names) and all they need to a new archive.
+///
+/// The file appears when it is whole. `mtime` is what all members get.
+pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) -> Result<(), Error> {
+    let mut blobs = BTreeSet::new();
+    for image in images {
+        manifest::walk(image, &mut |described| layout.read_document(described), &mut |described| {
+            blobs.insert(layout::digest_of(described)?);
+            Ok::<(), layout::Error>(())
+        })?;
+    }
+    let mut images = images.to_vec();
+    images.sort_by_key(|image| (layout::ref_name(image).map(str::to_owned), image.digest().to_string()));
+    let (file, dir) = (Meta { mode: 0o644, mtime, ..Meta::default() }, Meta { mode: 0o755, mtime, ..Meta::default() });
+
+    let mut tar = TarWriter::new(AtomicFile::create(path)?);
+    let mut directories = BTreeSet::new();
+    for digest in &blobs {
+        let name = Path::new(BLOBS).join(digest.algorithm().name()).join(digest.hex());
+        for parent in [Path::new(BLOBS), name.parent().expect("two are above it")] {
+            if directories.insert(parent.to_owned()) {
+                tar.directory(parent, &dir).at("write", path)?;
+            }
+        }
+        let source = layout.blob_path(digest);
+        let blob = File::open(&source).at("open", &source)?;
+        let size = blob.metadata().at("read", &source)?.len();
+        // Checked once more on the way: an archive is what crosses the gap.
+        let blob = VerifyingReader::new(blob, digest.clone(), size);
+        tar.file(&name, &file, size, blob).at("pack", &source)?;
+    }
+    let docker = docker_manifests(layout, &images)?;
+    let marker = serde_json::json!({ "imageLayoutVersion": layout::VERSION });
+    let documents = [
+        (INDEX, layout::canonical(&layout::index_of(images))),
+        ("manifest.json", layout::canonical(&docker)),
+        (MARKER, layout::canonical(&marker)),
+    ];
+    for (name, bytes) in documents {
+        tar.file(Path::new(name), &file, bytes.len() as u64, &bytes[..]).at("write", path)?;
+    }
+    tar.finish().at("write", path)?.finish()?;
+    Ok(())
+}
+
+/// One image in `manifest.json`, as `docker save` writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifest {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// What `manifest.json` says: of an index only one platform, amd64 where there is that.
+fn docker_manifests(layout: &Layout, images: &[Descriptor]) -> Result<Vec<DockerManifest>, Error> {
+    let mut manifests: BTreeMap<String, DockerManifest> = BTreeMap::new();
+    for image in images {
+        let mut described = image.clone();
+        if manifest::is_index(image.media_type()) {
+            let index: ImageIndex = layout::parse(image.digest().as_ref(), &layout.read_document(image)?)?;
+            let amd64 = |there: &&Descriptor| {
+                there.platform().as_ref().is_some_and(|platform| Platform::from(platform).architecture == "amd64")
+            };
+            let Some(chosen) = index.manifests().iter().find(amd64).or(index.manifests().first()) else { continue };
+            described = chosen.clone();
+        }
+        if *described.media_type() != MediaType::ImageManifest {
+            continue;
+        }
+        let parsed: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(&described)?)?;
+        let blob = |described: &Descriptor| {
+            Ok::<_, Error>(match layout::digest_of(described) {
+                Ok(digest) => format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex()),
+                Err(error) => return Err(layout::Error::from(error).into()),
+            })
+        };
+        let entry = DockerManifest {
+            config: blob(parsed.config())?,
+            repo_tags: Vec::new(),
+            layers: parsed.layers().iter().map(blob).collect::<Result<_, _>>()?,
+        };
+        let entry = manifests.entry(entry.config.clone()).or_insert(entry);
+        // Docker refuses a name without a tag here.
+        entry.repo_tags.extend(
+            layout::ref_name(image)
+                .filter(|name| name.rsplit('/').next().is_some_and(|last| last.contains(':')))
+                .map(str::to_owned),
+        );
+    }
+    Ok(manifests.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs;
+    use crate::image::fixture;
+
+    #[test]
+    fn what_is_written_is_read_back_and_is_the_same_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, image) = fixture::image(&dir.path().join("layout"));
+        layout.tag(&image, Some("x:1")).unwrap();
+        layout.write_blob(MediaType::ImageLayer, b"not needed").unwrap();
+        let images = layout.index().unwrap().manifests().clone();
+        let paths = ["a.tar", "b.tar"].map(|name| dir.path().join(name));
+        for path in &paths {
+            write(&layout, &images, path, 7).unwrap();
+        }
+        let bytes = paths.each_ref().map(|path| fs::read(path, 1 << 20).unwrap());
+        assert_eq!(bytes[0], bytes[1]);
+
+        let archive = Archive::open(&paths[0]).unwrap();
+        assert_eq!(archive.index().manifests(), &images);
+        let manifest: Vec<serde_json::Value> =
+            serde_json::from_slice(&archive.member("manifest.json").unwrap().unwrap()).unwrap();
+        assert_eq!(manifest[0]["RepoTags"], serde_json::json!(["x:1"]));
+        let mut blobs = 0;
+        manifest::walk(
+            &image,
+            &mut |described| {
+                let mut bytes = Vec::new();
+                archive.open_blob(described).unwrap().read_to_end(&mut bytes).unwrap();
+                Ok::<_, Error>(bytes)
+            },
+            &mut |described| {
+                blobs += 1;
+                io::copy(&mut archive.open_blob(described).unwrap(), &mut io::sink()).unwrap();
+                Ok(())
+            },
+        )
+        .unwrap();
+        // Manifest, configuration and layer; the blob that nothing refers to was left out.
+        assert_eq!((blobs, archive.members.len()), (3, 3 + 3));
+    }
+
+    #[test]
+    fn members_that_no_layout_has_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.tar");
+        let cases: [(&str, tar::EntryType, &str); 5] = [
+            ("/etc/passwd", tar::EntryType::Regular, "outside the archive"),
+            ("blobs/../../x", tar::EntryType::Regular, "outside the archive"),
+            ("blobs/sha256/link", tar::EntryType::Symlink, "a link"),
+            ("blobs/sha256/link", tar::EntryType::Link, "a link"),
+            ("blobs/sha256/device", tar::EntryType::Char, "neither a file nor a directory"),
+        ];
+        for (name, kind, problem) in cases {
+            let mut header = tar::Header::new_ustar();
+            header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(kind);
+            header.set_size(0);
+            header.set_link_name_literal("/etc/shadow").unwrap();
+            header.set_cksum();
+            fs::write(&path, &[header.as_bytes().as_slice(), &[0; 1024]].concat()).unwrap();
+            let expected = format!("{}: refused, as its member `{name}` is {problem}", path.display());
+            assert_eq!(Archive::open(&path).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_archive_is_told_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.tar");
+        let mut twice = TarWriter::new(Vec::new());
+        for _ in 0..2 {
+            twice.file(Path::new("oci-layout"), &Meta::default(), 0, io::empty()).unwrap();
+        }
+        for (bytes, expected) in [
+            (vec![0; 1024], "not an OCI archive: it has no oci-layout"),
+            (b"\x1f\x8b\x08\0\0\0".to_vec(), "compressed as a whole, which OCI archives are not; decompress it first"),
+            (twice.finish().unwrap(), "refused, as its member `oci-layout` is there twice"),
+        ] {
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(Archive::open(&path).unwrap_err().to_string(), format!("{}: {expected}", path.display()));
+        }
+    }
+}

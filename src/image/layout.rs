@@ -1,0 +1,541 @@
+//! An OCI image layout: the only image store there is (image-spec, `image-layout.md`, version 1.0.0).
+//!
+//! ```text
+//! DIR/oci-layout             {"imageLayoutVersion":"1.0.0"}; locked while index.json is changed
+//!     index.json             what is named here: descriptors with org.opencontainers.image.ref.name
+//!     blobs/sha256/HEX       everything else, under the digest of its bytes
+//!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left
+//! ```
+//!
+//! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
+//! in one step and under a lock, so that two programs of this kind may write to one layout at the same time.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType, OciLayout};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::digest::{self, Algorithm, Digest, HashingReader, HashingWriter};
+use crate::fs::{self, AtomicFile, PathContext, PathError};
+
+/// A layout directory.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+/// A blob that is being written; it has no name before [`BlobWriter::finish`].
+pub struct BlobWriter<'a> {
+    layout: &'a Layout,
+    file: HashingWriter<AtomicFile>,
+}
+
+/// Why a layout cannot be used as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory is there, but is no layout.
+    #[error("{}: not an OCI image layout", .0.display())]
+    NotALayout(PathBuf),
+    /// A version that is not ours.
+    #[error("{}: image layout version `{version}` is not known (known: 1.0.0)", path.display())]
+    Version {
+        /// The layout.
+        path: PathBuf,
+        /// What it says it is.
+        version: String,
+    },
+    /// No image of that name, or none at all.
+    #[error("{}: holds no image called `{name}`{}", path.display(), list(.known))]
+    NotFound {
+        /// The layout or archive.
+        path: PathBuf,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// No name was given, and there is not exactly one image.
+    #[error("{}: holds {} images, name one{}", path.display(), known.len(), list(.known))]
+    Ambiguous {
+        /// The layout or archive.
+        path: PathBuf,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Bytes that are not what their name says.
+    #[error("{name}: expected {expected}, found {found}")]
+    Mismatch {
+        /// What was read or written.
+        name: String,
+        /// Digest or size as announced.
+        expected: String,
+        /// As it is.
+        found: String,
+    },
+    /// A document that is too large to be one.
+    #[error("{name}: {size} bytes is above the limit of {limit} bytes for a document")]
+    TooLarge {
+        /// Which.
+        name: String,
+        /// Its size.
+        size: u64,
+        /// [`DOCUMENT_LIMIT`].
+        limit: u64,
+    },
+    /// A document that does not parse.
+    #[error("{name}: not what its media type says")]
+    Document {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// Indexes in indexes without an end.
+    #[error("{0}: lists of manifests are nested too deeply")]
+    TooDeep(String),
+    /// A digest in a document that is none.
+    #[error("{0}")]
+    Digest(#[from] digest::Error),
+    /// Something on the disk.
+    #[error("{0}")]
+    Path(#[from] PathError),
+}
+
+impl Layout {
+    /// Opens a layout that is there.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let marker = root.join(MARKER);
+        if !marker.is_file() || !root.join(INDEX).is_file() {
+            // The system's own words for a directory that is not there.
+            std::fs::metadata(root).at("open", root)?;
+            return Err(Error::NotALayout(root.to_owned()));
+        }
+        let bytes = fs::read(&marker, DOCUMENT_LIMIT)?;
+        let found: OciLayout = parse(&marker.display().to_string(), &bytes)?;
+        if found.image_layout_version() != VERSION {
+            let version = found.image_layout_version().clone();
+            return Err(Error::Version { path: root.to_owned(), version });
+        }
+        Ok(Layout { root: root.to_owned() })
+    }
+
+    /// Opens a layout, and makes an empty one where there is none. A directory with other things in it is refused.
+    pub fn create(root: &Path) -> Result<Self, Error> {
+        if !root.join(MARKER).exists() && root.is_dir() && !fs::list(root)?.iter().all(|path| hidden(path)) {
+            return Err(Error::NotALayout(root.to_owned()));
+        }
+        let layout = Layout { root: root.to_owned() };
+        fs::create_dir_all(&root.join(BLOBS).join("sha256"))?;
+        let (marker, mut file) = (root.join(MARKER), layout.lock()?);
+        if file.metadata().at("read", &marker)?.len() == 0 {
+            file.write_all(canonical(&serde_json::json!({ "imageLayoutVersion": VERSION })).as_slice())
+                .at("write", &marker)?;
+        }
+        if !root.join(INDEX).exists() {
+            layout.write_index(Vec::new())?;
+        }
+        drop(file);
+        Layout::open(root)
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a blob is or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join(BLOBS).join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// Whether a blob of that digest and size is there. What is in it is for [`verify`](crate::image::verify) to say.
+    pub fn holds(&self, digest: &Digest, size: u64) -> bool {
+        std::fs::metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
+    }
+
+    /// Starts a blob whose digest will be known at its end.
+    pub fn blob_writer(&self, algorithm: Algorithm) -> Result<BlobWriter<'_>, Error> {
+        let file = AtomicFile::create(&self.root.join("blob"))?;
+        Ok(BlobWriter { layout: self, file: HashingWriter::new(file, algorithm) })
+    }
+
+    /// Writes a small blob, unless it is there.
+    pub fn write_blob(&self, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, Error> {
+        let digest = Digest::sha256(bytes);
+        if !self.holds(&digest, bytes.len() as u64) {
+            let mut blob = self.blob_writer(Algorithm::Sha256)?;
+            blob.write_all(bytes).at("write", self.blob_path(&digest))?;
+            blob.finish()?;
+        }
+        Ok(descriptor(media_type, &digest, bytes.len() as u64))
+    }
+
+    /// A reader of a blob that ends with an error when size or digest are not as described.
+    pub fn open_blob(&self, described: &Descriptor) -> Result<VerifyingReader<File>, Error> {
+        let digest = digest_of(described)?;
+        let path = self.blob_path(&digest);
+        let file = File::open(&path).at("open", &path)?;
+        Ok(VerifyingReader::new(file, digest, described.size()))
+    }
+
+    /// Reads a manifest, an index or a configuration: at most 4 MiB, checked, as its very bytes.
+    pub fn read_document(&self, described: &Descriptor) -> Result<Vec<u8>, Error> {
+        let path = self.blob_path(&digest_of(described)?);
+        read_document(self.open_blob(described)?, described).map_err(|error| match error {
+            ReadError::Io(source) => PathError { action: "read", path, source }.into(),
+            ReadError::Other(error) => error,
+        })
+    }
+
+    /// What `index.json` lists.
+    pub fn index(&self) -> Result<ImageIndex, Error> {
+        let path = self.root.join(INDEX);
+        parse(&path.display().to_string(), &fs::read(&path, DOCUMENT_LIMIT)?)
+    }
+
+    /// The image of that name; without one, the only image.
+    pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Error> {
+        find(&self.root, &self.index()?, name)
+    }
+
+    /// Lists an image in `index.json` under `name`, which then is no other image's; without one, just as there.
+    ///
+    /// The list is kept sorted by name and digest: what it says does not depend on what was added first.
+    pub fn tag(&self, image: &Descriptor, name: Option<&str>) -> Result<(), Error> {
+        let mut image = image.clone();
+        let mut annotations = image.annotations().clone().unwrap_or_default();
+        annotations.remove(REF_NAME);
+        annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
+        image.set_annotations((!annotations.is_empty()).then_some(annotations));
+        let _lock = self.lock()?;
+        let mut manifests = self.index()?.manifests().clone();
+        manifests.retain(|there| match (name, ref_name(there)) {
+            (Some(name), Some(other)) => name != other,
+            // An image without a name is listed for its content alone.
+            (_, None) => there.digest() != image.digest(),
+            (None, Some(_)) => true,
+        });
+        if name.is_some() || manifests.iter().all(|there| there.digest() != image.digest()) {
+            manifests.push(image);
+        }
+        self.write_index(manifests)
+    }
+
+    fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), Error> {
+        manifests.sort_by_key(|there| (ref_name(there).map(str::to_owned), there.digest().to_string()));
+        Ok(fs::write(&self.root.join(INDEX), &canonical(&index_of(manifests)))?)
+    }
+
+    /// Waits for and takes the lock; it is given back when the file is closed, also by a `kill -9`.
+    fn lock(&self) -> Result<File, Error> {
+        let path = self.root.join(MARKER);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).at("open", &path)?;
+        file.lock().at("lock", &path)?;
+        Ok(file)
+    }
+}
+
+impl BlobWriter<'_> {
+    /// Ends the blob and gives it the name of what was written.
+    pub fn finish(self) -> Result<(Digest, u64), Error> {
+        let (digest, size, file) = self.file.finish();
+        let path = self.layout.blob_path(&digest);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        file.finish_as(&path)?;
+        Ok((digest, size))
+    }
+
+    /// Ends the blob if it is what `described` says; else nothing is kept.
+    pub fn finish_expecting(self, described: &Descriptor) -> Result<(), Error> {
+        let (digest, size, file) = self.file.finish();
+        let expected = digest_of(described)?;
+        if size != described.size() {
+            let (expected_size, found) = (format!("{} bytes", described.size()), format!("{size} bytes"));
+            return Err(Error::Mismatch { name: expected.to_string(), expected: expected_size, found });
+        }
+        if digest != expected {
+            let (name, expected, found) = (expected.to_string(), expected.to_string(), digest.to_string());
+            return Err(Error::Mismatch { name, expected, found });
+        }
+        let path = self.layout.blob_path(&expected);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        Ok(file.finish_as(&path)?)
+    }
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.file.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Passes bytes through, and ends with an error when they are not those that the digest and the size promise.
+pub struct VerifyingReader<R> {
+    inner: Option<HashingReader<io::Take<R>>>,
+    digest: Digest,
+    size: u64,
+}
+
+impl<R: Read> VerifyingReader<R> {
+    /// Expects exactly the bytes of `digest`, `size` of them.
+    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
+        // One more than announced is enough to see that there are too many.
+        let inner = HashingReader::new(inner.take(size.saturating_add(1)), digest.algorithm());
+        VerifyingReader { inner: Some(inner), digest, size }
+    }
+}
+
+impl<R: Read> Read for VerifyingReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(inner) = &mut self.inner else { return Ok(0) };
+        let n = inner.read(buf)?;
+        if n > 0 || buf.is_empty() {
+            return Ok(n);
+        }
+        let (digest, size, _) = self.inner.take().expect("it was there above").finish();
+        if size != self.size {
+            let more = if size > self.size { "more" } else { "fewer" };
+            let text = format!("{}: {more} bytes than the {} described", self.digest, self.size);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        if digest != self.digest {
+            let text = format!("{}: the content has another digest: {digest}", self.digest);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(0)
+    }
+}
+
+/// Why a document could not be read; the caller knows the file.
+pub(crate) enum ReadError {
+    Io(io::Error),
+    Other(Error),
+}
+
+/// Reads all of a described document, which may not be larger than documents are.
+pub(crate) fn read_document(reader: impl Read, described: &Descriptor) -> Result<Vec<u8>, ReadError> {
+    if described.size() > DOCUMENT_LIMIT {
+        let (name, size) = (described.digest().to_string(), described.size());
+        return Err(ReadError::Other(Error::TooLarge { name, size, limit: DOCUMENT_LIMIT }));
+    }
+    let mut bytes = Vec::new();
+    let mut reader = reader;
+    reader.read_to_end(&mut bytes).map_err(ReadError::Io)?;
+    Ok(bytes)
+}
+
+/// Parses a document; `name` is for the error.
+pub fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Document { name: name.to_owned(), source })
+}
+
+/// The one way a value is written as JSON: keys sorted, no spaces. Digests of documents depend on it.
+pub fn canonical(value: &impl Serialize) -> Vec<u8> {
+    // `Value` keeps its objects in a BTreeMap, while the maps of the spec's types have no order.
+    let value = serde_json::to_value(value).expect("documents have string keys and finite numbers");
+    serde_json::to_vec(&value).expect("a value can always be written")
+}
+
+/// A plain descriptor.
+pub fn descriptor(media_type: MediaType, digest: &Digest, size: u64) -> Descriptor {
+    let digest: oci_spec::image::Digest = digest.as_str().parse().expect("ours are a subset of theirs");
+    Descriptor::new(media_type, size, digest)
+}
+
+/// The digest of a descriptor, refused where it is not as the specification has it.
+pub fn digest_of(described: &Descriptor) -> Result<Digest, digest::Error> {
+    described.digest().to_string().parse()
+}
+
+/// The name of an image in the index of a layout.
+pub fn ref_name(described: &Descriptor) -> Option<&str> {
+    described.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
+}
+
+/// Finds an image in the index of a layout or archive, for `path` see the errors.
+pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Result<Descriptor, Error> {
+    let known = || {
+        let names = index
+            .manifests()
+            .iter()
+            .map(|there| ref_name(there).map_or_else(|| there.digest().to_string(), str::to_owned));
+        names.collect()
+    };
+    match (name, &index.manifests()[..]) {
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err(Error::Ambiguous { path: path.to_owned(), known: known() }),
+        (Some(name), manifests) => {
+            let named = manifests.iter().find(|there| ref_name(there) == Some(name));
+            let by_digest = || manifests.iter().find(|there| there.digest().to_string() == name);
+            named.or_else(by_digest).cloned().ok_or_else(|| Error::NotFound {
+                path: path.to_owned(),
+                name: name.to_owned(),
+                known: known(),
+            })
+        }
+    }
+}
+
+/// An index document with these images.
+pub(crate) fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
+    ImageIndexBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .build()
+        .expect("version and manifests are set")
+}
+
+fn list(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!(" (it holds: {})", known.join(", ")) }
+}
+
+fn hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+/// The annotation that names an image in a layout.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Manifests, indexes and configurations above 4 MiB are refused, as by registries and containers/image.
+pub const DOCUMENT_LIMIT: u64 = 4 << 20;
+pub(crate) const MARKER: &str = "oci-layout";
+pub(crate) const INDEX: &str = "index.json";
+pub(crate) const BLOBS: &str = "blobs";
+pub(crate) const VERSION: &str = "1.0.0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        (dir, layout)
+    }
+
+    #[test]
+    fn a_new_layout_is_what_the_specification_says_and_opens_again() {
+        let (dir, layout) = layout();
+        let text = |name: &str| String::from_utf8(fs::read(&dir.path().join(name), 1000).unwrap()).unwrap();
+        assert_eq!(text("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#);
+        let empty = r#"{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#;
+        assert_eq!(text("index.json"), empty);
+        layout.write_blob(MediaType::EmptyJSON, b"{}").unwrap();
+        Layout::create(dir.path()).unwrap();
+        assert_eq!(Layout::open(dir.path()).unwrap().index().unwrap().manifests().len(), 0);
+    }
+
+    #[test]
+    fn what_is_no_layout_or_a_later_one_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        assert_eq!(Layout::open(&missing).unwrap_err().to_string(), format!("cannot open {}", missing.display()));
+        fs::write(&dir.path().join("mine"), b"x").unwrap();
+        let error = Layout::create(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: not an OCI image layout", dir.path().display()));
+        assert_eq!(fs::list(dir.path()).unwrap(), [dir.path().join("mine")]);
+        fs::write(&dir.path().join("oci-layout"), br#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+        fs::write(&dir.path().join("index.json"), b"{}").unwrap();
+        let error = Layout::open(dir.path()).unwrap_err().to_string();
+        let expected = format!("{}: image layout version `2.0.0` is not known (known: 1.0.0)", dir.path().display());
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_image_and_the_order_does_not_depend_on_history() {
+        let names = |first: &str, second: &str| {
+            let (_dir, layout) = layout();
+            let one = layout.write_blob(MediaType::ImageManifest, b"1").unwrap();
+            let two = layout.write_blob(MediaType::ImageManifest, b"2").unwrap();
+            layout.tag(&two, None).unwrap();
+            layout.tag(&two, Some(first)).unwrap();
+            layout.tag(&two, Some(second)).unwrap();
+            layout.tag(&one, Some("b")).unwrap();
+            let index = layout.index().unwrap();
+            assert_eq!(layout.find(Some("b")).unwrap().digest(), one.digest());
+            let found: Vec<_> =
+                index.manifests().iter().map(|there| (ref_name(there).unwrap().to_owned(), there.size())).collect();
+            (found, fs::read(&layout.root().join(INDEX), 1000).unwrap())
+        };
+        assert_eq!(names("a", "b"), names("b", "a"));
+        assert_eq!(names("a", "b").0, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn an_image_that_is_not_there_or_not_named_is_an_error_that_lists_what_there_is() {
+        let (dir, layout) = layout();
+        let root = dir.path().display();
+        let error = |name| layout.find(name).unwrap_err().to_string();
+        assert_eq!(error(None), format!("{root}: holds 0 images, name one"));
+        let one = layout.write_blob(MediaType::ImageManifest, b"1").unwrap();
+        for name in ["a:1", "b:1"] {
+            layout.tag(&one, Some(name)).unwrap();
+        }
+        assert_eq!(error(None), format!("{root}: holds 2 images, name one (it holds: a:1, b:1)"));
+        assert_eq!(error(Some("c")), format!("{root}: holds no image called `c` (it holds: a:1, b:1)"));
+    }
+
+    #[test]
+    fn wrong_bytes_get_no_name_and_are_not_read_as_right() {
+        let (dir, layout) = layout();
+        let right = descriptor(MediaType::ImageLayer, &Digest::sha256(b"right"), 5);
+        for (bytes, found) in [("wrong", Digest::sha256(b"wrong").to_string()), ("longer", "6 bytes".into())] {
+            let mut blob = layout.blob_writer(Algorithm::Sha256).unwrap();
+            blob.write_all(bytes.as_bytes()).unwrap();
+            let error = blob.finish_expecting(&right).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("found {found}")), "{error}");
+        }
+        assert_eq!(fs::list(&dir.path().join("blobs/sha256")).unwrap(), Vec::<PathBuf>::new());
+        let path = layout.blob_path(&digest_of(&right).unwrap());
+        for (bytes, problem) in
+            [("wrong", "another digest"), ("righ", "fewer bytes"), ("right!", "more bytes"), ("right", "")]
+        {
+            fs::write(&path, bytes.as_bytes()).unwrap();
+            match layout.read_document(&right) {
+                Ok(read) => assert_eq!((read.as_slice(), problem), (&b"right"[..], "")),
+                Err(Error::Path(error)) => {
+                    assert!(!problem.is_empty() && error.source.to_string().contains(problem), "{error:?}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_above_4_mib_is_refused_before_it_is_read() {
+        let (_dir, layout) = layout();
+        let large = vec![b' '; (4 << 20) + 1];
+        let described = layout.write_blob(MediaType::ImageManifest, &large).unwrap();
+        let error = layout.read_document(&described).unwrap_err().to_string();
+        assert!(error.ends_with("4194305 bytes is above the limit of 4194304 bytes for a document"), "{error}");
+    }
+
+    #[test]
+    fn two_writers_of_one_layout_lose_no_name() {
+        let (_dir, layout) = layout();
+        let one = layout.write_blob(MediaType::ImageManifest, b"1").unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let (layout, one) = (&layout, &one);
+                scope.spawn(move || {
+                    for n in 0..10 {
+                        layout.tag(one, Some(&format!("{writer}-{n}"))).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(layout.index().unwrap().manifests().len(), 40);
+    }
+}

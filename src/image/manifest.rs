@@ -1,0 +1,99 @@
+//! What manifests and indexes refer to, in the words of OCI and of Docker.
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+
+use crate::image::layout;
+
+/// Whether a media type is that of a list of manifests.
+pub fn is_index(media_type: &MediaType) -> bool {
+    matches!(media_type.as_ref(), INDEX | DOCKER_LIST)
+}
+
+/// Whether a media type is that of one image's manifest.
+pub fn is_manifest(media_type: &MediaType) -> bool {
+    matches!(media_type.as_ref(), MANIFEST | DOCKER_MANIFEST)
+}
+
+/// What a document refers to directly: manifests of an index; configuration and layers of a manifest, in this order.
+pub fn children(described: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>, layout::Error> {
+    let name = described.digest().as_ref();
+    if is_index(described.media_type()) {
+        let index: ImageIndex = layout::parse(name, bytes)?;
+        return Ok(index.manifests().clone());
+    }
+    let manifest: ImageManifest = layout::parse(name, bytes)?;
+    Ok([&[manifest.config().clone()], &manifest.layers()[..]].concat())
+}
+
+/// Visits everything that an image is made of, each time it is referred to: children before what refers to them, the
+/// image itself last.
+///
+/// `read` gives the bytes of indexes and manifests. Lists may not lie in lists more than [`DEPTH`] deep: a document
+/// cannot contain itself, but it can be made to take for ever.
+pub fn walk<E: From<layout::Error>>(
+    image: &Descriptor,
+    read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, E>,
+    visit: &mut impl FnMut(&Descriptor) -> Result<(), E>,
+) -> Result<(), E> {
+    walk_at(image, 0, read, visit)
+}
+
+fn walk_at<E: From<layout::Error>>(
+    described: &Descriptor,
+    depth: usize,
+    read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, E>,
+    visit: &mut impl FnMut(&Descriptor) -> Result<(), E>,
+) -> Result<(), E> {
+    if is_index(described.media_type()) || is_manifest(described.media_type()) {
+        if depth > DEPTH {
+            return Err(layout::Error::TooDeep(described.digest().to_string()).into());
+        }
+        let bytes = read(described)?;
+        for child in children(described, &bytes)? {
+            walk_at(&child, depth + 1, read, visit)?;
+        }
+    }
+    visit(described)
+}
+
+/// How many lists may lie in each other.
+pub const DEPTH: usize = 4;
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::fixture;
+
+    #[test]
+    fn children_come_before_what_refers_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, image) = fixture::image(dir.path());
+        let index = layout::index_of(vec![image]);
+        let index = layout.write_blob(MediaType::ImageIndex, &layout::canonical(&index)).unwrap();
+        let mut seen = Vec::new();
+        let mut read = |described: &Descriptor| layout.read_document(described);
+        walk(&index, &mut read, &mut |described| {
+            seen.push(described.media_type().to_string().rsplit('.').next().unwrap().to_owned());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, ["v1+json", "tar", "v1+json", "v1+json"]);
+    }
+
+    #[test]
+    fn lists_in_lists_end_somewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, mut image) = fixture::image(dir.path());
+        for _ in 0..DEPTH + 1 {
+            let index = layout::index_of(vec![image]);
+            image = layout.write_blob(MediaType::ImageIndex, &layout::canonical(&index)).unwrap();
+        }
+        let mut read = |described: &Descriptor| layout.read_document(described);
+        let error = walk(&image, &mut read, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.ends_with("lists of manifests are nested too deeply"), "{error}");
+    }
+}

@@ -1,0 +1,32 @@
+//! Images: how they are described, put together, stored, packed into one file and checked. Nothing here knows a
+//! network.
+//!
+//! A [`Definition`] says what an image is to be. [`plan`] turns it and its [`Inputs`] into a [`Tree`] for each layer,
+//! [`assemble`] writes these as layers, with manifests and an index, into a [`Layout`]. An [`Archive`] is a layout in a
+//! tar.
+
+pub mod archive;
+pub mod assemble;
+pub mod definition;
+pub mod layer;
+pub mod layout;
+pub mod manifest;
+pub mod pax;
+pub mod plan;
+pub mod platform;
+pub mod roots;
+pub mod store;
+pub mod tree;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+pub use archive::Archive;
+pub use assemble::assemble;
+pub use definition::Definition;
+pub use layer::{Layer, LayerOptions, LayerWriter};
+pub use layout::Layout;
+pub use plan::{Inputs, plan};
+pub use platform::Platform;
+pub use store::Store;
+pub use tree::Tree;

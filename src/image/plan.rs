@@ -1,0 +1,223 @@
+//! Decides what every layer of an image will hold, from a definition and what it takes from elsewhere.
+//!
+//! Nothing of the machine or the hour goes into it. The image's time is `SOURCE_DATE_EPOCH`, else the catalog's, else
+//! that of the youngest file in it. A layer without the program in it is the same for all platforms and planned once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+use crate::fs::{self, OutsideError};
+use crate::image::definition::{Base, Definition, LayerDefinition};
+use crate::image::tree::{self, Kind, Node, Overrides, Tree};
+use crate::image::{Platform, roots};
+
+/// What a definition takes from elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// The directory of the definition, where its `src` files are.
+    pub directory: PathBuf,
+    /// For which platforms, at least one.
+    pub platforms: Vec<Platform>,
+    /// The program for each platform.
+    pub binaries: BTreeMap<Platform, PathBuf>,
+    /// The certified catalog, where a layer asks for it.
+    pub catalog: Option<CatalogInput>,
+    /// What is known only now: labels and annotations beside those of the definition, which win.
+    pub annotations: BTreeMap<String, String>,
+    /// `SOURCE_DATE_EPOCH`: no time in the image is later.
+    pub epoch: Option<i64>,
+}
+
+/// The certified catalog, ready to be packed.
+#[derive(Clone, Debug)]
+pub struct CatalogInput {
+    /// The tree that certsuite reads.
+    pub tree: PathBuf,
+    /// The snapshot.
+    pub db: PathBuf,
+    /// When the snapshot was taken, in seconds since 1970: the time of the files.
+    pub taken: i64,
+}
+
+/// What will be in an image.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    layers: Vec<PlannedLayer>,
+    created: i64,
+    pub(crate) epoch: Option<i64>,
+}
+
+/// What will be in a layer.
+#[derive(Clone, Debug)]
+pub struct PlannedLayer {
+    /// Its name in the definition.
+    pub name: Option<String>,
+    /// Its entries: one tree for all platforms, or one for each.
+    pub trees: Vec<(Option<Platform>, Tree)>,
+}
+
+/// Why an image cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A platform for which there is no program.
+    #[error("no haversack binary for {platform}")]
+    NoBinary {
+        /// The platform.
+        platform: Platform,
+    },
+    /// A layer asks for the catalog, and there is none.
+    #[error("layers[{layer}] holds the certified catalog, and none was given")]
+    NoCatalog {
+        /// Number of the layer.
+        layer: usize,
+    },
+    /// A `src` outside the definition's directory.
+    #[error("{0}")]
+    Outside(#[from] OutsideError),
+    /// What is to be in a layer.
+    #[error("{0}")]
+    Tree(#[from] tree::Error),
+}
+
+impl Plan {
+    /// The layers in order.
+    pub fn layers(&self) -> &[PlannedLayer] {
+        &self.layers
+    }
+
+    /// The image's time, in seconds since 1970.
+    pub fn created(&self) -> i64 {
+        self.created
+    }
+}
+
+/// Decides what every layer will hold. Reads names and metadata, not contents.
+pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
+    let mut present = BTreeSet::new();
+    let mut layers = Vec::new();
+    for (number, described) in definition.layers.iter().enumerate() {
+        let platforms: Vec<Option<&Platform>> = match described.binary {
+            Some(_) => inputs.platforms.iter().map(Some).collect(),
+            None => vec![None],
+        };
+        let mut trees = Vec::new();
+        let before = present.clone();
+        for platform in platforms {
+            let mut tree = tree_of(described, number, platform, inputs)?;
+            // A directory that a layer below has, or may have in a base, keeps its mode and owner.
+            present = before.clone();
+            if definition.base == Base::Scratch {
+                tree.imply_directories(&mut present);
+            }
+            trees.push((platform.cloned(), tree));
+        }
+        layers.push(PlannedLayer { name: described.name.clone(), trees });
+    }
+    let youngest = layers.iter().flat_map(|layer| &layer.trees).filter_map(|(_, tree)| tree.youngest()).max();
+    let created = inputs.epoch.or(inputs.catalog.as_ref().map(|catalog| catalog.taken)).or(youngest).unwrap_or(0);
+    Ok(Plan { layers, created, epoch: inputs.epoch })
+}
+
+fn tree_of(
+    described: &LayerDefinition,
+    number: usize,
+    platform: Option<&Platform>,
+    inputs: &Inputs,
+) -> Result<Tree, Error> {
+    let mut tree = Tree::default();
+    for directory in &described.directories {
+        let Some(src) = &directory.src else {
+            let mode = directory.mode.unwrap_or(0o755);
+            let node = Node { uid: directory.uid, gid: directory.gid, ..Node::new(Kind::Directory, mode) };
+            tree.insert(&directory.dest, node)?;
+            continue;
+        };
+        let overrides = Overrides {
+            uid: directory.uid,
+            gid: directory.gid,
+            file_mode: directory.file_mode,
+            directory_mode: directory.mode,
+            forget_times: false,
+        };
+        tree.add_directory(&fs::join_inside(&inputs.directory, src)?, &directory.dest, &overrides)?;
+    }
+    if let Some(target) = &described.catalog {
+        let catalog = inputs.catalog.as_ref().ok_or(Error::NoCatalog { layer: number })?;
+        // What the umask and the hour of writing made of them is no part of the catalog.
+        let overrides = Overrides {
+            file_mode: Some(0o644),
+            directory_mode: Some(0o755),
+            forget_times: true,
+            ..Overrides::default()
+        };
+        tree.add_directory(&catalog.tree, &target.tree, &overrides)?;
+        tree.add_file(&catalog.db, &target.db, Some(0o644))?.mtime = None;
+    }
+    if let (Some(dest), Some(platform)) = (&described.binary, platform) {
+        let Some(binary) = inputs.binaries.get(platform) else {
+            return Err(Error::NoBinary { platform: platform.clone() });
+        };
+        // The same program is the same layer, wherever and whenever it was copied to.
+        let node = tree.add_file(binary, dest, Some(0o755))?;
+        (node.mtime, node.xattrs) = (None, BTreeMap::new());
+    }
+    if let Some(dest) = &described.ca_roots {
+        tree.insert(dest, Node::new(Kind::Bytes(roots::pem()), 0o644))?;
+    }
+    for file in &described.files {
+        let node = match (&file.src, &file.text) {
+            (Some(src), _) => tree.add_file(&fs::join_inside(&inputs.directory, src)?, &file.dest, file.mode)?.clone(),
+            (None, text) => {
+                let bytes = text.clone().unwrap_or_default().into_bytes();
+                Node::new(Kind::Bytes(bytes), file.mode.unwrap_or(0o644))
+            }
+        };
+        tree.insert(&file.dest, Node { uid: file.uid, gid: file.gid, ..node })?;
+    }
+    for (dest, target) in &described.links {
+        tree.insert(dest, Node::new(Kind::Symlink(target.into()), 0o777))?;
+    }
+    for dest in &described.remove {
+        tree.insert(dest, Node::new(Kind::Whiteout, 0))?;
+    }
+    Ok(tree)
+}
+
+/// Where `/proc` says the running program is: the binary for its own platform.
+pub fn running_program() -> io::Result<PathBuf> {
+    std::fs::read_link(SELF).map(|_| PathBuf::from(SELF))
+}
+
+/// The link is opened, not followed by name: it leads to the running program even if its file was replaced meanwhile.
+const SELF: &str = "/proc/self/exe";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = Inputs {
+            directory: dir.path().to_owned(),
+            platforms: vec!["linux/amd64".parse().unwrap()],
+            ..Inputs::default()
+        };
+        for (layer, expected) in [
+            ("binary = '/x'", "no haversack binary for linux/amd64".to_owned()),
+            (
+                "catalog = { tree = '/t', db = '/d' }",
+                "layers[0] holds the certified catalog, and none was given".into(),
+            ),
+            ("files = [{ src = '../x', dest = '/x' }]", "`../x` is not a path inside the target directory".into()),
+            ("files = [{ src = 'x', dest = '/x' }]", format!("cannot read {}", dir.path().join("x").display())),
+        ] {
+            let text = format!("name = 'x'\n[[layers]]\n{layer}");
+            let definition = Definition::parse(Path::new("image.toml"), &text).unwrap();
+            assert_eq!(plan(&definition, &inputs).unwrap_err().to_string(), expected);
+        }
+    }
+}

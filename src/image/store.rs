@@ -1,0 +1,138 @@
+//! A layout or an archive of one: where images are read from without a network.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use oci_spec::image::{Descriptor, ImageIndex};
+
+use crate::fs::{PathContext, PathError};
+use crate::image::archive::{self, Archive};
+use crate::image::layout::{self, Layout};
+use crate::image::manifest;
+use crate::reference::ImageRef;
+
+/// Something on the disk with images in it.
+#[derive(Debug)]
+pub enum Store {
+    /// `oci:`
+    Layout(Layout),
+    /// `oci-archive:`
+    Archive(Box<Archive>),
+}
+
+/// Why an image cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Of an archive.
+    #[error("{0}")]
+    Archive(#[from] archive::Error),
+    /// Of a layout.
+    #[error("{0}")]
+    Layout(#[from] layout::Error),
+    /// Something on the disk.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// Another transport.
+    #[error("{0}: cannot be read from here; `haversack copy` it to an oci: layout first")]
+    Transport(ImageRef),
+}
+
+impl Store {
+    /// Opens what a reference names, and finds the image in it.
+    pub fn open_image(reference: &ImageRef) -> Result<(Self, Descriptor), Error> {
+        match reference {
+            ImageRef::Oci { path, name } => {
+                let store = Store::Layout(Layout::open(path)?);
+                let image = store.find(name.as_deref())?;
+                Ok((store, image))
+            }
+            ImageRef::OciArchive { path, name } => {
+                let store = Store::Archive(Box::new(Archive::open(path)?));
+                let image = store.find(name.as_deref())?;
+                Ok((store, image))
+            }
+            other => Err(Error::Transport(other.clone())),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Store::Layout(layout) => layout.root(),
+            Store::Archive(archive) => archive.path(),
+        }
+    }
+
+    /// What its `index.json` lists.
+    pub fn index(&self) -> Result<ImageIndex, Error> {
+        Ok(match self {
+            Store::Layout(layout) => layout.index()?,
+            Store::Archive(archive) => archive.index().clone(),
+        })
+    }
+
+    /// The image of that name; without one, the only image.
+    pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Error> {
+        Ok(match self {
+            Store::Layout(layout) => layout.find(name)?,
+            Store::Archive(archive) => archive.find(name)?,
+        })
+    }
+
+    /// A reader of a blob that ends with an error when size or digest are not as described.
+    pub fn open_blob(&self, described: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
+        Ok(match self {
+            Store::Layout(layout) => Box::new(layout.open_blob(described)?),
+            Store::Archive(archive) => Box::new(archive.open_blob(described)?),
+        })
+    }
+
+    /// Reads a manifest, an index or a configuration: at most 4 MiB, checked, as its very bytes.
+    pub fn read_document(&self, described: &Descriptor) -> Result<Vec<u8>, Error> {
+        layout::read_document(self.open_blob(described)?, described).map_err(|error| match error {
+            layout::ReadError::Io(error) => Err::<(), _>(error).at("read", self.path()).expect_err("it is one").into(),
+            layout::ReadError::Other(error) => error.into(),
+        })
+    }
+
+    /// Copies everything of an image that is not there yet into a layout, what is referred to first. It gets no name.
+    pub fn copy_to(&self, image: &Descriptor, layout: &Layout) -> Result<(), Error> {
+        manifest::walk(image, &mut |described| self.read_document(described), &mut |described| {
+            let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+            if layout.holds(&digest, described.size()) {
+                return Ok(());
+            }
+            let mut blob = layout.blob_writer(digest.algorithm())?;
+            io::copy(&mut self.open_blob(described)?, &mut blob).at("copy", self.path())?;
+            blob.finish_expecting(described)?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::fixture;
+
+    #[test]
+    fn an_image_goes_from_layout_to_archive_to_layout_unchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, image) = fixture::image(&dir.path().join("one"));
+        layout.tag(&image, Some("x:1")).unwrap();
+        let tar = dir.path().join("x.tar");
+        archive::write(&layout, layout.index().unwrap().manifests(), &tar, 0).unwrap();
+
+        let reference = format!("oci-archive:{}:x:1", tar.display()).parse().unwrap();
+        let (store, found) = Store::open_image(&reference).unwrap();
+        let other = Layout::create(&dir.path().join("two")).unwrap();
+        store.copy_to(&found, &other).unwrap();
+        other.tag(&found, Some("x:1")).unwrap();
+        let files = |layout: &Layout| {
+            let blobs = crate::fs::list(&layout.root().join("blobs/sha256")).unwrap();
+            let names: Vec<_> = blobs.iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+            (names, layout.index().unwrap())
+        };
+        assert_eq!(files(&layout), files(&other));
+    }
+}

@@ -1,0 +1,399 @@
+//! What a layer will hold, sorted, before a byte of it is written.
+//!
+//! A tree is names and metadata in memory and contents on the disk. It is what `--explain` shows and what is written.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::Metadata;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::fs::{self, OutsideError, PathContext, PathError};
+use crate::image::layer::{Layer, LayerOptions, LayerWriter};
+use crate::image::pax::Meta;
+use crate::progress::Task;
+
+/// Entries of a layer by name, relative to the image's root. Parents sort before what is in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    nodes: BTreeMap<PathBuf, Node>,
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, with set-id and sticky bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u64,
+    /// Group.
+    pub gid: u64,
+    /// Seconds since 1970; `None` for what is made here and takes the image's own time.
+    pub mtime: Option<i64>,
+    /// Extended attributes by name.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A file with its content here.
+    Bytes(Vec<u8>),
+    /// A file with its content on the disk.
+    File {
+        /// Where.
+        source: PathBuf,
+        /// How many bytes.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink(PathBuf),
+    /// Another name for a file of the same tree that sorts before it.
+    HardLink(PathBuf),
+    /// Removes what a layer below has under this name.
+    Whiteout,
+}
+
+/// What of the files on the disk is replaced when a directory is added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Owner of everything.
+    pub uid: u64,
+    /// Group of everything.
+    pub gid: u64,
+    /// Mode of the files, where not their own.
+    pub file_mode: Option<u32>,
+    /// Mode of the directories, where not their own.
+    pub directory_mode: Option<u32>,
+    /// Everything takes the image's own time.
+    pub forget_times: bool,
+}
+
+/// Why something cannot be in a tree.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name that leaves the image's root.
+    #[error("{0}")]
+    Outside(#[from] OutsideError),
+    /// A name below something that is no directory.
+    #[error("/{}: /{} is not a directory", path.display(), above.display())]
+    NotADirectory {
+        /// The name.
+        path: PathBuf,
+        /// What stands in its way.
+        above: PathBuf,
+    },
+    /// Sockets, pipes and devices.
+    #[error("{}: neither a file, a directory nor a link, and cannot be in an image", .0.display())]
+    OddFile(PathBuf),
+    /// A hard link whose file was replaced by something else.
+    #[error("/{}: the file it is a link to, /{}, is not in the layer", path.display(), target.display())]
+    LostTarget {
+        /// The link.
+        path: PathBuf,
+        /// What it points to.
+        target: PathBuf,
+    },
+    /// Something on the disk.
+    #[error("{0}")]
+    Path(#[from] PathError),
+}
+
+impl Node {
+    /// An entry of root's, with the image's own time and no attributes.
+    pub fn new(kind: Kind, mode: u32) -> Self {
+        Node { kind, mode, uid: 0, gid: 0, mtime: None, xattrs: BTreeMap::new() }
+    }
+
+    /// Bytes of content; 0 for what has none.
+    pub fn size(&self) -> u64 {
+        match &self.kind {
+            Kind::Bytes(bytes) => bytes.len() as u64,
+            Kind::File { size, .. } => *size,
+            _ => 0,
+        }
+    }
+}
+
+impl Tree {
+    /// Adds an entry under an absolute name, in place of one of that name.
+    pub fn insert(&mut self, dest: &str, node: Node) -> Result<(), Error> {
+        self.put(relative(dest)?, node)
+    }
+
+    /// Adds a file from the disk under an absolute name.
+    ///
+    /// A symbolic link is followed here: who names a file wants what is in it. (In [`Tree::add_directory`] links stay.)
+    pub fn add_file(&mut self, source: &Path, dest: &str, mode: Option<u32>) -> Result<&mut Node, Error> {
+        let metadata = std::fs::metadata(source).at("read", source)?;
+        if !metadata.is_file() {
+            return Err(Error::OddFile(source.to_owned()));
+        }
+        let path = relative(dest)?;
+        let overrides = Overrides { file_mode: mode, ..Overrides::default() };
+        self.put(path.clone(), node(source, &metadata, &overrides)?)?;
+        Ok(self.nodes.get_mut(&path).expect("just added"))
+    }
+
+    /// Adds what is in a directory on the disk, under an absolute name that it takes itself, too.
+    ///
+    /// Hard links within it stay hard links; symbolic links stay as they are, wherever they point.
+    pub fn add_directory(&mut self, source: &Path, dest: &str, overrides: &Overrides) -> Result<(), Error> {
+        let root = if dest.bytes().all(|b| b == b'/') { PathBuf::new() } else { relative(dest)? };
+        let mut first_names: HashMap<(u64, u64), PathBuf> = HashMap::new();
+        for entry in walkdir::WalkDir::new(source).sort_by_file_name() {
+            let entry = entry.map_err(|error| {
+                let path = error.path().unwrap_or(source).to_owned();
+                let source = error.into_io_error().unwrap_or_else(|| io::Error::other("links that lead in a circle"));
+                PathError { action: "read", path, source }
+            })?;
+            let inside = entry.path().strip_prefix(source).expect("the walk stays below its root");
+            let path = if inside.as_os_str().is_empty() { root.clone() } else { root.join(inside) };
+            if path.as_os_str().is_empty() {
+                continue;
+            }
+            // The root may be given as a link to a directory.
+            let metadata =
+                if entry.depth() == 0 { std::fs::metadata(source) } else { std::fs::symlink_metadata(entry.path()) }
+                    .at("read", entry.path())?;
+            let mut node = node(entry.path(), &metadata, overrides)?;
+            if metadata.is_file() && metadata.nlink() > 1 {
+                match first_names.get(&(metadata.dev(), metadata.ino())) {
+                    Some(first) => node.kind = Kind::HardLink(first.clone()),
+                    None => drop(first_names.insert((metadata.dev(), metadata.ino()), path.clone())),
+                }
+            }
+            self.put(path, node)?;
+        }
+        Ok(())
+    }
+
+    /// Adds directories that are needed but neither here nor in `present`, and then notes in `present` all there are.
+    pub fn imply_directories(&mut self, present: &mut BTreeSet<PathBuf>) {
+        let mut implied = BTreeSet::new();
+        for path in self.nodes.keys() {
+            let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+            implied.extend(parents.filter(|parent| !present.contains(*parent)).map(Path::to_owned));
+        }
+        for path in implied {
+            self.nodes.entry(path).or_insert_with(|| Node::new(Kind::Directory, 0o755));
+        }
+        let directories = self.nodes.iter().filter(|(_, node)| node.kind == Kind::Directory);
+        present.extend(directories.map(|(path, _)| path.clone()));
+    }
+
+    /// The entries with their names, relative to the root, in the order they are written.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
+        self.nodes.iter().map(|(path, node)| (path.as_path(), node))
+    }
+
+    /// The time of the youngest thing that came from the disk.
+    pub fn youngest(&self) -> Option<i64> {
+        self.nodes.values().filter_map(|node| node.mtime).max()
+    }
+
+    /// Writes the layer. Times after `clamp` become `clamp`; what has no time of its own gets `created`.
+    pub fn write<W: Write>(
+        &self,
+        inner: W,
+        options: &LayerOptions,
+        created: i64,
+        clamp: Option<i64>,
+        task: &Task,
+    ) -> Result<(Layer, W), Error> {
+        let out = Path::new("the layer");
+        let mut layer = LayerWriter::new(inner, options).at("start", out)?;
+        for (path, node) in &self.nodes {
+            let mtime = node.mtime.map_or(created, |mtime| clamp.map_or(mtime, |clamp| mtime.min(clamp)));
+            let meta = Meta { mode: node.mode, uid: node.uid, gid: node.gid, mtime, xattrs: node.xattrs.clone() };
+            match &node.kind {
+                Kind::Directory => layer.directory(path, &meta).at("write", out)?,
+                Kind::Bytes(bytes) => {
+                    layer.file(path, &meta, bytes.len() as u64, &bytes[..]).at("write", out)?;
+                }
+                Kind::File { source, size } => {
+                    let file = std::fs::File::open(source).at("open", source)?;
+                    layer.file(path, &meta, *size, file).at("pack", source)?;
+                }
+                Kind::Symlink(target) => layer.symlink(path, &meta, target).at("write", out)?,
+                Kind::HardLink(target) => {
+                    if !matches!(self.nodes.get(target), Some(Node { kind: Kind::File { .. }, .. })) {
+                        return Err(Error::LostTarget { path: path.clone(), target: target.clone() });
+                    }
+                    layer.hard_link(path, &meta, target).at("write", out)?;
+                }
+                Kind::Whiteout => layer.whiteout(path, mtime).at("write", out)?,
+            }
+            task.add(node.size());
+        }
+        layer.finish().at("finish", out).map_err(Into::into)
+    }
+
+    fn put(&mut self, path: PathBuf, node: Node) -> Result<(), Error> {
+        for above in path.ancestors().skip(1) {
+            if self.nodes.get(above).is_some_and(|node| node.kind != Kind::Directory) {
+                return Err(Error::NotADirectory { above: above.to_owned(), path });
+            }
+        }
+        self.nodes.insert(path, node);
+        Ok(())
+    }
+}
+
+/// A name in the image without its leading slash.
+fn relative(dest: &str) -> Result<PathBuf, OutsideError> {
+    fs::join_inside(Path::new(""), Path::new(dest.trim_start_matches('/')))
+}
+
+fn node(source: &Path, metadata: &Metadata, overrides: &Overrides) -> Result<Node, Error> {
+    let kind = if metadata.is_dir() {
+        Kind::Directory
+    } else if metadata.is_file() {
+        Kind::File { source: source.to_owned(), size: metadata.len() }
+    } else if metadata.is_symlink() {
+        Kind::Symlink(std::fs::read_link(source).at("read", source)?)
+    } else {
+        return Err(Error::OddFile(source.to_owned()));
+    };
+    let own = metadata.mode() & 0o7777;
+    let mode = match &kind {
+        Kind::Directory => overrides.directory_mode.unwrap_or(own),
+        Kind::Symlink(_) => 0o777,
+        _ => overrides.file_mode.unwrap_or(own),
+    };
+    Ok(Node {
+        xattrs: if metadata.is_symlink() { BTreeMap::new() } else { xattrs(source)? },
+        kind,
+        mode,
+        uid: overrides.uid,
+        gid: overrides.gid,
+        mtime: (!overrides.forget_times).then_some(metadata.mtime()),
+    })
+}
+
+/// Capabilities and the user's own attributes. SELinux labels and ACLs belong to the host, not to the content.
+fn xattrs(source: &Path) -> Result<BTreeMap<String, Vec<u8>>, PathError> {
+    let mut names = vec![0; 64 << 10];
+    let length = match rustix::fs::llistxattr(source, &mut names[..]) {
+        Ok(length) => length,
+        // The file system has none.
+        Err(rustix::io::Errno::NOTSUP) => 0,
+        Err(error) => return Err(io::Error::from(error)).at("read the attributes of", source),
+    };
+    let mut found = BTreeMap::new();
+    for name in names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
+        if name != "security.capability" && !name.starts_with("user.") {
+            continue;
+        }
+        let mut value = vec![0; 64 << 10];
+        let length = rustix::fs::lgetxattr(source, name, &mut value[..])
+            .map_err(io::Error::from)
+            .at("read the attributes of", source)?;
+        value.truncate(length);
+        found.insert(name.to_owned(), value);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::compression::Compression;
+    use crate::progress::{Progress, Unit};
+
+    const PLAIN: LayerOptions = LayerOptions { compression: Compression::None, level: None };
+
+    fn listing(tree: &Tree, created: i64, clamp: Option<i64>) -> Vec<String> {
+        let task = Progress::off().task("x", Unit::Bytes, None);
+        let (_, bytes) = tree.write(Vec::new(), &PLAIN, created, clamp, &task).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let lines = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            let link = entry.link_name().unwrap().map(|link| format!(" -> {}", link.display())).unwrap_or_default();
+            let (mode, mtime) = (header.mode().unwrap(), header.mtime().unwrap());
+            format!("{mode:o} {mtime} {}{link}", entry.path().unwrap().display())
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn entries_are_sorted_parents_first_and_times_are_clamped() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(50);
+        for name in ["b", "a"] {
+            fs::write(&dir.path().join(name), name.as_bytes()).unwrap();
+        }
+        std::fs::File::options().write(true).open(dir.path().join("a")).unwrap().set_modified(old).unwrap();
+        std::fs::hard_link(dir.path().join("b"), dir.path().join("c")).unwrap();
+        symlink("/nowhere", dir.path().join("d")).unwrap();
+        let mut tree = Tree::default();
+        tree.insert("/tmp", Node::new(Kind::Directory, 0o1777)).unwrap();
+        let overrides = Overrides { file_mode: Some(0o600), directory_mode: Some(0o700), ..Overrides::default() };
+        tree.add_directory(dir.path(), "/srv/data", &overrides).unwrap();
+        tree.insert("/srv-x", Node::new(Kind::Bytes(b"x".to_vec()), 0o644)).unwrap();
+        tree.insert("/old/thing", Node::new(Kind::Whiteout, 0)).unwrap();
+        let mut present = BTreeSet::from([PathBuf::from("old")]);
+        tree.imply_directories(&mut present);
+        assert_eq!(
+            listing(&tree, 100, Some(100)),
+            [
+                "0 100 old/.wh.thing",
+                "755 100 srv/",
+                "700 100 srv/data/",
+                "600 50 srv/data/a",
+                "600 100 srv/data/b",
+                "600 100 srv/data/c -> srv/data/b",
+                "777 100 srv/data/d -> /nowhere",
+                "644 100 srv-x",
+                "1777 100 tmp/",
+            ]
+        );
+        assert_eq!(present, ["old", "srv", "srv/data", "tmp"].map(PathBuf::from).into());
+    }
+
+    #[test]
+    fn what_cannot_be_in_an_image_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut tree = Tree::default();
+        let file = || Node::new(Kind::Bytes(Vec::new()), 0o644);
+        tree.insert("/etc/x", file()).unwrap();
+        let errors = [
+            tree.insert("/etc/../../x", file()).unwrap_err(),
+            tree.insert("/", file()).unwrap_err(),
+            tree.insert("/etc/x/y", file()).unwrap_err(),
+            tree.add_file(&socket, "/s", None).unwrap_err(),
+            tree.add_directory(dir.path(), "/s", &Overrides::default()).unwrap_err(),
+            tree.add_file(&dir.path().join("none"), "/s", None).unwrap_err(),
+        ];
+        let odd = format!("{}: neither a file, a directory nor a link, and cannot be in an image", socket.display());
+        assert_eq!(
+            errors.map(|error| error.to_string()),
+            [
+                "`etc/../../x` is not a path inside the target directory".to_owned(),
+                "`` is not a path inside the target directory".into(),
+                "/etc/x/y: /etc/x is not a directory".into(),
+                odd.clone(),
+                odd,
+                format!("cannot read {}", dir.path().join("none").display()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hard_link_whose_file_was_replaced_is_an_error() {
+        let mut tree = Tree::default();
+        tree.insert("/b", Node::new(Kind::HardLink("a".into()), 0o644)).unwrap();
+        let task = Progress::off().task("x", Unit::Bytes, None);
+        let error = tree.write(io::sink(), &PLAIN, 0, None, &task).unwrap_err();
+        assert_eq!(error.to_string(), "/b: the file it is a link to, /a, is not in the layer");
+    }
+}

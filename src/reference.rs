@@ -1,0 +1,325 @@
+//! Where an image is, in skopeo's words: a transport and what it needs to find the image.
+//!
+//! ```text
+//! docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]     a registry
+//! oci:DIR[:NAME]            oci-archive:FILE[:NAME]  a layout, and a tar of one
+//! docker-archive:FILE[:NAME:TAG]                     what `docker save` writes
+//! dir:DIR                                            one image, its blobs side by side
+//! ```
+//!
+//! As in containers/image, a path ends at the first colon and everything behind it is the name, so that
+//! `oci:store:localhost/tools:1.2` is the image `localhost/tools:1.2` in `store`. A path with a colon in it cannot be
+//! written. Short names (`alpine`) are not guessed: which registry they mean depends on the machine.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::digest::{self, Digest};
+
+/// A place that holds an image or takes one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ImageRef {
+    /// `docker://`: a repository of a registry.
+    Docker(Remote),
+    /// `oci:`: a layout directory, and the name of an image in it where one is given.
+    Oci {
+        /// The directory.
+        path: PathBuf,
+        /// `org.opencontainers.image.ref.name` of the image.
+        name: Option<String>,
+    },
+    /// `oci-archive:`: a tar of a layout, and the name of an image in it where one is given.
+    OciArchive {
+        /// The tar file.
+        path: PathBuf,
+        /// `org.opencontainers.image.ref.name` of the image.
+        name: Option<String>,
+    },
+    /// `docker-archive:`: what `docker save` writes, and the `NAME:TAG` of an image in it where one is given.
+    DockerArchive {
+        /// The tar file.
+        path: PathBuf,
+        /// One of the image's `RepoTags`.
+        name: Option<String>,
+    },
+    /// `dir:`: a directory with one image's manifest and blobs.
+    Dir {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// An image in a registry; never a short name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Remote {
+    /// Host, and port where one is given.
+    pub registry: String,
+    /// The repository's path in the registry.
+    pub repository: String,
+    /// What is meant in the repository.
+    pub target: Target,
+}
+
+/// Which image of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// None was named; where one is needed it is the tag `latest`.
+    Unnamed,
+    /// A tag.
+    Tag(String),
+    /// A digest.
+    Digest(Digest),
+}
+
+/// Why a text is no image reference.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// There is no known transport before the first colon.
+    #[error("`{0}`: expected a transport: docker://, oci:, oci-archive:, docker-archive: or dir:")]
+    Transport(String),
+    /// A registry reference without a registry.
+    #[error("`{0}`: short names are not guessed; write docker://HOST/REPOSITORY:TAG")]
+    ShortName(String),
+    /// A repository with characters that registries refuse.
+    #[error("`{0}`: a repository has lower-case letters, digits and separators (. _ __ -) between slashes")]
+    Repository(String),
+    /// A tag with characters that registries refuse, or too long.
+    #[error("`{0}`: a tag has at most 128 letters, digits, `_`, `.` and `-`, and starts with none of the last two")]
+    Tag(String),
+    /// What follows the `@` is no digest.
+    #[error("`{text}`: no valid digest after the @")]
+    Digest {
+        /// The whole text.
+        text: String,
+        /// What is wrong with it.
+        source: digest::Error,
+    },
+    /// Two answers to the question which image is meant.
+    #[error("`{0}`: a tag and a digest cannot be given together")]
+    TagAndDigest(String),
+    /// No path after the transport.
+    #[error("`{0}`: no path after the transport")]
+    NoPath(String),
+    /// An image name that other tools do not accept.
+    #[error("`{0}`: not a valid image name after the path (a path ends at the first colon)")]
+    Name(String),
+    /// A name where the transport has none.
+    #[error("`{0}`: dir: holds one image and takes no name after the path")]
+    NameInDir(String),
+}
+
+impl Remote {
+    /// The tag or digest as it stands in a registry's URL; `latest` when none was named.
+    pub fn target(&self) -> &str {
+        match &self.target {
+            Target::Unnamed => "latest",
+            Target::Tag(tag) => tag,
+            Target::Digest(digest) => digest.as_str(),
+        }
+    }
+
+    /// The same repository with another target.
+    pub fn with(&self, target: Target) -> Self {
+        Remote { target, ..self.clone() }
+    }
+}
+
+impl FromStr for Remote {
+    type Err = Error;
+
+    /// Parses `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, as it stands after `docker://`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let short = || Error::ShortName(text.to_owned());
+        let (registry, rest) = text.split_once('/').ok_or_else(short)?;
+        if registry != "localhost" && !registry.contains(['.', ':']) {
+            return Err(short());
+        }
+        let host = registry.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+        if !host || registry.starts_with(['.', ':', '-']) {
+            return Err(short());
+        }
+        let (name, digest) = match rest.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
+            None => (rest, None),
+        };
+        let (repository, tag) = match name.split_once(':') {
+            Some((repository, tag)) => (repository, Some(tag)),
+            None => (name, None),
+        };
+        if !repository.split('/').all(is_repository_part) {
+            return Err(Error::Repository(text.to_owned()));
+        }
+        let target = match (tag, digest) {
+            (Some(_), Some(_)) => return Err(Error::TagAndDigest(text.to_owned())),
+            (None, None) => Target::Unnamed,
+            (Some(tag), None) if is_tag(tag) => Target::Tag(tag.to_owned()),
+            (Some(_), None) => return Err(Error::Tag(text.to_owned())),
+            (None, Some(digest)) => {
+                Target::Digest(digest.parse().map_err(|source| Error::Digest { text: text.to_owned(), source })?)
+            }
+        };
+        Ok(Remote { registry: registry.to_owned(), repository: repository.to_owned(), target })
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        match &self.target {
+            Target::Unnamed => Ok(()),
+            Target::Tag(tag) => write!(f, ":{tag}"),
+            Target::Digest(digest) => write!(f, "@{digest}"),
+        }
+    }
+}
+
+impl FromStr for ImageRef {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(rest) = text.strip_prefix("docker://") {
+            return rest.parse().map(ImageRef::Docker);
+        }
+        let unknown = || Error::Transport(text.to_owned());
+        let (transport, rest) = text.split_once(':').ok_or_else(unknown)?;
+        let (path, name) = match rest.split_once(':') {
+            Some((path, name)) => (path, Some(name)),
+            None => (rest, None),
+        };
+        if !matches!(transport, "oci" | "oci-archive" | "docker-archive" | "dir") {
+            return Err(unknown());
+        }
+        if path.is_empty() {
+            return Err(Error::NoPath(text.to_owned()));
+        }
+        if name.is_some_and(|name| !is_image_name(name)) {
+            return Err(Error::Name(text.to_owned()));
+        }
+        let (path, name) = (PathBuf::from(path), name.map(str::to_owned));
+        Ok(match transport {
+            "oci" => ImageRef::Oci { path, name },
+            "oci-archive" => ImageRef::OciArchive { path, name },
+            "docker-archive" => ImageRef::DockerArchive { path, name },
+            _ if name.is_some() => return Err(Error::NameInDir(text.to_owned())),
+            _ => ImageRef::Dir { path },
+        })
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (transport, path, name) = match self {
+            ImageRef::Docker(remote) => return write!(f, "docker://{remote}"),
+            ImageRef::Oci { path, name } => ("oci", path, name),
+            ImageRef::OciArchive { path, name } => ("oci-archive", path, name),
+            ImageRef::DockerArchive { path, name } => ("docker-archive", path, name),
+            ImageRef::Dir { path } => ("dir", path, &None),
+        };
+        write!(f, "{transport}:{}", path.display())?;
+        name.as_ref().map_or(Ok(()), |name| write!(f, ":{name}"))
+    }
+}
+
+impl Serialize for ImageRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whether `text` can be a tag (distribution-spec, `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
+pub fn is_tag(text: &str) -> bool {
+    text.len() <= 128
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, one part of a repository between slashes.
+fn is_repository_part(part: &str) -> bool {
+    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !part.starts_with(alphanumeric) || !part.ends_with(alphanumeric) {
+        return false;
+    }
+    part.split(alphanumeric)
+        .all(|between| matches!(between, "" | "." | "_" | "__") || between.bytes().all(|b| b == b'-'))
+}
+
+/// What containers/image takes as a reference name in a layout: words of letters and digits between `-._:@+/`.
+fn is_image_name(name: &str) -> bool {
+    let separators: &[char] = &['-', '.', '_', ':', '@', '+', '/'];
+    !name.is_empty()
+        && name.split(separators).all(|word| word.bytes().all(|b| b.is_ascii_alphanumeric()))
+        && !name.starts_with(separators)
+        && !name.ends_with(separators)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn every_transport_round_trips() {
+        for text in [
+            "docker://registry.example/a/b:1.2".to_owned(),
+            "docker://localhost:5000/a__b/c-d.e".to_owned(),
+            "docker://localhost/a".to_owned(),
+            "docker://[::1]:5000/a:latest".to_owned(),
+            format!("docker://quay.io/a/b@{DIGEST}"),
+            "oci:/srv/store".to_owned(),
+            "oci:store:localhost/x:latest".to_owned(),
+            "oci-archive:x.tar:v1".to_owned(),
+            "docker-archive:x.tar:localhost/x:latest".to_owned(),
+            "dir:/tmp/x".to_owned(),
+        ] {
+            assert_eq!(text.parse::<ImageRef>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_path_ends_at_the_first_colon_and_the_rest_is_the_name() {
+        let expected = ImageRef::Oci { path: "store".into(), name: Some("localhost:5000/x:latest".into()) };
+        assert_eq!("oci:store:localhost:5000/x:latest".parse(), Ok(expected));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_the_reason() {
+        let digest = |text: &str, digits: &str| Error::Digest {
+            text: text.to_owned(),
+            source: digits.parse::<Digest>().unwrap_err(),
+        };
+        let upper = DIGEST.to_uppercase().replace("SHA", "sha");
+        let with_upper = format!("quay.io/a@{upper}");
+        let both = format!("quay.io/a:1@{DIGEST}");
+        for (text, error) in [
+            ("alpine", Error::Transport("alpine".into())),
+            ("containers-storage:x", Error::Transport("containers-storage:x".into())),
+            ("docker://alpine", Error::ShortName("alpine".into())),
+            ("docker://library/alpine:3", Error::ShortName("library/alpine:3".into())),
+            ("docker://quay.io/Upper/case", Error::Repository("quay.io/Upper/case".into())),
+            ("docker://quay.io/../a", Error::Repository("quay.io/../a".into())),
+            ("docker://quay.io/", Error::Repository("quay.io/".into())),
+            ("docker://quay.io/a:", Error::Tag("quay.io/a:".into())),
+            ("docker://quay.io/a:.x", Error::Tag("quay.io/a:.x".into())),
+            (&format!("docker://{both}"), Error::TagAndDigest(both)),
+            (&format!("docker://{with_upper}"), digest(&with_upper, &upper)),
+            ("docker://quay.io/a@md5:00", digest("quay.io/a@md5:00", "md5:00")),
+            ("oci:", Error::NoPath("oci:".into())),
+            ("oci::x", Error::NoPath("oci::x".into())),
+            ("oci:a:", Error::Name("oci:a:".into())),
+            ("oci:a:b c", Error::Name("oci:a:b c".into())),
+            ("dir:a:b", Error::NameInDir("dir:a:b".into())),
+        ] {
+            assert_eq!(text.parse::<ImageRef>().unwrap_err(), error, "{text}");
+        }
+    }
+}

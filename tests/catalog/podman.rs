@@ -1,0 +1,89 @@
+//! The image, under podman.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::stand_in::{self, StandIn};
+use crate::{Run, Site, catalog};
+
+#[test]
+#[ignore = "needs podman; scripts/test.sh runs it where podman works"]
+fn the_image_dumps_without_a_network_and_refreshes_with_one_under_podman() {
+    let server = StandIn::start(catalog(1000, 200));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/images/catalog");
+    let image = "localhost/haversack-test-catalog:latest";
+    let build = |archive: &str| {
+        let output = format!("oci-archive:{archive}:{image}");
+        site.run(&["build", definition, "--catalog", "catalog.db", "--output", &output, "--json"]).json()[0]["digest"]
+            .clone()
+    };
+    assert_eq!(build("one.tar"), build("two.tar"), "two builds, one digest");
+    assert!(std::fs::read(site.path("one.tar")).unwrap() == std::fs::read(site.path("two.tar")).unwrap());
+
+    let podman = |args: &[&str]| {
+        let mut command = Command::new("podman");
+        command.args(args).current_dir(site.dir.path());
+        if std::env::var_os("CONTAINERS_CONF").is_none() && !podman_works_as_it_is() {
+            command.env("CONTAINERS_CONF", concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/podman/containers.conf"));
+        }
+        Run(command.output().unwrap())
+    };
+    podman(&["load", "--input", "one.tar"]).done();
+    let dump = site.path("dump");
+    std::fs::create_dir(&dump).unwrap();
+    std::fs::set_permissions(&dump, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let mount = format!("{}:/tmp/dump:Z", dump.display());
+    let anybody = ["run", "--rm", "--read-only", "--user", "1234:1234", "-v", &mount];
+    let without_network = [&anybody[..], &["--network", "none"]].concat();
+
+    let run = podman(&[&without_network[..], &["--env", "OCT_DUMP_ONLY=true", image]].concat()).done();
+    assert_eq!(run.stdout(), "OCT: Dumping current DB to /tmp/dump\n");
+    site.run(&["catalog", "dump", "expected"]).done();
+    let tree = |root: &str| -> Vec<(PathBuf, Vec<u8>)> {
+        let files = walkdir::WalkDir::new(site.path(root)).sort_by_file_name().into_iter().map(Result::unwrap);
+        files
+            .filter(|entry| entry.file_type().is_file())
+            .map(|entry| {
+                let name = entry.path().strip_prefix(site.path(root)).unwrap().to_owned();
+                (name, std::fs::read(entry.path()).unwrap())
+            })
+            .collect()
+    };
+    assert!(tree("dump") == tree("expected"));
+
+    // Old commands, and questions, work in the image as well.
+    podman(&[&without_network[..], &["--env", "OCT_DUMP_ONLY=true", image, "./run.sh"]].concat()).done();
+    podman(&[&without_network[..], &["--entrypoint", "./run.sh", "--env", "OCT_DUMP_ONLY=true", image]].concat())
+        .done();
+    let run = podman(&[&without_network[..], &[image, "catalog", "check", "operator", "op1-operator.v1.0.0"]].concat());
+    assert!(run.done().stdout().starts_with("certified\n"));
+
+    // Without a network there is nothing to refresh from; the tree stays.
+    podman(&[&without_network[..], &["--env", "HAVERSACK_RETRIES=0", image]].concat())
+        .failed(1, &["OCT_DUMP_ONLY=true"]);
+    assert!(tree("dump") == tree("expected"));
+
+    server.state().bundles.push(stand_in::bundle(5000));
+    let (api, charts) = (format!("HAVERSACK_API={}", server.api()), format!("HAVERSACK_CHARTS={}", server.charts()));
+    podman(&[&anybody[..], &["--network", "host", "--env", &api, "--env", &charts, image]].concat()).done();
+    let refreshed = tree("dump");
+    site.snapshot(&server, &[]).done();
+    site.run(&["catalog", "dump", "expected"]).done();
+    let operators = |tree: Vec<(PathBuf, Vec<u8>)>| -> Vec<_> {
+        tree.into_iter().filter(|(name, _)| name.starts_with("data/operators")).collect()
+    };
+    assert!(operators(refreshed) == operators(tree("expected")));
+    podman(&["rmi", image]).done();
+}
+
+/// Whether podman can run anything without settings of ours: 127 is the container's word that there is no such program.
+fn podman_works_as_it_is() -> bool {
+    let rootfs = tempfile::tempdir().unwrap();
+    let run = Command::new("podman")
+        .args(["run", "--rm", "--network", "none", "--rootfs", rootfs.path().to_str().unwrap(), "/nothing"])
+        .output()
+        .unwrap();
+    run.status.code() == Some(127)
+}
