@@ -293,6 +293,22 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Names come from file systems and servers. Whatever is taken for a name is classified without a panic, and is
+        /// the name of a file and not a path.
+        #[test]
+        fn any_text_is_a_file_name_or_refused(text in ".{0,40}", kind in 0..6_usize) {
+            let shape = ["", "linux-headers-", "kernel-", "linux-headers-5.4.0-", "kernel-default-devel-5.", "linux-kbuild-"][kind];
+            for text in [format!("{shape}{text}.rpm"), format!("{shape}{text}_1-1_amd64.deb"), text] {
+                if let Ok(package) = Package::from_location(&text) {
+                    let file = package.name.to_string();
+                    assert!(!file.contains('/') && std::path::Path::new(&file).file_name().is_some(), "{file}");
+                    let _ = crate::kernel::group::group(vec![package]);
+                }
+            }
+        }
+    }
+
     #[test]
     fn dependencies_are_read_with_alternatives_and_bounds() {
         let relations = Relations::from_deb(

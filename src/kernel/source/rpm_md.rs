@@ -292,3 +292,21 @@ const LIST_LIMIT: u64 = 4 << 20;
 const REPOMD_LIMIT: u64 = 16 << 20;
 /// Ten times what the largest distribution has.
 const PRIMARY_LIMIT: u64 = 4 << 30;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_xml_panic(text in "(<[a-z:/! ]{0,9}[\"=a-z&;# ]{0,9}>?|[a-z<>&;]{0,5}){0,30}") {
+            let base = "https://h/".parse().unwrap();
+            for text in [text.clone(), format!("<metadata><package><name>kernel</name>{text}</package></metadata>")] {
+                let _ = parse_primary(text.as_bytes(), &base);
+                let _ = parse_repomd(text.as_bytes());
+            }
+        }
+    }
+}

@@ -227,3 +227,28 @@ impl<R: BufRead> Read for Data<'_, R> {
 
 /// Control files of kernel packages are some hundred KiB, nearly all of it lists of check sums.
 const CONTROL_LIMIT: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_reading_a_deb_panic(
+            header in prop::collection::vec(any::<u8>(), 60..61),
+            size in 0_u64..u64::MAX,
+            noise in prop::collection::vec(any::<u8>(), 0..600),
+        ) {
+            let first = format!("!<arch>\n{:16}{:32}{:<10}`\n2.0\n", "debian-binary", 0, 4);
+            let second = format!("{:16}{:32}{:<10.10}`\n", "control.tar", 0, size.to_string());
+            for parts in [vec![&noise[..]], vec![first.as_bytes(), &header, &noise], vec![first.as_bytes(), second.as_bytes(), &noise]] {
+                let bytes = parts.concat();
+                let _ = Control::read(&bytes[..]).and_then(|control| control.name());
+                let directory = tempfile::tempdir().unwrap();
+                let _ = unpack(&bytes[..], &mut Tree::new(directory.path().to_owned()), 1 << 20);
+            }
+        }
+    }
+}

@@ -374,3 +374,50 @@ const TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A header of one text, one list of texts and numbers, twice, as signature header and header.
+    fn package() -> Vec<u8> {
+        let mut section = vec![0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 24];
+        for word in [1000_u32, 6, 0, 1, 1117, 8, 4, 2, 1030, 3, 8, 8] {
+            section.extend(word.to_be_bytes());
+        }
+        section.extend(b"abc\0a\0b\0");
+        section.extend([0; 16]);
+        let mut bytes = vec![0xed, 0xab, 0xee, 0xdb, 3, 0];
+        bytes.resize(96, 0);
+        bytes.extend(&section);
+        bytes.extend(&section);
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// The parser behind the guard indexes and allocates by what the header says.
+        #[test]
+        fn no_bytes_make_reading_a_head_panic(
+            changes in prop::collection::vec((96_usize..272, any::<u8>()), 1..6),
+            cut in 0_usize..272,
+            noise in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut bytes = package();
+            for (at, byte) in changes {
+                let last = bytes.len() - 1;
+                bytes[at.min(last)] = byte;
+            }
+            if let Ok(head) = Head::read(&mut &bytes[..]) {
+                let _ = (head.name(), head.relations(), head.vendor(), files(&head.metadata).is_ok());
+                let _ = payload_digest(&head.metadata);
+            }
+            let cut = cut.min(bytes.len());
+            let _ = Head::read(&mut &bytes[..cut]);
+            let _ = Head::read(&mut &noise[..]);
+        }
+    }
+}

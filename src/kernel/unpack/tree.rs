@@ -20,6 +20,8 @@ use crate::kernel::unpack::Error;
 pub(crate) struct Tree {
     root: PathBuf,
     members: BTreeMap<PathBuf, Member>,
+    /// What is copied goes through here; a new one for each of 12,000 files would cost more than most of them.
+    buffer: Vec<u8>,
 }
 
 /// What was written under a name.
@@ -45,7 +47,7 @@ pub(crate) struct Attributes {
 impl Tree {
     /// Fills `root`, which exists and is empty.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Tree { root, members: BTreeMap::new() }
+        Tree { root, members: BTreeMap::new(), buffer: vec![0; 64 << 10] }
     }
 
     /// Makes a directory; one that is there is fine.
@@ -75,7 +77,7 @@ impl Tree {
         }
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).at("create", &target)?;
-        let size = copy_sparsely(data, &mut file, &target)?;
+        let size = copy_sparsely(data, &mut file, &target, &mut self.buffer)?;
         file.set_permissions(Permissions::from_mode(attributes.mode & 0o777)).at("set the permissions of", &target)?;
         set_time(&file, attributes.mtime).at("set the time of", &target)?;
         self.members.insert(path, Member::File);
@@ -232,8 +234,7 @@ pub(crate) fn normal(directory: &Path, to: &Path) -> Option<PathBuf> {
 }
 
 /// Copies and leaves holes where there are only zeros: a `vmlinux` has many, and a made-up file may be nothing else.
-fn copy_sparsely(data: &mut impl Read, file: &mut File, target: &Path) -> Result<u64, Error> {
-    let mut buffer = [0; 64 << 10];
+fn copy_sparsely(data: &mut impl Read, file: &mut File, target: &Path, buffer: &mut [u8]) -> Result<u64, Error> {
     let (mut size, mut hole) = (0_u64, 0_u64);
     loop {
         let mut filled = 0;
