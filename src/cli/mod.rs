@@ -9,6 +9,7 @@ mod config;
 mod copy;
 mod entrypoint;
 mod inspect;
+mod kernel;
 mod outcome;
 mod ui;
 mod verify;
@@ -80,6 +81,9 @@ enum Command {
     Copy(copy::CopyArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    /// Kernel packages: which there are, and directories in which modules can be built for them
+    #[command(subcommand)]
+    Kernel(kernel::Command),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -156,6 +160,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Copy(args) => copy::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
+        Command::Kernel(command) => kernel::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
