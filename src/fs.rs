@@ -247,15 +247,12 @@ impl AtomicDir {
     }
 }
 
-/// Syncs every file and directory below `root`, so that a rename of `root` publishes only what is on the disk.
+/// Syncs everything below `root`, so that a rename of `root` publishes only what is on the disk.
+///
+/// A tree of kernel headers has 12,000 files; one `syncfs` takes a fraction of the time of as many `fsync`s.
 fn sync_tree(root: &Path) -> Result<(), PathError> {
-    for entry in walkdir::WalkDir::new(root).contents_first(true) {
-        let entry = entry.map_err(io::Error::from).at("list", root)?;
-        if !entry.file_type().is_symlink() {
-            File::open(entry.path()).and_then(|file| file.sync_all()).at("sync", entry.path())?;
-        }
-    }
-    Ok(())
+    let directory = File::open(root).at("open", root)?;
+    rustix::fs::syncfs(&directory).map_err(io::Error::from).at("sync", root)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod digest;
 pub mod fs;
 pub mod http;
 pub mod image;
+pub mod kernel;
 pub mod progress;
 pub mod reference;
 pub mod registry;

@@ -9,11 +9,13 @@ mod config;
 mod copy;
 mod entrypoint;
 mod inspect;
+mod kernel;
 mod outcome;
 mod ui;
 mod verify;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -79,6 +81,9 @@ enum Command {
     Copy(copy::CopyArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    /// Kernel packages: which there are, and directories in which modules can be built for them
+    #[command(subcommand)]
+    Kernel(kernel::Command),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -155,6 +160,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Copy(args) => copy::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
+        Command::Kernel(command) => kernel::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
@@ -189,6 +195,7 @@ fn log_to_stderr(verbose: u8, config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(config.variable("HAVERSACK_LOG").unwrap_or(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)

@@ -47,7 +47,7 @@ pub enum Login {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file that cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] PathError),
     /// A file that is something else.
     #[error("{}: not a file of credentials", path.display())]

@@ -54,7 +54,7 @@ pub type Chunks = mpsc::Receiver<Result<Bytes, Error>>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Http(#[from] http::Error),
     /// It is not there, or not for us to see.
     #[error("{0}: not found")]
@@ -95,16 +95,16 @@ pub enum Error {
         found: String,
     },
     /// A digest that is none.
-    #[error(transparent)]
+    #[error("{0}")]
     Digest(#[from] digest::Error),
     /// Credentials that cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Auth(#[from] auth::Error),
     /// A document that does not parse, or the layout at the other end.
-    #[error(transparent)]
+    #[error("{0}")]
     Layout(#[from] layout::Error),
     /// What is read from the disk.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] crate::image::store::Error),
     /// The disk, while something was on its way.
     #[error("cannot read what is to be sent")]

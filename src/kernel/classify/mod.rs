@@ -1,0 +1,149 @@
+//! Which kernel a package belongs to, and as what, told from its name and, where there is any, its metadata.
+//!
+//! Three answers are possible: it belongs to one kernel; several kernels share it (Debian's `-common` and `kbuild`,
+//! Ubuntu's headers without a flavour, SUSE's `noarch` sources); or it is of no use for building modules, with the
+//! reason. Nothing is guessed: a name that fits no rule is no kernel package.
+
+mod deb;
+mod rpm;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::package::{Format, Package};
+use crate::kernel::release::Release;
+
+/// What a package is to a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The kernel itself without most modules: `kernel-core`.
+    Core,
+    /// Headers and makefiles of an rpm distribution: `kernel-devel`.
+    Devel,
+    /// Headers and makefiles of a deb distribution: `linux-headers-RELEASE`.
+    Headers,
+    /// Headers that several kernels share: `linux-headers-VERSION-common`, Ubuntu's without a flavour, SUSE's `noarch`.
+    Common,
+    /// Debian's build tools: `linux-kbuild-VERSION`.
+    Kbuild,
+    /// Modules: `kernel-modules`, `kernel-modules-core`, `linux-modules-RELEASE`.
+    Modules,
+    /// The kernel with its modules: `kernel` of older rpm distributions, `linux-image-RELEASE`.
+    Image,
+    /// The configuration alone: `linux-config-VERSION`.
+    Config,
+    /// No files, only dependencies: `kernel` of EL 8 and later, `kernel-devel-matched`.
+    Meta,
+}
+
+/// Where a package belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// To this kernel alone.
+    Kernel {
+        /// Which kernel.
+        release: Release,
+        /// As what.
+        role: Role,
+    },
+    /// To several kernels.
+    Shared {
+        /// To which.
+        with: Shared,
+        /// As what.
+        role: Role,
+    },
+    /// To none for which modules are built.
+    Ignored(Reason),
+}
+
+/// Which kernels share a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// `linux-headers-VERSION-common`, or `-common-TOPIC` for the flavours of that topic.
+    DebianCommon {
+        /// What `uname -r` begins with: `6.1.0-56`, `5.15.110-gardenlinux`.
+        version: String,
+        /// `rt`, or empty.
+        topic: String,
+    },
+    /// `linux-kbuild-VERSION`.
+    DebianKbuild {
+        /// What `uname -r` begins with, either as far as the ABI or only `6.1`.
+        version: String,
+    },
+    /// `linux-headers-VERSION` and `linux-TOPIC-headers-VERSION`.
+    UbuntuHeaders {
+        /// What `uname -r` begins with: `5.4.0-1063`.
+        version: String,
+        /// The kernel's source: `aws`, `azure-cvm`, `hwe`, or empty.
+        topic: String,
+    },
+    /// SUSE's `kernel-devel`, which is `noarch`.
+    SuseDevel,
+}
+
+/// Why a package is of no use for building modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Its name fits no kernel package.
+    NotKernel,
+    /// It only depends on the newest kernel and belongs to none.
+    Meta,
+    /// Debug information.
+    DebugInformation,
+    /// Sources.
+    Source,
+    /// Made from a kernel's sources, but not for building modules: tools, documents, firmware, headers for user space.
+    NotForBuilding,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::NotKernel => "not a kernel package",
+            Reason::Meta => "a meta package that belongs to no kernel",
+            Reason::DebugInformation => "debug information",
+            Reason::Source => "a source package",
+            Reason::NotForBuilding => "not needed to build modules",
+        })
+    }
+}
+
+impl Role {
+    /// The role's name as it is written in lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Core => "core",
+            Role::Devel => "devel",
+            Role::Headers => "headers",
+            Role::Common => "common",
+            Role::Kbuild => "kbuild",
+            Role::Modules => "modules",
+            Role::Image => "image",
+            Role::Config => "config",
+            Role::Meta => "meta",
+        }
+    }
+}
+
+/// Says where a package belongs.
+pub fn classify(package: &Package) -> Class {
+    match package.name.format {
+        Format::Rpm => rpm::classify(package),
+        Format::Deb => deb::classify(&package.name),
+    }
+}
+
+/// Whether `text` begins like a kernel's version: digits, a dot, a digit.
+fn is_version(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = &text.as_bytes()[digits..];
+    digits > 0 && rest.first() == Some(&b'.') && rest.get(1).is_some_and(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Packages fetched into a directory: several at once, resumed, checked, and visible only when they are right.
+//!
+//! A package is written to `.FILE.part` and renamed when its digest is right. What a killed run left there is continued
+//! (`Range`), provided that the digest is known in advance; otherwise one would not know of which file it is the beginning.
+//! At the end `fetch.lock` holds what was fetched, in the form of `kernels.json` with every digest: given as a source
+//! (`set:DIR/fetch.lock`), it fetches the same again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, LocalSet};
+use url::Url;
+
+use crate::digest::{Algorithm, Digest, HashingWriter};
+use crate::fs::{self, PathContext, PathError};
+use crate::http::{self, Http, Retriable, Verdict};
+use crate::kernel::group::Kernel;
+use crate::kernel::package::Package;
+use crate::kernel::set::KernelSet;
+use crate::kernel::source::redhat::{self, RedHat};
+use crate::progress::{Progress, Task, Unit};
+
+/// How packages are fetched.
+#[derive(Clone)]
+pub struct FetchOptions {
+    /// How many at once from one host.
+    pub per_host: usize,
+    /// The subscriber API, whose packages need its token.
+    pub redhat: Option<Arc<RedHat>>,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        // Red Hat's servers answer the fifth with 429.
+        FetchOptions { per_host: 4, redhat: None }
+    }
+}
+
+/// What became of the packages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FetchReport {
+    /// Files that were fetched.
+    pub fetched: Vec<String>,
+    /// Files that were there and right.
+    pub unchanged: Vec<String>,
+    /// Of those fetched: files that were there with other content.
+    pub replaced: Vec<String>,
+    /// Of those fetched: files whose digest no source stated, so that nothing was checked.
+    pub unverified: Vec<String>,
+    /// Files that could not be fetched, and why.
+    pub failed: BTreeMap<String, String>,
+    /// How many bytes were transferred.
+    pub bytes: u64,
+}
+
+/// Why a package cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer, or a bad one.
+    #[error("{0}")]
+    Http(#[from] http::Error),
+    /// The subscriber API cannot be used.
+    #[error("{0}")]
+    RedHat(#[from] redhat::Error),
+    /// It cannot be written.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// What came is not what should have come.
+    #[error("{url}: the digest is {actual}, not {expected}")]
+    Mismatch {
+        /// From where.
+        url: Box<Url>,
+        /// What it should be.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// Its place is no URL.
+    #[error("`{0}` is no URL of a web server")]
+    NoUrl(String),
+}
+
+impl Retriable for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Error::Http(error) => error.verdict(),
+            Error::RedHat(error) => error.verdict(),
+            _ => Verdict::Permanent,
+        }
+    }
+}
+
+/// What became of one package.
+struct Fetched {
+    digest: Digest,
+    size: u64,
+    how: How,
+    transferred: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    New,
+    Replaced,
+    Unchanged,
+}
+
+/// Fetches the packages of kernels into a directory, each once, and writes `fetch.lock` there.
+///
+/// Packages that cannot be fetched are in the report; kernels that miss some for that reason are not in `fetch.lock`.
+pub async fn fetch(
+    http: &Http,
+    kernels: Vec<Kernel>,
+    directory: &Path,
+    options: &FetchOptions,
+    progress: &Progress,
+) -> Result<FetchReport, PathError> {
+    fs::create_dir_all(directory)?;
+    let mut wanted: BTreeMap<String, Package> = BTreeMap::new();
+    for (_, package) in kernels.iter().flat_map(|kernel| &kernel.packages) {
+        wanted.entry(package.name.to_string()).or_insert_with(|| package.clone());
+    }
+    let total = wanted.values().map(|package| package.size).sum::<Option<u64>>();
+    let task = Arc::new(progress.task("fetching", Unit::Bytes, total));
+    let mut hosts: HashMap<String, Arc<Semaphore>> = HashMap::new();
+    // The transfers wait for the network most of the time: one thread serves them all, and hashing goes to others.
+    let local = LocalSet::new();
+    let mut running = JoinSet::new();
+    for (file, package) in wanted {
+        let host = package.location.split('/').nth(2).unwrap_or_default().to_owned();
+        let gate = hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(options.per_host.max(1)))).clone();
+        let source = Origin { http: http.clone(), redhat: options.redhat.clone() };
+        let (target, task) = (directory.join(&file), task.clone());
+        running.spawn_local_on(
+            async move {
+                let _permit = gate.acquire_owned().await.expect("the gate is never closed");
+                let fetched = one(&source, &package, &target, &task).await;
+                (file, package.sha256.is_some(), fetched)
+            },
+            &local,
+        );
+    }
+    let mut report = FetchReport::default();
+    let mut right: HashMap<String, (Digest, u64)> = HashMap::new();
+    while let Some(finished) = local.run_until(running.join_next()).await {
+        let (file, is_stated, fetched) = finished.expect("fetching does not panic");
+        match fetched {
+            Err(error) => {
+                let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+                let mut causes: Vec<String> = causes.map(ToString::to_string).collect();
+                causes.dedup();
+                report.failed.insert(file, causes.join(": "));
+            }
+            Ok(Fetched { digest, size, how, transferred }) => {
+                report.bytes += transferred;
+                match how {
+                    How::Unchanged => report.unchanged.push(file.clone()),
+                    How::New | How::Replaced => report.fetched.push(file.clone()),
+                }
+                if how == How::Replaced {
+                    report.replaced.push(file.clone());
+                }
+                if !is_stated {
+                    report.unverified.push(file.clone());
+                }
+                right.insert(file, (digest, size));
+            }
+        }
+    }
+    for list in [&mut report.fetched, &mut report.unchanged, &mut report.replaced, &mut report.unverified] {
+        list.sort();
+    }
+    let lock = serde_json::to_vec_pretty(&KernelSet::new(locked(kernels, &right))).expect("a set is plain data");
+    fs::write(&directory.join("fetch.lock"), &lock)?;
+    Ok(report)
+}
+
+/// The kernels of which every package is there, with digests and sizes.
+fn locked(mut kernels: Vec<Kernel>, right: &HashMap<String, (Digest, u64)>) -> Vec<Kernel> {
+    kernels.retain_mut(|kernel| {
+        kernel.packages.iter_mut().all(|(_, package)| match right.get(&package.name.to_string()) {
+            Some((digest, size)) => {
+                package.sha256 = Some(digest.clone());
+                package.size = Some(*size);
+                true
+            }
+            None => false,
+        })
+    });
+    kernels
+}
+
+async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> Result<Fetched, Error> {
+    let url: Url = package.location.parse().map_err(|_| Error::NoUrl(package.location.clone()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Error::NoUrl(package.location.clone()));
+    }
+    let mut how = How::New;
+    if target.exists() {
+        let (digest, size) = hash(target).await?;
+        let is_right = match (&package.sha256, package.size) {
+            (Some(expected), _) => *expected == digest,
+            (None, Some(expected)) => expected == size,
+            (None, None) => true,
+        };
+        if is_right {
+            task.add(size);
+            return Ok(Fetched { digest, size, how: How::Unchanged, transferred: 0 });
+        }
+        how = How::Replaced;
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let part = target.with_file_name(format!(".{name}.part"));
+    if package.sha256.is_none() {
+        fs::remove_file(&part)?;
+    }
+    let mut transferred = 0;
+    // What lay there may be the beginning of another file of that name: then once more from the start.
+    for is_last in [false, true] {
+        let before = part.metadata().map_or(0, |metadata| metadata.len());
+        source.http.retry().run(async || transfer(source, &url, &part, package.size, task).await).await?;
+        let (digest, size) = hash(&part).await?;
+        transferred += size.saturating_sub(before);
+        match &package.sha256 {
+            Some(expected) if *expected != digest => {
+                fs::remove_file(&part)?;
+                if is_last || before == 0 {
+                    return Err(Error::Mismatch { url: Box::new(url), expected: expected.clone(), actual: digest });
+                }
+            }
+            _ => {
+                publish(&part, target)?;
+                return Ok(Fetched { digest, size, how, transferred });
+            }
+        }
+    }
+    unreachable!("the second round returns")
+}
+
+/// Appends what is missing of `url` to `part`.
+async fn transfer(source: &Origin, url: &Url, part: &Path, size: Option<u64>, task: &Task) -> Result<(), Error> {
+    let mut file = OpenOptions::new().create(true).append(true).open(part).at("create", part)?;
+    let have = file.metadata().at("read", part)?.len();
+    if size == Some(have) && have > 0 {
+        return Ok(());
+    }
+    let mut response = source.get(url, have).await?;
+    let continues = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT if continues.is_some_and(|range| range.starts_with(&format!("bytes {have}-"))) => {}
+        // The server sends the whole, or something that was not asked for.
+        StatusCode::OK => file.set_len(0).at("write", part)?,
+        StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
+            file.set_len(0).at("write", part)?;
+            response = source.get(url, 0).await?;
+            if response.status() != StatusCode::OK {
+                return Err(http::Error::status(response).await.into());
+            }
+        }
+        _ => return Err(http::Error::status(response).await.into()),
+    }
+    let limit = size.unwrap_or(PACKAGE_LIMIT);
+    let mut length = file.metadata().at("read", part)?.len();
+    while let Some(chunk) = response.chunk().await.map_err(|source| http::Error::transport(url.clone(), source))? {
+        length += chunk.len() as u64;
+        if length > limit {
+            fs::remove_file(part)?;
+            return Err(http::Error::TooLarge { url: Box::new(url.clone()), limit }.into());
+        }
+        file.write_all(&chunk).at("write", part)?;
+        task.add(chunk.len() as u64);
+    }
+    Ok(())
+}
+
+/// Who is asked for packages.
+struct Origin {
+    http: Http,
+    redhat: Option<Arc<RedHat>>,
+}
+
+impl Origin {
+    /// Asks for a file from its byte `from` on.
+    async fn get(&self, url: &Url, from: u64) -> Result<Response, Error> {
+        let request = || match from {
+            0 => self.http.get(url),
+            from => self.http.get(url).header(RANGE, format!("bytes={from}-")),
+        };
+        match &self.redhat {
+            Some(redhat) if redhat.owns(url) => Ok(redhat.send(request).await?),
+            _ => Ok(self.http.send(request()).await?),
+        }
+    }
+}
+
+fn publish(part: &Path, target: &Path) -> Result<(), PathError> {
+    File::open(part).and_then(|file| file.sync_all()).at("sync", part)?;
+    std::fs::rename(part, target).at("create", target)?;
+    fs::sync_dir(fs::parent(target))
+}
+
+async fn hash(path: &Path) -> Result<(Digest, u64), PathError> {
+    let path: PathBuf = path.to_owned();
+    let hashed = tokio::task::spawn_blocking(move || {
+        let mut file = fs::open(&path)?;
+        let mut writer = HashingWriter::new(io::sink(), Algorithm::Sha256);
+        io::copy(&mut file, &mut writer).at("read", &path)?;
+        let (digest, size, _) = writer.finish();
+        Ok((digest, size))
+    });
+    hashed.await.expect("hashing does not panic")
+}
+
+/// The largest kernel package, with debug information, has 1 GiB.
+const PACKAGE_LIMIT: u64 = 8 << 30;

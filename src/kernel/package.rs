@@ -1,0 +1,335 @@
+//! A package as a repository or a directory offers it: its name taken apart, where it is, what it needs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::kernel::release::compare_versions;
+
+/// The two formats in which distributions ship kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// RPM, of Red Hat, Fedora, SUSE, Oracle, Amazon, Photon.
+    Rpm,
+    /// Debian's, also Ubuntu's and Garden Linux's.
+    Deb,
+}
+
+/// What a package is called: the parts of its file name.
+///
+/// `FromStr` reads a file name, a path or a URL; `Display` writes the file name. They round-trip for names without an
+/// epoch, which file names do not carry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Name {
+    /// The package's name: `kernel-devel`, `linux-headers-6.1.0-56-amd64`.
+    pub name: String,
+    /// Its version, with the release after a dash for rpm, without an epoch: `5.14.0-427.68.1.el9_4`, `6.1.192-2`.
+    pub version: String,
+    /// Its architecture in its own distribution's words: `x86_64`, `noarch`, `amd64`, `all`.
+    pub architecture: String,
+    /// Its format.
+    pub format: Format,
+}
+
+/// A package and where it can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// What it is called.
+    pub name: Name,
+    /// Where it is: a URL, or a path for a local file.
+    pub location: String,
+    /// Its size in bytes, where the source says it.
+    pub size: Option<u64>,
+    /// The SHA-256 digest of the whole file, where the source says it.
+    pub sha256: Option<Digest>,
+    /// Whether an index or a list stated that digest. A digest computed from the file itself proves nothing about it.
+    pub is_digest_stated: bool,
+    /// What it needs and offers, where metadata was read; `None` when only the file name is known.
+    pub relations: Option<Relations>,
+    /// Who made it, as an rpm's `Vendor` says.
+    pub vendor: Option<String>,
+}
+
+/// What a package says about others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relations {
+    /// All of these, each of them any one of several.
+    pub depends: Vec<Vec<Relation>>,
+    /// What it offers beside its own name.
+    pub provides: Vec<Relation>,
+}
+
+/// Another package or a capability, with or without a bound on its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    /// The name of the package or capability.
+    pub name: String,
+    /// `=`, `>=`, `<=`, `>>` or `<<`, and the version.
+    pub version: Option<(Comparison, String)>,
+}
+
+/// How versions must compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `>=`
+    AtLeast,
+    /// `<=`
+    AtMost,
+    /// `>>`, or `>` in rpm
+    Later,
+    /// `<<`, or `<` in rpm
+    Earlier,
+}
+
+/// A text that is no file name of a package.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NameError {
+    /// It ends neither in `.rpm` nor in `.deb`.
+    #[error("`{0}` is neither an rpm nor a deb")]
+    UnknownFormat(String),
+    /// Parts are missing.
+    #[error("`{0}` is not NAME-VERSION-RELEASE.ARCH.rpm")]
+    NotRpm(String),
+    /// Parts are missing.
+    #[error("`{0}` is not NAME_VERSION_ARCH.deb")]
+    NotDeb(String),
+}
+
+impl Package {
+    /// A package of which only the place is known, named by its file name.
+    pub fn from_location(location: &str) -> Result<Self, NameError> {
+        Ok(Package {
+            name: location.parse()?,
+            location: location.to_owned(),
+            size: None,
+            sha256: None,
+            is_digest_stated: false,
+            relations: None,
+            vendor: None,
+        })
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let path = if text.contains("://") { text.split(['?', '#']).next().unwrap_or_default() } else { text };
+        let file = unescape(path.rsplit('/').next().unwrap_or_default());
+        let parts = |name: &str, version: String, architecture: &str, format| {
+            let all = [name, &version, architecture];
+            let fine = all.iter().all(|part| !part.is_empty() && !part.contains(|c: char| c.is_control() || c == '/'));
+            fine.then(|| Name { name: name.into(), version, architecture: architecture.into(), format })
+        };
+        if let Some(stem) = file.strip_suffix(".rpm") {
+            let name = || {
+                let (rest, architecture) = stem.rsplit_once('.')?;
+                let (rest, release) = rest.rsplit_once('-')?;
+                let (name, version) = rest.rsplit_once('-')?;
+                if version.is_empty() || release.is_empty() {
+                    return None;
+                }
+                parts(name, format!("{version}-{release}"), architecture, Format::Rpm)
+            };
+            return name().ok_or_else(|| NameError::NotRpm(file.clone()));
+        }
+        if let Some(stem) = file.strip_suffix(".deb").or_else(|| file.strip_suffix(".ddeb")) {
+            let name = || {
+                let (rest, architecture) = stem.rsplit_once('_')?;
+                let (name, version) = rest.split_once('_')?;
+                // An epoch is left out of file names by archives, and written as `%3a` by apt's cache.
+                let version = version.split_once(':').map_or(version, |(_, version)| version);
+                parts(name, version.to_owned(), architecture, Format::Deb)
+            };
+            return name().ok_or_else(|| NameError::NotDeb(file.clone()));
+        }
+        Err(NameError::UnknownFormat(file))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Name { name, version, architecture, format } = self;
+        match format {
+            Format::Rpm => write!(f, "{name}-{version}.{architecture}.rpm"),
+            Format::Deb => write!(f, "{name}_{version}_{architecture}.deb"),
+        }
+    }
+}
+
+impl Relations {
+    /// Reads Debian's `Depends` and `Provides` fields (deb-control(5)).
+    pub fn from_deb(depends: &str, provides: &str) -> Self {
+        let list = |text: &str| -> Vec<Vec<Relation>> {
+            text.split(',')
+                .map(|group| group.split('|').filter_map(Relation::from_deb).collect::<Vec<_>>())
+                .filter(|group| !group.is_empty())
+                .collect()
+        };
+        Relations { depends: list(depends), provides: list(provides).into_iter().flatten().collect() }
+    }
+}
+
+impl Relation {
+    fn from_deb(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (name, bound) = match text.split_once('(') {
+            Some((name, bound)) => (name.trim(), bound.split_once(')')?.0.trim()),
+            None => (text, ""),
+        };
+        // `python3:any` asks for any architecture; `[amd64]` is for sources only.
+        let name = name.split([':', '[', ' ']).next().unwrap_or_default();
+        if name.is_empty() {
+            return None;
+        }
+        let version = [
+            (">=", Comparison::AtLeast),
+            ("<=", Comparison::AtMost),
+            (">>", Comparison::Later),
+            ("<<", Comparison::Earlier),
+            ("=", Comparison::Equal),
+        ]
+        .into_iter()
+        .find_map(|(sign, comparison)| Some((comparison, bound.strip_prefix(sign)?.trim().to_owned())));
+        Some(Relation { name: name.to_owned(), version })
+    }
+
+    /// Whether a package with this name and version fulfils the relation. An epoch on either side alone is overlooked,
+    /// because file names do not carry one.
+    pub fn admits(&self, name: &str, version: &str) -> bool {
+        if name != self.name {
+            return false;
+        }
+        let Some((comparison, bound)) = &self.version else { return true };
+        let bound = if version.contains(':') { bound } else { bound.split_once(':').map_or(bound.as_str(), |b| b.1) };
+        let order = compare_versions(version, bound);
+        match comparison {
+            Comparison::Equal => order.is_eq(),
+            Comparison::AtLeast => order.is_ge(),
+            Comparison::AtMost => order.is_le(),
+            Comparison::Later => order.is_gt(),
+            Comparison::Earlier => order.is_lt(),
+        }
+    }
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        let Some((comparison, version)) = &self.version else { return Ok(()) };
+        let sign = match comparison {
+            Comparison::Equal => "=",
+            Comparison::AtLeast => ">=",
+            Comparison::AtMost => "<=",
+            Comparison::Later => ">>",
+            Comparison::Earlier => "<<",
+        };
+        write!(f, " ({sign} {version})")
+    }
+}
+
+/// Undoes `%2B` and the like, which URLs and apt's cache put into file names.
+fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(code) if bytes[at] == b'%' => {
+                plain.push(code);
+                at += 3;
+            }
+            _ => {
+                plain.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_are_taken_apart_and_put_together() {
+        for (file, name, version, architecture) in [
+            ("kernel-rt-devel-4.18.0-305.rt7.72.el8.x86_64.rpm", "kernel-rt-devel", "4.18.0-305.rt7.72.el8", "x86_64"),
+            ("linux-kbuild-6.1_6.1.192-2_amd64.deb", "linux-kbuild-6.1", "6.1.192-2", "amd64"),
+            (
+                "linux-headers-6.12.117+deb12-amd64_6.12.117-1~deb12u1_amd64.deb",
+                "linux-headers-6.12.117+deb12-amd64",
+                "6.12.117-1~deb12u1",
+                "amd64",
+            ),
+        ] {
+            let parsed: Name = file.parse().unwrap();
+            assert_eq!((&*parsed.name, &*parsed.version, &*parsed.architecture), (name, version, architecture));
+            assert_eq!(parsed.to_string(), file);
+        }
+        let url = "https://h/pool/linux-headers-6.12.117%2Bdeb12-amd64_1%3a6.12.117-1_amd64.deb?x=/y";
+        assert_eq!(url.parse::<Name>().unwrap().to_string(), "linux-headers-6.12.117+deb12-amd64_6.12.117-1_amd64.deb");
+    }
+
+    #[test]
+    fn texts_that_are_no_package_names_are_refused() {
+        for (text, error) in [
+            ("", NameError::UnknownFormat("".into())),
+            ("vmlinuz", NameError::UnknownFormat("vmlinuz".into())),
+            ("kernel.rpm", NameError::NotRpm("kernel.rpm".into())),
+            ("kernel-5.14.x86_64.rpm", NameError::NotRpm("kernel-5.14.x86_64.rpm".into())),
+            ("-1-2.x86_64.rpm", NameError::NotRpm("-1-2.x86_64.rpm".into())),
+            ("linux-headers.deb", NameError::NotDeb("linux-headers.deb".into())),
+            ("a%2f..%2fb_1_all.deb", NameError::NotDeb("a/../b_1_all.deb".into())),
+        ] {
+            assert_eq!(text.parse::<Name>().unwrap_err(), error);
+        }
+    }
+
+    proptest::proptest! {
+        /// Names come from file systems and servers. Whatever is taken for a name is classified without a panic, and is
+        /// the name of a file and not a path.
+        #[test]
+        fn any_text_is_a_file_name_or_refused(text in ".{0,40}", kind in 0..6_usize) {
+            let shape = ["", "linux-headers-", "kernel-", "linux-headers-5.4.0-", "kernel-default-devel-5.", "linux-kbuild-"][kind];
+            for text in [format!("{shape}{text}.rpm"), format!("{shape}{text}_1-1_amd64.deb"), text] {
+                if let Ok(package) = Package::from_location(&text) {
+                    let file = package.name.to_string();
+                    assert!(!file.contains('/') && std::path::Path::new(&file).file_name().is_some(), "{file}");
+                    let _ = crate::kernel::group::group(vec![package]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dependencies_are_read_with_alternatives_and_bounds() {
+        let relations = Relations::from_deb(
+            "linux-base (>= 4.12~), a (= 1-2) | b:any, linux-kbuild-6.1 (>= 1:6.1.192-1), ,gcc-12",
+            "linux-headers, linux-headers-3.0 (= 3)",
+        );
+        let texts: Vec<Vec<String>> =
+            relations.depends.iter().map(|group| group.iter().map(Relation::to_string).collect()).collect();
+        assert_eq!(
+            texts,
+            [
+                vec!["linux-base (>= 4.12~)"],
+                vec!["a (= 1-2)", "b"],
+                vec!["linux-kbuild-6.1 (>= 1:6.1.192-1)"],
+                vec!["gcc-12"]
+            ]
+        );
+        assert_eq!(relations.provides.len(), 2);
+        let kbuild = &relations.depends[2][0];
+        assert!(kbuild.admits("linux-kbuild-6.1", "6.1.192-2"));
+        assert!(!kbuild.admits("linux-kbuild-6.1", "6.1.187-1"));
+        assert!(!kbuild.admits("linux-kbuild-6.2", "6.1.192-2"));
+    }
+}

@@ -1,0 +1,338 @@
+//! `kernels.json`: what is known of kernels and their packages, and the list that driverkit reads.
+//!
+//! ```json
+//! {
+//!   "format": "haversack.kernels",
+//!   "version": 1,
+//!   "kernels": [
+//!     {
+//!       "distribution": "debian", "uname": "6.1.0-56-amd64", "machine": "x86_64", "flavour": "default",
+//!       "build": "6.1.192-2",
+//!       "packages": [
+//!         { "role": "headers", "name": "linux-headers-6.1.0-56-amd64", "version": "6.1.192-2",
+//!           "architecture": "amd64", "format": "deb", "location": "https://…/….deb", "size": 1841552, "sha256": "sha256:…" }
+//!       ]
+//!     }
+//!   ]
+//! }
+//! ```
+//!
+//! Kernels are sorted from the oldest to the newest within a distribution, packages by role and name; the same input gives
+//! the same bytes. A reader refuses another format or version; fields may be added within a version.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::digest::Digest;
+use crate::kernel::classify::Role;
+use crate::kernel::group::Kernel;
+use crate::kernel::package::{Name, Package};
+use crate::kernel::release::{Machine, Release, compare_versions};
+
+/// Kernels with their packages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelSet {
+    format: String,
+    version: u32,
+    /// The kernels, sorted.
+    pub kernels: Vec<Entry>,
+}
+
+/// A kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which kernel.
+    #[serde(flatten)]
+    pub release: Release,
+    /// Its packages, sorted by role and name.
+    pub packages: Vec<EntryPackage>,
+    /// What its packages depend on for building and was not among those given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+/// A package of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryPackage {
+    /// As what it belongs to the kernel.
+    pub role: Role,
+    /// What it is called.
+    #[serde(flatten)]
+    pub name: Name,
+    /// Its URL or path.
+    pub location: String,
+    /// Its size in bytes, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Its SHA-256 digest, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+}
+
+/// Which kernels of a set are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Exactly these releases, or those that begin with one of them and a dot, a dash or a plus; all, when empty.
+    pub releases: Vec<String>,
+    /// Not older than this version.
+    pub since: Option<String>,
+    /// Only these machines; all, when empty.
+    pub machines: Vec<Machine>,
+    /// Only these flavours; all, when empty.
+    pub flavours: Vec<String>,
+    /// Of each distribution, machine and flavour only so many, the newest.
+    pub latest: Option<usize>,
+}
+
+/// Why a text is no kernel set.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is no JSON of this shape.
+    #[error("not a list of kernels")]
+    Parse(#[from] serde_json::Error),
+    /// It is something else, or from a later program.
+    #[error("a list of kernels of format `{format}` version {version}; this program reads {FORMAT} version {VERSION}")]
+    Version {
+        /// What it says it is.
+        format: String,
+        /// The version that it says.
+        version: u32,
+    },
+}
+
+impl KernelSet {
+    /// What is known of these kernels.
+    pub fn new(kernels: Vec<Kernel>) -> Self {
+        let entry = |kernel: Kernel| Entry {
+            release: kernel.release,
+            packages: kernel
+                .packages
+                .into_iter()
+                .map(|(role, package)| {
+                    let Package { name, location, size, sha256, .. } = package;
+                    EntryPackage { role, name, location, size, sha256 }
+                })
+                .collect(),
+            missing: kernel.missing,
+        };
+        let kernels = kernels.into_iter().map(entry).collect();
+        KernelSet { format: FORMAT.into(), version: VERSION, kernels }
+    }
+
+    /// Reads `kernels.json`.
+    pub fn parse(json: &[u8]) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: String,
+            version: u32,
+        }
+        let Head { format, version } = serde_json::from_slice(json)?;
+        if format != FORMAT || version != VERSION {
+            return Err(Error::Version { format, version });
+        }
+        Ok(serde_json::from_slice(json)?)
+    }
+
+    /// The packages of all kernels, each once, to be grouped again together with others.
+    pub fn into_packages(self) -> Vec<Package> {
+        let mut seen = std::collections::HashSet::new();
+        let packages = self.kernels.into_iter().flat_map(|kernel| kernel.packages);
+        packages
+            .map(|EntryPackage { role: _, name, location, size, sha256 }| Package {
+                name,
+                location,
+                size,
+                is_digest_stated: sha256.is_some(),
+                sha256,
+                relations: None,
+                vendor: None,
+            })
+            .filter(|package| seen.insert(package.name.clone()))
+            .collect()
+    }
+
+    /// The list that driverkit reads, as kernel-crawler writes it: by distribution, kernels with the URLs of their headers.
+    ///
+    /// `kernelrelease` is what `uname -r` prints; the crawler writes something else for Debian and Ubuntu, which no kernel
+    /// reports. Kernels without headers are left out.
+    pub fn kernel_crawler(&self) -> serde_json::Value {
+        let mut distributions: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
+        for kernel in &self.kernels {
+            let headers: Vec<&str> = kernel
+                .packages
+                .iter()
+                .filter(|package| matches!(package.role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild))
+                .map(|package| &*package.location)
+                .collect();
+            if !kernel.packages.iter().any(|package| matches!(package.role, Role::Devel | Role::Headers)) {
+                continue;
+            }
+            let release = &kernel.release;
+            let distribution = crawler_name(release);
+            let target = match &*release.distribution {
+                "ubuntu" => format!("ubuntu-{}", release.flavour),
+                _ => distribution.clone(),
+            };
+            distributions.entry(distribution).or_default().push(json!({
+                "kernelversion": crawler_version(release),
+                "kernelrelease": release.uname,
+                "target": target,
+                "headers": headers,
+            }));
+        }
+        json!(distributions)
+    }
+}
+
+impl Filter {
+    /// Drops the kernels that are not wanted from a sorted list.
+    pub fn apply(&self, kernels: &mut Vec<Kernel>) {
+        kernels.retain(|kernel| self.admits(&kernel.release));
+        let Some(latest) = self.latest else { return };
+        let mut counts: HashMap<(String, Machine, String), usize> = HashMap::new();
+        // Sorted from the oldest to the newest, so the newest come first from behind.
+        kernels.reverse();
+        kernels.retain(|kernel| {
+            let Release { distribution, machine, flavour, .. } = kernel.release.clone();
+            let count = counts.entry((distribution, machine, flavour)).or_default();
+            *count += 1;
+            *count <= latest
+        });
+        kernels.reverse();
+    }
+
+    fn admits(&self, release: &Release) -> bool {
+        let is_named = |wanted: &String| match release.uname.strip_prefix(&**wanted) {
+            Some(rest) => rest.is_empty() || rest.starts_with(['.', '-', '+']),
+            None => false,
+        };
+        (self.releases.is_empty() || self.releases.iter().any(is_named))
+            && self.since.as_ref().is_none_or(|since| compare_versions(&release.uname, since).is_ge())
+            && (self.machines.is_empty() || self.machines.contains(&release.machine))
+            && (self.flavours.is_empty() || self.flavours.contains(&release.flavour))
+    }
+}
+
+/// What kernel-crawler calls a distribution.
+fn crawler_name(release: &Release) -> String {
+    match &*release.distribution {
+        "el" => "centos".into(),
+        "suse" => "opensuse".into(),
+        "amazonlinux" => {
+            let tag = release.build.split('.').find_map(|part| part.strip_prefix("amzn"));
+            format!("amazonlinux{}", tag.filter(|tag| *tag != "1").unwrap_or_default())
+        }
+        other => other.into(),
+    }
+}
+
+/// Ubuntu's upload number (`97` of `5.4.0-86.97`), 2 for Oracle's own kernels, else 1.
+fn crawler_version(release: &Release) -> String {
+    match &*release.distribution {
+        "ubuntu" => {
+            let upload = release.build.split_once('-').and_then(|(_, abi)| abi.split_once('.'));
+            upload.map_or("1", |(_, upload)| upload).to_owned()
+        }
+        "ol" => "2".into(),
+        _ => "1".into(),
+    }
+}
+
+const FORMAT: &str = "haversack.kernels";
+const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::group::group;
+
+    fn set(files: &[&str], filter: &Filter) -> KernelSet {
+        let mut kernels = group(files.iter().map(|file| Package::from_location(file).unwrap()).collect()).kernels;
+        filter.apply(&mut kernels);
+        KernelSet::new(kernels)
+    }
+
+    const FILES: [&str; 8] = [
+        "https://h/linux-headers-5.4.0-86-generic_5.4.0-86.97_amd64.deb",
+        "https://h/linux-headers-5.4.0-86_5.4.0-86.97_all.deb",
+        "https://h/linux-headers-5.4.0-9-generic_5.4.0-9.12_amd64.deb",
+        "https://h/kernel-uek-devel-5.4.17-2136.305.5.4.el8uek.x86_64.rpm",
+        "https://h/kernel-core-4.18.0-305.10.2.el8_4.x86_64.rpm",
+        "https://h/kernel-devel-4.18.0-305.10.2.el8_4.x86_64.rpm",
+        "https://h/kernel-devel-4.18.0-305.el8.x86_64.rpm",
+        "https://h/kernel-rt-devel-4.18.0-305.rt7.72.el8.x86_64.rpm",
+    ];
+
+    #[test]
+    fn a_set_is_the_same_whatever_the_order_of_its_packages_and_is_read_back() {
+        let forward = set(&FILES, &Filter::default());
+        let mut backward = FILES;
+        backward.reverse();
+        let json = serde_json::to_string(&forward).unwrap();
+        assert_eq!(json, serde_json::to_string(&set(&backward, &Filter::default())).unwrap());
+        assert_eq!(KernelSet::parse(json.as_bytes()).unwrap(), forward);
+        let later = json.replacen("\"version\":1", "\"version\":2", 1);
+        assert_eq!(
+            KernelSet::parse(later.as_bytes()).unwrap_err().to_string(),
+            "a list of kernels of format `haversack.kernels` version 2; this program reads haversack.kernels version 1"
+        );
+    }
+
+    #[test]
+    fn filters_keep_what_is_wanted() {
+        let kept = |filter: Filter| {
+            set(&FILES, &filter).kernels.into_iter().map(|kernel| kernel.release.uname).collect::<Vec<_>>()
+        };
+        let rt = "4.18.0-305.rt7.72.el8.x86_64";
+        let (el_new, el_old) = ("4.18.0-305.10.2.el8_4.x86_64", "4.18.0-305.el8.x86_64");
+        for (filter, expected) in [
+            (Filter { flavours: vec!["rt".into()], ..Filter::default() }, vec![rt]),
+            (Filter { releases: vec!["4.18.0-305.10".into()], ..Filter::default() }, vec![el_new]),
+            (Filter { releases: vec!["4.18.0-305.1".into()], ..Filter::default() }, vec![]),
+            (Filter { releases: vec![el_old.into()], ..Filter::default() }, vec![el_old]),
+            (
+                Filter { since: Some("5.4.0-80".into()), ..Filter::default() },
+                vec!["5.4.17-2136.305.5.4.el8uek.x86_64", "5.4.0-86-generic"],
+            ),
+            (
+                Filter { latest: Some(1), ..Filter::default() },
+                vec![rt, el_new, "5.4.17-2136.305.5.4.el8uek.x86_64", "5.4.0-86-generic"],
+            ),
+        ] {
+            assert_eq!(kept(filter.clone()), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn driverkit_gets_its_own_schema() {
+        let flavours = vec!["generic".into(), "uek".into()];
+        let set = set(&FILES, &Filter { latest: Some(1), flavours, ..Filter::default() });
+        insta::assert_snapshot!(serde_json::to_string_pretty(&set.kernel_crawler()).unwrap(), @r#"
+        {
+          "ol": [
+            {
+              "headers": [
+                "https://h/kernel-uek-devel-5.4.17-2136.305.5.4.el8uek.x86_64.rpm"
+              ],
+              "kernelrelease": "5.4.17-2136.305.5.4.el8uek.x86_64",
+              "kernelversion": "2",
+              "target": "ol"
+            }
+          ],
+          "ubuntu": [
+            {
+              "headers": [
+                "https://h/linux-headers-5.4.0-86-generic_5.4.0-86.97_amd64.deb",
+                "https://h/linux-headers-5.4.0-86_5.4.0-86.97_all.deb"
+              ],
+              "kernelrelease": "5.4.0-86-generic",
+              "kernelversion": "97",
+              "target": "ubuntu-generic"
+            }
+          ]
+        }
+        "#);
+    }
+}

@@ -1,0 +1,311 @@
+//! apt repositories: `dists/SUITE/InRelease`, and the `Packages` that it lists with their digests.
+//!
+//! With a key ring the signature of `InRelease` (or of `Release` in `Release.gpg`) must be right, and everything behind it
+//! hangs on its digests; without one the digests only guard against damage, and a warning says so. `Valid-Until` is kept,
+//! so that nobody can hold back security updates by serving an old state. Indexes are fetched by their digest where the
+//! repository offers that, because a mirror in the middle of an update has old and new files side by side.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
+
+use jiff::Timestamp;
+use url::Url;
+
+use crate::compression::{LimitedReader, decoder};
+use crate::digest::Digest;
+use crate::http::{self, Http};
+use crate::kernel::package::{Format, Name, Package, Relations};
+use crate::kernel::source::keyring::Keyring;
+use crate::kernel::source::transfer::{self, Expected};
+use crate::kernel::source::{Error, Options};
+use crate::kernel::unpack::deb::fields;
+
+/// A suite of an apt repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AptRepository {
+    /// The directory that holds `dists` and `pool`.
+    pub base: Url,
+    /// `bookworm`, `bookworm-security`.
+    pub suite: String,
+    /// `main` and others.
+    pub components: Vec<String>,
+}
+
+/// What `InRelease` says.
+#[derive(Debug, PartialEq, Eq)]
+struct Release {
+    valid_until: Option<Timestamp>,
+    by_hash: bool,
+    /// By path below `dists/SUITE`.
+    files: BTreeMap<String, Expected>,
+}
+
+/// Lists the kernel packages of a suite.
+pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options) -> Result<Vec<Package>, Error> {
+    let dist = join(&apt.base, &format!("dists/{}/", apt.suite))?;
+    let text = release_text(http, &dist, options.keyring.as_deref()).await?;
+    let release = Release::parse(&text).ok_or_else(|| Error::malformed(&dist, "no usable Release file"))?;
+    if let Some(until) = release.valid_until.filter(|until| *until < options.now && !options.allow_expired) {
+        return Err(Error::Expired { url: Box::new(dist), until });
+    }
+    let machines: Vec<&str> = match &options.machines[..] {
+        [] => vec!["amd64"],
+        machines => machines.iter().map(|machine| debian_name(machine.as_str())).collect(),
+    };
+    let mut packages = Vec::new();
+    for component in &apt.components {
+        for machine in &machines {
+            // security.debian.org calls its components updates/main and keeps them in main.
+            let component = component.strip_prefix("updates/").unwrap_or(component);
+            let directory = format!("{component}/binary-{machine}");
+            let Some((path, expected)) = release.index(&directory) else {
+                return Err(Error::malformed(&dist, "it does not list the component for this architecture"));
+            };
+            let file = index(http, &dist, path, expected, release.by_hash).await?;
+            let base = apt.base.clone();
+            let parsed = tokio::task::spawn_blocking(move || {
+                let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
+                parse_packages(BufReader::with_capacity(256 << 10, LimitedReader::new(reader, INDEX_LIMIT)), &base)
+            });
+            let parsed = parsed.await.expect("reading an index does not panic");
+            packages.extend(parsed.map_err(|source| Error::Index { url: Box::new(dist.clone()), source })?);
+        }
+    }
+    Ok(packages)
+}
+
+async fn release_text(http: &Http, dist: &Url, keyring: Option<&Keyring>) -> Result<String, Error> {
+    let url = join(dist, "InRelease")?;
+    let untrusted = |url: &Url| {
+        let url = Box::new(url.clone());
+        move |source| Error::Signature { url, source }
+    };
+    match transfer::small(http, &url, RELEASE_LIMIT).await {
+        Ok(bytes) => {
+            let text = String::from_utf8(bytes).map_err(|_| Error::malformed(&url, "it is no text"))?;
+            match keyring {
+                Some(keyring) => keyring.verify_cleartext(&text).map_err(untrusted(&url)),
+                None => Ok(text),
+            }
+        }
+        Err(error) if is_missing(&error) => {
+            let url = join(dist, "Release")?;
+            let bytes = transfer::small(http, &url, RELEASE_LIMIT).await?;
+            if let Some(keyring) = keyring {
+                let signature = transfer::small(http, &join(dist, "Release.gpg")?, RELEASE_LIMIT).await?;
+                keyring.verify_detached(&bytes, &signature).map_err(untrusted(&url))?;
+            }
+            String::from_utf8(bytes).map_err(|_| Error::malformed(&url, "it is no text"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn index(
+    http: &Http,
+    dist: &Url,
+    path: &str,
+    expected: &Expected,
+    by_hash: bool,
+) -> Result<std::fs::File, Error> {
+    if by_hash {
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let url = join(dist, &format!("{directory}/by-hash/SHA256/{}", expected.digest.hex()))?;
+        match transfer::large(http, &url, expected).await {
+            Err(Error::Http(error)) if is_missing(&error) => {}
+            result => return result,
+        }
+    }
+    transfer::large(http, &join(dist, path)?, expected).await
+}
+
+impl Release {
+    fn parse(text: &str) -> Option<Self> {
+        // An unverified InRelease still has its armour around it.
+        let text = match text.split_once("-----BEGIN PGP SIGNED MESSAGE-----") {
+            Some((_, rest)) => rest.split_once("\n\n")?.1.split("-----BEGIN PGP SIGNATURE-----").next()?,
+            None => text,
+        };
+        let fields = fields(text);
+        let files = fields.get("sha256")?.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let digest = format!("sha256:{}", words.next()?).parse().ok()?;
+            let size = words.next()?.parse().ok()?;
+            Some((words.next()?.to_owned(), Expected { digest, size: Some(size) }))
+        });
+        let date = |text: &String| Some(jiff::fmt::rfc2822::parse(&text.replace(" UTC", " GMT")).ok()?.timestamp());
+        let valid_until = match fields.get("valid-until") {
+            // A date that cannot be read is no reason to believe for ever.
+            Some(text) => Some(date(text)?),
+            None => None,
+        };
+        Some(Release {
+            valid_until,
+            by_hash: fields.get("acquire-by-hash").is_some_and(|value| value == "yes"),
+            files: files.collect(),
+        })
+    }
+
+    /// The smallest form of an index.
+    fn index(&self, directory: &str) -> Option<(&str, &Expected)> {
+        ["xz", "zst", "bz2", "gz"]
+            .iter()
+            .map(|ending| format!("{directory}/Packages.{ending}"))
+            .chain([format!("{directory}/Packages")])
+            .find_map(|path| self.files.get_key_value(&path))
+            .map(|(path, expected)| (&**path, expected))
+    }
+}
+
+/// Reads the stanzas of kernel packages; those of others are passed over without being taken apart.
+fn parse_packages(mut reader: impl BufRead, base: &Url) -> io::Result<Vec<Package>> {
+    let mut packages = Vec::new();
+    let mut stanza = Vec::new();
+    loop {
+        stanza.clear();
+        // Package stands first in all repositories that there are, so the rest of most stanzas need not be looked at.
+        let n = line(&mut reader, &mut stanza)?;
+        if stanza.starts_with(b"Package:") && !stanza.starts_with(b"Package: linux-") {
+            skip_stanza(&mut reader)?;
+            continue;
+        }
+        let mut last = n;
+        while last > 1 {
+            last = line(&mut reader, &mut stanza)?;
+        }
+        packages.extend(package(&String::from_utf8_lossy(&stanza), base));
+        if last == 0 {
+            return Ok(packages);
+        }
+    }
+}
+
+/// Appends a line with its end; returns its length, 0 at the end of the file and 1 for an empty line.
+fn line(reader: &mut impl BufRead, stanza: &mut Vec<u8>) -> io::Result<usize> {
+    let n = reader.by_ref().take(STANZA_LIMIT).read_until(b'\n', stanza)?;
+    if stanza.len() as u64 > STANZA_LIMIT {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a stanza is too long"));
+    }
+    // The last line may have no end, and a lone byte is none of ours.
+    Ok(if n == 1 && stanza.last() != Some(&b'\n') { 2 } else { n })
+}
+
+fn skip_stanza(reader: &mut impl BufRead) -> io::Result<()> {
+    let mut line_begins = true;
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        // An empty line: two ends of line in a row, or one at the beginning.
+        if line_begins && buffer[0] == b'\n' {
+            reader.consume(1);
+            return Ok(());
+        }
+        let end = buffer.windows(2).position(|pair| pair == b"\n\n");
+        let n = end.map_or(buffer.len(), |at| at + 2);
+        line_begins = buffer[n - 1] == b'\n';
+        reader.consume(n);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+fn package(stanza: &str, base: &Url) -> Option<Package> {
+    let fields = fields(stanza);
+    let field = |name: &str| fields.get(name).map(String::as_str);
+    if !field("package")?.starts_with("linux-") {
+        return None;
+    }
+    let version = field("version")?;
+    let version = version.split_once(':').map_or(version, |(_, version)| version);
+    let name = Name {
+        name: field("package")?.to_owned(),
+        version: version.to_owned(),
+        architecture: field("architecture")?.to_owned(),
+        format: Format::Deb,
+    };
+    // The parts become a file's name here and must be one.
+    if name.to_string().parse::<Name>().ok()? != name {
+        return None;
+    }
+    let depends = format!("{},{}", field("depends").unwrap_or_default(), field("pre-depends").unwrap_or_default());
+    let sha256: Option<Digest> = field("sha256").and_then(|hex| format!("sha256:{hex}").parse().ok());
+    Some(Package {
+        name,
+        location: join(base, field("filename")?).ok()?.into(),
+        size: field("size").and_then(|size| size.parse().ok()),
+        is_digest_stated: sha256.is_some(),
+        sha256,
+        relations: Some(Relations::from_deb(&depends, field("provides").unwrap_or_default())),
+        vendor: None,
+    })
+}
+
+/// Joins a path to a base that is a directory, whether or not it ends in a slash. The path cannot lead to another host.
+fn join(base: &Url, path: &str) -> Result<Url, Error> {
+    let mut url = base.clone();
+    let bad = || Error::malformed(base, "a path in it leads elsewhere");
+    if path.split('/').any(|part| part == "..") {
+        return Err(bad());
+    }
+    url.path_segments_mut().map_err(|()| bad())?.pop_if_empty().extend(path.split('/'));
+    Ok(url)
+}
+
+fn is_missing(error: &http::Error) -> bool {
+    error.status_code().is_some_and(|status| matches!(status.as_u16(), 403 | 404 | 410))
+}
+
+fn debian_name(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv7l" => "armhf",
+        "i686" => "i386",
+        "ppc64le" => "ppc64el",
+        other => other,
+    }
+}
+
+const RELEASE_LIMIT: u64 = 16 << 20;
+/// All of Debian's main, the largest there is, has 60 MiB.
+const INDEX_LIMIT: u64 = 2 << 30;
+const STANZA_LIMIT: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kernel_stanzas_are_read_whatever_stands_between_them() {
+        let other = "Package: bash\nVersion: 5.2-1\nDescription: shell\n more\n .\n text\n\n";
+        let kernel = |n: u32| {
+            format!(
+                "Package: linux-headers-6.1.0-{n}-amd64\nVersion: 1:6.1.4-1\nArchitecture: amd64\n\
+                 Depends: linux-headers-6.1.0-{n}-common (= 6.1.4-1)\nFilename: pool/l/x+{n}.deb\nSize: {n}\nSHA256: {n:064x}\n\n"
+            )
+        };
+        let unfit = "Package: linux-a/b\nVersion: 1\nArchitecture: amd64\nFilename: x\n\n";
+        let text = [other, &kernel(1), other, other, unfit, &kernel(2), other, kernel(3).trim_end()].concat();
+        let base = "https://h/debian".parse().unwrap();
+        for capacity in [1, 7, 64, 1 << 16] {
+            let packages = parse_packages(BufReader::with_capacity(capacity, text.as_bytes()), &base).unwrap();
+            let names: Vec<String> = packages.iter().map(|package| package.name.to_string()).collect();
+            let expected: Vec<String> =
+                (1..4).map(|n| format!("linux-headers-6.1.0-{n}-amd64_6.1.4-1_amd64.deb")).collect();
+            assert_eq!(names, expected, "{capacity}");
+            assert_eq!(packages[0].location, "https://h/debian/pool/l/x+1.deb");
+            assert_eq!((packages[1].size, packages[1].sha256.is_some()), (Some(2), true));
+        }
+    }
+
+    #[test]
+    fn paths_cannot_leave_the_repository() {
+        let base = "https://h/debian/".parse().unwrap();
+        assert_eq!(join(&base, "pool/a+b.deb").unwrap().as_str(), "https://h/debian/pool/a+b.deb");
+        assert_eq!(join(&base, "https://evil/x").unwrap().host_str(), Some("h"));
+        assert!(join(&base, "../../x").is_err());
+    }
+}

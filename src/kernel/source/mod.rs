@@ -1,0 +1,302 @@
+//! Where packages come from.
+//!
+//! A source is written `KIND:PLACE`. Some take more words, which follow as arguments of their own:
+//! `apt:https://deb.debian.org/debian bookworm main`.
+
+mod apt;
+pub mod crawler;
+pub mod keyring;
+pub mod local;
+pub mod redhat;
+mod rpm_md;
+mod transfer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::task::LocalSet;
+use url::Url;
+
+use crate::digest::Digest;
+use crate::fs::PathError;
+use crate::http::{self, Http, Retriable, Verdict};
+use crate::kernel::package::Package;
+use crate::kernel::release::Machine;
+use crate::kernel::source::keyring::Keyring;
+use crate::kernel::source::redhat::RedHat;
+
+pub use self::apt::AptRepository;
+pub use self::rpm_md::XmlError;
+
+/// A place with packages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `dir:PATH`: local files.
+    Directory(PathBuf),
+    /// `set:FILE`: a list that `kernel list --json` or `kernel fetch` wrote.
+    Set(PathBuf),
+    /// `crawler:FILE`: a list of kernel-crawler's.
+    Crawler(PathBuf),
+    /// `redhat:CONTENT-SET…`: Red Hat's subscriber API; without a content set, those that hold kernels.
+    RedHat(Vec<String>),
+    /// `rpm:URL`: an rpm repository, or a mirror list or metalink of one.
+    Rpm(Url),
+    /// `apt:URL SUITE COMPONENT…`: a suite of an apt repository.
+    Apt(AptRepository),
+}
+
+/// How repositories are read.
+#[derive(Clone)]
+pub struct Options {
+    /// For which machines; for `x86_64`, when empty.
+    pub machines: Vec<Machine>,
+    /// Keys of which one must have signed the repository; without, signatures are not looked at.
+    pub keyring: Option<Arc<Keyring>>,
+    /// Takes a repository whose `Valid-Until` is past.
+    pub allow_expired: bool,
+    /// What time it is.
+    pub now: Timestamp,
+    /// The subscriber API, for [`Source::RedHat`].
+    pub redhat: Option<Arc<RedHat>>,
+}
+
+/// Why words are no sources.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParseError {
+    /// It does not begin with a kind.
+    #[error("`{0}` is no source (known: {KINDS})")]
+    UnknownKind(String),
+    /// The kind takes one word.
+    #[error("`{0}` has a word too many")]
+    TooManyWords(String),
+    /// The place is empty.
+    #[error("`{0}` does not say where")]
+    Empty(String),
+    /// The place is no URL of a web server.
+    #[error("`{0}`: expected an http or https URL")]
+    NoUrl(String),
+    /// Suite or component are missing.
+    #[error("`{0}`: expected apt:URL SUITE COMPONENT…")]
+    NoSuite(String),
+}
+
+/// Why a repository cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be reached.
+    #[error("{0}")]
+    Http(#[from] http::Error),
+    /// The subscriber API cannot be used.
+    #[error("{0}")]
+    RedHat(#[from] redhat::Error),
+    /// A source needs a token and there is none.
+    #[error("no offline token for the subscriber API was given")]
+    NoToken,
+    /// A temporary file cannot be written.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// A file is another one than the one above it says.
+    #[error("{url}: the digest is {actual}, not {expected}")]
+    Mismatch {
+        /// Of which file.
+        url: Box<Url>,
+        /// What it should be.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// It is not signed by a trusted key.
+    #[error("{url}: not trusted")]
+    Signature {
+        /// Which file.
+        url: Box<Url>,
+        /// Why.
+        source: keyring::Error,
+    },
+    /// Its time is over.
+    #[error("{url}: valid only until {until}")]
+    Expired {
+        /// Which suite.
+        url: Box<Url>,
+        /// Until when it said to be valid.
+        until: Timestamp,
+    },
+    /// It is not what it should be.
+    #[error("{url}: {why}")]
+    Malformed {
+        /// What.
+        url: Box<Url>,
+        /// In which way.
+        why: &'static str,
+    },
+    /// An index cannot be read.
+    #[error("{url}: its index cannot be read")]
+    Index {
+        /// Of which suite.
+        url: Box<Url>,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An XML file cannot be understood.
+    #[error("{url}: cannot be understood")]
+    Xml {
+        /// Which file.
+        url: Box<Url>,
+        /// Why.
+        source: XmlError,
+    },
+}
+
+impl Error {
+    fn malformed(url: &Url, why: &'static str) -> Self {
+        Error::Malformed { url: Box::new(url.clone()), why }
+    }
+
+    fn xml(url: &Url, source: XmlError) -> Self {
+        Error::Xml { url: Box::new(url.clone()), source }
+    }
+}
+
+impl Retriable for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Error::Http(error) => error.verdict(),
+            _ => Verdict::Permanent,
+        }
+    }
+}
+
+/// Lists the packages of several repositories side by side, each with its own error, in the order of the repositories.
+pub async fn packages_of_all(
+    http: &Http,
+    repositories: Vec<Source>,
+    options: &Options,
+) -> Vec<Result<Vec<Package>, Error>> {
+    let local = LocalSet::new();
+    let running: Vec<_> = repositories
+        .into_iter()
+        .map(|repository| {
+            let (http, options) = (http.clone(), options.clone());
+            local.spawn_local(async move { packages(&http, &repository, &options).await })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for task in running {
+        results.push(local.run_until(task).await.expect("listing a repository does not panic"));
+    }
+    results
+}
+
+/// Lists the packages that a repository offers. [`Source::Rpm`], [`Source::Apt`] and [`Source::RedHat`] are repositories; for others there
+/// are [`local::packages`], [`crawler::packages`] and `KernelSet::parse`.
+pub async fn packages(http: &Http, source: &Source, options: &Options) -> Result<Vec<Package>, Error> {
+    match source {
+        Source::Rpm(url) => rpm_md::packages(http, url, options).await,
+        Source::Apt(repository) => apt::packages(http, repository, options).await,
+        Source::RedHat(content_sets) => {
+            let redhat = options.redhat.as_deref().ok_or(Error::NoToken)?;
+            let machines = match &options.machines[..] {
+                [] => vec!["x86_64".parse().unwrap_or_else(|never| match never {})],
+                machines => machines.to_vec(),
+            };
+            let mut packages = Vec::new();
+            for machine in &machines {
+                let defaults = redhat::default_content_sets(machine);
+                for content_set in if content_sets.is_empty() { &defaults } else { content_sets } {
+                    packages.extend(redhat.packages(content_set, machine).await?);
+                }
+            }
+            Ok(packages)
+        }
+        Source::Directory(_) | Source::Set(_) | Source::Crawler(_) => Ok(Vec::new()),
+    }
+}
+
+impl Source {
+    /// Reads sources from the words of a command line.
+    pub fn parse_all(words: &[String]) -> Result<Vec<Self>, ParseError> {
+        let mut groups: Vec<Vec<&str>> = Vec::new();
+        for word in words {
+            let kind = word.split_once(':').map(|(kind, _)| kind);
+            let begins = kind.is_some_and(|kind| KINDS.split(", ").any(|known| known == kind));
+            match groups.last_mut() {
+                Some(group) if !begins => group.push(word),
+                _ if kind == Some("apt") => groups.push(word.split_whitespace().collect()),
+                _ => groups.push(vec![word]),
+            }
+        }
+        groups.into_iter().map(|group| Source::parse(&group)).collect()
+    }
+
+    fn parse(words: &[&str]) -> Result<Self, ParseError> {
+        let text = words.join(" ");
+        let Some((kind, place)) = words.first().and_then(|word| word.split_once(':')) else {
+            return Err(ParseError::UnknownKind(text));
+        };
+        if kind == "redhat" {
+            let first = Some(place).filter(|place| !place.is_empty());
+            let sets = first.into_iter().chain(words[1..].iter().copied()).map(str::to_owned);
+            return Ok(Source::RedHat(sets.collect()));
+        }
+        if place.is_empty() {
+            return Err(ParseError::Empty(text));
+        }
+        let url = || match place.parse::<Url>() {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+            _ => Err(ParseError::NoUrl(text.clone())),
+        };
+        let source = match (kind, &words[1..]) {
+            ("apt", [suite, components @ ..]) if !components.is_empty() => {
+                let components = components.iter().map(|component| (*component).to_owned()).collect();
+                return Ok(Source::Apt(AptRepository { base: url()?, suite: (*suite).to_owned(), components }));
+            }
+            ("apt", _) => return Err(ParseError::NoSuite(text)),
+            ("dir", _) => Source::Directory(place.into()),
+            ("set", _) => Source::Set(place.into()),
+            ("crawler", _) => Source::Crawler(place.into()),
+            ("rpm", _) => Source::Rpm(url()?),
+            _ => return Err(ParseError::UnknownKind(text)),
+        };
+        if words.len() > 1 { Err(ParseError::TooManyWords(text)) } else { Ok(source) }
+    }
+}
+
+const KINDS: &str = "apt, crawler, dir, redhat, rpm, set";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_from_words_and_others_are_refused() {
+        let parse = |text: &str| Source::parse_all(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let apt = |components: &[&str]| {
+            Source::Apt(AptRepository {
+                base: "https://h/debian".parse().unwrap(),
+                suite: "bookworm".into(),
+                components: components.iter().map(|component| (*component).to_owned()).collect(),
+            })
+        };
+        let rpm = || Source::Rpm("http://h/os/".parse().unwrap());
+        for (text, expected) in [
+            ("dir:/a", Ok(vec![Source::Directory("/a".into())])),
+            (
+                "apt:https://h/debian bookworm main contrib rpm:http://h/os/ set:x.json",
+                Ok(vec![apt(&["main", "contrib"]), rpm(), Source::Set("x.json".into())]),
+            ),
+            ("apt:https://h/debian", Err(ParseError::NoSuite("apt:https://h/debian".into()))),
+            ("apt:https://h/debian sid", Err(ParseError::NoSuite("apt:https://h/debian sid".into()))),
+            ("/a", Err(ParseError::UnknownKind("/a".into()))),
+            ("redhat:", Ok(vec![Source::RedHat(vec![])])),
+            ("redhat:a-rpms b-rpms", Ok(vec![Source::RedHat(vec!["a-rpms".into(), "b-rpms".into()])])),
+            ("dir:", Err(ParseError::Empty("dir:".into()))),
+            ("dir:/a b", Err(ParseError::TooManyWords("dir:/a b".into()))),
+            ("rpm:file:///etc", Err(ParseError::NoUrl("rpm:file:///etc".into()))),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        let one_word = vec!["apt:https://h/debian bookworm main".to_owned(), "dir:/a b".to_owned()];
+        assert_eq!(Source::parse_all(&one_word), Ok(vec![apt(&["main"]), Source::Directory("/a b".into())]));
+    }
+}

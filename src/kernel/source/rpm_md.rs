@@ -1,0 +1,312 @@
+//! rpm repositories: `repodata/repomd.xml`, and the `primary.xml` that it names with its digest.
+//!
+//! `primary.xml` of a distribution describes 60,000 packages in 200 MiB; it is read as a stream and only what may be a
+//! kernel package is kept. Entities are not expanded and a document type is refused, so that there is nothing to blow up.
+
+use std::io::{BufRead, BufReader};
+
+use quick_xml::Reader;
+use quick_xml::XmlVersion;
+use quick_xml::events::{BytesStart, Event};
+use url::Url;
+
+use crate::compression::{LimitedReader, decoder};
+use crate::digest::Digest;
+use crate::http::Http;
+use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
+use crate::kernel::source::transfer::{self, Expected};
+use crate::kernel::source::{Error, Options};
+
+/// Where `primary.xml` is.
+#[derive(Debug, PartialEq, Eq)]
+struct Primary {
+    href: String,
+    expected: Expected,
+}
+
+/// Why an XML file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum XmlError {
+    /// It is not well-formed, or cannot be read.
+    #[error("not well-formed")]
+    Syntax(#[from] quick_xml::Error),
+    /// It is well-formed and still not what it should be.
+    #[error("{0}")]
+    Content(&'static str),
+    /// It cannot be decompressed.
+    #[error("cannot be decompressed")]
+    Io(#[from] std::io::Error),
+}
+
+/// Lists the kernel packages of a repository: `url` is its directory, or a mirror list or metalink that names several.
+pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Result<Vec<Package>, Error> {
+    let mirrors = if is_list(url) {
+        let list = transfer::small(http, url, LIST_LIMIT).await?;
+        mirrors(&String::from_utf8_lossy(&list), options)
+    } else {
+        vec![url.clone()]
+    };
+    let mut last = Error::malformed(url, "it names no mirror");
+    for mirror in mirrors {
+        match from_mirror(http, &mirror, options).await {
+            Ok(packages) => return Ok(packages),
+            Err(error) => {
+                tracing::info!("{mirror}: {error}");
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<Package>, Error> {
+    let mut base = base.clone();
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
+    let url = join(&base, "repodata/repomd.xml")?;
+    let repomd = transfer::small(http, &url, REPOMD_LIMIT).await?;
+    if let Some(keyring) = &options.keyring {
+        let signature = transfer::small(http, &join(&base, "repodata/repomd.xml.asc")?, REPOMD_LIMIT).await?;
+        keyring
+            .verify_detached(&repomd, &signature)
+            .map_err(|source| Error::Signature { url: Box::new(url.clone()), source })?;
+    }
+    let primary = parse_repomd(&repomd[..]).map_err(|source| Error::xml(&url, source))?;
+    let url = join(&base, &primary.href)?;
+    let file = transfer::large(http, &url, &primary.expected).await?;
+    let parsed = tokio::task::spawn_blocking(move || {
+        let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
+        parse_primary(BufReader::with_capacity(256 << 10, LimitedReader::new(reader, PRIMARY_LIMIT)), &base)
+    });
+    parsed.await.expect("reading an index does not panic").map_err(|source| Error::xml(&url, source))
+}
+
+/// Reads `repomd.xml` as far as `primary`.
+fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
+    let mut reader = Reader::from_reader(reader);
+    let (mut buffer, mut text) = (Vec::new(), String::new());
+    let mut inside = false;
+    let (mut href, mut digest, mut size) = (None, None, None);
+    loop {
+        match reader.read_event_into(&mut buffer)? {
+            Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
+            Event::Start(tag) | Event::Empty(tag) => {
+                text.clear();
+                match tag.local_name().as_ref() {
+                    "data" => inside = attribute(&tag, "type")?.as_deref() == Some("primary"),
+                    "location" if inside => href = attribute(&tag, "href")?,
+                    "checksum" if inside && attribute(&tag, "type")?.is_none_or(|kind| kind != "sha256") => {
+                        return Err(XmlError::Content("the digest of primary is no SHA-256"));
+                    }
+                    _ => {}
+                }
+            }
+            Event::Text(part) => text.push_str(&part),
+            Event::End(tag) if inside => match tag.local_name().as_ref() {
+                "checksum" => digest = format!("sha256:{}", text.trim()).parse::<Digest>().ok(),
+                "size" => size = text.trim().parse::<u64>().ok(),
+                "data" => {
+                    let (Some(href), Some(digest)) = (href, digest) else {
+                        return Err(XmlError::Content("primary has no place or no digest"));
+                    };
+                    return Ok(Primary { href, expected: Expected { digest, size } });
+                }
+                _ => {}
+            },
+            Event::Eof => return Err(XmlError::Content("it names no primary")),
+            _ => {}
+        }
+        buffer.clear();
+    }
+}
+
+/// A package while it is read.
+#[derive(Default)]
+struct Partial {
+    name: String,
+    architecture: String,
+    version: Option<String>,
+    checksum: Option<Digest>,
+    size: Option<u64>,
+    location: Option<String>,
+    base: Option<String>,
+    vendor: Option<String>,
+    relations: Relations,
+}
+
+/// Reads `primary.xml`.
+fn parse_primary(reader: impl BufRead, base: &Url) -> Result<Vec<Package>, XmlError> {
+    let mut reader = Reader::from_reader(reader);
+    let (mut buffer, mut text) = (Vec::new(), String::new());
+    let mut packages = Vec::new();
+    let mut package = Partial::default();
+    let mut checksum_kind = None;
+    let mut is_root_seen = false;
+    // In `rpm:provides` or `rpm:requires`.
+    let mut list = None;
+    loop {
+        match reader.read_event_into(&mut buffer)? {
+            Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
+            Event::Start(tag) | Event::Empty(tag) => {
+                text.clear();
+                match tag.local_name().as_ref() {
+                    "metadata" => is_root_seen = true,
+                    "package" => package = Partial::default(),
+                    // The name comes before all else that is kept, and most packages are not wanted.
+                    _ if !package.name.is_empty() && !package.is_wanted() => {}
+                    "version" => {
+                        let part = |name| Ok::<_, XmlError>(attribute(&tag, name)?.unwrap_or_default());
+                        package.version = Some(format!("{}-{}", part("ver")?, part("rel")?));
+                    }
+                    "checksum" => checksum_kind = attribute(&tag, "type")?,
+                    "size" => package.size = attribute(&tag, "package")?.and_then(|size| size.parse().ok()),
+                    "location" => {
+                        package.location = attribute(&tag, "href")?;
+                        package.base = attribute(&tag, "xml:base")?;
+                    }
+                    name @ ("provides" | "requires") => list = Some(name == "provides"),
+                    "conflicts" | "obsoletes" | "recommends" | "suggests" | "supplements" | "enhances" => list = None,
+                    "entry" => {
+                        if let (Some(provides), Some(relation)) = (list, relation(&tag)?) {
+                            match provides {
+                                true => package.relations.provides.push(relation),
+                                false => package.relations.depends.push(vec![relation]),
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Event::Text(part) => text.push_str(&part),
+            Event::GeneralRef(reference) => match &*reference {
+                "amp" => text.push('&'),
+                "lt" => text.push('<'),
+                "gt" => text.push('>'),
+                // Descriptions may have others; nothing that is kept does.
+                _ => {}
+            },
+            Event::End(tag) => match tag.local_name().as_ref() {
+                "name" if package.name.is_empty() => package.name = std::mem::take(&mut text),
+                "arch" => package.architecture = std::mem::take(&mut text),
+                "checksum" if checksum_kind.as_deref() == Some("sha256") => {
+                    package.checksum = format!("sha256:{}", text.trim()).parse().ok();
+                }
+                "vendor" => package.vendor = Some(std::mem::take(&mut text)).filter(|vendor| !vendor.is_empty()),
+                "package" => packages.extend(std::mem::take(&mut package).finish(base)),
+                _ => {}
+            },
+            Event::Eof if !is_root_seen => return Err(XmlError::Content("it is no primary.xml")),
+            Event::Eof => return Ok(packages),
+            _ => {}
+        }
+        buffer.clear();
+    }
+}
+
+impl Partial {
+    fn is_wanted(&self) -> bool {
+        self.name.starts_with("kernel") || self.name.starts_with("linux")
+    }
+
+    fn finish(self, base: &Url) -> Option<Package> {
+        if !self.is_wanted() {
+            return None;
+        }
+        let Partial { name, architecture, version, checksum, size, location, base: other, vendor, relations } = self;
+        let name = Name { name, version: version?, architecture, format: Format::Rpm };
+        // The parts become a file's name here and must be one.
+        if name.to_string().parse::<Name>().ok()? != name {
+            return None;
+        }
+        let base = match other {
+            Some(other) => format!("{}/", other.trim_end_matches('/')).parse().ok()?,
+            None => base.clone(),
+        };
+        Some(Package {
+            name,
+            location: join(&base, &location?).ok()?.into(),
+            size,
+            is_digest_stated: checksum.is_some(),
+            sha256: checksum,
+            relations: Some(relations),
+            vendor,
+        })
+    }
+}
+
+fn relation(tag: &BytesStart<'_>) -> Result<Option<Relation>, XmlError> {
+    let Some(name) = attribute(tag, "name")? else { return Ok(None) };
+    let comparison = match attribute(tag, "flags")?.as_deref() {
+        Some("EQ") => Some(Comparison::Equal),
+        Some("GE") => Some(Comparison::AtLeast),
+        Some("LE") => Some(Comparison::AtMost),
+        Some("GT") => Some(Comparison::Later),
+        Some("LT") => Some(Comparison::Earlier),
+        _ => None,
+    };
+    let version = match (attribute(tag, "ver")?, attribute(tag, "rel")?) {
+        (Some(version), Some(release)) => Some(format!("{version}-{release}")),
+        (version, _) => version,
+    };
+    Ok(Some(Relation { name, version: comparison.zip(version) }))
+}
+
+fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<String>, XmlError> {
+    let Some(attribute) = tag.try_get_attribute(name).map_err(quick_xml::Error::from)? else { return Ok(None) };
+    let value = attribute.normalized_value(XmlVersion::Implicit1_0)?;
+    Ok(Some(value.into_owned()))
+}
+
+/// Joins a place to its repository. A repository may name places on other hosts, but only by HTTP.
+fn join(base: &Url, href: &str) -> Result<Url, Error> {
+    let url = base.join(href).map_err(|_| Error::malformed(base, "a place in it is no URL"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err(Error::malformed(base, "a place in it is no HTTP URL")),
+    }
+}
+
+fn is_list(url: &Url) -> bool {
+    let last = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
+    ["mirrorlist", "mirror.list", "metalink"].iter().any(|word| last.contains(word))
+}
+
+/// The mirrors of a list, a URL a line, or of a metalink, which names `repomd.xml` on each.
+fn mirrors(list: &str, options: &Options) -> Vec<Url> {
+    let machine = options.machines.first().map_or("x86_64", |machine| machine.as_str());
+    let is_metalink = list.contains("<metalink");
+    let places = list.split(if is_metalink { ['<', '>'] } else { ['\n', '\r'] });
+    places
+        .map(str::trim)
+        .filter(|place| place.starts_with("http://") || place.starts_with("https://"))
+        .filter_map(|place| match is_metalink {
+            true => place.strip_suffix("repodata/repomd.xml"),
+            false => Some(place),
+        })
+        .filter_map(|place| place.replace("$basearch", machine).parse().ok())
+        .collect()
+}
+
+const LIST_LIMIT: u64 = 4 << 20;
+const REPOMD_LIMIT: u64 = 16 << 20;
+/// Ten times what the largest distribution has.
+const PRIMARY_LIMIT: u64 = 4 << 30;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_xml_panic(text in "(<[a-z:/! ]{0,9}[\"=a-z&;# ]{0,9}>?|[a-z<>&;]{0,5}){0,30}") {
+            let base = "https://h/".parse().unwrap();
+            for text in [text.clone(), format!("<metadata><package><name>kernel</name>{text}</package></metadata>")] {
+                let _ = parse_primary(text.as_bytes(), &base);
+                let _ = parse_repomd(text.as_bytes());
+            }
+        }
+    }
+}

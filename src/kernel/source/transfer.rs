@@ -1,0 +1,68 @@
+//! Metadata fetched whole when it is small, and into a temporary file when it is not; the digest is right or it is an error.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+
+use reqwest::StatusCode;
+use url::Url;
+
+use crate::digest::{Algorithm, Digest, HashingWriter};
+use crate::fs::PathContext;
+use crate::http::{self, Http, read_limited};
+use crate::kernel::source::Error;
+
+/// What an index is expected to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// The digest of the file as it is transferred.
+    pub(super) digest: Digest,
+    /// Its size in bytes, where that is stated.
+    pub(super) size: Option<u64>,
+}
+
+/// Fetches a small file whole.
+pub(super) async fn small(http: &Http, url: &Url, limit: u64) -> Result<Vec<u8>, http::Error> {
+    http.retry()
+        .run(async || {
+            let response = http.send(http.get(url)).await?;
+            if response.status() != StatusCode::OK {
+                return Err(http::Error::status(response).await);
+            }
+            read_limited(response, limit).await
+        })
+        .await
+}
+
+/// Fetches a file into an unnamed temporary file, which stands at its beginning then.
+pub(super) async fn large(http: &Http, url: &Url, expected: &Expected) -> Result<File, Error> {
+    let limit = expected.size.unwrap_or(LARGE_LIMIT).min(LARGE_LIMIT);
+    let (file, actual) = http.retry().run(async || once(http, url, limit).await).await?;
+    if actual != expected.digest {
+        return Err(Error::Mismatch { url: Box::new(url.clone()), expected: expected.digest.clone(), actual });
+    }
+    Ok(file)
+}
+
+async fn once(http: &Http, url: &Url, limit: u64) -> Result<(File, Digest), Error> {
+    let mut response = http.send(http.get(url)).await?;
+    if response.status() != StatusCode::OK {
+        return Err(http::Error::status(response).await.into());
+    }
+    let file = tempfile::tempfile().at("create a file in", std::env::temp_dir())?;
+    let mut writer = HashingWriter::new(file, Algorithm::Sha256);
+    let mut size = 0;
+    let broke = |source| http::Error::transport(url.clone(), source);
+    while let Some(chunk) = response.chunk().await.map_err(broke)? {
+        size += chunk.len() as u64;
+        if size > limit {
+            return Err(http::Error::TooLarge { url: Box::new(url.clone()), limit }.into());
+        }
+        writer.write_all(&chunk).at("write to", std::env::temp_dir())?;
+    }
+    let (digest, _, mut file) = writer.finish();
+    file.rewind().at("read from", std::env::temp_dir())?;
+    Ok((file, digest))
+}
+
+/// The largest compressed index there is, of a whole distribution with all its files, has 100 MiB.
+const LARGE_LIMIT: u64 = 2 << 30;

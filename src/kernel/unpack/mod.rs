@@ -1,0 +1,418 @@
+//! Kernels unpacked into directories in which modules can be built, without root, containers or other programs.
+//!
+//! ```text
+//! DIR/debian/6.1.0-56-amd64/usr/src/linux-headers-6.1.0-56-amd64/…      a kernel: the files of all its packages
+//! DIR/debian/6.1.0-56-amd64.json                                        its entry of the report
+//! ```
+//!
+//! Kernels are unpacked side by side, each all or nothing: its directory appears when every package in it was read to the
+//! end and found right, and then at once. One that fails is named with the reason and the others go on. A kernel whose
+//! entry lies there with the same packages is left as it is, so that a run that was killed can be run again.
+//!
+//! The report (`haversack.unpacked`, version 1) is a map from `DISTRIBUTION/RELEASE` to what became of it. Where two kernels
+//! would have one name (two machines, two builds of one release), the machine or the build is added to it.
+
+mod cpio;
+pub(crate) mod deb;
+mod inspect;
+pub(crate) mod rpm;
+mod tree;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::fs::{self, AtomicDir, PathContext, PathError};
+use crate::kernel::classify::Role;
+use crate::kernel::group::Kernel;
+use crate::kernel::package::{Format, Package};
+use crate::kernel::release::Machine;
+use crate::progress::{Progress, Unit};
+
+pub use self::inspect::{Compiler, Config, ConfigKind};
+
+/// How kernels are unpacked.
+pub struct UnpackOptions {
+    /// The most that one package may decompress to, in bytes.
+    pub package_limit: u64,
+    /// Keys of which one must have signed each rpm; without, signatures are not looked at, and the report says so.
+    pub keys: Option<Keys>,
+}
+
+impl Default for UnpackOptions {
+    fn default() -> Self {
+        // The largest package of today, a debug kernel's modules, has 1.5 GiB.
+        UnpackOptions { package_limit: 8 << 30, keys: None }
+    }
+}
+
+/// OpenPGP keys for the signatures of rpm packages.
+pub struct Keys(::rpm::signature::pgp::Verifier);
+
+impl Keys {
+    /// Reads public keys in ASCII armour, one block or several.
+    pub fn from_armor(armor: &[u8]) -> Result<Self, Error> {
+        ::rpm::signature::pgp::Verifier::from_asc_bytes(armor).map(Keys).map_err(Error::rpm)
+    }
+}
+
+/// What became of the kernels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnpackReport {
+    /// Always `haversack.unpacked`.
+    pub format: String,
+    /// Always 1.
+    pub version: u32,
+    /// By `DISTRIBUTION/RELEASE`.
+    pub kernels: BTreeMap<String, Unpacked>,
+}
+
+/// What became of one kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unpacked {
+    /// Whether it is there.
+    pub status: Status,
+    /// Why not, with all causes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Which distribution made it.
+    pub distribution: String,
+    /// What `uname -r` prints.
+    pub release: String,
+    /// What `uname -m` prints.
+    pub machine: Machine,
+    /// What sets it apart from its siblings.
+    pub flavour: String,
+    /// Where it was unpacked.
+    pub directory: PathBuf,
+    /// Where modules are built (`make -C`), when headers are among its packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_directory: Option<PathBuf>,
+    /// What the kernel directory itself says `uname -r` prints, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_in_headers: Option<String>,
+    /// What the kernel was compiled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiler: Option<Compiler>,
+    /// The kernel's configuration and its digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Config>,
+    /// What it was unpacked from.
+    pub packages: Vec<UnpackedPackage>,
+    /// Dependencies for building that none of the packages fulfils.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+/// Whether a kernel is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It was unpacked now.
+    Unpacked,
+    /// It was there, made from the same packages.
+    Unchanged,
+    /// It could not be unpacked; nothing of it is there that was not there before.
+    Failed,
+}
+
+/// One package of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnpackedPackage {
+    /// Its file name.
+    pub file: String,
+    /// As what it belongs to the kernel.
+    pub role: Role,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The SHA-256 digest of the whole file.
+    pub sha256: Digest,
+    /// What was checked and is right.
+    pub verified: Vec<Check>,
+    /// What could not be checked, because the package or the source does not have it.
+    pub unverified: Vec<Check>,
+    /// Files whose owner is not root or that have capabilities, which were unpacked without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub special: Vec<Special>,
+}
+
+/// What can be checked of a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// The whole file against the digest that its source gave.
+    SourceDigest,
+    /// An rpm's header against the digest beside it.
+    HeaderDigest,
+    /// An rpm's payload against the digest in its header, or each file in it.
+    PayloadDigest,
+    /// An rpm's header against a signature.
+    Signature,
+}
+
+/// A file that root would get with another owner or with capabilities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Special {
+    /// Its path in the kernel's directory.
+    pub path: String,
+    /// The owning user's name.
+    pub user: String,
+    /// The owning group's name.
+    pub group: String,
+    /// File capabilities as text (`cap_net_admin=ep`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<String>,
+}
+
+/// What was checked of a package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checks {
+    verified: Vec<Check>,
+    unverified: Vec<Check>,
+}
+
+impl Checks {
+    fn record(&mut self, check: Check, is_verified: bool) {
+        if is_verified { self.verified.push(check) } else { self.unverified.push(check) }
+    }
+}
+
+/// Why a package cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The package belongs to a kernel, and this is what is wrong with it.
+    #[error("{package}")]
+    Package {
+        /// Its file name.
+        package: String,
+        /// What is wrong.
+        source: Box<Error>,
+    },
+    /// It breaks its format.
+    #[error("damaged: {0}")]
+    Malformed(&'static str),
+    /// It cannot be read to the end or decompressed.
+    #[error("damaged: it cannot be read to its end")]
+    Payload(#[source] io::Error),
+    /// The header cannot be understood.
+    #[error("damaged: its header cannot be understood")]
+    Header(#[source] Box<::rpm::Error>),
+    /// A digest is another one than it should be.
+    #[error("damaged: the digest of the {what} is {actual}, not {expected}")]
+    Mismatch {
+        /// Of what.
+        what: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        actual: String,
+    },
+    /// Keys were given, and it has no signature.
+    #[error("it is not signed, and keys were given")]
+    Unsigned,
+    /// None of the keys given made its signature.
+    #[error("its signature is by none of the keys given")]
+    BadSignature(#[source] Box<::rpm::Error>),
+    /// A member that no kernel package has.
+    #[error("refused: `{name}`: {why}")]
+    Refused {
+        /// The member.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A file cannot be read or written.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// Somebody else is at work.
+    #[error("{}: another run is unpacking into it", .0.display())]
+    Locked(PathBuf),
+}
+
+impl Error {
+    fn rpm(error: ::rpm::Error) -> Self {
+        Error::Header(Box::new(error))
+    }
+}
+
+/// Unpacks kernels below `root`, which is created. Their packages' locations are paths.
+///
+/// Only an unusable `root` is an error; kernels that cannot be unpacked are in the report.
+pub fn unpack(
+    kernels: &[Kernel],
+    root: &Path,
+    options: &UnpackOptions,
+    progress: &Progress,
+) -> Result<UnpackReport, Error> {
+    fs::create_dir_all(root)?;
+    // Two runs would clear away each other's unfinished directories.
+    let lock = File::open(root).at("open", root)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::Locked(root.to_owned()))?;
+    let total = kernels.iter().flat_map(|kernel| &kernel.packages).filter_map(|(_, package)| package.size).sum();
+    let task = progress.task("unpacking", Unit::Bytes, Some(total));
+    let names = directory_names(kernels);
+    let kernels = names
+        .into_par_iter()
+        .zip(kernels)
+        .map(|(name, kernel)| {
+            let unpacked = one(kernel, &root.join(&name), options);
+            task.add(kernel.packages.iter().filter_map(|(_, package)| package.size).sum());
+            (name, unpacked)
+        })
+        .collect();
+    Ok(UnpackReport { format: "haversack.unpacked".into(), version: 1, kernels })
+}
+
+/// `DISTRIBUTION/RELEASE` for each kernel, with machine and build where that is not enough to tell them apart.
+fn directory_names(kernels: &[Kernel]) -> Vec<String> {
+    let mut same: HashMap<(&str, &str), Vec<&Kernel>> = HashMap::new();
+    for kernel in kernels {
+        same.entry((&kernel.release.distribution, &kernel.release.uname)).or_default().push(kernel);
+    }
+    let name = |kernel: &Kernel| {
+        let release = &kernel.release;
+        let others = &same[&(&*release.distribution, &*release.uname)];
+        let mut name = format!("{}/{}", release.distribution, release.uname);
+        if others.iter().any(|other| other.release.machine != release.machine) {
+            name.push_str(&format!("_{}", release.machine));
+        }
+        if others.iter().any(|other| other.release.build != release.build) {
+            name.push_str(&format!("_{}", release.build));
+        }
+        name
+    };
+    kernels.iter().map(name).collect()
+}
+
+fn one(kernel: &Kernel, directory: &Path, options: &UnpackOptions) -> Unpacked {
+    let release = &kernel.release;
+    let blank = Unpacked {
+        status: Status::Unpacked,
+        error: None,
+        distribution: release.distribution.clone(),
+        release: release.uname.clone(),
+        machine: release.machine.clone(),
+        flavour: release.flavour.clone(),
+        directory: directory.to_owned(),
+        kernel_directory: None,
+        release_in_headers: None,
+        compiler: None,
+        config: None,
+        packages: Vec::new(),
+        missing: kernel.missing.clone(),
+    };
+    match fill(kernel, directory, options, blank.clone()) {
+        Ok(unpacked) => unpacked,
+        Err(error) => {
+            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            let error = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            Unpacked { status: Status::Failed, error: Some(error), ..blank }
+        }
+    }
+}
+
+fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: Unpacked) -> Result<Unpacked, Error> {
+    // A name out of a header or an index: `..` would be a directory above ours.
+    fs::join_inside(Path::new(""), Path::new(&blank.release))
+        .ok()
+        .filter(|path| path.components().count() == 1)
+        .ok_or(Error::Malformed("its release is no name for a directory"))?;
+    fs::create_dir_all(fs::parent(directory))?;
+    clear_unfinished(directory)?;
+    let entry = directory.with_file_name(format!("{}.json", file_name(directory)));
+    if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
+        return Ok(unpacked);
+    }
+    let target = AtomicDir::create(directory)?;
+    let mut tree = tree::Tree::new(target.path().to_owned());
+    let mut packages = Vec::new();
+    for (role, package) in &kernel.packages {
+        let named = |source| Error::Package { package: package.name.to_string(), source: Box::new(source) };
+        packages.push(package_into(package, *role, &mut tree, options).map_err(named)?);
+    }
+    let found = inspect::adapt(&mut tree, &kernel.release)?;
+    tree.finish()?;
+    fs::remove_file(&entry)?;
+    target.finish()?;
+    let unpacked = Unpacked {
+        kernel_directory: found.kernel_directory.map(|path| directory.join(path)),
+        release_in_headers: found.release,
+        compiler: found.compiler,
+        config: found.config,
+        packages,
+        ..blank
+    };
+    let json = serde_json::to_vec_pretty(&unpacked).expect("an entry has no maps with odd keys");
+    fs::write(&entry, &json)?;
+    Ok(unpacked)
+}
+
+fn package_into(
+    package: &Package,
+    role: Role,
+    tree: &mut tree::Tree,
+    options: &UnpackOptions,
+) -> Result<UnpackedPackage, Error> {
+    let path = Path::new(&package.location);
+    let file = File::open(path).at("open", path)?;
+    let mut hashed = HashingReader::new(file, Algorithm::Sha256);
+    let (mut checks, special) = match package.name.format {
+        Format::Rpm => {
+            let keys = options.keys.as_ref().map(|keys| &keys.0);
+            rpm::unpack(&mut hashed, tree, options.package_limit, keys)?
+        }
+        Format::Deb => {
+            deb::unpack(BufReader::with_capacity(256 << 10, &mut hashed), tree, options.package_limit)?;
+            (Checks::default(), Vec::new())
+        }
+    };
+    io::copy(&mut hashed, &mut io::sink()).map_err(Error::Payload)?;
+    let (sha256, size, _) = hashed.finish();
+    match &package.sha256 {
+        Some(expected) if *expected != sha256 => {
+            return Err(Error::Mismatch { what: "file", expected: expected.to_string(), actual: sha256.to_string() });
+        }
+        _ => checks.record(Check::SourceDigest, package.is_digest_stated),
+    }
+    let Checks { verified, unverified } = checks;
+    Ok(UnpackedPackage { file: package.name.to_string(), role, size, sha256, verified, unverified, special })
+}
+
+/// The entry of an earlier run, when it was made from the same packages and its directory is there.
+fn unchanged(kernel: &Kernel, directory: &Path, entry: &Path, options: &UnpackOptions) -> Option<Unpacked> {
+    let earlier: Unpacked = serde_json::from_slice(&fs::read(entry, 16 << 20).ok()?).ok()?;
+    let is_same = |(unpacked, (_, package)): (&UnpackedPackage, &(Role, Package))| {
+        let signed = options.keys.is_none() || !unpacked.unverified.contains(&Check::Signature);
+        unpacked.file == package.name.to_string() && Some(&unpacked.sha256) == package.sha256.as_ref() && signed
+    };
+    let same = earlier.packages.len() == kernel.packages.len()
+        && earlier.packages.iter().zip(&kernel.packages).all(is_same)
+        && earlier.directory == directory
+        && directory.is_dir();
+    same.then_some(Unpacked { status: Status::Unchanged, missing: kernel.missing.clone(), ..earlier })
+}
+
+/// Removes what killed runs left of this kernel.
+fn clear_unfinished(directory: &Path) -> Result<(), Error> {
+    let begin = format!(".{}.", file_name(directory));
+    for path in fs::list(fs::parent(directory))? {
+        let name = file_name(&path);
+        if name.starts_with(&begin) && name.ends_with(".partial") && path.is_dir() {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

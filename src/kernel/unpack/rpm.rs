@@ -1,0 +1,423 @@
+//! rpm packages: the headers read by the `rpm` crate behind a guard, the payload by our own cpio reader.
+//!
+//! ```text
+//! lead (96 bytes) │ signature header │ padding to 8 │ header │ payload: a compressed cpio
+//! ```
+//!
+//! What can be checked is: the header against the digests in the signature header, the payload against the digest in the
+//! header, the header's signature with given keys, which then covers everything. Packages before 2018 have no payload
+//! digest; there each file is compared with its SHA-256 in the header.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rpm::signature::Verifying;
+use rpm::signature::pgp::Verifier;
+use rpm::{FileFlags, IndexTag, PackageMetadata};
+
+use crate::compression::{Compression, LimitedReader};
+use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::kernel::package::{Comparison, Format, Name, Relation, Relations};
+use crate::kernel::unpack::cpio::{Entry, Reader};
+use crate::kernel::unpack::tree::{Attributes, Tree, refused};
+use crate::kernel::unpack::{Check, Checks, Error, Special};
+
+/// The beginning of an rpm, up to the payload.
+pub(crate) struct Head {
+    metadata: PackageMetadata,
+    /// The bytes of the main header, which a signature covers.
+    header: Vec<u8>,
+}
+
+impl Head {
+    /// Reads lead and headers; the reader stands at the payload then.
+    ///
+    /// Sizes and offsets are looked at before anything is believed: the parser behind takes them as they are.
+    pub(crate) fn read(reader: &mut impl Read) -> Result<Self, Error> {
+        let mut bytes = Vec::new();
+        take(reader, LEAD, &mut bytes)?;
+        if !bytes.starts_with(&[0xed, 0xab, 0xee, 0xdb]) {
+            return Err(Error::Malformed("it does not begin like an rpm"));
+        }
+        let size = take_header(reader, &mut bytes)?;
+        take(reader, size.next_multiple_of(8) - size, &mut bytes)?;
+        let start = bytes.len();
+        take_header(reader, &mut bytes)?;
+        let header = bytes[start..].to_vec();
+        let metadata = PackageMetadata::parse(&mut Cursor::new(bytes)).map_err(Error::rpm)?;
+        Ok(Head { metadata, header })
+    }
+
+    /// The package's name as its header has it.
+    pub(crate) fn name(&self) -> Result<Name, Error> {
+        let rpm = &self.metadata;
+        let architecture =
+            if rpm.is_source_package() { "src".to_owned() } else { rpm.get_arch().map_err(Error::rpm)?.to_owned() };
+        let name = Name {
+            name: rpm.get_name().map_err(Error::rpm)?.to_owned(),
+            version: format!("{}-{}", rpm.get_version().map_err(Error::rpm)?, rpm.get_release().map_err(Error::rpm)?),
+            architecture,
+            format: Format::Rpm,
+        };
+        // The parts become file names: they must be such.
+        name.to_string().parse().map_err(|_| Error::Malformed("the name in its header is none"))
+    }
+
+    /// Who made it.
+    pub(crate) fn vendor(&self) -> Option<String> {
+        self.metadata.get_vendor().ok().map(str::to_owned)
+    }
+
+    /// What it needs and offers.
+    pub(crate) fn relations(&self) -> Relations {
+        let relation = |dependency: rpm::Dependency| {
+            use rpm::DependencyFlags as Flags;
+            let bits = dependency.flags & (Flags::LESS | Flags::GREATER | Flags::EQUAL);
+            let comparison = match () {
+                () if bits == Flags::EQUAL => Some(Comparison::Equal),
+                () if bits == Flags::GREATER | Flags::EQUAL => Some(Comparison::AtLeast),
+                () if bits == Flags::LESS | Flags::EQUAL => Some(Comparison::AtMost),
+                () if bits == Flags::GREATER => Some(Comparison::Later),
+                () if bits == Flags::LESS => Some(Comparison::Earlier),
+                () => None,
+            };
+            Relation { name: dependency.name, version: comparison.map(|comparison| (comparison, dependency.version)) }
+        };
+        let list = |dependencies: Result<Vec<rpm::Dependency>, _>| dependencies.unwrap_or_default().into_iter();
+        Relations {
+            depends: list(self.metadata.get_requires()).map(|dependency| vec![relation(dependency)]).collect(),
+            provides: list(self.metadata.get_provides()).map(relation).collect(),
+        }
+    }
+
+    /// Compares the header with its own digests and, with keys, its signatures.
+    fn check(&self, keys: Option<&Verifier>, checks: &mut Checks) -> Result<(), Error> {
+        let digests = self.metadata.check_digests().map_err(Error::rpm)?;
+        for digest in [&digests.header_sha256, &digests.header_sha1, &digests.header_sha3_256] {
+            if let rpm::DigestStatus::Mismatch { expected, actual } = digest {
+                return Err(Error::Mismatch { what: "header", expected: expected.clone(), actual: actual.clone() });
+            }
+        }
+        let strong = digests.header_sha256.is_verified() || digests.header_sha3_256.is_verified();
+        checks.record(Check::HeaderDigest, strong);
+        let Some(keys) = keys else {
+            checks.record(Check::Signature, false);
+            return Ok(());
+        };
+        let signatures = self.metadata.raw_signatures().map_err(Error::rpm)?;
+        if signatures.is_empty() {
+            return Err(Error::Unsigned);
+        }
+        let mut last = None;
+        for signature in &signatures {
+            match keys.verify(&self.header[..], signature) {
+                Ok(()) => {
+                    checks.record(Check::Signature, true);
+                    return Ok(());
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(Error::BadSignature(Box::new(last.expect("there is at least one signature"))))
+    }
+}
+
+/// What the header says about one file.
+struct Listed {
+    name: Vec<u8>,
+    mode: u32,
+    size: u64,
+    mtime: u64,
+    target: Option<Vec<u8>>,
+    sha256: Option<String>,
+    /// Device and inode, the same for all names of one file.
+    inode: (u32, u32),
+    is_ghost: bool,
+}
+
+/// Unpacks an rpm into a tree. `limit` bounds what it may decompress to, in bytes.
+pub(crate) fn unpack<R: Read + Send>(
+    mut reader: R,
+    tree: &mut Tree,
+    limit: u64,
+    keys: Option<&Verifier>,
+) -> Result<(Checks, Vec<Special>), Error> {
+    let head = Head::read(&mut reader)?;
+    let mut checks = Checks::default();
+    head.check(keys, &mut checks)?;
+    let (files, specials) = files(&head.metadata)?;
+    let expected = payload_digest(&head.metadata);
+
+    let mut payload = BufReader::with_capacity(256 << 10, HashingReader::new(reader, Algorithm::Sha256));
+    let compression = Compression::detect(payload.fill_buf().map_err(Error::Payload)?);
+    let decoder = compression.decoder(&mut payload).map_err(Error::Payload)?;
+    let mut archive = Reader::new(BufReader::with_capacity(128 << 10, LimitedReader::new(decoder, limit)));
+    let by_file = expected.is_none() && !files.is_empty();
+    let all_hashed = extract(&mut archive, &files, tree, by_file)?;
+    // A digest covers the bytes to the last one, padding behind the trailer included.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(Error::Payload)?;
+    io::copy(&mut payload, &mut io::sink()).map_err(Error::Payload)?;
+    let (actual, _, _) = payload.into_inner().finish();
+    match expected {
+        Some(expected) if expected != actual => {
+            return Err(Error::Mismatch {
+                what: "payload",
+                expected: expected.to_string(),
+                actual: actual.to_string(),
+            });
+        }
+        Some(_) => checks.record(Check::PayloadDigest, true),
+        None => checks.record(Check::PayloadDigest, by_file && all_hashed || files.is_empty()),
+    }
+    Ok((checks, specials))
+}
+
+/// Writes the archive's members; returns whether every file's digest was compared.
+fn extract(
+    archive: &mut Reader<impl Read>,
+    files: &[Listed],
+    tree: &mut Tree,
+    hash_files: bool,
+) -> Result<bool, Error> {
+    let by_name: HashMap<&[u8], usize> = files.iter().enumerate().map(|(at, file)| (&*file.name, at)).collect();
+    // Of all names of one file only the last carries the data; the others wait here for it.
+    let mut waiting: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
+    let mut sets: HashMap<(u32, u32), usize> = HashMap::new();
+    for file in files.iter().filter(|file| !file.is_ghost && file.mode & TYPE == REGULAR) {
+        *sets.entry(file.inode).or_default() += 1;
+    }
+    let mut seen = vec![false; files.len()];
+    let mut all_hashed = true;
+    while let Some(entry) = archive.next().map_err(Error::Payload)? {
+        let (at, stated) = match &entry {
+            Entry::Named(named) => {
+                let name = named.name.strip_prefix(b".").unwrap_or(&named.name);
+                let name = name.strip_prefix(b"/").unwrap_or(name);
+                let Some(at) = by_name.get(name) else {
+                    return Err(refused(&named.name, "the header does not list it"));
+                };
+                (*at, Some(named))
+            }
+            Entry::Indexed(index) => match usize::try_from(*index).ok().filter(|at| *at < files.len()) {
+                Some(at) => (at, None),
+                None => return Err(Error::Malformed("its payload has a file that the header does not list")),
+            },
+        };
+        let file = &files[at];
+        if std::mem::replace(&mut seen[at], true) {
+            return Err(refused(&file.name, "the payload has it twice"));
+        }
+        if stated.is_some_and(|stated| stated.mode & TYPE != file.mode & TYPE) {
+            return Err(refused(&file.name, "header and payload disagree on what it is"));
+        }
+        let attributes = Attributes { mode: file.mode, mtime: file.mtime };
+        match file.mode & TYPE {
+            DIRECTORY => tree.directory(&file.name, attributes)?,
+            SYMLINK => {
+                let size = stated.map_or(file.size, |stated| stated.size);
+                archive.expect(size.min(4096));
+                let mut target = Vec::new();
+                archive.read_to_end(&mut target).map_err(Error::Payload)?;
+                if file.target.as_ref() != Some(&target) {
+                    return Err(refused(&file.name, "header and payload disagree on where it points"));
+                }
+                tree.symlink(&file.name, &target)?;
+            }
+            REGULAR => {
+                let names = sets.get(&file.inode).copied().unwrap_or(1);
+                let others = waiting.entry(file.inode).or_default();
+                let is_last = names <= 1 || others.len() + 1 == names;
+                if !is_last && stated.is_none_or(|stated| stated.size == 0) {
+                    others.push(at);
+                    continue;
+                }
+                if stated.is_some_and(|stated| stated.size != file.size) {
+                    return Err(refused(&file.name, "header and payload disagree on its size"));
+                }
+                archive.expect(file.size);
+                match &file.sha256 {
+                    Some(sha256) if hash_files => {
+                        let mut data = HashingReader::new(&mut *archive, Algorithm::Sha256);
+                        tree.file(&file.name, attributes, &mut data)?;
+                        let (actual, _, _) = data.finish();
+                        if actual.hex() != sha256 {
+                            return Err(Error::Mismatch {
+                                what: "file in it",
+                                expected: sha256.clone(),
+                                actual: actual.hex().to_owned(),
+                            });
+                        }
+                    }
+                    sha256 => {
+                        all_hashed &= sha256.is_some();
+                        tree.file(&file.name, attributes, archive)?;
+                    }
+                }
+                for other in std::mem::take(others) {
+                    tree.hard_link(&files[other].name, &file.name)?;
+                }
+            }
+            // mknod as root, at a place of the packager's choice.
+            _ => return Err(refused(&file.name, "it is a device, a pipe or a socket")),
+        }
+    }
+    let missing = files.iter().zip(&seen).find(|(file, seen)| !file.is_ghost && !**seen);
+    if let Some((file, _)) = missing {
+        return Err(refused(&file.name, "the header lists it and the payload has it not"));
+    }
+    if waiting.values().any(|others| !others.is_empty()) {
+        return Err(Error::Malformed("its payload has names of a file and not the file"));
+    }
+    Ok(all_hashed)
+}
+
+/// The files that the header lists, and those with owners or capabilities that only root could give.
+fn files(metadata: &PackageMetadata) -> Result<(Vec<Listed>, Vec<Special>), Error> {
+    let entries = metadata.get_file_entries().map_err(Error::rpm)?;
+    let numbers = |tag| metadata.header.get_entry_data_as_u32_array(tag).unwrap_or_default();
+    let (devices, inodes) = (numbers(IndexTag::RPMTAG_FILEDEVICES), numbers(IndexTag::RPMTAG_FILEINODES));
+    let mut files = Vec::with_capacity(entries.len());
+    let mut specials = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        let path: PathBuf = entry.path();
+        let name = path.as_os_str().as_bytes();
+        // Names in a header begin with a slash; more than one would still be absolute without it.
+        let name = name.strip_prefix(b"/").unwrap_or(name).to_vec();
+        let is_ghost = entry.flags().contains(FileFlags::GHOST);
+        let capabilities = entry.caps().filter(|caps| !caps.is_empty()).map(str::to_owned);
+        if !is_ghost && (entry.user() != "root" || entry.group() != "root" || capabilities.is_some()) {
+            specials.push(Special {
+                path: String::from_utf8_lossy(&name).into_owned(),
+                user: entry.user().to_owned(),
+                group: entry.group().to_owned(),
+                capabilities,
+            });
+        }
+        files.push(Listed {
+            mode: u32::from(entry.mode().raw_mode()),
+            size: entry.size() as u64,
+            mtime: u64::from(u32::from(entry.modified_at())),
+            target: entry.linkto().map(|target| target.as_bytes().to_vec()),
+            sha256: entry.digest().map(|digest| digest.as_hex().to_owned()).filter(|hex| hex.len() == 64),
+            // Without inodes every file stands for itself.
+            inode: (devices.get(at).copied().unwrap_or(0), inodes.get(at).copied().unwrap_or(at as u32)),
+            name,
+            is_ghost,
+        });
+    }
+    Ok((files, specials))
+}
+
+fn payload_digest(metadata: &PackageMetadata) -> Option<Digest> {
+    let hex = metadata.header.get_entry_data_as_string_array(IndexTag::RPMTAG_PAYLOADSHA256).ok()?;
+    format!("sha256:{}", hex.first()?).parse().ok()
+}
+
+/// Reads a header structure and looks at its sizes and offsets. Returns how long it is.
+fn take_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, Error> {
+    let start = bytes.len();
+    take(reader, INTRO, bytes)?;
+    let intro = &bytes[start..];
+    if !intro.starts_with(&[0x8e, 0xad, 0xe8, 1]) {
+        return Err(Error::Malformed("a header does not begin like one"));
+    }
+    let (entries, size) = (word(intro, 8), word(intro, 12));
+    if entries > MOST_ENTRIES || size > MOST_DATA {
+        return Err(Error::Malformed("a header's size is out of bounds"));
+    }
+    take(reader, entries * ENTRY + size, bytes)?;
+    let index = &bytes[start + INTRO..start + INTRO + entries * ENTRY];
+    let data = &bytes[start + INTRO + entries * ENTRY..];
+    for entry in index.chunks_exact(ENTRY) {
+        let (kind, offset, count) = (word(entry, 4), word(entry, 8), word(entry, 12));
+        let each = match kind {
+            3 => 2,
+            4 => 4,
+            5 => 8,
+            _ => 1,
+        };
+        let fits = count.checked_mul(each).and_then(|size| size.checked_add(offset)).is_some_and(|end| end <= size);
+        if kind > 9 || !fits {
+            return Err(Error::Malformed("an entry of a header points out of it"));
+        }
+        if matches!(kind, 6 | 8 | 9) {
+            let ends = data[offset..].iter().filter(|byte| **byte == 0).take(count).count();
+            if ends < count.max(usize::from(kind == 6)) {
+                return Err(Error::Malformed("a text in a header has no end"));
+            }
+        }
+    }
+    Ok(INTRO + entries * ENTRY + size)
+}
+
+/// Appends exactly `size` bytes, allocating only as they come.
+fn take(reader: &mut impl Read, size: usize, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    let n = reader.by_ref().take(size as u64).read_to_end(bytes).map_err(Error::Payload)?;
+    if n < size { Err(Error::Payload(io::ErrorKind::UnexpectedEof.into())) } else { Ok(()) }
+}
+
+fn word(bytes: &[u8], at: usize) -> usize {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
+}
+
+const LEAD: usize = 96;
+const INTRO: usize = 16;
+const ENTRY: usize = 16;
+
+/// rpm's own bounds are 64 Ki entries and 256 MiB; the headers of the largest kernel packages have 4 MiB.
+const MOST_ENTRIES: usize = 1 << 16;
+const MOST_DATA: usize = 64 << 20;
+
+const TYPE: u32 = 0o170_000;
+const REGULAR: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+const SYMLINK: u32 = 0o120_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A header of one text, one list of texts and numbers, twice, as signature header and header.
+    fn package() -> Vec<u8> {
+        let mut section = vec![0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 24];
+        for word in [1000_u32, 6, 0, 1, 1117, 8, 4, 2, 1030, 3, 8, 8] {
+            section.extend(word.to_be_bytes());
+        }
+        section.extend(b"abc\0a\0b\0");
+        section.extend([0; 16]);
+        let mut bytes = vec![0xed, 0xab, 0xee, 0xdb, 3, 0];
+        bytes.resize(96, 0);
+        bytes.extend(&section);
+        bytes.extend(&section);
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// The parser behind the guard indexes and allocates by what the header says.
+        #[test]
+        fn no_bytes_make_reading_a_head_panic(
+            changes in prop::collection::vec((96_usize..272, any::<u8>()), 1..6),
+            cut in 0_usize..272,
+            noise in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut bytes = package();
+            for (at, byte) in changes {
+                let last = bytes.len() - 1;
+                bytes[at.min(last)] = byte;
+            }
+            if let Ok(head) = Head::read(&mut &bytes[..]) {
+                let _ = (head.name(), head.relations(), head.vendor(), files(&head.metadata).is_ok());
+                let _ = payload_digest(&head.metadata);
+            }
+            let cut = cut.min(bytes.len());
+            let _ = Head::read(&mut &bytes[..cut]);
+            let _ = Head::read(&mut &noise[..]);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! `haversack kernel` against repositories on the loopback interface.
+
+mod server;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use haversack::digest::Digest;
+use server::Server;
+
+fn haversack(arguments: &[&str]) -> (i32, String, String) {
+    let output = assert_cmd::Command::cargo_bin("haversack").unwrap().args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn testdata(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/kernel").join(path)
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(target).unwrap();
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+const APT_TABLE: &str = "\
+DISTRIBUTION  RELEASE        MACHINE  FLAVOUR  PACKAGES
+debian        6.1.0-1-amd64  x86_64   default  headers,common,kbuild
+";
+
+#[test]
+fn apt_suites_are_listed_when_a_trusted_key_signed_them_and_refused_otherwise() {
+    let server = Server::start(&testdata("apt"));
+    let list = |suite: &str, more: &[&str]| {
+        let source = format!("apt:{} {suite} main", server.url);
+        haversack(&[&["kernel", "list", &source, "--retries", "0"], more].concat())
+    };
+    let (trusted, other) = (testdata("trusted.asc"), testdata("other.asc"));
+    let (trusted, other) = (trusted.to_str().unwrap(), other.to_str().unwrap());
+    for (suite, more, status, why) in [
+        ("stable", &["--keyring", trusted][..], 0, ""),
+        ("stable", &["--keyring", other], 0, ""),
+        ("stable", &[], 0, ""),
+        ("detached", &["--keyring", trusted], 0, ""),
+        ("detached", &["--keyring", other], 3, "none of its 1 signatures is right and by a trusted key"),
+        ("expired", &["--keyring", trusted, "--allow-expired"], 0, ""),
+        ("expired", &["--keyring", trusted], 3, "valid only until 2020-11-28T12:00:00Z"),
+        ("expired", &["--keyring", other, "--allow-expired"], 3, "none of its 1 signatures"),
+        ("missing", &[], 3, "404 Not Found"),
+    ] {
+        let (exit, stdout, stderr) = list(suite, more);
+        assert_eq!((exit, stderr.contains(why)), (status, true), "{suite} {more:?}: {stderr}");
+        assert_eq!(stdout == APT_TABLE, status == 0, "{suite} {more:?}: {stdout}");
+    }
+    assert!(server.requests().iter().any(|path| path.contains("/by-hash/SHA256/")));
+}
+
+#[test]
+fn apt_metadata_that_was_changed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(&testdata("apt"), dir.path());
+    let server = Server::start(dir.path());
+    let keyring = testdata("trusted.asc");
+    let refused = |suite: &str, why: &str| {
+        let source = format!("apt:{} {suite} main", server.url);
+        let arguments = ["kernel", "list", &source, "--keyring", keyring.to_str().unwrap(), "--retries", "0"];
+        let (status, _, stderr) = haversack(&arguments);
+        assert!(status == 3 && stderr.contains(why), "{why}: {stderr}");
+    };
+    let release = dir.path().join("dists/stable/InRelease");
+    let text = fs::read_to_string(&release).unwrap();
+    // The signed text itself.
+    fs::write(&release, text.replace("Suite: stable", "Suite: staple")).unwrap();
+    refused("stable", "none of its 2 signatures");
+    // Text before and behind what is signed, which a careless reader takes for part of it.
+    fs::write(&release, format!("SHA256:\n 00 1 main/binary-amd64/Packages\n\n{text}")).unwrap();
+    refused("stable", "the signature cannot be read");
+    fs::write(&release, format!("{text}\nAcquire-By-Hash: no\n")).unwrap();
+    refused("stable", "the signature cannot be read");
+    fs::write(&release, &text[..text.len() / 2]).unwrap();
+    refused("stable", "the signature cannot be read");
+    // The index behind it: other content of the same length, and more than was said.
+    let index = dir.path().join("dists/detached/main/binary-amd64/Packages.xz");
+    let mut bytes = fs::read(&index).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&index, &bytes).unwrap();
+    refused("detached", "Packages.xz: the digest is");
+    bytes.push(0);
+    fs::write(&index, &bytes).unwrap();
+    refused("detached", "the answer is larger than");
+}
+
+/// A repository of two kernels, its `primary.xml` as it is given.
+fn rpm_repository(root: &Path, primary: &[u8]) {
+    fs::create_dir_all(root.join("repodata")).unwrap();
+    fs::write(root.join("repodata/primary.xml"), primary).unwrap();
+    let repomd = format!(
+        "<?xml version=\"1.0\"?><repomd xmlns=\"http://linux.duke.edu/metadata/repo\">\
+         <data type=\"filelists\"><checksum type=\"sha256\">{}</checksum><location href=\"x\"/></data>\
+         <data type=\"primary\"><checksum type=\"sha256\">{}</checksum><open-checksum type=\"sha256\">00</open-checksum>\
+         <location href=\"repodata/primary.xml\"/><size>{}</size></data></repomd>",
+        "0".repeat(64),
+        Digest::sha256(primary).hex(),
+        primary.len()
+    );
+    fs::write(root.join("repodata/repomd.xml"), repomd).unwrap();
+}
+
+fn primary(packages: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metadata xmlns=\"http://linux.duke.edu/metadata/common\" \
+         xmlns:rpm=\"http://linux.duke.edu/metadata/rpm\" packages=\"2\">{packages}</metadata>"
+    )
+}
+
+fn rpm_package(name: &str, release: &str, more: &str) -> String {
+    format!(
+        "<package type=\"rpm\"><name>{name}</name><arch>x86_64</arch><version epoch=\"0\" ver=\"5.14.0\" rel=\"{release}\"/>\
+         <checksum type=\"sha256\" pkgid=\"YES\">{}</checksum><summary>a &lt;b&gt; &amp; c</summary>\
+         <size package=\"100\" installed=\"2\" archive=\"3\"/><location href=\"Packages/k/{name}-5.14.0-{release}.x86_64.rpm\"/>\
+         <format><rpm:vendor>x</rpm:vendor>{more}</format></package>",
+        "1".repeat(64)
+    )
+}
+
+#[test]
+fn rpm_repositories_are_listed_in_every_compression_and_through_mirror_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let provides = "<rpm:provides><rpm:entry name=\"kernel-rt-devel-uname-r\" flags=\"EQ\" epoch=\"0\" \
+                    ver=\"5.14.0\" rel=\"9.el9.x86_64+rt-odd\"/></rpm:provides>";
+    let xml = primary(
+        &[
+            rpm_package("bash", "1.el9", ""),
+            rpm_package("kernel-core", "1.el9", ""),
+            rpm_package("kernel-devel", "1.el9", ""),
+            rpm_package("kernel-rt-devel", "9.el9", provides),
+        ]
+        .concat(),
+    );
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(xml.as_bytes()).unwrap();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(xml.as_bytes()).unwrap();
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    xz.write_all(xml.as_bytes()).unwrap();
+    for (name, bytes) in [
+        ("plain", xml.clone().into_bytes()),
+        ("gz", gzip.finish().unwrap()),
+        ("bz2", bzip2.finish().unwrap()),
+        ("xz", xz.finish().unwrap()),
+        ("zst", zstd::encode_all(xml.as_bytes(), 1).unwrap()),
+    ] {
+        rpm_repository(&dir.path().join(name), &bytes);
+    }
+    let server = Server::start(dir.path());
+    fs::write(
+        dir.path().join("mirror.list"),
+        format!("# comment\n{url}/gone/$basearch/\n{url}/zst\n", url = server.url),
+    )
+    .unwrap();
+    fs::write(
+        dir.path().join("metalink"),
+        format!(
+            "<metalink><url protocol=\"rsync\">rsync://x/repodata/repomd.xml</url>\
+             <url protocol=\"http\">{}/xz/repodata/repomd.xml</url></metalink>",
+            server.url
+        ),
+    )
+    .unwrap();
+    for place in ["plain", "gz/", "bz2", "xz", "zst", "mirror.list", "metalink"] {
+        let source = format!("rpm:{}/{place}", server.url);
+        let (status, stdout, stderr) = haversack(&["kernel", "list", &source, "--retries", "0"]);
+        assert_eq!((status, &*stderr), (0, ""), "{place}");
+        assert_eq!(
+            stdout,
+            "DISTRIBUTION  RELEASE                     MACHINE  FLAVOUR  PACKAGES\n\
+             el            5.14.0-1.el9.x86_64         x86_64   default  core,devel\n\
+             el            5.14.0-9.el9.x86_64+rt-odd  x86_64   rt       devel\n",
+            "{place}"
+        );
+    }
+}
+
+#[test]
+fn xml_with_entities_or_other_tricks_is_refused_and_the_other_repositories_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let laughs = "<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;\">]>";
+    let xml = primary(&rpm_package("kernel-devel", "1.el9", ""));
+    let cases = [
+        ("entities", xml.replacen('\n', laughs, 1), "it has a document type"),
+        ("external", xml.replacen('\n', "<!DOCTYPE x SYSTEM \"file:///etc/passwd\">", 1), "it has a document type"),
+        ("cut", xml[..xml.len() / 2].to_owned(), "not well-formed"),
+        ("html", "<html><body>login</body></html>".to_owned(), "it is no primary.xml"),
+        ("nothing", String::new(), "it is no primary.xml"),
+    ];
+    for (name, xml, _) in &cases {
+        rpm_repository(&dir.path().join(name), xml.as_bytes());
+    }
+    rpm_repository(&dir.path().join("good"), xml.as_bytes());
+    let server = Server::start(dir.path());
+    let good = format!("rpm:{}/good", server.url);
+    for (name, _, why) in cases {
+        let bad = format!("rpm:{}/{name}", server.url);
+        let (status, stdout, stderr) = haversack(&["kernel", "list", &bad, &good, "--retries", "0"]);
+        assert!(status == 3 && stderr.contains(why) && stderr.contains(name), "{name}: {stderr}");
+        assert!(stdout.contains("5.14.0-1.el9.x86_64"), "{name}: {stdout}");
+    }
+}
+
+/// A list of one kernel with the given packages, as `kernel list --json` writes it.
+fn set(directory: &Path, server: &Server, packages: &[(&str, &[u8], bool)]) -> String {
+    let packages: Vec<serde_json::Value> = packages
+        .iter()
+        .map(|(role, content, has_digest)| {
+            let file = format!("kernel-{role}-5.14.0-1.el9.x86_64.rpm");
+            let mut package = serde_json::json!({
+                "role": role, "name": format!("kernel-{role}"), "version": "5.14.0-1.el9", "architecture": "x86_64",
+                "format": "rpm", "location": format!("{}/{file}", server.url),
+            });
+            if *has_digest {
+                package["sha256"] = Digest::sha256(content).as_str().into();
+                package["size"] = content.len().into();
+            }
+            package
+        })
+        .collect();
+    let set = serde_json::json!({
+        "format": "haversack.kernels", "version": 1,
+        "kernels": [{
+            "distribution": "el", "uname": "5.14.0-1.el9.x86_64", "machine": "x86_64", "flavour": "default",
+            "build": "5.14.0-1.el9", "packages": packages,
+        }],
+    });
+    fs::write(directory.join("set.json"), set.to_string()).unwrap();
+    format!("set:{}", directory.join("set.json").display())
+}
+
+#[test]
+fn fetching_resumes_checks_skips_replaces_and_locks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (served, to) = (dir.path().join("served"), dir.path().join("to"));
+    fs::create_dir(&served).unwrap();
+    let (core, devel): (Vec<u8>, Vec<u8>) = ((0..200_000_u32).flat_map(u32::to_be_bytes).collect(), b"devel".to_vec());
+    let file = |role: &str| format!("kernel-{role}-5.14.0-1.el9.x86_64.rpm");
+    fs::write(served.join(file("core")), &core).unwrap();
+    fs::write(served.join(file("devel")), &devel).unwrap();
+    let server = Server::start(&served);
+    let source = set(dir.path(), &server, &[("core", &core, true), ("devel", &devel, false)]);
+    let fetch = |source: &str| {
+        let arguments =
+            ["kernel", "fetch", source, "--to", to.to_str().unwrap(), "--json", "--retries", "2", "--retry-delay", "0"];
+        let (status, stdout, stderr) = haversack(&arguments);
+        (status, serde_json::from_str::<serde_json::Value>(&stdout).unwrap(), stderr)
+    };
+    // The server breaks off in the middle of the larger one, twice.
+    server.break_off(file("core"), 300_000, 2);
+    let (status, report, stderr) = fetch(&source);
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(
+        report,
+        serde_json::json!({
+            "fetched": [file("core"), file("devel")], "unchanged": [], "replaced": [], "unverified": [file("devel")],
+            "failed": {}, "bytes": core.len() + devel.len(),
+        })
+    );
+    assert_eq!(fs::read(to.join(file("core"))).unwrap(), core);
+    let ranges: Vec<String> = server.ranges();
+    assert_eq!(ranges, ["bytes=300000-", "bytes=600000-"]);
+
+    // What a killed run left is continued; what is wrong in it is found by the digest and fetched anew.
+    for (left, sent) in [(&core[..700_000], 100_000), (&b"something else"[..], core.len())] {
+        fs::remove_file(to.join(file("core"))).unwrap();
+        fs::write(to.join(format!(".{}.part", file("core"))), left).unwrap();
+        let (status, report, stderr) = fetch(&source);
+        assert_eq!((status, &report["fetched"]), (0, &serde_json::json!([file("core")])), "{stderr}");
+        assert!(report["bytes"].as_u64().unwrap() >= sent as u64);
+        assert_eq!(fs::read(to.join(file("core"))).unwrap(), core);
+    }
+
+    // The lock has the digest that no source stated: what changes is then refused.
+    let lock = format!("set:{}", to.join("fetch.lock").display());
+    fs::copy(to.join("fetch.lock"), dir.path().join("fetch.lock")).unwrap();
+    assert_eq!(fetch(&lock).1["unchanged"], serde_json::json!([file("core"), file("devel")]));
+    fs::write(to.join(file("devel")), b"spoilt").unwrap();
+    let (status, report, stderr) = fetch(&lock);
+    assert_eq!((status, &report["replaced"]), (0, &serde_json::json!([file("devel")])), "{stderr}");
+    fs::write(served.join(file("devel")), b"evil!").unwrap();
+    fs::remove_file(to.join(file("devel"))).unwrap();
+    let (status, report, stderr) = fetch(&lock);
+    assert_eq!((status, &report["unchanged"]), (3, &serde_json::json!([file("core")])));
+    assert!(stderr.contains("the digest is"), "{stderr}");
+    assert!(!to.join(file("devel")).exists());
+    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn a_longer_file_than_was_stated_is_not_taken_and_a_missing_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (served, to) = (dir.path().join("served"), dir.path().join("to"));
+    fs::create_dir(&served).unwrap();
+    fs::write(served.join("kernel-core-5.14.0-1.el9.x86_64.rpm"), vec![7; 1 << 20]).unwrap();
+    let server = Server::start(&served);
+    let source = set(dir.path(), &server, &[("core", b"short", true), ("devel", b"missing", true)]);
+    let (status, _, stderr) = haversack(&["kernel", "fetch", &source, "--to", to.to_str().unwrap(), "--retries", "0"]);
+    assert_eq!(status, 3);
+    assert!(stderr.contains("the answer is larger than 5 bytes") && stderr.contains("404 Not Found"), "{stderr}");
+    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("kernel")), "{left:?}");
+}
+
+#[test]
+fn nothing_is_requested_offline() {
+    let server = Server::start(&testdata("apt"));
+    let source = format!("apt:{} stable main", server.url);
+    let (status, _, stderr) = haversack(&["kernel", "list", &source, "--offline"]);
+    assert_eq!((status, stderr.contains("not requested, because this run is offline")), (3, true), "{stderr}");
+    assert_eq!(server.requests(), Vec::<String>::new());
+}
