@@ -130,6 +130,21 @@ pub fn join_inside(root: &Path, name: &Path) -> Result<PathBuf, OutsideError> {
     if named { Ok(joined) } else { Err(refuse()) }
 }
 
+/// Removes what killed processes left of earlier attempts at `path`: files and directories named as [`AtomicFile`] and
+/// [`AtomicDir`] name them, whose lock nobody holds. What cannot be removed stays.
+pub fn remove_abandoned(path: &Path) {
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    for entry in list(parent(path)).unwrap_or_default() {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        let Some(random) = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".partial")) else { continue };
+        let ours = random.len() == 6 && random.chars().all(char::is_alphanumeric);
+        if !ours || File::open(&entry).is_ok_and(|file| file.try_lock().is_err()) {
+            continue;
+        }
+        let _ = if entry.is_dir() { remove_dir_all(&entry) } else { remove_file(&entry) };
+    }
+}
+
 /// A file that appears under its name when it is finished, and never before.
 ///
 /// Dropped unfinished, it leaves nothing behind. The temporary file lies in the same directory, so the rename is
@@ -193,11 +208,21 @@ impl Seek for AtomicFile {
 pub struct AtomicDir {
     temp: tempfile::TempDir,
     path: PathBuf,
+    /// Held so that others can tell that its writer is alive.
+    _lock: Option<File>,
 }
 
 impl AtomicDir {
-    /// Starts a directory that will become `path`, whose parent must exist and be writable.
+    /// Starts a directory that will become `path`, whose parent must exist and be writable. What is at `path` must be a
+    /// directory, if anything: a file or a link there is somebody's.
     pub fn create(path: &Path) -> Result<Self, PathError> {
+        match fs::symlink_metadata(path) {
+            Ok(there) if !there.is_dir() => {
+                let source = io::Error::new(io::ErrorKind::NotADirectory, "a file or a link is in its place");
+                return Err(source).at("replace", path);
+            }
+            _ => remove_abandoned(path),
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temp = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
@@ -205,7 +230,8 @@ impl AtomicDir {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir_in(parent(path))
             .at("create a directory beside", path)?;
-        Ok(AtomicDir { temp, path: path.to_owned() })
+        let lock = File::open(temp.path()).ok().filter(|directory| directory.try_lock().is_ok());
+        Ok(AtomicDir { temp, path: path.to_owned(), _lock: lock })
     }
 
     /// Where to write meanwhile.
@@ -218,7 +244,7 @@ impl AtomicDir {
     /// On file systems without the exchange (NFS, some FUSE) the old directory is moved aside first, so that for an
     /// instant there is none; it is put back when the second rename fails.
     pub fn finish(self) -> Result<(), PathError> {
-        let AtomicDir { temp, path } = self;
+        let AtomicDir { temp, path, _lock } = self;
         sync_tree(temp.path())?;
         if !path.exists() {
             fs::rename(temp.path(), &path).at("create", &path)?;

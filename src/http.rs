@@ -19,6 +19,7 @@ use crate::fs::{self, PathError};
 #[derive(Clone)]
 pub struct Http {
     client: Client,
+    deadline: Duration,
     offline: bool,
     retry: Retry,
 }
@@ -171,12 +172,23 @@ impl Http {
             builder = builder.identity(identity);
         }
         let client = builder.build().map_err(|source| Error::Setup { source: Box::new(source) })?;
-        Ok(Http { client, offline: options.offline, retry: options.retry })
+        Ok(Http {
+            client,
+            deadline: options.read_timeout * DEADLINE_FACTOR,
+            offline: options.offline,
+            retry: options.retry,
+        })
     }
 
     /// When and how often requests are tried again in this run.
     pub fn retry(&self) -> Retry {
         self.retry
+    }
+
+    /// Longest time for a whole answer of a bounded size, for `RequestBuilder::timeout`: a server that sends a byte now
+    /// and then would keep us for ever. Downloads, which may be large, go without.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// A `GET` request to be completed by the caller and passed to [`Http::send`].
@@ -394,6 +406,9 @@ fn transport_kind(error: &reqwest::Error) -> &'static str {
         "the request failed"
     }
 }
+
+/// How much longer a whole answer may take than the wait for its next byte.
+const DEADLINE_FACTOR: u32 = 4;
 
 /// Characters of a URL in messages.
 const SHOWN: usize = 220;

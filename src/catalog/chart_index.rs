@@ -89,8 +89,6 @@ pub fn replace_unusable_constraints(charts: &mut [Chart]) -> Vec<String> {
 
 /// Writes an index that Helm and certsuite read. The same charts and instant give the same bytes.
 pub fn write(charts: &[Chart], generated: Instant, out: &mut impl Write) -> io::Result<()> {
-    // JSON's strings are YAML's double-quoted ones, so nothing that a name may hold can change the structure.
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     writeln!(out, "apiVersion: v1\nentries:{}", if charts.is_empty() { " {}" } else { "" })?;
     let mut sorted: Vec<&Chart> = charts.iter().collect();
     sorted.sort_by(|one, other| one.key.cmp(&other.key));
@@ -119,6 +117,18 @@ pub fn write(charts: &[Chart], generated: Instant, out: &mut impl Write) -> io::
         }
     }
     writeln!(out, "generated: {}", quoted(&generated.to_string()))
+}
+
+/// A double-quoted scalar, so that nothing that a name may hold can change the structure. JSON's strings are such scalars,
+/// but for characters that YAML does not take as they are.
+fn quoted(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    let odd =
+        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    if !json.contains(odd) {
+        return json;
+    }
+    json.chars().map(|c| if odd(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
 /// The defaults of the YAML reader stop documents that grow by aliases; a real index is far larger than its other
@@ -191,8 +201,12 @@ generated: '2026-08-20T00:00:00Z'
 
     #[test]
     fn names_that_look_like_yaml_stay_names() {
-        let chart =
-            Chart { key: "a: b\n- x".into(), name: "\"é\u{1}".into(), version: "#".into(), ..Chart::default() };
+        let chart = Chart {
+            key: "a: b\n- x".into(),
+            name: "\"é\u{1}\u{7f}\u{85}\u{feff}".into(),
+            version: "#".into(),
+            ..Chart::default()
+        };
         let mut written = Vec::new();
         write(std::slice::from_ref(&chart), Instant::default(), &mut written).unwrap();
         assert_eq!(parse(&written).unwrap(), [chart]);

@@ -53,14 +53,15 @@ impl Retriable for Error {
 
 /// Where the list of unpublished certified charts lies: beside the index.
 pub fn unpublished_url(index: &Url) -> Url {
-    index.join(UNPUBLISHED).expect("a file name joins to any URL that has a host")
+    // Only a URL that can have no path, such as `mailto:`, cannot be joined to; asking it fails with its name.
+    index.join(UNPUBLISHED).unwrap_or_else(|_| index.clone())
 }
 
 /// Requests an index, conditionally when an entity tag is known, with the run's retries.
 pub async fn fetch(http: &Http, url: &Url, etag: Option<&str>) -> Result<Fetched, Error> {
     http.retry()
         .run(async || {
-            let mut request = http.get(url);
+            let mut request = http.get(url).timeout(http.deadline());
             if let Some(etag) = etag {
                 request = request.header(IF_NONE_MATCH, etag);
             }

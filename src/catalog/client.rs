@@ -58,8 +58,8 @@ pub enum Fields {
 pub struct Page {
     /// The rows, in the server's order.
     pub rows: Vec<Row>,
-    /// The page size that the server used.
-    pub page_size: u64,
+    /// The page size that the server says it used.
+    pub page_size: Option<u64>,
     /// How many rows match, where it was asked for and said.
     pub total: Option<u64>,
     /// The server's clock.
@@ -110,6 +110,14 @@ pub enum Error {
         /// Where it stops being JSON.
         source: serde_json::Error,
     },
+    /// JSON of another shape than the documented one.
+    #[error("{}: a field is not of the kind that is known of it", http::shown(url))]
+    Shape {
+        /// What was requested.
+        url: Box<Url>,
+        /// Which one.
+        source: serde_json::Error,
+    },
     /// JSON without a list of rows.
     #[error("{}: the answer has no list `data`", http::shown(url))]
     NoRows {
@@ -143,7 +151,7 @@ impl Retriable for Error {
         match self {
             Error::Http(error) => error.verdict(),
             Error::NotJson { .. } | Error::NoRows { .. } | Error::WrongPage { .. } => Verdict::Again { after: None },
-            Error::BadRow { .. } => Verdict::Permanent,
+            Error::BadRow { .. } | Error::Shape { .. } => Verdict::Permanent,
         }
     }
 }
@@ -186,7 +194,7 @@ impl Catalog {
     /// Requests one page, once.
     pub async fn page(&self, request: &PageRequest) -> Result<Page, Error> {
         let url = self.url(request);
-        let response = self.http.send(self.http.get(&url)).await?;
+        let response = self.http.send(self.http.get(&url).timeout(self.http.deadline())).await?;
         if response.status() != StatusCode::OK {
             return Err(http::Error::status(response).await.into());
         }
@@ -197,13 +205,7 @@ impl Catalog {
             return Err(Error::WrongPage { url: Box::new(url), asked: request.page, got });
         }
         tracing::debug!("{url}: {} rows, {} bytes", page.rows.len(), body.len());
-        Ok(Page {
-            rows: page.rows,
-            page_size: page.page_size.unwrap_or(request.page_size).max(1),
-            total: page.total,
-            date,
-            url,
-        })
+        Ok(Page { rows: page.rows, page_size: page.page_size.map(|size| size.max(1)), total: page.total, date, url })
     }
 
     fn url(&self, request: &PageRequest) -> Url {
@@ -246,6 +248,9 @@ pub(super) struct Body {
 /// Parses and checks the body of a page; `url` is for messages.
 pub(super) fn parse(body: &[u8], kind: Kind, fields: Fields, url: &Url) -> Result<Body, Error> {
     let document: Document = serde_json::from_slice(body).map_err(|source| {
+        if source.classify() == serde_json::error::Category::Data {
+            return Error::Shape { url: Box::new(url.clone()), source };
+        }
         let start: String = String::from_utf8_lossy(&body[..body.len().min(200)]).chars().take(40).collect();
         Error::NotJson { url: Box::new(url.clone()), start: start.trim().replace('\n', " "), source }
     })?;
@@ -282,7 +287,7 @@ struct WireRow {
     architecture: Option<String>,
     image_id: Option<String>,
     docker_image_digest: Option<String>,
-    repositories: Option<Vec<WireRepository>>,
+    repositories: Option<Vec<Option<WireRepository>>>,
 }
 
 #[derive(Deserialize)]
@@ -291,7 +296,7 @@ struct WireRepository {
     repository: Option<String>,
     manifest_list_digest: Option<String>,
     manifest_schema2_digest: Option<String>,
-    tags: Option<Vec<WireTag>>,
+    tags: Option<Vec<Option<WireTag>>>,
 }
 
 #[derive(Deserialize)]
@@ -315,7 +320,8 @@ impl WireRow {
             (Fields::Ids, _) => Content::Id,
             (Fields::All, Kind::Operator) => Content::Bundle(Bundle {
                 id: id.clone(),
-                csv_name: self.csv_name.ok_or_else(|| format!("(_id {id}) has no csv_name"))?,
+                // A bundle without a name answers nothing, but it is a row, and one such row must not stop the rest.
+                csv_name: self.csv_name.unwrap_or_default(),
                 ocp_version: self.ocp_version.unwrap_or_default(),
                 channel: self.channel_name.unwrap_or_default(),
                 package: self.package.unwrap_or_default(),
@@ -324,7 +330,7 @@ impl WireRow {
                 updated,
             }),
             (Fields::All, _) => {
-                let repositories = self.repositories.unwrap_or_default();
+                let repositories: Vec<_> = self.repositories.into_iter().flatten().flatten().collect();
                 // The image's own digest first; a manifest list's is what nodes report of images for several platforms.
                 let mut digests: Vec<String> = Vec::new();
                 let lists = repositories.iter().flat_map(|repository| {
@@ -354,7 +360,7 @@ impl WireRow {
 impl WireRepository {
     /// A tag that was removed keeps its element, with the date of its removal.
     fn with_live_tags(self) -> Repository {
-        let tags = self.tags.unwrap_or_default().into_iter().filter(|tag| tag.removed_date.is_none());
+        let tags = self.tags.into_iter().flatten().flatten().filter(|tag| tag.removed_date.is_none());
         Repository {
             registry: stored_registry(&self.registry.unwrap_or_default()).to_owned(),
             repository: self.repository.unwrap_or_default(),
@@ -407,7 +413,7 @@ mod tests {
                 row(r#""_id":"a","creation_date":"soon""#),
                 "row 0 (_id a) has the creation_date `soon`, which is no date",
             ),
-            (row(r#""_id":"a","creation_date":"2022-01-01T00:00:00+00:00""#), "row 0 (_id a) has no csv_name"),
+            (r#"{"data":[{"_id":7}]}"#.to_owned(), "a field is not of the kind that is known of it"),
         ] {
             assert_eq!(error(&body), format!("{}: {why}", url()));
         }

@@ -128,7 +128,11 @@ fn pages(
         }
         draft.transaction(|draft| {
             page.rows.iter().filter(|row| row.counts).try_for_each(|row| match &row.content {
-                Content::Bundle(bundle) if !options.organizations.contains(&bundle.organization) => Ok(()),
+                Content::Bundle(bundle)
+                    if !bundle.organization.is_empty() && !options.organizations.contains(&bundle.organization) =>
+                {
+                    Ok(())
+                }
                 Content::Bundle(bundle) => draft.put_bundle(bundle),
                 Content::Image(image) => draft.put_image(image),
                 Content::Id => Ok(()),

@@ -14,11 +14,13 @@
 //! reader asks for; constraints that would crash the reader are replaced by one that nothing satisfies. The same
 //! snapshot always gives the same bytes.
 //!
-//! [`read`] follows certsuite's reader to the letter, its oddities included: what it answers from a tree, the snapshot
-//! answers too.
+//! [`read`] follows certsuite's reader, its oddities with operators included, and answers what that answers. It differs
+//! where that reader is at odds with itself: `registry.redhat.io` is found as it stands, and a key that stands twice in
+//! containers.db keeps the tags of both. Field names are taken in the one spelling that trees have.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -27,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::chart_index::{self, IndexError};
 use crate::catalog::entry::{Bundle, COMMUNITY, Chart, Image, Instant, Kind, Repository, stored_registry};
 use crate::catalog::store::{self, Draft, KindInfo, NO_DIGEST, Snapshot};
-use crate::fs::{self, AtomicDir, PathContext, PathError};
+use crate::digest::{Algorithm, Digest, HashingReader, HashingWriter};
+use crate::fs::{self, AtomicDir, AtomicFile, PathContext, PathError};
 
 /// What a dump writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,14 +111,14 @@ pub enum Error {
         source: IndexError,
     },
     /// What was written is not what was meant to be.
-    #[error("{}: the tree reads back as {found}, not as {expected}", path.display())]
+    #[error("{}: what was written reads back as {found}, not as {expected}", path.display())]
     Verify {
-        /// The tree.
+        /// The file.
         path: PathBuf,
-        /// Keys, bundles and charts that were written.
-        expected: String,
-        /// The same as they were read.
-        found: String,
+        /// What was written.
+        expected: Digest,
+        /// What was read.
+        found: Digest,
     },
 }
 
@@ -132,21 +135,38 @@ pub fn dump(snapshot: &Snapshot, directory: &Path, options: &DumpOptions) -> Res
         }
         std::fs::create_dir(directory).at("create", directory)?;
     }
+    let db = directory.join("catalog.db");
+    if db.is_dir() {
+        let source = std::io::ErrorKind::IsADirectory.into();
+        return Err(PathError { action: "replace", path: db, source }.into());
+    }
     let data = AtomicDir::create(&directory.join("data"))?;
     let mut report = write_data(snapshot, data.path(), options)?;
-    verify(data.path(), &report)?;
-    data.finish()?;
-    let db = directory.join("catalog.db");
-    if options.without_db {
-        fs::remove_file(&db)?;
-    } else {
-        snapshot.copy_to(&db)?;
-    }
     report.directory = directory.to_owned();
+    // Dumping beside the snapshot itself must not touch it.
+    let itself = db.canonicalize().is_ok_and(|db| snapshot.path().canonicalize().is_ok_and(|path| path == db));
+    if itself {
+        data.finish()?;
+        return Ok(report);
+    }
+    if options.without_db {
+        data.finish()?;
+        // What an earlier dump left would be of another snapshot than the tree. Only a snapshot is removed.
+        if Snapshot::open(&db).is_ok() {
+            fs::remove_file(&db)?;
+        }
+        return Ok(report);
+    }
+    // Both are whole before either takes its place.
+    fs::remove_abandoned(&db);
+    let mut copy = AtomicFile::create(&db)?;
+    std::io::copy(&mut fs::open(snapshot.path())?, &mut copy).at("write", &db)?;
+    data.finish()?;
+    copy.finish()?;
     Ok(report)
 }
 
-/// Writes what belongs below `data/` into an existing, empty directory.
+/// Writes what belongs below `data/` into an existing, empty directory, and reads it back.
 pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Result<DumpReport, Error> {
     for kind in ["containers", "helm", "operators"] {
         fs::create_dir_all(&data.join(kind))?;
@@ -154,19 +174,65 @@ pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Re
     let mut charts = snapshot.charts()?;
     charts.retain(|chart| !options.without_community || chart.provider_type != COMMUNITY);
     let taken = snapshot.info()?.taken;
-    let report = DumpReport {
-        directory: data.to_owned(),
-        containers: write_containers(snapshot, &data.join("containers/containers.db"))?,
-        operators: write_operators(snapshot, &data.join("operators"))?,
-        charts: charts.len() as u64,
-    };
-    let helm = data.join("helm/helm.db");
-    plain_file(&helm, |out| chart_index::write(&charts, taken, out))?;
-    plain_file(&data.join("archive.json"), |out| {
-        let DumpReport { containers, operators, charts, .. } = &report;
-        write!(out, "{{\"containers\":{containers},\"operators\":{operators},\"charts\":{charts}}}")
-    })?;
-    Ok(report)
+    // Images are most of the tree; the rest is written beside them, each over a connection of its own.
+    let path = snapshot.path();
+    let (containers, operators) = rayon::join(
+        || -> Result<u64, Error> {
+            let (keys, written) = write_containers(&Snapshot::open(path)?, data)?;
+            verify(data, &[written])?;
+            Ok(keys)
+        },
+        || -> Result<u64, Error> {
+            let (rows, mut written) = write_operators(&Snapshot::open(path)?, data)?;
+            let mut helm = File::create(data, "helm/helm.db")?;
+            helm.write(|out| chart_index::write(&charts, taken, out))?;
+            written.push(helm.finish()?);
+            verify(data, &written)?;
+            Ok(rows)
+        },
+    );
+    let (containers, operators, charts) = (containers?, operators?, charts.len() as u64);
+    let mut archive = File::create(data, "archive.json")?;
+    archive
+        .write(|out| write!(out, "{{\"containers\":{containers},\"operators\":{operators},\"charts\":{charts}}}"))?;
+    verify(data, &[archive.finish()?])?;
+    Ok(DumpReport { directory: data.to_owned(), containers, operators, charts })
+}
+
+/// A file of the tree that is being written.
+struct File {
+    out: HashingWriter<BufWriter<std::fs::File>>,
+    path: PathBuf,
+    name: String,
+}
+
+/// A file of the tree that was written.
+struct Written {
+    /// Below `data/`.
+    name: String,
+    digest: Digest,
+}
+
+impl File {
+    fn create(data: &Path, name: &str) -> Result<Self, PathError> {
+        let path = data.join(name);
+        let file = std::fs::File::create(&path).at("create", &path)?;
+        let out = HashingWriter::new(BufWriter::with_capacity(256 << 10, file), Algorithm::Sha256);
+        Ok(File { out, path, name: name.to_owned() })
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut HashingWriter<BufWriter<std::fs::File>>) -> std::io::Result<()>,
+    ) -> Result<(), PathError> {
+        write(&mut self.out).at("write", &self.path)
+    }
+
+    fn finish(self) -> Result<Written, PathError> {
+        let (digest, _, mut out) = self.out.finish();
+        out.flush().at("write", &self.path)?;
+        Ok(Written { name: self.name, digest })
+    }
 }
 
 /// An image as it stands in containers.db, fields in Go's order.
@@ -192,10 +258,11 @@ struct TagOut<'a> {
     name: &'a str,
 }
 
-fn write_containers(snapshot: &Snapshot, path: &Path) -> Result<u64, Error> {
-    let mut out = buffered(path)?;
+fn write_containers(snapshot: &Snapshot, data: &Path) -> Result<(u64, Written), Error> {
+    let mut file = File::create(data, "containers/containers.db")?;
     let mut keys = 0;
-    out.write_all(b"{").at("write", path)?;
+    // Hashed and written in pieces, an image each.
+    let mut line = Vec::from(*b"{");
     snapshot.each_digest(|key, image| {
         let repositories = image.repositories.iter().map(|repository| RepositoryOut {
             registry: &repository.registry,
@@ -210,92 +277,71 @@ fn write_containers(snapshot: &Snapshot, path: &Path) -> Result<u64, Error> {
             image_id: image.digests.first().map_or("", String::as_str),
             repositories: repositories.collect(),
         };
-        let separator = if keys == 0 { "\n" } else { ",\n" };
+        line.extend_from_slice(if keys == 0 { b"\n" } else { b",\n" });
         keys += 1;
-        write!(out, "{separator}{}:", serde_json::Value::from(key))
-            .and_then(|()| serde_json::to_writer(&mut out, &entry).map_err(Into::into))
-            .at("write", path)
-            .map_err(Error::from)
+        file.write(|out| {
+            serde_json::to_writer(&mut line, key)?;
+            line.push(b':');
+            serde_json::to_writer(&mut line, &entry)?;
+            out.write_all(&line)
+        })?;
+        line.clear();
+        Ok::<_, Error>(())
     })?;
-    out.write_all(b"\n}\n").and_then(|()| out.flush()).at("write", path)?;
-    Ok(keys)
+    line.extend_from_slice(b"\n}\n");
+    file.write(|out| out.write_all(&line))?;
+    Ok((keys, file.finish()?))
 }
 
-fn write_operators(snapshot: &Snapshot, directory: &Path) -> Result<u64, Error> {
+fn write_operators(snapshot: &Snapshot, data: &Path) -> Result<(u64, Vec<Written>), Error> {
     #[derive(Serialize)]
     struct BundleOut<'a> {
         channel_name: &'a str,
         csv_name: &'a str,
         ocp_version: &'a str,
     }
+    let end = |mut page: File| -> Result<Written, PathError> {
+        page.write(|out| out.write_all(b"\n]}\n"))?;
+        page.finish()
+    };
     let mut rows = 0;
-    let mut page: Option<(std::io::BufWriter<std::fs::File>, PathBuf)> = None;
+    let mut page: Option<File> = None;
+    let mut written = Vec::new();
     snapshot.each_operator(|csv_name, ocp_version, channel| {
         // The reader drops names without a dot, and finds them when one stands at the end.
         let dotted = if csv_name.contains('.') { csv_name.to_owned() } else { format!("{csv_name}.") };
         let row = BundleOut { channel_name: channel, csv_name: &dotted, ocp_version };
-        let start = if rows % OPERATORS_A_PAGE == 0 {
-            if let Some((out, path)) = page.take() {
-                end_page(out, &path)?;
-            }
+        let mut line = Vec::from(&b",\n"[..]);
+        if rows % OPERATORS_A_PAGE == 0 {
+            written.extend(page.take().map(end).transpose()?);
             let number = rows / OPERATORS_A_PAGE;
-            let path = directory.join(format!("operator_catalog_page_{number}_{OPERATORS_A_PAGE}.db"));
-            page = Some((buffered(&path)?, path));
-            "{\"data\":[\n"
-        } else {
-            ",\n"
-        };
+            let name = format!("operators/operator_catalog_page_{number}_{OPERATORS_A_PAGE}.db");
+            page = Some(File::create(data, &name)?);
+            line = Vec::from(&b"{\"data\":[\n"[..]);
+        }
         rows += 1;
-        let (out, path) = page.as_mut().expect("a page was begun at the first row");
-        out.write_all(start.as_bytes())
-            .and_then(|()| serde_json::to_writer(&mut *out, &row).map_err(Into::into))
-            .at("write", &*path)
-            .map_err(Error::from)
+        page.as_mut().expect("a page was begun at the first row").write(|out| {
+            serde_json::to_writer(&mut line, &row)?;
+            out.write_all(&line)
+        })?;
+        Ok::<_, Error>(())
     })?;
-    if let Some((out, path)) = page {
-        end_page(out, &path)?;
+    written.extend(page.map(end).transpose()?);
+    Ok((rows, written))
+}
+
+/// Reads every file back and compares it with what was meant to be written, before the tree takes the old one's place.
+fn verify(data: &Path, written: &[Written]) -> Result<(), Error> {
+    for file in written {
+        let path = data.join(&file.name);
+        let mut reader = HashingReader::new(fs::open(&path)?, Algorithm::Sha256);
+        std::io::copy(&mut reader, &mut std::io::sink()).at("read", &path)?;
+        let (found, ..) = reader.finish();
+        if found != file.digest {
+            return Err(Error::Verify { path, expected: file.digest.clone(), found });
+        }
     }
-    Ok(rows)
-}
-
-fn end_page(mut out: impl Write, path: &Path) -> Result<(), Error> {
-    Ok(out.write_all(b"\n]}\n").and_then(|()| out.flush()).at("write", path)?)
-}
-
-fn buffered(path: &Path) -> Result<std::io::BufWriter<std::fs::File>, PathError> {
-    std::fs::File::create(path).map(|file| std::io::BufWriter::with_capacity(256 << 10, file)).at("create", path)
-}
-
-fn plain_file(
-    path: &Path,
-    write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
-) -> Result<(), PathError> {
-    let mut out = buffered(path)?;
-    write(&mut out).and_then(|()| out.flush()).at("write", path)
-}
-
-/// Reads the tree back as certsuite will, before it takes the place of the old one.
-fn verify(data: &Path, written: &DumpReport) -> Result<(), Error> {
-    let counts = |containers: u64, operators: u64, charts: u64| {
-        format!("{containers} image keys, {operators} bundles and {charts} charts")
-    };
-    let mut containers = 0;
-    let mut operators = 0;
-    read_containers(&data.join("containers/containers.db"), |_, _| {
-        containers += 1;
-        Ok(())
-    })?;
-    let passed_over = read_operators(&data.join("operators"), |_| {
-        operators += 1;
-        Ok(())
-    })?;
-    let charts = read_charts(&data.join("helm/helm.db"))?.0.len() as u64;
-    let expected = counts(written.containers, written.operators, written.charts);
-    let found = counts(containers, operators, charts);
-    if expected == found && passed_over.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Verify { path: data.to_owned(), expected, found })
+    Ok(())
 }
 
 /// Reads a tree of oct's or of ours, 2022's formats included, into a draft. `path` is the tree or its `data/`.
@@ -309,6 +355,8 @@ pub fn read(path: &Path, draft: &Draft) -> Result<(ImportReport, Vec<(Kind, Kind
     report.charts = charts.len() as u64;
     report.passed_over.extend(replaced);
     let mut failed = None;
+    // Oct's last page repeats rows; a row of the same `_id` but with other content is another row.
+    let mut seen: HashMap<String, (String, String, String)> = HashMap::new();
     draft.transaction(|draft| {
         for kind in Kind::ALL {
             draft.clear(kind)?;
@@ -321,7 +369,10 @@ pub fn read(path: &Path, draft: &Draft) -> Result<(ImportReport, Vec<(Kind, Kind
         let operators = containers.and_then(|()| {
             read_operators(&data.join("operators"), |bundle| {
                 report.operators += 1;
-                draft.put_bundle(bundle).map_err(Error::from)
+                let content = (bundle.csv_name.clone(), bundle.ocp_version.clone(), bundle.channel.clone());
+                let first = seen.entry(bundle.id.clone()).or_insert_with(|| content.clone());
+                let id = if *first == content { bundle.id.clone() } else { String::new() };
+                draft.put_bundle(&Bundle { id, ..bundle.clone() }).map_err(Error::from)
             })
         });
         match operators {
@@ -383,7 +434,8 @@ impl Container {
         Image {
             id: self._id.unwrap_or_default(),
             architecture: self.architecture.unwrap_or_default(),
-            digests: if key.starts_with(NO_DIGEST) { Vec::new() } else { vec![key] },
+            // Oct kept images without a digest under the empty key.
+            digests: if key.is_empty() || key.starts_with(NO_DIGEST) { Vec::new() } else { vec![key] },
             repositories: self.repositories.into_iter().flatten().flatten().map(repository).collect(),
             created: self.creation_date.and_then(|date| date.parse().ok()).unwrap_or_default(),
             updated: Instant::default(),

@@ -1,8 +1,8 @@
 //! Walks a list of the catalog by key, several ranges at once, so that rows which come and go cannot shift pages.
 //!
 //! A page number means nothing in a list that changes. A walk asks for `KEY>=CURSOR` sorted by `KEY` instead, and goes
-//! on from the last key it saw, that key included: rows that share an instant are met twice rather than not at all.
-//! Only where one instant fills a whole page does it ask for the next page of the same cursor.
+//! on a second before the last key it saw: rows that share an instant are met twice rather than not at all. Only where
+//! one second fills a whole page does it ask for the next page of the same cursor.
 //!
 //! ```text
 //!  from ───────────────────────────────────────────────────────── to
@@ -121,11 +121,14 @@ struct ThrottleState {
     owed: usize,
     successes: usize,
     page_size: u64,
+    /// Most rows that a page had.
+    proven: u64,
 }
 
 impl Throttle {
-    pub(super) fn new(parallel: usize, page_size: u64) -> Self {
-        let state = ThrottleState { most: parallel, now: parallel, owed: 0, successes: 0, page_size };
+    /// `proven` is how many rows a page of this server is known to have had.
+    pub(super) fn new(parallel: usize, page_size: u64, proven: u64) -> Self {
+        let state = ThrottleState { most: parallel, now: parallel, owed: 0, successes: 0, page_size, proven };
         Throttle { permits: Semaphore::new(parallel), state: Mutex::new(state) }
     }
 
@@ -135,6 +138,11 @@ impl Throttle {
 
     pub(super) fn page_size(&self) -> u64 {
         self.state().page_size
+    }
+
+    /// Most rows that a page had.
+    pub(super) fn proven(&self) -> u64 {
+        self.state().proven
     }
 
     /// Takes the server's word for how large a page may be.
@@ -182,16 +190,25 @@ impl Throttle {
     /// Requests one page, again and again as the run's retries say, and minds how large the server makes it.
     pub(super) async fn page(&self, catalog: &Catalog, request: &PageRequest) -> Result<Page, ClientError> {
         let page = self.any_page(catalog, request).await?;
+        let mut state = self.state();
+        state.proven = state.proven.max(page.rows.len() as u64);
+        drop(state);
         // A page of one row says nothing about the largest.
-        if request.page_size > 1 {
-            self.echoed(page.page_size);
+        if let Some(page_size) = page.page_size.filter(|_| request.page_size > 1) {
+            self.echoed(page_size);
         }
         Ok(page)
     }
 
-    /// Asks how many rows match; `None` when the server does not say.
-    pub(super) async fn count(&self, catalog: &Catalog, request: &PageRequest) -> Result<Option<u64>, ClientError> {
-        Ok(self.any_page(catalog, request).await?.total)
+    /// Asks once how many rows match; `None` when the server does not say or cannot.
+    ///
+    /// Counting is what this service takes longest for. That it fails says nothing about pages, so it is neither tried
+    /// again nor a reason to slow down.
+    pub(super) async fn count(&self, catalog: &Catalog, request: &PageRequest) -> Option<u64> {
+        self.acquire().await;
+        let result = catalog.page(request).await;
+        self.release(false, false);
+        result.ok()?.total
     }
 
     async fn any_page(&self, catalog: &Catalog, request: &PageRequest) -> Result<Page, ClientError> {
@@ -268,10 +285,11 @@ impl Walk {
             self.check(&asked, &page)?;
             let part = open[number].as_mut().expect("a range stays open while its request is under way");
             part.in_flight = false;
-            match self.next(&part.range, &page) {
+            match self.next(&part.range, &page, throttle.proven()) {
                 Some(range) => {
-                    let span = (range.from.micros() - asked.from.micros()).max(1);
-                    part.density = page.rows.len() as f64 / span as f64;
+                    // Within one instant there is no density; such a range is not cut.
+                    let span = (range.from.micros() - asked.from.micros()) as f64;
+                    part.density = if span > 0.0 { page.rows.len() as f64 / span } else { 0.0 };
                     part.range = range;
                 }
                 None => open[number] = None,
@@ -296,13 +314,19 @@ impl Walk {
     }
 
     /// What is left of a range after a page, or nothing.
-    fn next(&self, range: &Range, page: &Page) -> Option<Range> {
+    ///
+    /// A page with fewer rows than the server says it gives is the last one, but only when some page had as many
+    /// (`proven`): a server that says nothing, or more than it ever gives, is asked on until nothing comes.
+    fn next(&self, range: &Range, page: &Page, proven: u64) -> Option<Range> {
         let last = self.key.of(page.rows.last()?);
-        if (page.rows.len() as u64) < page.page_size || range.to.is_some_and(|to| last >= to) {
+        let short = page.page_size.is_some_and(|size| (page.rows.len() as u64) < size && size <= proven);
+        if short || range.to.is_some_and(|to| last >= to) {
             return None;
         }
-        Some(if last > range.from {
-            Range { from: last, to: range.to, page: 0 }
+        // A second is read again: servers round instants, and compare those without a fraction in ways of their own.
+        let cursor = last.plus_seconds(-SLACK_SECONDS);
+        Some(if cursor > range.from {
+            Range { from: cursor, to: range.to, page: 0 }
         } else {
             Range { page: range.page + 1, ..range.clone() }
         })
@@ -313,11 +337,12 @@ impl Walk {
         let mut before = None;
         for (index, row) in page.rows.iter().enumerate() {
             let instant = self.key.of(row);
-            if instant < asked.from || asked.to.is_some_and(|to| instant >= to) {
+            let (earlier, later) = (instant.plus_seconds(-SLACK_SECONDS), instant.plus_seconds(SLACK_SECONDS));
+            if later < asked.from || asked.to.is_some_and(|to| earlier >= to) {
                 let (url, id) = (Box::new(page.url.clone()), row.id.clone());
                 return Err(Error::Filter { url, index, id, key: self.key.field(), instant });
             }
-            if before.is_some_and(|before| instant < before) {
+            if before.is_some_and(|before| later < before) {
                 return Err(Error::Order { url: Box::new(page.url.clone()), index, id: row.id.clone() });
             }
             before = Some(instant);
@@ -366,6 +391,9 @@ impl Key {
         }
     }
 }
+
+/// How far a row may be from where its instant belongs.
+const SLACK_SECONDS: i64 = 1;
 
 /// Successful requests after which one more may be under way.
 const GROW_AFTER: usize = 10;

@@ -14,11 +14,12 @@ use crate::catalog::check::{self, ChartQuestion, ContainerQuestion, OperatorQues
 use crate::catalog::diff::{self, Diff};
 use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::snapshot::{self, How, SnapshotOptions, SnapshotReport, Source};
-use crate::catalog::store::Answer;
+use crate::catalog::store::{Answer, Open};
 use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
 use crate::catalog::{Draft, Info, Snapshot};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
+use crate::fs::PathContext;
 
 /// Snapshot the certified catalog and answer from the snapshot
 #[derive(Args)]
@@ -36,7 +37,6 @@ enum CatalogCommand {
     /// Read a directory that oct or `dump` wrote into a snapshot
     Import(ImportArgs),
     /// Say whether something is certified: exit status 0 yes, 1 no, 2 no answer
-    #[command(args_conflicts_with_subcommands = true)]
     Check(CheckArgs),
     /// Find operators, packages, repositories and charts by words of their names
     Search(SearchArgs),
@@ -57,10 +57,10 @@ struct DbArgs {
 #[derive(Args)]
 pub(super) struct SourceArgs {
     /// Base URL of the catalog's API
-    #[arg(long, value_name = "URL", default_value = "https://catalog.redhat.com/api/containers")]
+    #[arg(long, value_name = "URL", default_value = "https://catalog.redhat.com/api/containers", value_parser = web)]
     api: Url,
     /// URL of the chart index; the unpublished certified charts lie beside it
-    #[arg(long, value_name = "URL", default_value = "https://charts.openshift.io/index.yaml")]
+    #[arg(long, value_name = "URL", default_value = "https://charts.openshift.io/index.yaml", value_parser = web)]
     charts: Url,
     /// Whose operators; may be given more than once
     #[arg(long, value_name = "NAME", default_value = "certified-operators")]
@@ -130,10 +130,11 @@ struct CheckArgs {
     #[command(subcommand)]
     question: Option<CheckCommand>,
     /// Read questions from a file (`-` for stdin) as JSON lines, and answer each with a line
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE")]
     batch: Option<PathBuf>,
-    #[command(flatten)]
-    db: DbArgs,
+    /// The snapshot
+    #[arg(long, global = true, value_name = "FILE", default_value = "catalog.db")]
+    db: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -142,8 +143,6 @@ enum CheckCommand {
     Container {
         /// `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, or a digest alone
         image: String,
-        #[command(flatten)]
-        db: DbArgs,
     },
     /// An operator, by the name of its cluster service version
     Operator {
@@ -152,8 +151,6 @@ enum CheckCommand {
         /// Certified for this OpenShift version, `MAJOR.MINOR`
         #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
         ocp_version: String,
-        #[command(flatten)]
-        db: DbArgs,
     },
     /// A Helm chart, by name and version
     Chart {
@@ -164,8 +161,6 @@ enum CheckCommand {
         /// Certified for this version of Kubernetes
         #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
         kube_version: String,
-        #[command(flatten)]
-        db: DbArgs,
     },
 }
 
@@ -290,9 +285,13 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
         read: ImportReport,
         info: Info,
     }
-    let (draft, _) = Draft::open(&args.db.db, &format!("import {}", args.tree.display()), false)?;
-    let read = tree::read(&args.tree, &draft);
-    let (read, kinds) = match read {
+    let (draft, open) = Draft::open(&args.db.db, &format!("import {}", args.tree.display()), false)?;
+    if open == Open::Resumed {
+        // An import is quick, and the tree may be another one by now.
+        draft.discard()?;
+        return import(args, context);
+    }
+    let (read, kinds) = match tree::read(&args.tree, &draft) {
         Ok(read) => read,
         Err(error) => {
             draft.discard()?;
@@ -318,16 +317,17 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
 }
 
 fn answer(args: CheckArgs, context: &Context) -> Outcome {
-    let (question, db) = match (args.question, args.batch) {
-        (None, Some(path)) => return batch(&path, &args.db.db, context),
-        (Some(CheckCommand::Container { image, db }), _) => (Question::Container(container(&image)), db.db),
-        (Some(CheckCommand::Operator { csv_name, ocp_version, db }), _) => {
-            (Question::Operator(OperatorQuestion { csv_name, ocp_version }), db.db)
+    let question = match (args.question, args.batch) {
+        (None, Some(path)) => return batch(&path, &args.db, context),
+        (Some(CheckCommand::Container { image }), None) => Question::Container(container(&image)),
+        (Some(CheckCommand::Operator { csv_name, ocp_version }), None) => {
+            Question::Operator(OperatorQuestion { csv_name, ocp_version })
         }
-        (Some(CheckCommand::Chart { name: chart, version, kube_version, db }), _) => {
-            (Question::Helm(ChartQuestion { chart, version, kube_version }), db.db)
+        (Some(CheckCommand::Chart { name: chart, version, kube_version }), None) => {
+            Question::Helm(ChartQuestion { chart, version, kube_version })
         }
         (None, None) => return Err(Failure::usage("nothing to check: name what, or give `--batch`")),
+        (Some(_), Some(_)) => return Err(Failure::usage("either one thing is checked, or `--batch`")),
     };
     #[derive(Serialize)]
     struct Answered {
@@ -336,7 +336,7 @@ fn answer(args: CheckArgs, context: &Context) -> Outcome {
         snapshot: Instant,
         age_seconds: i64,
     }
-    let snapshot = Snapshot::open(&db)?;
+    let snapshot = Snapshot::open(&args.db)?;
     let verdict = check::check(&snapshot, &question)?;
     let taken = snapshot.info()?.taken;
     let answered = Answered { verdict, snapshot: taken, age_seconds: age(taken) };
@@ -426,8 +426,10 @@ fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
     let input: Box<dyn BufRead> =
         if path == Path::new("-") { Box::new(BufReader::new(io::stdin())) } else { Box::new(crate::fs::open(path)?) };
     let mut output = io::BufWriter::new(io::stdout().lock());
-    for (number, line) in input.lines().enumerate() {
-        let line = line?;
+    for (number, line) in input.split(b'\n').enumerate() {
+        let line = String::from_utf8(line.at("read", path)?).map_err(|_| {
+            Failure::new(format!("{}: line {}: not UTF-8", path.display(), number + 1)).hint("JSON is written in UTF-8")
+        })?;
         if line.trim().is_empty() {
             continue;
         }
@@ -506,6 +508,14 @@ fn info(db: &Path, context: &Context) -> Outcome {
         text
     })?;
     Ok(Exit::Done)
+}
+
+fn web(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err("expected an http:// or https:// URL".into()),
+    }
 }
 
 fn kind(text: &str) -> Result<Kind, String> {

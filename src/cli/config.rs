@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Command;
+use clap::{ArgAction, Command};
 
 use crate::fs;
 
@@ -105,6 +105,11 @@ impl Config {
                 self.environment.get(&name).filter(|value| !value.is_empty()).map(|value| vec![value.clone()])
             };
             match from_environment().or_else(|| table.get(long).map(strings)) {
+                // A flag is set by what people write for yes.
+                Some(values) if matches!(arg.get_action(), ArgAction::SetTrue) => {
+                    let yes = values.iter().all(|value| value == "1" || value == "yes" || value == "true");
+                    arg.default_value(if yes { "true" } else { "false" })
+                }
                 Some(values) => arg.default_values(values),
                 None => arg,
             }

@@ -16,7 +16,7 @@ use crate::catalog::{Snapshot, tree};
 use crate::cli::catalog::{DumpOptionArgs, SourceArgs, dump_text, notes};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
-use crate::fs;
+use crate::fs::{self, PathContext};
 
 /// Do what the environment says: dump with `OCT_DUMP_ONLY=true`, else refresh and dump
 #[derive(Args)]
@@ -82,9 +82,15 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
         context.ui.data("OCT: Forced db regeneration.")?;
         options.full = true;
     }
-    // In the dump directory, since nothing else may be writable; a killed run is gone on with from here.
+    // In the dump directory, since nothing else may be writable; a killed run is gone on with from here. Only who holds
+    // the lock may copy or remove.
     let work = args.place.dump_dir.join(".haversack-refresh");
     fs::create_dir_all(&work)?;
+    let lock = std::fs::File::open(&work).at("open", &work)?;
+    if lock.try_lock().is_err() {
+        return Err(Failure::new(format!("{}: another refresh is under way", args.place.dump_dir.display()))
+            .hint("wait for it to end, or refresh into another directory"));
+    }
     let db = work.join("catalog.db");
     let refreshed = base(&embedded, &args.place.dump_dir).copy_to(&db).map_err(Failure::from).and_then(|()| {
         let source = args.source.online(context)?;
@@ -108,7 +114,7 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
                 write(&embedded, &args.place, &args.what, context)?;
                 return Ok(Exit::Partial);
             }
-            Err(failure.hint(format!(
+            Err(failure.and_hint(format!(
                 "{} is as it was. Without a network, use dump-only mode (`--env OCT_DUMP_ONLY=true`), which writes the \
                  snapshot of {taken} in this image; or `refresh --fallback`",
                 args.place.dump_dir.display()

@@ -62,6 +62,17 @@ impl Failure {
         self
     }
 
+    /// Says what else to do, after what is found for the error's type.
+    pub(crate) fn and_hint(mut self, hint: impl Into<String>) -> Self {
+        let first = self.hint.take().or_else(|| causes(&*self.error).find_map(self::hint));
+        let hint = hint.into();
+        self.hint = Some(match first {
+            Some(first) => format!("{first}\nhint: {hint}"),
+            None => hint,
+        });
+        self
+    }
+
     /// Ends the run with another status than 1.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
@@ -145,7 +156,7 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return match error {
             SnapshotError::Empty { .. } | SnapshotError::Shrink { .. } => Some(
                 "the old snapshot is as it was. If the catalog really is that small now, run the command again with \
-                 `--accept-shrink`; what was fetched is kept",
+                 `--accept-shrink`",
             ),
             SnapshotError::Restless { .. } => {
                 Some("the old snapshot is as it was; try again when the catalog is quieter")
@@ -165,11 +176,12 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<ClientError>() {
         return match error {
             ClientError::Http(_) => None,
-            _ => Some("the old snapshot is as it was; check `--api`, or try again later: what was fetched is kept"),
+            _ => Some("the old snapshot is as it was; check `--api`, or try again later"),
         };
     }
     if let Some(error) = error.downcast_ref::<tree::Error>() {
         return match error {
+            tree::Error::NoTree { .. } => Some("name the directory that holds data/, or data/ itself"),
             tree::Error::NoDirectory { .. } => Some("make the directory first, or mount it"),
             tree::Error::NotADirectory { .. } => Some("name a directory; the file was left as it is"),
             tree::Error::Verify { .. } => {
@@ -179,6 +191,7 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         };
     }
     match error.downcast_ref::<recorded::Error>()? {
+        recorded::Error::Nothing { .. } => Some("see testdata/catalog for what such a directory holds"),
         recorded::Error::Overlap { .. } | recorded::Error::Incomplete { .. } => {
             Some("the old snapshot is as it was; record the pages again, sorted by a key and with one page size")
         }
@@ -212,7 +225,7 @@ fn http_hint(error: &http::Error) -> Option<String> {
             "the server asks for fewer requests: try again later, or with a lower `--parallel`".into()
         }
         http::Error::Status { status, .. } if status.is_server_error() => {
-            "the server is in trouble, not the request: try again later; what was fetched is kept".into()
+            "the server is in trouble, not the request: try again later".into()
         }
         _ => return None,
     })

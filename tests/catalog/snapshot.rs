@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::stand_in::{self, StandIn, State};
+use crate::stand_in::{self, Echo, StandIn, State};
 use crate::{Site, catalog, keys};
 
 #[test]
@@ -15,6 +15,19 @@ fn no_row_is_lost_whatever_the_page_size_of_either_side() {
         site.snapshot(&server, &["--page-size", asked]).done();
         assert_eq!(site.operators(), keys(&server.state().bundles), "asked for {asked}, capped at {cap}");
         assert_eq!(site.containers().as_object().unwrap().len(), 30);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_say_how_large_its_pages_are_or_says_too_much_loses_no_row() {
+    for (echo, cap) in [(Echo::Nothing, 100), (Echo::Asked, 100), (Echo::Asked, 500)] {
+        let server = StandIn::start(State { page_cap: cap, echo, ..catalog(950, 250) });
+        let site = Site::new();
+        site.snapshot(&server, &[]).done();
+        assert_eq!(site.operators(), keys(&server.state().bundles), "{echo:?}, capped at {cap}");
+        server.state().bundles.remove(600);
+        site.snapshot(&server, &[]).done();
+        assert_eq!(site.operators(), keys(&server.state().bundles), "{echo:?}, capped at {cap}, refreshed");
     }
 }
 
@@ -110,18 +123,18 @@ fn an_equal_total_never_means_that_nothing_changed() {
 
 #[test]
 fn a_large_kind_is_counted_and_compared_by_id_only_where_counts_differ() {
-    let server = StandIn::start(catalog(3000, 10));
+    let server = StandIn::start(catalog(12_000, 10));
     let site = Site::new();
-    site.snapshot(&server, &["--page-size", "50"]).done();
+    site.snapshot(&server, &["--page-size", "100"]).done();
     server.take_log();
     for number in [2900, 1500, 12] {
         server.state().bundles.remove(number);
     }
-    let report = site.snapshot(&server, &["--page-size", "50"]).json();
+    let report = site.snapshot(&server, &["--page-size", "100"]).json();
     assert_eq!(report["kinds"]["operator"]["removed"], 3);
     assert_eq!(site.operators(), keys(&server.state().bundles));
     let sweeps = server.take_log().iter().filter(|request| request.is_sweep() && !request.is_images()).count();
-    assert!(sweeps < 50, "{sweeps} requests to find 3 of 3000 rows; by _id alone it takes 67");
+    assert!(sweeps < 80, "{sweeps} requests to find 3 of 12,000 rows; by _id alone it takes 133");
 }
 
 #[test]

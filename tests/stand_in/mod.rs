@@ -34,6 +34,8 @@ pub struct State {
     pub unpublished: Option<String>,
     /// Largest page the server gives, whatever is asked for.
     pub page_cap: usize,
+    /// What the server says of its pages' size.
+    pub echo: Echo,
     /// What each API answer takes.
     pub latency: Duration,
     /// The `Date` header, for clocks that are wrong.
@@ -47,6 +49,16 @@ pub struct State {
     /// What was requested, path and decoded query.
     pub log: Vec<Request>,
     pub most_in_flight: usize,
+}
+
+/// What the server says of its pages' size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Echo {
+    #[default]
+    Truth,
+    /// Whatever was asked for, although it gives fewer.
+    Asked,
+    Nothing,
 }
 
 /// Looks at a request, may change what is served, and says what goes wrong with the answer.
@@ -282,8 +294,9 @@ fn page(state: &State, list: &str, request: &Request) -> Option<Value> {
     let total = found.len();
     let rows: Vec<Value> = found.into_iter().skip(start).take(size).map(|row| project(row, &include)).collect();
     let mut body = Map::from_iter([("data".to_owned(), Value::from(rows))]);
-    for (name, value) in [("page", page), ("page_size", size), ("total", total)] {
-        if wanted(name) {
+    let said = if state.echo == Echo::Asked { number("page_size", 100) } else { size };
+    for (name, value) in [("page", page), ("page_size", said), ("total", total)] {
+        if wanted(name) && (name != "page_size" || state.echo != Echo::Nothing) {
             body.insert(name.to_owned(), json!(value));
         }
     }

@@ -24,7 +24,7 @@ pub struct Draft {
     /// What it will become.
     target: PathBuf,
     /// Held while the draft lives, so that two runs do not write one work file.
-    _lock: std::fs::File,
+    _lock: Lock,
 }
 
 /// How a draft came to be.
@@ -44,46 +44,50 @@ impl Draft {
     /// `purpose` says what the run fetches (sources and options): a work file with another one is thrown away. With
     /// `copy` a new draft starts as a copy of the snapshot at `target`.
     ///
-    /// Fails when another process is at it: the lock is on `.NAME.work.lock`.
+    /// Fails when another process is at it (the lock is on `.NAME.work.lock`), and when `target` is a file that is no
+    /// snapshot or a newer one: nothing foreign is ever replaced.
     pub fn open(target: &Path, purpose: &str, copy: bool) -> Result<(Self, Open), Error> {
+        // A link keeps pointing to what it points to; what it points to is replaced.
+        let target = &target.canonicalize().unwrap_or_else(|_| target.to_owned());
+        let base = if target.exists() { Some(Snapshot::open(target)?.info()?) } else { None };
+        let base = base.map_or_else(|| "nothing".to_owned(), |base| format!("{} {}", base.taken, base.digest));
+        let purpose = &format!("{purpose} from {base}");
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let work = fs::parent(target).join(format!(".{name}.work"));
-        let lock = lock(&lock_path(&work), target)?;
-        if let Some(draft) = Self::resume(&work, target, purpose, &lock)? {
-            return Ok((draft, Open::Resumed));
+        let lock = Lock::take(&work, target)?;
+        if work.is_file() {
+            let draft = Self::connect(&work, target, lock)?;
+            // Whatever is wrong with it, a work file is only worth the requests that it saves.
+            let ours = schema::identify(&draft.connection).ok() == Some((schema::APPLICATION_ID, schema::VERSION));
+            if ours && draft.note("purpose").ok().flatten().as_ref() == Some(purpose) {
+                return Ok((draft, Open::Resumed));
+            }
+            let Draft { connection, _lock, .. } = draft;
+            drop(connection);
+            return Self::begin(&work, target, purpose, copy, _lock);
         }
-        remove_work(&work)?;
-        let open = if copy && target.is_file() {
-            // Opened first: a foreign or newer file is told by name before anything is copied.
-            Snapshot::open(target)?;
-            std::fs::copy(target, &work).at("copy", target)?;
-            Open::Copied
-        } else {
-            Open::New
-        };
-        let draft = Self::connect(&work, target, lock)?;
-        if open == Open::New {
-            draft.sql(schema::create)?;
+        Self::begin(&work, target, purpose, copy, lock)
+    }
+
+    fn begin(work: &Path, target: &Path, purpose: &str, copy: bool, lock: Lock) -> Result<(Self, Open), Error> {
+        remove_work(work)?;
+        let open = if copy && target.exists() { Open::Copied } else { Open::New };
+        if open == Open::Copied {
+            std::fs::copy(target, work).at("copy", target)?;
         }
+        let draft = Self::connect(work, target, lock)?;
         draft.sql(|connection| {
+            if open == Open::New {
+                schema::create_tables(connection)?;
+                schema::create_indexes(connection)?;
+            }
             connection.execute_batch(WORK_TABLES)?;
             connection.execute("INSERT INTO work VALUES ('purpose', ?1)", [purpose])
         })?;
         Ok((draft, open))
     }
 
-    fn resume(work: &Path, target: &Path, purpose: &str, lock: &std::fs::File) -> Result<Option<Self>, Error> {
-        if !work.is_file() {
-            return Ok(None);
-        }
-        let lock = lock.try_clone().at("lock", work)?;
-        let draft = Self::connect(work, target, lock)?;
-        // Whatever is wrong with it, a work file is only worth the requests that it saves.
-        let ours = schema::identify(&draft.connection).ok() == Some((schema::APPLICATION_ID, schema::VERSION));
-        Ok((ours && draft.note("purpose").ok().flatten().as_deref() == Some(purpose)).then_some(draft))
-    }
-
-    fn connect(work: &Path, target: &Path, lock: std::fs::File) -> Result<Self, Error> {
+    fn connect(work: &Path, target: &Path, lock: Lock) -> Result<Self, Error> {
         let named = |error| sqlite(work, error);
         let connection = Connection::open(work).map_err(named)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(named)?;
@@ -121,23 +125,24 @@ impl Draft {
         self.sql(|connection| {
             let csv: i64 = connection
                 .prepare_cached(
-                    "INSERT INTO csv (csv_name, name, version, package) VALUES (?1, ?2, ?3, ?4)
+                    "INSERT INTO csv (csv_name, name, version, package, organization) VALUES (?1, ?2, ?3, ?4, ?5)
                      ON CONFLICT DO UPDATE SET name = name RETURNING csv",
                 )?
-                .query_row(params![bundle.csv_name, name, version, bundle.package], |row| row.get(0))?;
+                .query_row(params![bundle.csv_name, name, version, bundle.package, bundle.organization], |row| {
+                    row.get(0)
+                })?;
             connection
                 .prepare_cached(
-                    "INSERT INTO bundle (id, csv, ocp_version, channel, organization, created, updated)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                    "INSERT INTO bundle (id, csv, ocp_version, channel, created, updated)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                      ON CONFLICT (id) WHERE id IS NOT NULL DO UPDATE SET csv = ?2, ocp_version = ?3, channel = ?4,
-                        organization = ?5, created = ?6, updated = ?7",
+                        created = ?5, updated = ?6",
                 )?
                 .execute(params![
                     packed_id(&bundle.id),
                     csv,
                     bundle.ocp_version,
                     bundle.channel,
-                    bundle.organization,
                     bundle.created.micros(),
                     bundle.updated.micros()
                 ])
@@ -325,40 +330,36 @@ impl Draft {
         })
     }
 
-    /// Checks the draft, puts it in the place of the old snapshot, and removes the work file.
+    /// Whether nothing was fetched yet, so that the work file is worth nothing.
+    pub fn is_untouched(&self) -> bool {
+        let notes = self.sql(|connection| {
+            connection.query_row("SELECT count(*) FROM work WHERE key LIKE 'state %'", [], |row| row.get::<_, u64>(0))
+        });
+        notes.is_ok_and(|notes| notes == 0)
+    }
+
+    /// Writes a compact copy, checks it, puts it in the place of the old snapshot, and removes the work file.
     ///
-    /// `kinds` says where each kind came from; rows, answers and digest are counted here.
+    /// `kinds` says where each kind came from; rows, answers and digest are counted here. When it fails the draft is as
+    /// it was, and can be gone on with.
     pub fn finish(self, taken: Instant, kinds: Vec<(Kind, KindInfo)>) -> Result<Snapshot, Error> {
-        self.sql(|connection| {
-            connection.execute_batch("BEGIN")?;
-            connection.execute_batch(DROP_WORK_TABLES)?;
-            connection.execute_batch(INDEX_WORDS)?;
-            connection.execute_batch(
-                "DELETE FROM csv WHERE csv NOT IN (SELECT csv FROM bundle);
-                 DELETE FROM repository WHERE repository NOT IN (SELECT repository FROM tag);",
-            )
-        })?;
         let mut info = Info { taken, digest: self.content_digest()?, kinds: kinds.into_iter().collect() };
         for (kind, about) in &mut info.kinds {
             about.rows = self.rows(*kind)?;
             about.answers = self.answers(*kind)?;
         }
-        let text = serde_json::to_string(&info).map_err(std::io::Error::other).at("write", &self.work)?;
-        self.sql(|connection| {
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('info', ?1)", [&text])?;
-            connection.execute_batch("COMMIT")
-        })?;
+        let info = serde_json::to_string(&info).map_err(std::io::Error::other).at("write", &self.work)?;
 
         let name = self.target.file_name().unwrap_or_default().to_string_lossy();
+        fs::remove_abandoned(&self.target);
         let fresh = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
             .suffix(".partial")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .tempfile_in(fs::parent(&self.target))
             .at("create", &self.target)?;
-        // VACUUM INTO wants an empty or missing file, and writes it without a journal of its own.
-        let path = fresh.path().to_string_lossy().into_owned();
-        self.sql(|connection| connection.execute("VACUUM INTO ?1", [&path]))?;
+        let _locked = fresh.as_file().try_lock();
+        self.copy_to(fresh.path(), &info)?;
         Snapshot::open(fresh.path())?.verify()?;
         fresh.as_file().sync_all().at("sync", &self.target)?;
         fresh.persist(&self.target).map_err(|error| error.error).at("write", &self.target)?;
@@ -366,16 +367,29 @@ impl Draft {
         let Draft { connection, work, target, _lock } = self;
         drop(connection);
         remove_work(&work)?;
-        fs::remove_file(&lock_path(&work))?;
         Snapshot::open(&target)
+    }
+
+    /// Copies what answers are made of, table by table in the order of their keys, which leaves no gaps.
+    fn copy_to(&self, fresh: &Path, info: &str) -> Result<(), Error> {
+        let named = |error| sqlite(&self.target, error);
+        let connection = Connection::open(fresh).map_err(named)?;
+        // Synced once, at the end; until then nobody knows the file.
+        connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;").map_err(named)?;
+        schema::create_tables(&connection).map_err(named)?;
+        let work = self.work.to_string_lossy();
+        connection.execute("ATTACH ?1 AS work", [work.as_ref()]).map_err(named)?;
+        connection.execute_batch(COPY_TABLES).map_err(named)?;
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('info', ?1)", [info]).map_err(named)?;
+        connection.execute_batch("COMMIT; DETACH work;").map_err(named)?;
+        schema::create_indexes(&connection).map_err(named)
     }
 
     /// Throws away what was fetched.
     pub fn discard(self) -> Result<(), Error> {
         let Draft { connection, work, _lock, .. } = self;
         drop(connection);
-        remove_work(&work)?;
-        Ok(fs::remove_file(&lock_path(&work))?)
+        Ok(remove_work(&work)?)
     }
 
     fn content_digest(&self) -> Result<String, Error> {
@@ -406,28 +420,41 @@ impl Draft {
     }
 }
 
-fn lock_path(work: &Path) -> PathBuf {
-    work.with_extension("work.lock")
+/// The lock of a work file: a file beside it that is removed with the lock.
+struct Lock {
+    _file: std::fs::File,
+    path: PathBuf,
 }
 
-/// Takes the lock of a work file, or says who has it.
-fn lock(path: &Path, target: &Path) -> Result<std::fs::File, PathError> {
-    loop {
-        let lock = std::fs::File::create(path).at("create", path)?;
-        lock.try_lock().map_err(|error| {
-            let source = match error {
-                std::fs::TryLockError::WouldBlock => {
-                    std::io::Error::new(std::io::ErrorKind::ResourceBusy, "another haversack is writing this snapshot")
-                }
-                std::fs::TryLockError::Error(error) => error,
-            };
-            PathError { action: "lock", path: target.to_owned(), source }
-        })?;
-        // The one before us removes the file when it is done; a lock on a file without a name keeps nobody out.
-        let ours = lock.metadata().at("read", path)?.ino();
-        if std::fs::metadata(path).is_ok_and(|named| named.ino() == ours) {
-            return Ok(lock);
+impl Lock {
+    /// Takes the lock, or says that somebody else has it.
+    fn take(work: &Path, target: &Path) -> Result<Self, PathError> {
+        let path = work.with_extension("work.lock");
+        loop {
+            let file = std::fs::File::create(&path).at("create", &path)?;
+            file.try_lock().map_err(|error| {
+                let source = match error {
+                    std::fs::TryLockError::WouldBlock => std::io::Error::new(
+                        std::io::ErrorKind::ResourceBusy,
+                        "another haversack is writing this snapshot",
+                    ),
+                    std::fs::TryLockError::Error(error) => error,
+                };
+                PathError { action: "lock", path: target.to_owned(), source }
+            })?;
+            // The one before us removes the file when it is done; a lock on a file without a name keeps nobody out.
+            let ours = file.metadata().at("read", &path)?.ino();
+            if std::fs::metadata(&path).is_ok_and(|named| named.ino() == ours) {
+                return Ok(Lock { _file: file, path });
+            }
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is still held. A lock file that stays is no harm.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -444,20 +471,25 @@ fn remove_work(work: &Path) -> Result<(), PathError> {
 /// of the file would be theirs.
 const WORK_TABLES: &str = "
     CREATE TABLE work (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE UNIQUE INDEX work_csv ON csv (csv_name, package, organization);
     CREATE UNIQUE INDEX work_bundle ON bundle (id) WHERE id IS NOT NULL;
     CREATE UNIQUE INDEX work_image ON image (id) WHERE id IS NOT NULL;
     CREATE INDEX work_digest ON digest (image);
     CREATE INDEX work_tag ON tag (image);";
 
-const DROP_WORK_TABLES: &str =
-    "DROP TABLE work; DROP INDEX work_bundle; DROP INDEX work_image; DROP INDEX work_digest; DROP INDEX work_tag;";
-
-/// Every distinct name once, for [`Snapshot::search`].
-const INDEX_WORDS: &str = "
-    DELETE FROM words;
-    INSERT INTO words (kind, text)
-        SELECT DISTINCT 'operator', csv_name FROM csv JOIN bundle USING (csv)
-        UNION SELECT DISTINCT 'package', package FROM csv JOIN bundle USING (csv) WHERE package <> ''
-        UNION SELECT DISTINCT 'container', registry || '/' || name FROM repository JOIN tag USING (repository)
-        UNION SELECT DISTINCT 'chart', name || ' ' || version FROM chart
-        ORDER BY 1, 2;";
+const COPY_TABLES: &str = "
+    BEGIN;
+    INSERT INTO csv SELECT * FROM work.csv WHERE csv IN (SELECT csv FROM work.bundle) ORDER BY csv;
+    INSERT INTO bundle SELECT bundle, id, csv, ocp_version, channel, created, 0 FROM work.bundle ORDER BY bundle;
+    INSERT INTO image SELECT image, id, architecture, created, 0 FROM work.image ORDER BY image;
+    INSERT INTO digest SELECT * FROM work.digest ORDER BY digest, image;
+    INSERT INTO repository
+        SELECT * FROM work.repository WHERE repository IN (SELECT repository FROM work.tag) ORDER BY repository;
+    INSERT INTO tag SELECT * FROM work.tag ORDER BY repository, tag, image;
+    INSERT INTO chart SELECT * FROM work.chart ORDER BY chart;
+    INSERT INTO words (rowid, text)
+        SELECT 4 * min(csv), csv_name FROM csv WHERE csv_name <> '' GROUP BY csv_name
+        UNION ALL SELECT 4 * min(csv) + 1, package FROM csv WHERE package <> '' GROUP BY package
+        UNION ALL SELECT 4 * repository + 2, registry || '/' || name FROM repository
+        UNION ALL SELECT 4 * min(chart) + 3, name || ' ' || version FROM chart GROUP BY name, version
+        ORDER BY 1;";

@@ -102,6 +102,12 @@ pub struct KindInfo {
     pub filter: String,
     /// The instant that they are of.
     pub taken: Instant,
+    /// The newest change of a row.
+    #[serde(default)]
+    pub newest: Instant,
+    /// Most rows that a page of the source had.
+    #[serde(default)]
+    pub page_rows: u64,
     /// When everything was last read, rather than what changed.
     #[serde(default)]
     pub walked: Instant,
@@ -116,10 +122,11 @@ impl Snapshot {
         if !path.is_file() {
             return Err(Error::Missing { path: path.to_owned() });
         }
-        // In a URI, `?`, `#` and `%` of the path would mean something else.
-        let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        // In a URI, `?`, `#` and `%` of the path would mean something else, and so would two slashes at its start.
+        let absolute = fs::PathContext::at(std::path::absolute(path), "find", path)?;
+        let escaped = absolute.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let uri = format!("file:{escaped}?immutable=1");
+        let uri = format!("file://{escaped}?immutable=1");
         let connection = Connection::open_with_flags(uri, flags).map_err(|error| sqlite(path, error))?;
         // Spelled to read nothing that an index could answer: a truncated or foreign file fails here, by name.
         let (application, version) = schema::identify(&connection).map_err(|error| sqlite(path, error))?;

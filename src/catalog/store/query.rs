@@ -94,7 +94,15 @@ impl Snapshot {
             return Ok(hits);
         }
         self.each(
-            "SELECT kind, text FROM words WHERE words MATCH ?1 ORDER BY text, kind LIMIT ?2",
+            "SELECT CASE words.rowid % 4 WHEN 0 THEN 'operator' WHEN 1 THEN 'package' WHEN 2 THEN 'container' ELSE 'chart' END
+                    AS kind,
+                    CASE words.rowid % 4
+                        WHEN 0 THEN (SELECT csv_name FROM csv WHERE csv = words.rowid / 4)
+                        WHEN 1 THEN (SELECT package FROM csv WHERE csv = words.rowid / 4)
+                        WHEN 2 THEN (SELECT registry || '/' || name FROM repository WHERE repository = words.rowid / 4)
+                        ELSE (SELECT name || ' ' || version FROM chart WHERE chart = words.rowid / 4)
+                    END AS name
+             FROM words WHERE words MATCH ?1 ORDER BY name, kind LIMIT ?2",
             params![words.join(" AND "), limit],
             |row| {
                 hits.push(Hit { kind: row.get(0)?, name: row.get(1)? });
@@ -110,7 +118,8 @@ impl Snapshot {
         mut visit: impl FnMut(&str, &str, &str) -> Result<(), E>,
     ) -> Result<(), E> {
         self.each_or(
-            "SELECT DISTINCT csv_name, ocp_version, channel FROM bundle JOIN csv USING (csv) ORDER BY 1, 2, 3",
+            "SELECT DISTINCT csv_name, ocp_version, channel FROM bundle JOIN csv USING (csv) WHERE csv_name <> ''
+             ORDER BY 1, 2, 3",
             |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)),
             |(csv_name, ocp_version, channel)| visit(&csv_name, &ocp_version, &channel),
         )
@@ -119,63 +128,72 @@ impl Snapshot {
     /// Passes every digest in order with the image that it names. Where several images share a digest, as those of a
     /// manifest list do, it is the first of them with the repositories of all.
     ///
-    /// Images without any digest come last, each under `_id:` and its `_id`, so that their tags are not lost.
+    /// Images without any digest come last, each under `_id:` and its `_id` or number, so that their tags are not lost. Images and
+    /// tags are held in memory, some 150 bytes an image.
     pub fn each_digest<E: From<Error>>(&self, mut visit: impl FnMut(&str, &Image) -> Result<(), E>) -> Result<(), E> {
         let repositories = self.repositories()?;
-        let mut tags: BTreeMap<i64, Vec<(i64, String)>> = BTreeMap::new();
-        self.each("SELECT image, repository, tag FROM tag ORDER BY image, repository, tag", [], |row| {
-            tags.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?));
+        let mut images: BTreeMap<i64, Image> = BTreeMap::new();
+        self.each("SELECT id, architecture, created, updated, image FROM image ORDER BY image", [], |row| {
+            images.insert(row.get(4)?, image(row, 0)?);
             Ok(())
         })?;
-        let mut main: BTreeMap<i64, String> = BTreeMap::new();
-        self.each("SELECT image, digest FROM digest WHERE main", [], |row| {
-            main.insert(row.get(0)?, unpacked(row.get_ref(1)?, DIGEST_PREFIX));
+        self.each("SELECT digest, image FROM digest WHERE main", [], |row| {
+            let digest = unpacked(row.get_ref(0)?, DIGEST_PREFIX);
+            if let Some(image) = images.get_mut(&row.get(1)?) {
+                image.digests.push(digest);
+            }
             Ok(())
         })?;
-        struct Entry {
-            key: String,
-            image: Image,
-            tags: Vec<(i64, String)>,
-        }
-        let mut current: Option<Entry> = None;
-        let mut emit = |mut entry: Entry| {
-            entry.tags.sort();
-            entry.tags.dedup();
-            entry.image.repositories = grouped(&entry.tags, &repositories);
-            visit(&entry.key, &entry.image)
+        // In the order of the table; sorting them here is faster than asking SQLite to.
+        let mut tags: Vec<(i64, i64, String)> = Vec::new();
+        self.each("SELECT image, repository, tag FROM tag", [], |row| {
+            tags.push((row.get(0)?, row.get(1)?, row.get(2)?));
+            Ok(())
+        })?;
+        tags.sort_unstable();
+        let tags_of = |image: i64| {
+            let start = tags.partition_point(|(of, ..)| *of < image);
+            tags[start..]
+                .iter()
+                .take_while(move |(of, ..)| *of == image)
+                .map(|(_, repository, tag)| (*repository, &**tag))
         };
+        let mut emit = |key: &str, numbers: &[i64]| -> Result<(), E> {
+            let mut tags: Vec<(i64, &str)> = numbers.iter().flat_map(|number| tags_of(*number)).collect();
+            if numbers.len() > 1 {
+                tags.sort_unstable();
+                tags.dedup();
+            }
+            let Some(image) = images.get_mut(&numbers[0]) else { return Ok(()) };
+            image.repositories = grouped(&tags, &repositories);
+            visit(key, image)?;
+            image.repositories = Vec::new();
+            Ok(())
+        };
+        let mut current: Option<(String, Vec<i64>)> = None;
         self.each_or(
-            "SELECT digest.digest, image.id, image.architecture, image.created, image.updated, image.image
-             FROM digest JOIN image USING (image) ORDER BY digest.digest, image.image",
-            |row| {
-                let digest = unpacked(row.get_ref(0)?, DIGEST_PREFIX);
-                Ok((digest, image(row, 1)?, row.get::<_, i64>(5)?))
-            },
-            |(digest, mut image, number)| {
-                image.digests.extend(main.get(&number).cloned());
-                let mine = tags.get(&number).map(Vec::as_slice).unwrap_or_default();
-                match &mut current {
-                    Some(entry) if entry.key == digest => entry.tags.extend_from_slice(mine),
-                    _ => {
-                        let next = Entry { key: digest, image, tags: mine.to_vec() };
-                        if let Some(done) = current.replace(next) {
-                            return emit(done);
-                        }
-                    }
+            "SELECT digest, image FROM digest ORDER BY digest, image",
+            |row| Ok((unpacked(row.get_ref(0)?, DIGEST_PREFIX), row.get::<_, i64>(1)?)),
+            |(digest, number)| match &mut current {
+                Some((key, numbers)) if *key == digest => {
+                    numbers.push(number);
+                    Ok(())
                 }
-                Ok(())
+                _ => match current.replace((digest, vec![number])) {
+                    Some((key, numbers)) => emit(&key, &numbers),
+                    None => Ok(()),
+                },
             },
         )?;
-        if let Some(done) = current.take() {
-            emit(done)?;
+        if let Some((key, numbers)) = current.take() {
+            emit(&key, &numbers)?;
         }
         self.each_or(
-            "SELECT id, architecture, created, updated, image FROM image
-             WHERE image NOT IN (SELECT image FROM digest) AND id IS NOT NULL ORDER BY id",
-            |row| Ok((image(row, 0)?, row.get::<_, i64>(4)?)),
-            |(image, number)| {
-                let mine = tags.get(&number).map(Vec::as_slice).unwrap_or_default();
-                emit(Entry { key: format!("{NO_DIGEST}{}", image.id), image, tags: mine.to_vec() })
+            "SELECT id, image FROM image WHERE image NOT IN (SELECT image FROM digest) ORDER BY id, image",
+            |row| Ok((unpacked(row.get_ref(0)?, ""), row.get::<_, i64>(1)?)),
+            |(id, number)| {
+                let unique = if id.is_empty() { number.to_string() } else { id };
+                emit(&format!("{NO_DIGEST}{unique}"), &[number])
             },
         )
     }
@@ -294,7 +312,7 @@ pub(super) const FACTS: &str = "
     SELECT DISTINCT 'chart' AS what, name AS a, version AS b, kube_version AS c, provider_type AS d FROM chart
     UNION SELECT 'digest', digest, NULL, NULL, NULL FROM digest
     UNION SELECT 'operator', iif(instr(csv_name, '.'), csv_name, csv_name || '.'), ocp_version, channel, NULL
-        FROM bundle JOIN csv USING (csv)
+        FROM bundle JOIN csv USING (csv) WHERE csv_name <> ''
     UNION SELECT 'tag', registry, name, tag, NULL FROM tag JOIN repository USING (repository)
     ORDER BY 1, 2, 3, 4, 5";
 
@@ -302,7 +320,7 @@ pub(super) const FACTS: &str = "
 pub(in crate::catalog) const NO_DIGEST: &str = "_id:";
 
 const SELECT_BUNDLE: &str = "
-    SELECT bundle.id, csv.csv_name, bundle.ocp_version, bundle.channel, csv.package, bundle.organization,
+    SELECT bundle.id, csv.csv_name, bundle.ocp_version, bundle.channel, csv.package, csv.organization,
            bundle.created, bundle.updated
     FROM csv JOIN bundle USING (csv)";
 
@@ -355,12 +373,12 @@ fn chart(row: &Row<'_>) -> rusqlite::Result<Chart> {
 }
 
 /// Tags sorted by repository, as repositories with their tags.
-fn grouped(tags: &[(i64, String)], names: &BTreeMap<i64, (String, String)>) -> Vec<Repository> {
+fn grouped(tags: &[(i64, &str)], names: &BTreeMap<i64, (String, String)>) -> Vec<Repository> {
     let mut repositories: Vec<Repository> = tags
         .chunk_by(|one, other| one.0 == other.0)
         .filter_map(|tags| {
             let (registry, repository) = names.get(&tags[0].0)?.clone();
-            Some(Repository { registry, repository, tags: tags.iter().map(|(_, tag)| tag.clone()).collect() })
+            Some(Repository { registry, repository, tags: tags.iter().map(|(_, tag)| (*tag).to_owned()).collect() })
         })
         .collect();
     repositories.sort();

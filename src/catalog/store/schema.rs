@@ -12,13 +12,21 @@ pub(super) const APPLICATION_ID: i32 = 0x4876_4374;
 pub(super) const VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// Gives a new, empty file its tables.
-pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = NONE;")?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     for migration in MIGRATIONS {
         connection.execute_batch(migration)?;
     }
     connection.pragma_update(None, "user_version", VERSION)
+}
+
+/// Gives it its indexes; over full tables they come out compact.
+pub(super) fn create_indexes(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE INDEX csv_name ON csv (name, version);
+              CREATE INDEX chart_name ON chart (name, version);",
+    )
 }
 
 /// What a file says it is: its `application_id` and `user_version`.
@@ -29,18 +37,20 @@ pub(super) fn identify(connection: &Connection) -> rusqlite::Result<(i32, i32)> 
 
 /// Digests are 32 bytes where they are `sha256:` and 64 lower-case digits, else text: real trees hold odd keys, and a
 /// digest as text would be twice as large. `_id`s are 12 bytes where they are 24 digits, for the same reason. Instants
-/// are microseconds after 1970, 0 for unknown.
+/// are microseconds after 1970, 0 for unknown; `updated` is 0 in a finished snapshot, which keeps the newest one of a kind
+/// in its info. `words` indexes names by rows that say whose: four times the row of the table, plus 0 for the name of a
+/// CSV, 1 for its package, 2 for a repository, 3 for a chart.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
     CREATE TABLE csv (
         csv INTEGER PRIMARY KEY,
-        csv_name TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, package TEXT NOT NULL,
-        UNIQUE (name, version, csv_name, package)
+        csv_name TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
+        package TEXT NOT NULL, organization TEXT NOT NULL
     );
     CREATE TABLE bundle (
         bundle INTEGER PRIMARY KEY,
-        id, csv INTEGER NOT NULL, ocp_version TEXT NOT NULL, channel TEXT NOT NULL, organization TEXT NOT NULL,
+        id, csv INTEGER NOT NULL, ocp_version TEXT NOT NULL, channel TEXT NOT NULL,
         created INTEGER NOT NULL, updated INTEGER NOT NULL
     );
     CREATE INDEX bundle_csv ON bundle (csv, ocp_version);
@@ -67,7 +77,6 @@ const MIGRATIONS: &[&str] = &["
         key TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, kube_version TEXT NOT NULL,
         provider_type TEXT NOT NULL, unpublished INTEGER NOT NULL, digest TEXT NOT NULL, urls TEXT NOT NULL
     );
-    CREATE INDEX chart_name ON chart (name, version);
 
-    CREATE VIRTUAL TABLE words USING fts5 (kind UNINDEXED, text, detail = none, columnsize = 0);
+    CREATE VIRTUAL TABLE words USING fts5 (text, content = '', detail = none, columnsize = 0);
 "];
