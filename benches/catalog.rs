@@ -117,7 +117,7 @@ fn take(server: &StandIn, dir: &Path, more: &[&str]) -> Taken {
     server.take_log();
     let started = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_haversack"))
-        .args(["catalog", "snapshot", "--api", &server.api(), "--charts", &server.charts(), "--progress", "none"])
+        .args(["catalog", "snapshot", "--api", &server.api(), "--charts", &server.charts(), "--progress", "none", "-v"])
         .args(more)
         .current_dir(dir)
         .stdout(Stdio::null())

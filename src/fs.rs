@@ -149,6 +149,8 @@ impl AtomicFile {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .tempfile_in(parent(path))
             .at("create", path)?;
+        // So that others can tell whether its writer is alive. Where the file system has no locks, they cannot.
+        let _locked = file.as_file().try_lock();
         Ok(AtomicFile { writer: BufWriter::with_capacity(128 << 10, file), path: path.to_owned() })
     }
 

@@ -215,6 +215,12 @@ impl Error {
         Error::Status { url, status, detail: reason_in(&body), retry_after }
     }
 
+    /// Whether the other end does not speak TLS, or has a certificate that is not trusted: trying again changes nothing.
+    pub fn is_tls(&self) -> bool {
+        let Error::Transport { source, .. } = self else { return false };
+        is_from_rustls(&**source)
+    }
+
     /// The status of the answer, where there was one.
     pub fn status_code(&self) -> Option<StatusCode> {
         match self {
@@ -227,7 +233,7 @@ impl Error {
 impl Retriable for Error {
     fn verdict(&self) -> Verdict {
         match self {
-            Error::Transport { source, .. } if !source.is_builder() => Verdict::Again { after: None },
+            Error::Transport { source, .. } if !source.is_builder() && !self.is_tls() => Verdict::Again { after: None },
             Error::Status { status, retry_after, .. }
                 if matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504) =>
             {
@@ -366,6 +372,13 @@ fn without_tags(html: &str) -> String {
             if inside || c == '>' { ' ' } else { c }
         })
         .collect()
+}
+
+fn is_from_rustls(error: &(dyn std::error::Error + 'static)) -> bool {
+    // The source of an `io::Error` is that of what is in it, which would be passed over.
+    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let next = inside.map(|inside| inside as &(dyn std::error::Error + 'static)).or(error.source());
+    error.is::<rustls::Error>() || next.is_some_and(is_from_rustls)
 }
 
 fn transport_kind(error: &reqwest::Error) -> &'static str {

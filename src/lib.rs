@@ -32,3 +32,4 @@ pub mod image;
 pub mod kernel;
 pub mod progress;
 pub mod reference;
+pub mod registry;

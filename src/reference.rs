@@ -176,6 +176,18 @@ impl fmt::Display for Remote {
     }
 }
 
+impl ImageRef {
+    /// The name of an image behind a path, where one is given.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            ImageRef::Oci { name, .. } | ImageRef::OciArchive { name, .. } | ImageRef::DockerArchive { name, .. } => {
+                name.as_deref()
+            }
+            ImageRef::Docker(_) | ImageRef::Dir { .. } => None,
+        }
+    }
+}
+
 impl FromStr for ImageRef {
     type Err = Error;
 

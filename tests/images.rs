@@ -163,7 +163,8 @@ fn mistakes_are_named_and_nothing_is_written() {
             "name = 'x'\n[[layers]]\nremove = ['/a']\n",
             &["build", "none", "-o", "oci:x"],
             1,
-            "error: cannot open none/image.toml\n  because: No such file or directory (os error 2)",
+            "error: cannot open none/image.toml\n  because: No such file or directory (os error 2)\n\
+             hint: check that none/image.toml and the directories above it exist",
         ),
         (
             "name = 'x'\n[[layers]]\ncatalog = { tree = '/t', db = '/d' }",
@@ -179,6 +180,43 @@ fn mistakes_are_named_and_nothing_is_written() {
         assert!(left.iter().all(|name| name == "def" || name == "x"), "{left:?}");
         assert!(!dir.path().join("x").is_file());
     }
+}
+
+#[test]
+fn verify_finds_nothing_in_what_build_wrote_and_inspect_shows_it() {
+    let dir = definition(DEFINITION);
+    let image = built(dir.path(), &["def", "--output", "oci:store:x"]);
+    built(dir.path(), &["def", "--output", "oci-archive:store.tar:x"]);
+    for place in ["oci:store", "oci-archive:store.tar", "store", "store.tar", "oci:store:x"] {
+        let text = done(&haversack(dir.path(), &["verify", place]));
+        assert!(text.ends_with(": nothing is wrong\n"), "{text}");
+    }
+    let raw = done(&haversack(dir.path(), &["inspect", "--raw", "oci-archive:store.tar"]));
+    let name = image["digest"].as_str().unwrap().replace(':', "/");
+    assert_eq!(raw, std::fs::read_to_string(dir.path().join("store/blobs").join(name)).unwrap());
+    let shown = done(&haversack(dir.path(), &["inspect", "--json", "oci:store"]));
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let layers = shown["images"][0]["layers"].as_array().unwrap();
+    let history: Vec<_> = layers.iter().map(|layer| layer["history"].as_str().unwrap()).collect();
+    assert_eq!((&shown["digest"], history), (&image["digest"], vec!["program", "data"]));
+}
+
+#[test]
+fn verify_ends_with_1_on_a_finding_and_repair_lets_a_build_put_it_back() {
+    let dir = definition(DEFINITION);
+    let image = built(dir.path(), &["def", "--output", "oci:store"]);
+    let layer = image["images"][0]["layers"][1]["digest"].as_str().unwrap();
+    let blob = dir.path().join("store/blobs").join(layer.replace(':', "/"));
+    std::fs::write(&blob, "something else").unwrap();
+    let output = haversack(dir.path(), &["verify", "oci:store", "--json", "--repair"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems: Vec<_> = report["findings"].as_array().unwrap().iter().map(|f| &f["problem"]).collect();
+    assert_eq!(problems, ["size", "digest"]);
+    assert!(!blob.exists());
+    assert_eq!(haversack(dir.path(), &["verify", "oci:store"]).status.code(), Some(1));
+    built(dir.path(), &["def", "--output", "oci:store"]);
+    done(&haversack(dir.path(), &["verify", "oci:store"]));
 }
 
 #[test]

@@ -246,7 +246,9 @@ pub async fn snapshot(
         reports.insert(kind, report);
     }
     let of = kinds.values().map(|info| info.taken).min().unwrap_or_else(Instant::now);
+    let started = std::time::Instant::now();
     let finished = tokio::task::block_in_place(|| draft.finish(of, kinds.into_iter().collect()))?;
+    tracing::info!("checked and put in place in {:.1?}", started.elapsed());
     Ok(SnapshotReport { info: finished.info()?, kinds: reports, resumed: open == Open::Resumed })
 }
 
@@ -332,7 +334,9 @@ impl Job<'_> {
             None => self.begin(&mut report).await?,
         };
         loop {
-            match state.stage {
+            let started = std::time::Instant::now();
+            let stage = state.stage;
+            match stage {
                 Stage::Walk => {
                     self.walk(&mut state, &mut report).await?;
                     state.left = vec![Range { from: state.taken.plus_seconds(-OVERLAP_SECONDS), to: None, page: 0 }];
@@ -355,6 +359,7 @@ impl Job<'_> {
                 }
                 Stage::Done => break,
             }
+            tracing::info!("{}: {stage:?} took {:.1?}", self.kind.plural(), started.elapsed());
             self.keep(&state)?;
         }
         report.how = if state.refresh { How::Refresh } else { How::Full };

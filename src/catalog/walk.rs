@@ -243,6 +243,7 @@ impl Walk {
         let mut open: Vec<Option<Open>> =
             ranges.into_iter().map(|range| Some(Open { range, in_flight: false, density: 0.0 })).collect();
         let mut requests = JoinSet::new();
+        let mut arrived: Option<(Page, Vec<Range>)> = None;
         loop {
             self.share_out(&mut open, throttle);
             for (number, slot) in open.iter_mut().enumerate() {
@@ -254,6 +255,12 @@ impl Walk {
                 let request = self.request(&part.range, throttle.page_size(), false);
                 let (catalog, throttle, range) = (catalog.clone(), throttle.clone(), part.range.clone());
                 requests.spawn(async move { (number, range, throttle.page(&catalog, &request).await) });
+            }
+            // The page at hand is taken in while the next ones are under way. What is left was noted before they went
+            // out, so they count as not done.
+            if let Some((page, left)) = arrived.take() {
+                task.add(page.rows.len() as u64);
+                tokio::task::block_in_place(|| visit(&page, &left))?;
             }
             let Some(done) = requests.join_next().await else { return Ok(()) };
             let (number, asked, page) = done.expect("a request neither panics nor is cancelled");
@@ -270,8 +277,7 @@ impl Walk {
                 None => open[number] = None,
             }
             let left: Vec<Range> = open.iter().flatten().map(|part| part.range.clone()).collect();
-            task.add(page.rows.len() as u64);
-            tokio::task::block_in_place(|| visit(&page, &left))?;
+            arrived = Some((page, left));
         }
     }
 

@@ -77,6 +77,21 @@ impl Config {
         epoch.map(Some).ok_or_else(|| Error::SourceDateEpoch(text.to_owned()))
     }
 
+    /// Where podman and docker keep credentials, in the order in which podman looks for them.
+    pub(crate) fn auth_files(&self) -> Vec<PathBuf> {
+        let path = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(file) = path("REGISTRY_AUTH_FILE") {
+            return vec![file];
+        }
+        let home = path("HOME");
+        let config = path("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+        let docker = path("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
+        let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+        let files =
+            [runtime, config.map(|dir| dir.join("containers/auth.json")), docker.map(|dir| dir.join("config.json"))];
+        files.into_iter().flatten().collect()
+    }
+
     /// Puts the defaults into the commands' options.
     pub(crate) fn apply(&self, command: Command) -> Command {
         self.apply_at(command, &self.file)

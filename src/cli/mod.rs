@@ -6,12 +6,16 @@
 mod build;
 mod catalog;
 mod config;
+mod copy;
 mod entrypoint;
+mod inspect;
 mod kernel;
 mod outcome;
 mod ui;
+mod verify;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -74,6 +78,9 @@ enum Command {
     Dump(entrypoint::DumpArgs),
     Refresh(entrypoint::RefreshArgs),
     Build(build::BuildArgs),
+    Copy(copy::CopyArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
     /// Kernel packages: which there are, and directories in which modules can be built for them
     #[command(subcommand)]
     Kernel(kernel::Command),
@@ -150,6 +157,9 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Dump(args) => entrypoint::dump(&args, context),
         Command::Refresh(args) => entrypoint::refresh(&args, context),
         Command::Build(args) => build::run(&args, context),
+        Command::Copy(args) => copy::run(&args, context),
+        Command::Inspect(args) => inspect::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }
@@ -185,6 +195,7 @@ fn log_to_stderr(verbose: u8, config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(config.variable("HAVERSACK_LOG").unwrap_or(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)

@@ -13,6 +13,7 @@ use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::fs::PathError;
 use crate::http;
+use crate::registry;
 
 /// The exit statuses, the same for all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +121,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
     }
+    if let Some(error) = error.downcast_ref::<registry::Error>() {
+        return registry_hint(error);
+    }
     catalog_hint(error).map(Into::into)
 }
 
@@ -180,6 +184,20 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+fn registry_hint(error: &registry::Error) -> Option<String> {
+    Some(match error {
+        registry::Error::Tls { .. } => {
+            "add its certificate authority with `--ca-file FILE`; a registry without TLS is \
+            taken with `--src-tls-verify=false` or `--dest-tls-verify=false`"
+                .into()
+        }
+        registry::Error::Unauthorized(_) => {
+            "log in with `podman login` or `docker login`, or name the file with credentials with `--authfile`".into()
+        }
+        _ => return None,
+    })
 }
 
 fn http_hint(error: &http::Error) -> Option<String> {

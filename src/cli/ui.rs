@@ -48,6 +48,11 @@ impl Ui {
         self.progress.suspend(|| writeln!(io::stdout().lock(), "{line}"))
     }
 
+    /// Writes bytes to stdout as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        self.progress.suspend(|| io::stdout().lock().write_all(bytes))
+    }
+
     /// Prints a result to stdout: with `--json` the value itself, else what `text` makes of it.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         if self.json {

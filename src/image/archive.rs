@@ -136,11 +136,27 @@ impl Archive {
     /// A reader of a blob that ends with an error when size or digest are not as described.
     pub fn open_blob(&self, described: &Descriptor) -> Result<VerifyingReader<io::Take<File>>, Error> {
         let digest = layout::digest_of(described).map_err(layout::Error::from)?;
-        let name = format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex());
-        let Some(range) = self.members.get(&name) else {
-            return Err(Error::Missing { path: self.path.clone(), digest });
-        };
-        Ok(VerifyingReader::new(self.range(*range)?, digest, described.size()))
+        Ok(VerifyingReader::new(self.open_raw(&digest)?, digest, described.size()))
+    }
+
+    pub(crate) fn open_raw(&self, digest: &Digest) -> Result<io::Take<File>, Error> {
+        match self.members.get(&member_of(digest)) {
+            Some(range) => Ok(self.range(*range)?),
+            None => Err(Error::Missing { path: self.path.clone(), digest: digest.clone() }),
+        }
+    }
+
+    pub(crate) fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.members.get(&member_of(digest)).map(|(_, size)| *size)
+    }
+
+    /// Every blob with its size.
+    pub(crate) fn blobs(&self) -> Vec<(Digest, u64)> {
+        let blobs = self.members.iter().filter_map(|(name, (_, size))| {
+            let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
+            Some((format!("{algorithm}:{hex}").parse().ok()?, *size))
+        });
+        blobs.collect()
     }
 
     fn member(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
@@ -206,6 +222,11 @@ pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) ->
     Ok(())
 }
 
+/// The name of a blob's member.
+fn member_of(digest: &Digest) -> String {
+    format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
 /// One image in `manifest.json`, as `docker save` writes it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -234,7 +255,7 @@ fn docker_manifests(layout: &Layout, images: &[Descriptor]) -> Result<Vec<Docker
         let parsed: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(&described)?)?;
         let blob = |described: &Descriptor| {
             Ok::<_, Error>(match layout::digest_of(described) {
-                Ok(digest) => format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex()),
+                Ok(digest) => member_of(&digest),
                 Err(error) => return Err(layout::Error::from(error).into()),
             })
         };

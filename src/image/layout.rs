@@ -137,6 +137,10 @@ impl Layout {
         if !root.join(INDEX).exists() {
             layout.write_index(Vec::new())?;
         }
+        // What writers that were killed left behind.
+        for path in fs::list(root)?.iter().filter(|path| is_partial(path) && is_abandoned(path)) {
+            fs::remove_file(path)?;
+        }
         drop(file);
         Layout::open(root)
     }
@@ -158,6 +162,8 @@ impl Layout {
 
     /// Starts a blob whose digest will be known at its end.
     pub fn blob_writer(&self, algorithm: Algorithm) -> Result<BlobWriter<'_>, Error> {
+        // Under the lock, so that nobody takes the new file for one that was left behind, before it is locked itself.
+        let _lock = self.lock()?;
         let file = AtomicFile::create(&self.root.join("blob"))?;
         Ok(BlobWriter { layout: self, file: HashingWriter::new(file, algorithm) })
     }
@@ -222,6 +228,42 @@ impl Layout {
             manifests.push(image);
         }
         self.write_index(manifests)
+    }
+
+    /// Every file below the root.
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>, PathError> {
+        let mut files = Vec::new();
+        for entry in walkdir::WalkDir::new(&self.root).sort_by_file_name() {
+            let entry = entry.map_err(io::Error::from).at("list", &self.root)?;
+            if !entry.file_type().is_dir() {
+                files.push(entry.into_path());
+            }
+        }
+        Ok(files)
+    }
+
+    /// The digest that a file of the layout has for a name.
+    pub(crate) fn digest_at(&self, path: &Path) -> Option<Digest> {
+        let mut parts = path.strip_prefix(self.root.join(BLOBS)).ok()?.iter().map(|part| part.to_str());
+        let digest = format!("{}:{}", parts.next()??, parts.next()??).parse().ok()?;
+        parts.next().is_none().then_some(digest)
+    }
+
+    /// Files that are no part of a layout, by name, and whether a writer that is gone left them.
+    pub(crate) fn strays(&self) -> Result<Vec<(PathBuf, bool)>, PathError> {
+        let mut strays = Vec::new();
+        for path in self.files()? {
+            let name = path.strip_prefix(&self.root).expect("the walk stays below").to_owned();
+            if self.digest_at(&path).is_some() || name == Path::new(MARKER) || name == Path::new(INDEX) {
+                continue;
+            }
+            if !is_partial(&path) {
+                strays.push((name, false));
+            } else if is_abandoned(&path) {
+                strays.push((name, true));
+            }
+        }
+        Ok(strays)
     }
 
     fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), Error> {
@@ -374,8 +416,17 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
         names.collect()
     };
     match (name, &index.manifests()[..]) {
-        (None, [only]) => Ok(only.clone()),
-        (None, _) => Err(Error::Ambiguous { path: path.to_owned(), known: known() }),
+        (None, manifests) => {
+            // What has no name beside one that has is there because something refers to it, or refers to that.
+            let named: Vec<_> = manifests.iter().filter(|there| ref_name(there).is_some()).collect();
+            let candidates = if named.is_empty() { manifests.iter().collect() } else { named };
+            match &candidates[..] {
+                [first, others @ ..] if others.iter().all(|other| other.digest() == first.digest()) => {
+                    Ok((*first).clone())
+                }
+                _ => Err(Error::Ambiguous { path: path.to_owned(), known: known() }),
+            }
+        }
         (Some(name), manifests) => {
             let named = manifests.iter().find(|there| ref_name(there) == Some(name));
             let by_digest = || manifests.iter().find(|there| there.digest().to_string() == name);
@@ -400,6 +451,16 @@ pub(crate) fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
 
 fn list(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(" (it holds: {})", known.join(", ")) }
+}
+
+/// Whether a file is one on its way, by its name.
+fn is_partial(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "partial") && hidden(path)
+}
+
+/// Whether nobody writes to a file on its way: writers hold a lock, which ends with them.
+fn is_abandoned(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 fn hidden(path: &Path) -> bool {
@@ -480,11 +541,16 @@ mod tests {
         let error = |name| layout.find(name).unwrap_err().to_string();
         assert_eq!(error(None), format!("{root}: holds 0 images, name one"));
         let one = layout.write_blob(MediaType::ImageManifest, b"1").unwrap();
-        for name in ["a:1", "b:1"] {
-            layout.tag(&one, Some(name)).unwrap();
-        }
-        assert_eq!(error(None), format!("{root}: holds 2 images, name one (it holds: a:1, b:1)"));
-        assert_eq!(error(Some("c")), format!("{root}: holds no image called `c` (it holds: a:1, b:1)"));
+        layout.tag(&one, Some("a:1")).unwrap();
+        layout.tag(&one, Some("a:2")).unwrap();
+        assert_eq!(layout.find(None).unwrap().digest(), one.digest());
+        let two = layout.write_blob(MediaType::ImageManifest, b"2").unwrap();
+        layout.tag(&two, None).unwrap();
+        assert_eq!(layout.find(None).unwrap().digest(), one.digest());
+        layout.tag(&one, Some("a:1")).unwrap();
+        layout.tag(&two, Some("a:2")).unwrap();
+        assert_eq!(error(None), format!("{root}: holds 2 images, name one (it holds: a:1, a:2)"));
+        assert_eq!(error(Some("c")), format!("{root}: holds no image called `c` (it holds: a:1, a:2)"));
     }
 
     #[test]
@@ -520,6 +586,18 @@ mod tests {
         let described = layout.write_blob(MediaType::ImageManifest, &large).unwrap();
         let error = layout.read_document(&described).unwrap_err().to_string();
         assert!(error.ends_with("4194305 bytes is above the limit of 4194304 bytes for a document"), "{error}");
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes_away_and_what_is_being_written_stays() {
+        let (dir, layout) = layout();
+        let mut writer = layout.blob_writer(Algorithm::Sha256).unwrap();
+        writer.write_all(b"x").unwrap();
+        fs::write(&dir.path().join(".blob.killed.partial"), b"x").unwrap();
+        assert_eq!(layout.strays().unwrap(), [(PathBuf::from(".blob.killed.partial"), true)]);
+        Layout::create(dir.path()).unwrap();
+        assert_eq!(layout.strays().unwrap(), []);
+        assert_eq!(writer.finish().unwrap(), (Digest::sha256(b"x"), 1));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod assemble;
 pub mod definition;
+pub mod inspect;
 pub mod layer;
 pub mod layout;
 pub mod manifest;
@@ -17,6 +18,7 @@ pub mod platform;
 pub mod roots;
 pub mod store;
 pub mod tree;
+pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod fixture;

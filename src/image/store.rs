@@ -1,10 +1,11 @@
 //! A layout or an archive of one: where images are read from without a network.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
+use crate::digest::Digest;
 use crate::fs::{PathContext, PathError};
 use crate::image::archive::{self, Archive};
 use crate::image::layout::{self, Layout};
@@ -40,19 +41,18 @@ pub enum Error {
 impl Store {
     /// Opens what a reference names, and finds the image in it.
     pub fn open_image(reference: &ImageRef) -> Result<(Self, Descriptor), Error> {
-        match reference {
-            ImageRef::Oci { path, name } => {
-                let store = Store::Layout(Layout::open(path)?);
-                let image = store.find(name.as_deref())?;
-                Ok((store, image))
-            }
-            ImageRef::OciArchive { path, name } => {
-                let store = Store::Archive(Box::new(Archive::open(path)?));
-                let image = store.find(name.as_deref())?;
-                Ok((store, image))
-            }
-            other => Err(Error::Transport(other.clone())),
-        }
+        let store = Store::open(reference)?;
+        let image = store.find(reference.name())?;
+        Ok((store, image))
+    }
+
+    /// Opens what a reference names: a whole layout or archive, whichever images are in it.
+    pub fn open(reference: &ImageRef) -> Result<Self, Error> {
+        Ok(match reference {
+            ImageRef::Oci { path, .. } => Store::Layout(Layout::open(path)?),
+            ImageRef::OciArchive { path, .. } => Store::Archive(Box::new(Archive::open(path)?)),
+            other => return Err(Error::Transport(other.clone())),
+        })
     }
 
     /// Where it is.
@@ -85,6 +85,53 @@ impl Store {
             Store::Layout(layout) => Box::new(layout.open_blob(described)?),
             Store::Archive(archive) => Box::new(archive.open_blob(described)?),
         })
+    }
+
+    /// A reader of a blob as it is, whatever its name says.
+    pub(crate) fn open_raw(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, Error> {
+        Ok(match self {
+            Store::Layout(layout) => {
+                let path = layout.blob_path(digest);
+                Box::new(std::fs::File::open(&path).at("open", &path)?)
+            }
+            Store::Archive(archive) => Box::new(archive.open_raw(digest)?),
+        })
+    }
+
+    /// How large a blob is, where there is one.
+    pub(crate) fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        match self {
+            Store::Layout(layout) => {
+                let found = std::fs::metadata(layout.blob_path(digest)).ok()?;
+                found.is_file().then_some(found.len())
+            }
+            Store::Archive(archive) => archive.blob_size(digest),
+        }
+    }
+
+    /// Every blob with its size.
+    pub(crate) fn blobs(&self) -> Result<Vec<(Digest, u64)>, Error> {
+        match self {
+            Store::Layout(layout) => {
+                let mut blobs = Vec::new();
+                for path in layout.files()? {
+                    if let Some(digest) = layout.digest_at(&path) {
+                        blobs.push((digest, std::fs::metadata(&path).at("read", &path)?.len()));
+                    }
+                }
+                Ok(blobs)
+            }
+            Store::Archive(archive) => Ok(archive.blobs()),
+        }
+    }
+
+    /// Files that no layout has, and whether they are what a killed writer left.
+    pub(crate) fn strays(&self) -> Result<Vec<(PathBuf, bool)>, Error> {
+        match self {
+            Store::Layout(layout) => Ok(layout.strays()?),
+            // `manifest.json` and what else lies beside a layout in an archive does no harm.
+            Store::Archive(_) => Ok(Vec::new()),
+        }
     }
 
     /// Reads a manifest, an index or a configuration: at most 4 MiB, checked, as its very bytes.

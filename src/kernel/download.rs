@@ -65,13 +65,13 @@ pub struct FetchReport {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No answer, or a bad one.
-    #[error(transparent)]
+    #[error("{0}")]
     Http(#[from] http::Error),
     /// The subscriber API cannot be used.
-    #[error(transparent)]
+    #[error("{0}")]
     RedHat(#[from] redhat::Error),
     /// It cannot be written.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
     /// What came is not what should have come.
     #[error("{url}: the digest is {actual}, not {expected}")]

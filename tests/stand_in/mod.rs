@@ -183,6 +183,7 @@ fn plain(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Answer {
 }
 
 fn answer(request: &Request, shared: &Shared, in_flight: usize) -> Answer {
+    let started = std::time::Instant::now();
     let (fault, latency, mut answer) = {
         let mut state = shared.state.lock().unwrap();
         let Some(list) = request.path.strip_prefix("/api/containers/v1/") else {
@@ -206,7 +207,8 @@ fn answer(request: &Request, shared: &Shared, in_flight: usize) -> Answer {
         answer.headers.push(("Date", date));
         (fault, state.latency, answer)
     };
-    thread::sleep(latency);
+    // What the stand-in needed for the answer is part of what the answer takes.
+    thread::sleep(latency.saturating_sub(started.elapsed()));
     match fault {
         None => answer,
         Some(Fault::Status(status, body)) => plain(status, "text/plain", body),

@@ -330,7 +330,8 @@ impl Draft {
     /// `kinds` says where each kind came from; rows, answers and digest are counted here.
     pub fn finish(self, taken: Instant, kinds: Vec<(Kind, KindInfo)>) -> Result<Snapshot, Error> {
         self.sql(|connection| {
-            connection.execute_batch("BEGIN; DROP TABLE work;")?;
+            connection.execute_batch("BEGIN")?;
+            connection.execute_batch(DROP_WORK_TABLES)?;
             connection.execute_batch(INDEX_WORDS)?;
             connection.execute_batch(
                 "DELETE FROM csv WHERE csv NOT IN (SELECT csv FROM bundle);
@@ -439,7 +440,17 @@ fn remove_work(work: &Path) -> Result<(), PathError> {
     Ok(())
 }
 
-const WORK_TABLES: &str = "CREATE TABLE work (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
+/// What only the making of a snapshot needs: notes, and indexes by `_id` and image. Answers do without them, and a third
+/// of the file would be theirs.
+const WORK_TABLES: &str = "
+    CREATE TABLE work (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE UNIQUE INDEX work_bundle ON bundle (id) WHERE id IS NOT NULL;
+    CREATE UNIQUE INDEX work_image ON image (id) WHERE id IS NOT NULL;
+    CREATE INDEX work_digest ON digest (image);
+    CREATE INDEX work_tag ON tag (image);";
+
+const DROP_WORK_TABLES: &str =
+    "DROP TABLE work; DROP INDEX work_bundle; DROP INDEX work_image; DROP INDEX work_digest; DROP INDEX work_tag;";
 
 /// Every distinct name once, for [`Snapshot::search`].
 const INDEX_WORDS: &str = "

@@ -205,12 +205,15 @@ impl Snapshot {
             found.digests.push(unpacked(row.get_ref(0)?, DIGEST_PREFIX));
             Ok(())
         })?;
-        let mut tags = Vec::new();
-        self.each("SELECT repository, tag FROM tag WHERE image = ?1 ORDER BY repository, tag", [number], |row| {
-            tags.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+        self.each(TAGS_OF_IMAGE, [number], |row| {
+            let (registry, repository): (String, String) = (row.get(0)?, row.get(1)?);
+            let same = |last: &&mut Repository| last.registry == registry && last.repository == repository;
+            match found.repositories.last_mut().filter(same) {
+                Some(last) => last.tags.push(row.get(2)?),
+                None => found.repositories.push(Repository { registry, repository, tags: vec![row.get(2)?] }),
+            }
             Ok(())
         })?;
-        found.repositories = grouped(&tags, &self.repositories()?);
         Ok(found)
     }
 
@@ -306,6 +309,10 @@ const SELECT_BUNDLE: &str = "
 const IMAGE_BY_TAG: &str = "
     SELECT tag.image FROM repository JOIN tag USING (repository)
     WHERE repository.name = ?2 AND repository.registry = ?1 AND tag.tag = ?3 LIMIT 1";
+
+const TAGS_OF_IMAGE: &str = "
+    SELECT repository.registry, repository.name, tag.tag FROM tag JOIN repository USING (repository)
+    WHERE tag.image = ?1 ORDER BY 1, 2, 3";
 
 const SELECT_CHART: &str =
     "SELECT key, name, version, kube_version, provider_type, unpublished, digest, urls FROM chart";

@@ -43,14 +43,12 @@ const MIGRATIONS: &[&str] = &["
         id, csv INTEGER NOT NULL, ocp_version TEXT NOT NULL, channel TEXT NOT NULL, organization TEXT NOT NULL,
         created INTEGER NOT NULL, updated INTEGER NOT NULL
     );
-    CREATE UNIQUE INDEX bundle_id ON bundle (id) WHERE id IS NOT NULL;
     CREATE INDEX bundle_csv ON bundle (csv, ocp_version);
 
     CREATE TABLE image (
         image INTEGER PRIMARY KEY,
         id, architecture TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL
     );
-    CREATE UNIQUE INDEX image_id ON image (id) WHERE id IS NOT NULL;
     CREATE TABLE digest (
         digest NOT NULL, image INTEGER NOT NULL, main INTEGER NOT NULL,
         PRIMARY KEY (digest, image)

@@ -34,13 +34,13 @@ pub struct Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Its name is no package's.
-    #[error(transparent)]
+    #[error("{0}")]
     Name(#[from] NameError),
     /// It cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
     /// It is damaged.
-    #[error(transparent)]
+    #[error("{0}")]
     Content(#[from] unpack::Error),
 }
 

@@ -86,16 +86,16 @@ pub enum ParseError {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be reached.
-    #[error(transparent)]
+    #[error("{0}")]
     Http(#[from] http::Error),
     /// The subscriber API cannot be used.
-    #[error(transparent)]
+    #[error("{0}")]
     RedHat(#[from] redhat::Error),
     /// A source needs a token and there is none.
     #[error("no offline token for the subscriber API was given")]
     NoToken,
     /// A temporary file cannot be written.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
     /// A file is another one than the one above it says.
     #[error("{url}: the digest is {actual}, not {expected}")]

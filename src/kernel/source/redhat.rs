@@ -53,7 +53,7 @@ struct Access {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No answer, or a bad one.
-    #[error(transparent)]
+    #[error("{0}")]
     Http(#[from] http::Error),
     /// The offline token is not taken.
     #[error("{sso}: the offline token is invalid or has expired")]

@@ -231,7 +231,7 @@ pub enum Error {
         why: &'static str,
     },
     /// A file cannot be read or written.
-    #[error(transparent)]
+    #[error("{0}")]
     Path(#[from] PathError),
     /// Somebody else is at work.
     #[error("{}: another run is unpacking into it", .0.display())]

@@ -1,0 +1,197 @@
+//! `haversack copy`: an image from one place to another, unchanged.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ArgAction;
+use oci_spec::image::Descriptor;
+use serde::Serialize;
+
+use super::outcome::{Exit, Failure, Outcome};
+use super::{Context, block_on};
+use crate::http::{Http, HttpOptions};
+use crate::image::{Layout, Platform, Store, archive};
+use crate::progress::{Unit, amount};
+use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
+use crate::registry::{AuthFiles, CopyOptions, CopyReport, Registry, Repository, Source, Target, copy};
+
+/// Copy an image between registries, layouts and archives; its digest stays what it is
+#[derive(clap::Args)]
+pub(super) struct CopyArgs {
+    /// From where: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME] or oci-archive:FILE[:NAME]
+    #[arg(value_name = "SRC")]
+    source: ImageRef,
+    /// To where, in the same words
+    #[arg(value_name = "DST")]
+    destination: ImageRef,
+    /// Only this platform of a multi-platform image, whose index is then rewritten
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<Platform>,
+    /// Leave signatures, SBOMs and attestations behind
+    #[arg(long)]
+    no_referrers: bool,
+    /// Blobs under way at one time
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+    /// Print what would be sent, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    registries: RegistryArgs,
+}
+
+/// How registries are spoken to.
+#[derive(clap::Args)]
+pub(super) struct RegistryArgs {
+    /// Whether the source's certificate is checked; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    src_tls_verify: bool,
+    /// Whether the destination's certificate is checked; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    dest_tls_verify: bool,
+    /// Where credentials are, instead of podman's and docker's files
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Copied {
+    source: ImageRef,
+    destination: ImageRef,
+    dry_run: bool,
+    #[serde(flatten)]
+    report: CopyReport,
+}
+
+pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
+    let options = CopyOptions {
+        platforms: args.platform.clone(),
+        referrers: !args.no_referrers,
+        parallel: args.parallel.into(),
+        dry_run: args.dry_run,
+        retry: context.http.retry,
+    };
+    let report = block_on(async {
+        let auth = args.registries.auth(context);
+        let (source, image) = open_source(&args.source, args.registries.src_tls_verify, &auth, context).await?;
+        let place = Place::open(&args.destination, args.registries.dest_tls_verify, &auth, context).await?;
+        let progress = context.ui.progress();
+        let report = copy(&source, &image, &place.target, place.name.as_deref(), &options, progress).await?;
+        if !args.dry_run {
+            place.finish()?;
+        }
+        Ok(report)
+    })?;
+    if report.rewritten {
+        context.ui.say(format_args!("the index was rewritten for the platforms asked for: {}", report.digest));
+    }
+    let (source, destination) = (args.source.clone(), args.destination.clone());
+    let copied = Copied { source, destination, dry_run: args.dry_run, report };
+    context.ui.result(&copied, Copied::to_text)?;
+    Ok(Exit::Done)
+}
+
+impl RegistryArgs {
+    /// The files with credentials.
+    pub(super) fn auth(&self, context: &Context) -> AuthFiles {
+        match &self.authfile {
+            Some(path) => AuthFiles { paths: vec![path.clone()] },
+            None => AuthFiles { paths: context.config.auth_files() },
+        }
+    }
+}
+
+/// Opens what a reference names for reading.
+pub(super) async fn open_source(
+    reference: &ImageRef,
+    verify_tls: bool,
+    auth: &AuthFiles,
+    context: &Context,
+) -> Result<(Source, Descriptor), Failure> {
+    if let ImageRef::Docker(remote) = reference {
+        let repository = repository(remote, verify_tls, false, auth, context).await?;
+        let (image, _) = repository.document(remote.target()).await?;
+        return Ok((Source::Repository(repository), image));
+    }
+    let (store, mut image) = Store::open_image(reference)?;
+    // The name is the place's, not the image's.
+    image.set_annotations(None);
+    Ok((Source::Store(Arc::new(store)), image))
+}
+
+async fn repository(
+    remote: &Remote,
+    verify_tls: bool,
+    write: bool,
+    auth: &AuthFiles,
+    context: &Context,
+) -> Result<Repository, Failure> {
+    let http = Http::new(&HttpOptions { verify_tls, ..context.http.clone() })?;
+    let registry = Registry::connect(&http, &remote.registry, verify_tls, auth).await?;
+    Ok(registry.repository(&remote.repository, write))
+}
+
+/// Where a copy goes.
+struct Place {
+    target: Target,
+    name: Option<String>,
+    /// An archive is put together in a layout beside it, which goes away.
+    archive: Option<(PathBuf, Layout, tempfile::TempDir)>,
+}
+
+impl Place {
+    async fn open(
+        reference: &ImageRef,
+        verify_tls: bool,
+        auth: &AuthFiles,
+        context: &Context,
+    ) -> Result<Self, Failure> {
+        match reference {
+            ImageRef::Docker(remote) => {
+                if let RemoteTarget::Digest(_) = remote.target {
+                    return Err(Failure::usage(format!("{reference}: an image is copied to a tag, not to a digest")));
+                }
+                let target = Target::Repository(repository(remote, verify_tls, true, auth, context).await?);
+                Ok(Place { target, name: Some(remote.target().to_owned()), archive: None })
+            }
+            ImageRef::Oci { path, name } => {
+                let target = Target::Layout(Layout::create(path)?);
+                Ok(Place { target, name: name.clone(), archive: None })
+            }
+            ImageRef::OciArchive { path, name } => {
+                let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let temporary = tempfile::Builder::new().prefix(".haversack-copy.").tempdir_in(beside)?;
+                let layout = Layout::create(&temporary.path().join("layout"))?;
+                let archive = Some((path.clone(), layout.clone(), temporary));
+                Ok(Place { target: Target::Layout(layout), name: name.clone(), archive })
+            }
+            other => Err(Failure::usage(format!("{other}: images are copied to docker://, oci: and oci-archive:"))),
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        if let Some((path, layout, _temporary)) = self.archive {
+            archive::write(&layout, layout.index()?.manifests(), &path, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Copied {
+    fn to_text(&self) -> String {
+        let CopyReport { digest, sent_blobs, sent_bytes, mounted_blobs, present_blobs, referrers, .. } = &self.report;
+        let sent = amount(*sent_bytes, Unit::Bytes);
+        let verb = if self.dry_run { "would be sent" } else { "sent" };
+        let mut text = format!("{}@{digest}\n  {sent_blobs} blobs {verb}: {sent}\n", self.destination);
+        for (count, what) in [
+            (present_blobs, "blobs were there"),
+            (mounted_blobs, "blobs mounted from another repository"),
+            (referrers, "signatures, SBOMs or attestations came along"),
+        ] {
+            if *count > 0 {
+                text += &format!("  {count} {what}\n");
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,114 @@
+//! `haversack inspect`: what an image says of itself.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::ArgAction;
+use serde::Serialize;
+
+use super::copy::open_source;
+use super::outcome::{Exit, Outcome};
+use super::{Context, block_on};
+use crate::image::inspect::{self, InspectReport};
+use crate::image::layout;
+use crate::progress::{Unit, amount};
+use crate::reference::ImageRef;
+use crate::registry::{AuthFiles, referrers};
+
+/// Show an image's manifest, configuration, layers and history
+#[derive(clap::Args)]
+pub(super) struct InspectArgs {
+    /// docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME] or oci-archive:FILE[:NAME]
+    #[arg(value_name = "REF")]
+    image: ImageRef,
+    /// Print the manifest or index exactly as it is
+    #[arg(long)]
+    raw: bool,
+    /// Whether the registry's certificate is checked; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    tls_verify: bool,
+    /// Where credentials are, instead of podman's and docker's files
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    report: InspectReport,
+    referrers: Vec<ReferrerLine>,
+}
+
+/// Something that refers to the image: a signature, an SBOM.
+#[derive(Serialize)]
+struct ReferrerLine {
+    digest: String,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+}
+
+pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
+    let auth = match &args.authfile {
+        Some(path) => AuthFiles { paths: vec![path.clone()] },
+        None => AuthFiles { paths: context.config.auth_files() },
+    };
+    let (image, documents, found) = block_on(async {
+        let (source, image) = open_source(&args.image, args.tls_verify, &auth, context).await?;
+        let documents = source.documents(&image).await?;
+        let digest = layout::digest_of(&image)?;
+        let found = if args.raw { Vec::new() } else { referrers::list(&source, &digest).await? };
+        Ok((image, documents, found))
+    })?;
+    let mut read = |described: &oci_spec::image::Descriptor| {
+        let digest = described.digest().to_string();
+        Ok::<_, layout::Error>(documents.get(&digest).cloned().unwrap_or_default())
+    };
+    if args.raw {
+        context.ui.bytes(&read(&image)?)?;
+        return Ok(Exit::Done);
+    }
+    let report = inspect::inspect(&image, &mut read)?;
+    let lines = found.into_iter().map(|referrer| ReferrerLine {
+        digest: referrer.described.digest().to_string(),
+        size: referrer.described.size(),
+        artifact_type: referrer.described.artifact_type().as_ref().map(ToString::to_string),
+        tag: referrer.tag,
+    });
+    let inspected = Inspected { report, referrers: lines.collect() };
+    context.ui.result(&inspected, |inspected| {
+        let mut text = to_text(&inspected.report);
+        for line in &inspected.referrers {
+            let what = line.artifact_type.as_deref().or(line.tag.as_deref()).unwrap_or("an image");
+            let _ = writeln!(text, "referrer {} {what}", line.digest);
+        }
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+fn to_text(report: &InspectReport) -> String {
+    let mut text = format!("{}\n  {}, {} bytes\n", report.digest, report.media_type, report.size);
+    for (key, value) in &report.annotations {
+        let _ = writeln!(text, "  {key}: {value}");
+    }
+    for image in &report.images {
+        let platform = image.platform.as_ref().map(ToString::to_string);
+        let what = image.artifact_type.clone().or(platform).unwrap_or_else(|| "image".to_owned());
+        let size = amount(image.layer_bytes, Unit::Bytes);
+        let _ = writeln!(text, "{what} {}, {} layers, {size}", image.digest, image.layers.len());
+        if let Some(subject) = &image.subject {
+            let _ = writeln!(text, "  about    {subject}");
+        }
+        if let Some(created) = &image.created {
+            let _ = writeln!(text, "  created  {created}");
+        }
+        for layer in &image.layers {
+            let history = layer.history.as_deref().unwrap_or_default();
+            let _ = writeln!(text, "  {} {:>12}  {history}", layer.digest, amount(layer.size, Unit::Bytes));
+        }
+    }
+    text
+}

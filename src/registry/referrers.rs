@@ -1,0 +1,108 @@
+//! What refers to an image: signatures, SBOMs, attestations.
+//!
+//! There are three ways, and all are followed. The referrers list of distribution-spec 1.1; where a registry has none,
+//! the index under the tag `sha256-HEX` that the specification names in its place; and cosign's tags `sha256-HEX.sig`,
+//! `.att` and `.sbom`. In a layout, the first are entries of `index.json` without a name, the last entries with their
+//! tag as the name.
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+
+use crate::digest::Digest;
+use crate::image::{Layout, layout, manifest};
+use crate::registry::client::{Error, Repository};
+use crate::registry::copy::{Source, Target};
+
+/// Something that refers to an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// Its manifest.
+    pub described: Descriptor,
+    /// cosign's tag, where that is how it is found.
+    pub tag: Option<String>,
+}
+
+/// What refers to a manifest or an index, as far as the source knows.
+pub async fn list(source: &Source, subject: &Digest) -> Result<Vec<Referrer>, Error> {
+    let mut found = Vec::new();
+    match source {
+        Source::Repository(repository) => {
+            let index = match repository.referrers(subject).await? {
+                Some(index) => Some(index),
+                None => fallback(repository, subject).await?,
+            };
+            let listed = index.iter().flat_map(|index| index.manifests().clone());
+            found.extend(listed.map(|described| Referrer { described, tag: None }));
+            for tag in cosign_tags(subject) {
+                if repository.digest_of(&tag).await?.is_some() {
+                    let (described, _) = repository.document(&tag).await?;
+                    found.push(Referrer { described, tag: Some(tag) });
+                }
+            }
+        }
+        Source::Store(store) => {
+            let tags = cosign_tags(subject);
+            for listed in store.index()?.manifests() {
+                match layout::ref_name(listed) {
+                    Some(name) if tags.iter().any(|tag| tag == name) => {
+                        let mut described = listed.clone();
+                        described.set_annotations(None);
+                        found.push(Referrer { described, tag: Some(name.to_owned()) });
+                    }
+                    Some(_) => {}
+                    None if manifest::is_manifest(listed.media_type()) => {
+                        let document: ImageManifest =
+                            layout::parse(listed.digest().as_ref(), &store.read_document(listed)?)?;
+                        if document.subject().as_ref().is_some_and(|it| it.digest().to_string() == subject.as_str()) {
+                            found.push(Referrer { described: listed.clone(), tag: None });
+                        }
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Makes a referrer that the target holds one that is found there. `listed` says that the registry saw to it itself.
+pub async fn attach(target: &Target, subject: &Digest, referrer: &Referrer, listed: bool) -> Result<(), Error> {
+    match target {
+        Target::Layout(layout) => Ok(attach_in_layout(layout, referrer)?),
+        // Under its tag it was written already.
+        Target::Repository(_) if listed || referrer.tag.is_some() => Ok(()),
+        Target::Repository(repository) => {
+            let mut manifests = fallback(repository, subject).await?.map(|index| index.manifests().clone());
+            let manifests = manifests.get_or_insert_default();
+            if manifests.iter().any(|there| there.digest() == referrer.described.digest()) {
+                return Ok(());
+            }
+            manifests.push(referrer.described.clone());
+            let index = layout::index_of(std::mem::take(manifests));
+            let media_type = oci_spec::image::MediaType::ImageIndex;
+            repository.put_document(&fallback_tag(subject), &media_type, &layout::canonical(&index)).await?;
+            Ok(())
+        }
+    }
+}
+
+fn attach_in_layout(layout: &Layout, referrer: &Referrer) -> Result<(), layout::Error> {
+    layout.tag(&referrer.described, referrer.tag.as_deref())
+}
+
+async fn fallback(repository: &Repository, subject: &Digest) -> Result<Option<ImageIndex>, Error> {
+    match repository.document(&fallback_tag(subject)).await {
+        Ok((described, bytes)) if manifest::is_index(described.media_type()) => {
+            Ok(Some(layout::parse(described.digest().as_ref(), &bytes)?))
+        }
+        Ok(_) | Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn fallback_tag(subject: &Digest) -> String {
+    format!("{}-{}", subject.algorithm().name(), subject.hex())
+}
+
+fn cosign_tags(subject: &Digest) -> [String; 3] {
+    ["sig", "att", "sbom"].map(|kind| format!("{}.{kind}", fallback_tag(subject)))
+}
