@@ -234,7 +234,7 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
                 packages.extend(found);
             }
             Source::Set(path) => packages.extend(KernelSet::parse(&fs::read(&path, SET_LIMIT)?)?.into_packages()),
-            Source::Crawler(path) => packages.extend(crawler::packages(&fs::read(&path, SET_LIMIT)?)?),
+            Source::Crawler(path) => packages.extend(crawler::packages(fs::open(&path)?)?),
             Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }
