@@ -534,3 +534,25 @@ fn a_copy_that_is_killed_any_time_leaves_a_layout_that_the_next_one_completes() 
     assert!(report["present_blobs"].as_u64() > Some(0), "{report}");
     clean(dir.path());
 }
+
+#[test]
+#[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
+fn a_build_is_pushed_under_its_tags_and_is_the_base_of_another() {
+    let (registry, dir) = (Real::start(), tempfile::tempdir().unwrap());
+    two_platforms(dir.path());
+    let to = registry.at("base");
+    let arguments = ["build", "def", "--push", &to, "--dest-tls-verify=false", "--json", "--platform=linux/amd64"];
+    let built = done(&haversack(dir.path(), &[&arguments[..], &["--binary=linux/amd64=other"]].concat()))[0].clone();
+    assert_eq!(built["output"], serde_json::json!([registry.at("base:latest")]));
+
+    std::fs::create_dir(dir.path().join("over")).unwrap();
+    let text = format!("name = 'over'\nbase = '{}'\n[[layers]]\nremove = ['/y']\n", registry.at("base:latest"));
+    std::fs::write(dir.path().join("over/image.toml"), text).unwrap();
+    let arguments =
+        ["build", "over", "-o", "oci:over.oci", "--src-tls-verify=false", "--json", "--platform=linux/amd64"];
+    done(&haversack(dir.path(), &arguments));
+    let seen = done(&haversack(dir.path(), &["inspect", "--json", "oci:over.oci"]));
+    assert_eq!(seen["annotations"]["org.opencontainers.image.base.digest"], built["digest"]);
+    assert_eq!(seen["images"][0]["layers"].as_array().unwrap().len(), 3);
+    assert!(haversack(dir.path(), &["verify", "oci:over.oci"]).status.success());
+}

@@ -102,6 +102,7 @@ fn a_base_from_a_layout_lies_below() {
     let manifest = std::fs::read_to_string(dir.path().join("over.oci/blobs/sha256").join(manifest)).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["layers"].as_array().unwrap().len(), 3);
+    done(&haversack(dir.path(), &["verify", "oci:over.oci"]));
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use super::Context;
+use super::copy::{RegistryArgs, open_source, repository};
 use super::outcome::{Exit, Failure, Outcome};
+use super::{Context, block_on};
 use crate::catalog::Snapshot;
 use crate::catalog::tree::{self, DumpOptions};
 use crate::compression::Compression;
@@ -19,7 +21,8 @@ use crate::image::plan::{CatalogInput, Plan};
 use crate::image::tree::{Kind, Node};
 use crate::image::{Definition, Inputs, LayerOptions, Layout, Platform, Store, archive, assemble, plan};
 use crate::progress::{Unit, amount};
-use crate::reference::ImageRef;
+use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
+use crate::registry::{CopyOptions, Source, Target, copy};
 
 /// Build images from definitions
 #[derive(clap::Args)]
@@ -28,8 +31,11 @@ pub(super) struct BuildArgs {
     #[arg(required = true, value_name = "DEFINITION")]
     definitions: Vec<PathBuf>,
     /// Where to: oci:DIR[:NAME] or oci-archive:FILE[:NAME]; without a NAME the definition's name and tags
-    #[arg(short, long, value_name = "TRANSPORT", required_unless_present = "explain")]
+    #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push"])]
     output: Option<ImageRef>,
+    /// Send the image to a registry, too: docker://HOST/REPOSITORY[:TAG]; without a TAG the definition's tags
+    #[arg(long, value_name = "REF")]
+    push: Option<ImageRef>,
     /// The catalog snapshot, for images that hold one
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
@@ -48,6 +54,8 @@ pub(super) struct BuildArgs {
     /// Print what would be in the images and write nothing
     #[arg(long)]
     explain: bool,
+    #[command(flatten)]
+    registries: RegistryArgs,
 }
 
 /// The compressors of layers.
@@ -122,7 +130,17 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
         return Err(Failure::usage("several images cannot have one name").hint("leave the name out of `--output`"));
     }
     let options = LayerOptions { compression: args.compression.into(), level: args.level };
-    let mut work = match &args.output {
+    // What is only pushed is built in a layout that goes away.
+    let passing = tempfile::tempdir()?;
+    let output = match (&args.output, &args.push) {
+        (None, Some(_)) => Some(ImageRef::Oci { path: passing.path().join("layout"), name: None }),
+        (output, _) => output.clone(),
+    };
+    let pushed = args.push.as_ref().map(push_target).transpose()?;
+    if definitions.len() > 1 && pushed.is_some() {
+        return Err(Failure::usage("several images cannot be pushed to one repository").hint("build them one by one"));
+    }
+    let mut work = match &output {
         Some(output) if !args.explain => Some(Work::start(output)?),
         _ => None,
     };
@@ -143,11 +161,23 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
         };
         let base = match &definition.base {
             Base::Scratch => None,
-            Base::Image(reference) => Some(copy_base(reference, directory, &work.layout)?),
+            Base::Image(reference) => {
+                let from = Layout::create(&scratch.path().join(format!("base-{number}")))?;
+                let image = copy_base(reference, directory, &from, args, context)?;
+                Some((from, image))
+            }
         };
+        let base = base.as_ref().map(|(from, image)| (from, image));
         let progress = context.ui.progress();
-        let (image, report) = assemble(definition, &inputs, &plan, base.as_ref(), &options, &work.layout, progress)?;
-        let output = work.name(&image, definition, report.created.as_second())?;
+        let (image, report) = assemble(definition, &inputs, &plan, base, &options, &work.layout, progress)?;
+        let mut output = work.name(&image, definition, report.created.as_second())?;
+        if let Some(remote) = &pushed {
+            let sent = push(remote, &image, definition, &work.layout, args, context)?;
+            if args.output.is_none() {
+                output.clear();
+            }
+            output.extend(sent);
+        }
         built.push(Built { name: definition.name.clone(), output, report });
     }
     match work {
@@ -216,16 +246,61 @@ fn inputs(
     Ok(inputs)
 }
 
-/// Copies a base into the layout that the image is built in. Paths are relative to the definition, as its files are.
-fn copy_base(reference: &ImageRef, directory: &Path, layout: &Layout) -> Result<Descriptor, Failure> {
+/// Copies a base into a layout. Paths are relative to the definition, as its files are.
+fn copy_base(
+    reference: &ImageRef,
+    directory: &Path,
+    layout: &Layout,
+    args: &BuildArgs,
+    context: &Context,
+) -> Result<Descriptor, Failure> {
     let reference = match reference.clone() {
         ImageRef::Oci { path, name } => ImageRef::Oci { path: directory.join(path), name },
         ImageRef::OciArchive { path, name } => ImageRef::OciArchive { path: directory.join(path), name },
         other => other,
     };
-    let (store, image) = Store::open_image(&reference)?;
-    store.copy_to(&image, layout)?;
-    Ok(image)
+    block_on(async {
+        let auth = args.registries.auth(context);
+        let (source, image) = open_source(&reference, args.registries.src_tls_verify, &auth, context).await?;
+        let options = CopyOptions { referrers: false, retry: context.http.retry, ..CopyOptions::default() };
+        copy(&source, &image, &Target::Layout(layout.clone()), None, &options, context.ui.progress()).await?;
+        Ok(image)
+    })
+}
+
+fn push_target(reference: &ImageRef) -> Result<Remote, Failure> {
+    match reference {
+        ImageRef::Docker(remote) if !matches!(remote.target, RemoteTarget::Digest(_)) => Ok(remote.clone()),
+        other => Err(Failure::usage(format!("{other}: images are pushed to docker://HOST/REPOSITORY[:TAG]"))),
+    }
+}
+
+/// Sends an image to a registry under the tag that was named, or all of the definition's; returns where it is then.
+fn push(
+    remote: &Remote,
+    image: &Descriptor,
+    definition: &Definition,
+    layout: &Layout,
+    args: &BuildArgs,
+    context: &Context,
+) -> Result<Vec<ImageRef>, Failure> {
+    let tags = match &remote.target {
+        RemoteTarget::Tag(tag) => vec![tag.clone()],
+        _ => definition.tags.clone(),
+    };
+    block_on(async {
+        let auth = args.registries.auth(context);
+        let repository = repository(remote, args.registries.dest_tls_verify, true, &auth, context).await?;
+        let source = Source::Store(Arc::new(Store::Layout(layout.clone())));
+        let options = CopyOptions { referrers: false, retry: context.http.retry, ..CopyOptions::default() };
+        let mut pushed = Vec::new();
+        for tag in tags {
+            let target = Target::Repository(repository.clone());
+            copy(&source, image, &target, Some(&tag), &options, context.ui.progress()).await?;
+            pushed.push(ImageRef::Docker(remote.with(RemoteTarget::Tag(tag))));
+        }
+        Ok(pushed)
+    })
 }
 
 /// Where images are built, and what happens at the end.

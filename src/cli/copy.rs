@@ -45,10 +45,10 @@ pub(super) struct CopyArgs {
 pub(super) struct RegistryArgs {
     /// Whether the source's certificate is checked; `false` also takes plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    src_tls_verify: bool,
+    pub(super) src_tls_verify: bool,
     /// Whether the destination's certificate is checked; `false` also takes plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    dest_tls_verify: bool,
+    pub(super) dest_tls_verify: bool,
     /// Where credentials are, instead of podman's and docker's files
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -119,7 +119,8 @@ pub(super) async fn open_source(
     Ok((Source::Store(Arc::new(store)), image))
 }
 
-async fn repository(
+/// The repository that a reference names.
+pub(super) async fn repository(
     remote: &Remote,
     verify_tls: bool,
     write: bool,

@@ -82,12 +82,12 @@ pub enum Error {
 
 /// Writes what was planned into a layout and returns the descriptor of the image, which has no name there yet.
 ///
-/// `base` is an image that is in the layout already.
+/// `base` is an image and the layout it is in; its layers are copied from there.
 pub fn assemble(
     definition: &Definition,
     inputs: &Inputs,
     plan: &Plan,
-    base: Option<&Descriptor>,
+    base: Option<(&Layout, &Descriptor)>,
     options: &LayerOptions,
     layout: &Layout,
     progress: &Progress,
@@ -107,7 +107,7 @@ pub fn assemble(
         .collect::<Result<_, Error>>()?;
 
     let created = jiff::Timestamp::from_second(plan.created()).unwrap_or_default();
-    let annotations = annotations(&definition.annotations, inputs, created, base);
+    let annotations = annotations(&definition.annotations, inputs, created, base.map(|(_, base)| base));
     let mut images = Vec::new();
     let mut manifests = Vec::new();
     for platform in &inputs.platforms {
@@ -116,9 +116,12 @@ pub fn assemble(
         let layers: Vec<(Option<&str>, &Layer)> =
             mine.map(|((planned, _), layer)| (planned.name.as_deref(), layer)).collect();
         let mut image = match base {
-            Some(base) => base_image(base, platform, layout)?,
+            Some((from, base)) => base_image(base, platform, from)?,
             None => Image::default(),
         };
+        if let Some((from, _)) = base {
+            image.layers.iter().try_for_each(|layer| layout.take_blob(from, layer))?;
+        }
         for (name, layer) in &layers {
             image.layers.push(layout::descriptor(layer.media_type.clone(), &layer.digest, layer.size));
             image.config.rootfs_mut().diff_ids_mut().push(layer.diff_id.to_string());
@@ -189,7 +192,7 @@ struct Image {
     layers: Vec<Descriptor>,
 }
 
-/// Configuration and layers of the base for a platform, read from the layout that it was copied to.
+/// Configuration and layers of the base for a platform, read from the layout that it is in.
 fn base_image(base: &Descriptor, platform: &Platform, layout: &Layout) -> Result<Image, Error> {
     let missing = || Error::NoBase { platform: platform.clone() };
     let mut chosen = base.clone();
@@ -306,7 +309,12 @@ mod tests {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     }
 
-    fn build(text: &str, inputs: &Inputs, layout: &Layout, base: Option<&Descriptor>) -> (Descriptor, BuildReport) {
+    fn build(
+        text: &str,
+        inputs: &Inputs,
+        layout: &Layout,
+        base: Option<(&Layout, &Descriptor)>,
+    ) -> (Descriptor, BuildReport) {
         let definition = Definition::parse(Path::new("image.toml"), text).unwrap();
         let plan = plan(&definition, inputs).unwrap();
         let options = LayerOptions::default();
@@ -415,9 +423,11 @@ mod tests {
         let inputs = Inputs { platforms: vec!["linux/amd64".parse().unwrap()], ..inputs(dir.path()) };
         let layout = Layout::create(&dir.path().join("layout")).unwrap();
         let (base, below) = build(TWO, &inputs, &layout, None);
+        let (from, other) = (layout.clone(), Layout::create(&dir.path().join("other")).unwrap());
         let over =
             "name = 'y'\nbase = 'oci:x'\nentrypoint = ['/y']\nenv = { A = '3' }\n[[layers]]\nremove = ['/etc/a.conf']";
-        let (image, report) = build(over, &inputs, &layout, Some(&base));
+        let (image, report) = build(over, &inputs, &other, Some((&layout, &base)));
+        let layout = other;
         let document: ImageManifest = layout::parse("x", &layout.read_document(&image).unwrap()).unwrap();
         let layers: Vec<String> = document.layers().iter().map(|layer| layer.digest().to_string()).collect();
         let expected = below.images[0].layers.iter().chain(&report.images[0].layers);
@@ -432,7 +442,7 @@ mod tests {
         let definition = Definition::parse(Path::new("image.toml"), over).unwrap();
         let planned = plan(&definition, &other).unwrap();
         let options = LayerOptions::default();
-        let error = assemble(&definition, &other, &planned, Some(&base), &options, &layout, &Progress::off());
+        let error = assemble(&definition, &other, &planned, Some((&from, &base)), &options, &layout, &Progress::off());
         assert_eq!(error.unwrap_err().to_string(), "the base has no image for linux/s390x");
     }
 

@@ -4,7 +4,7 @@
 //! name = "tools"                       # in archives and layouts; a repository's name
 //! tags = ["1.2", "latest"]             # default: latest
 //! platforms = ["linux/amd64"]          # default: that of the running program
-//! base = "scratch"                     # or oci:DIR[:NAME], oci-archive:FILE[:NAME], relative to this file
+//! base = "scratch"                     # or docker://…, oci:DIR[:NAME], oci-archive:FILE[:NAME]; paths from here
 //! entrypoint = ["/usr/bin/tool"]       # cmd, user, workdir, volumes, stop-signal, as in the image configuration
 //! env = { PATH = "/usr/bin" }
 //! labels = { a = "b" }                 # in the configuration; annotations: in manifest and index

@@ -160,6 +160,17 @@ impl Layout {
         std::fs::metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
+    /// Takes a blob from another layout, checked on the way, unless it is here.
+    pub fn take_blob(&self, from: &Layout, described: &Descriptor) -> Result<(), Error> {
+        let digest = digest_of(described)?;
+        if self.holds(&digest, described.size()) {
+            return Ok(());
+        }
+        let mut blob = self.blob_writer(digest.algorithm())?;
+        io::copy(&mut from.open_blob(described)?, &mut blob).at("copy", from.blob_path(&digest))?;
+        blob.finish_expecting(described)
+    }
+
     /// Starts a blob whose digest will be known at its end.
     pub fn blob_writer(&self, algorithm: Algorithm) -> Result<BlobWriter<'_>, Error> {
         // Under the lock, so that nobody takes the new file for one that was left behind, before it is locked itself.

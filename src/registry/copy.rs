@@ -21,8 +21,9 @@ use crate::fs::PathContext;
 use crate::http::Retry;
 use crate::image::{Layout, Platform, Store, layout, manifest};
 use crate::progress::{Progress, Task, Unit};
-use crate::registry::client::{Chunks, Error, Repository};
+use crate::registry::client::Error;
 use crate::registry::referrers;
+use crate::registry::repository::{Chunks, Repository};
 
 /// Where images come from.
 #[derive(Clone)]

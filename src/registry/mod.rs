@@ -6,7 +6,9 @@ pub mod auth;
 pub mod client;
 pub mod copy;
 pub mod referrers;
+pub mod repository;
 
 pub use auth::AuthFiles;
-pub use client::{Error, Registry, Repository};
+pub use client::{Error, Registry};
 pub use copy::{CopyOptions, CopyReport, Source, Target, copy};
+pub use repository::Repository;

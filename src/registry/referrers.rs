@@ -9,8 +9,9 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use crate::digest::Digest;
 use crate::image::{Layout, layout, manifest};
-use crate::registry::client::{Error, Repository};
+use crate::registry::client::Error;
 use crate::registry::copy::{Source, Target};
+use crate::registry::repository::Repository;
 
 /// Something that refers to an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
