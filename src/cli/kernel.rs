@@ -18,7 +18,7 @@ use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::redhat::{RedHat, RedHatOptions};
-use crate::kernel::source::{self, Source, crawler};
+use crate::kernel::source::{self, Source, crawler, preset};
 use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport};
 use crate::progress::{Unit, amount};
 
@@ -70,8 +70,14 @@ pub(crate) struct Unpack {
 pub(crate) struct From {
     /// Where packages are: dir:PATH, rpm:URL, apt:URL SUITE COMPONENT…, redhat:CONTENT-SET…, set:FILE (of `kernel list --json`, or fetch.lock),
     /// crawler:FILE (of kernel-crawler)
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required_unless_present = "distro", value_name = "SOURCE")]
     sources: Vec<String>,
+    /// The repositories of a distribution, in all its versions or in this one: debian:bookworm, rocky:9
+    #[arg(long, value_name = "NAME[:VERSION]")]
+    distro: Vec<String>,
+    /// Where the repositories of --distro are mirrored
+    #[arg(long, value_name = "URL", requires = "distro")]
+    mirror: Option<String>,
     /// Trust the names of local files instead of reading their headers
     #[arg(long)]
     names_only: bool,
@@ -199,7 +205,19 @@ fn unpack(args: &Unpack, context: &Context) -> Outcome {
 
 /// What the sources offer, filtered; the status is [`Exit::Partial`] when some of it could not be had.
 fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure> {
-    let sources = Source::parse_all(&from.sources).map_err(|error| Failure::from(error).exit(Exit::Usage))?;
+    let mut sources = Source::parse_all(&from.sources).map_err(|error| Failure::from(error).exit(Exit::Usage))?;
+    let default = "x86_64".parse().unwrap_or_else(|never| match never {});
+    for distro in &from.distro {
+        for machine in machines(from).iter().chain(from.arch.is_empty().then_some(&default)) {
+            let preset = preset::sources(distro, machine, from.mirror.as_deref());
+            for source in preset.map_err(|error| Failure::from(error).exit(Exit::Usage))? {
+                // One suite of an apt repository serves all machines.
+                if !sources.contains(&source) {
+                    sources.push(source);
+                }
+            }
+        }
+    }
     let mut exit = Exit::Done;
     let mut packages: Vec<Package> = Vec::new();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
@@ -216,7 +234,7 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
                 packages.extend(found);
             }
             Source::Set(path) => packages.extend(KernelSet::parse(&fs::read(&path, SET_LIMIT)?)?.into_packages()),
-            Source::Crawler(path) => packages.extend(crawler::packages(&fs::read(&path, SET_LIMIT)?)?),
+            Source::Crawler(path) => packages.extend(crawler::packages(fs::open(&path)?)?),
             Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }

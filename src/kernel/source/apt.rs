@@ -190,26 +190,10 @@ fn line(reader: &mut impl BufRead, stanza: &mut Vec<u8>) -> io::Result<usize> {
     Ok(if n == 1 && stanza.last() != Some(&b'\n') { 2 } else { n })
 }
 
+/// Passes over the rest of a stanza and the empty line behind it.
 fn skip_stanza(reader: &mut impl BufRead) -> io::Result<()> {
-    let mut line_begins = true;
-    loop {
-        let buffer = reader.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        // An empty line: two ends of line in a row, or one at the beginning.
-        if line_begins && buffer[0] == b'\n' {
-            reader.consume(1);
-            return Ok(());
-        }
-        let end = buffer.windows(2).position(|pair| pair == b"\n\n");
-        let n = end.map_or(buffer.len(), |at| at + 2);
-        line_begins = buffer[n - 1] == b'\n';
-        reader.consume(n);
-        if end.is_some() {
-            return Ok(());
-        }
-    }
+    while reader.skip_until(b'\n')? > 1 {}
+    Ok(())
 }
 
 fn package(stanza: &str, base: &Url) -> Option<Package> {

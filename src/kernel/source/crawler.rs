@@ -1,9 +1,11 @@
 //! Lists that kernel-crawler published: JSON, by distribution, kernels with the URLs of their headers.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 
 use serde::Deserialize;
 
+use crate::compression::{LimitedReader, decoder};
 use crate::kernel::package::Package;
 
 #[derive(Deserialize)]
@@ -13,9 +15,35 @@ struct Entry {
     headers: Option<Vec<String>>,
 }
 
-/// Reads a list. URLs that name no package (kernel sources of some distributions) are passed over.
-pub fn packages(json: &[u8]) -> Result<Vec<Package>, serde_json::Error> {
-    let list: BTreeMap<String, Vec<Entry>> = serde_json::from_slice(json)?;
+/// Reads a list, compressed or not. URLs that name no package (kernel sources of some distributions) are passed over.
+pub fn packages(list: impl BufRead + Send) -> Result<Vec<Package>, serde_json::Error> {
+    let (_, reader) = decoder(list).map_err(serde_json::Error::io)?;
+    let list: BTreeMap<String, Vec<Entry>> =
+        serde_json::from_reader(BufReader::new(LimitedReader::new(reader, LIST_LIMIT)))?;
     let headers = list.into_values().flatten().flat_map(|entry| entry.headers.unwrap_or_default());
     Ok(headers.filter_map(|url| Package::from_location(&url).ok()).collect())
+}
+
+/// The lists of today have some 10 MiB for each machine.
+const LIST_LIMIT: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_all_distributions_are_read_and_what_is_no_package_is_passed_over() {
+        let list = r#"{
+            "Debian": [{"kernelversion": 1, "kernelrelease": "5.10.46-5-amd64", "target": "debian", "headers": [
+                "http://h/linux-headers-5.10.0-8-amd64_5.10.46-5_amd64.deb", "http://h/linux-kbuild-5.10_5.10.46-5_amd64.deb"
+            ]}],
+            "Minikube": [{"kernelversion": "1_1.2", "kernelrelease": "5.10", "target": "minikube", "headers": null}],
+            "PhotonOS": [{"kernelversion": "1", "kernelrelease": "x", "target": "photon", "headers": ["http://h/x.tar"]}],
+            "Flatcar": [{"kernelversion": "1", "kernelrelease": "x", "target": "flatcar", "kernelconfigdata": "AA=="}]
+        }"#;
+        let names: Vec<String> =
+            packages(list.as_bytes()).unwrap().iter().map(|package| package.name.name.clone()).collect();
+        assert_eq!(names, ["linux-headers-5.10.0-8-amd64", "linux-kbuild-5.10"]);
+        assert!(packages(&b"[]"[..]).is_err());
+    }
 }

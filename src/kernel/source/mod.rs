@@ -7,6 +7,7 @@ mod apt;
 pub mod crawler;
 pub mod keyring;
 pub mod local;
+pub mod preset;
 pub mod redhat;
 mod rpm_md;
 mod transfer;

@@ -1,0 +1,87 @@
+//! Where distributions keep their kernels: `--distro NAME[:VERSION]` as the sources that one would write out.
+//!
+//! The places are data, in `presets.toml`. They change; each can be asked of another mirror, and what a preset does not
+//! know can be written as a source.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::kernel::release::Machine;
+use crate::kernel::source::{ParseError, Source};
+
+#[derive(Deserialize)]
+struct Preset {
+    mirror: String,
+    versions: Vec<String>,
+    sources: Vec<String>,
+}
+
+/// Why there is no such preset.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// No distribution is called so.
+    #[error("no preset is called `{name}` (known: {})", known.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The mirror makes it no source.
+    #[error(transparent)]
+    Source(#[from] ParseError),
+}
+
+/// The sources of a distribution, `NAME` or `NAME:VERSION`, for a machine, from its own mirror or another.
+pub fn sources(distribution: &str, machine: &Machine, mirror: Option<&str>) -> Result<Vec<Source>, Error> {
+    let presets: BTreeMap<String, Preset> = toml::from_str(include_str!("presets.toml")).expect("the tests read it");
+    let (name, version) = match distribution.split_once(':') {
+        Some((name, version)) => (name, Some(version.to_owned())),
+        None => (distribution, None),
+    };
+    let Some(preset) = presets.get(name) else {
+        return Err(Error::Unknown { name: name.to_owned(), known: presets.into_keys().collect() });
+    };
+    let versions = version.map_or_else(|| preset.versions.clone(), |version| vec![version]);
+    let mirror = mirror.unwrap_or(&preset.mirror).trim_end_matches('/');
+    let mut words = Vec::new();
+    for version in &versions {
+        for source in &preset.sources {
+            words.push(
+                source.replace("{mirror}", mirror).replace("{version}", version).replace("{machine}", machine.as_str()),
+            );
+        }
+    }
+    Ok(Source::parse_all(&words)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_gives_sources_and_a_mirror_and_a_version_are_taken() {
+        let machine: Machine = "aarch64".parse().unwrap_or_else(|never| match never {});
+        let presets: BTreeMap<String, Preset> = toml::from_str(include_str!("presets.toml")).unwrap();
+        for (name, preset) in &presets {
+            let sources = sources(name, &machine, None).unwrap();
+            assert_eq!(sources.len(), preset.versions.len() * preset.sources.len(), "{name}");
+            for source in sources {
+                let place = match source {
+                    Source::Rpm(url) => url.to_string(),
+                    Source::Apt(apt) => format!("{} {} {}", apt.base, apt.suite, apt.components.join(" ")),
+                    other => panic!("{name}: {other:?}"),
+                };
+                assert!(!place.contains(['{', '}']) && !place.contains("%7B"), "{name}: {place}");
+            }
+        }
+        let url = |path: &str| Source::Rpm(format!("http://m/{path}").parse().unwrap());
+        assert_eq!(
+            sources("rocky:8.9", &machine, Some("http://m/")),
+            Ok(vec![url("8.9/BaseOS/aarch64/os/"), url("8.9/AppStream/aarch64/os/")])
+        );
+        let error = sources("plan9", &machine, None).unwrap_err().to_string();
+        assert!(error.starts_with("no preset is called `plan9` (known: alinux, almalinux,"), "{error}");
+    }
+}
