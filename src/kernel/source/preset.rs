@@ -29,7 +29,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// The mirror makes it no source.
-    #[error(transparent)]
+    #[error("{0}")]
     Source(#[from] ParseError),
 }
 
