@@ -797,8 +797,8 @@ const FIRST_COUNTS: u64 = 2;
 /// In how many ranges a range whose count differs is counted next.
 const NEXT_COUNTS: u64 = 8;
 
-/// Ranges of this many pages are swept by `_id`.
-const COUNTED_TO: u64 = 2;
+/// Ranges of this many pages are swept by `_id`: counting on would cost as much where several rows are gone.
+const COUNTED_TO: u64 = 8;
 
 /// Sweeps after which a catalog that never agrees with itself is given up.
 const SWEEPS: u32 = 5;

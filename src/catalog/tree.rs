@@ -20,7 +20,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -33,12 +33,15 @@ use crate::digest::{Algorithm, Digest, HashingReader, HashingWriter};
 use crate::fs::{self, AtomicDir, AtomicFile, PathContext, PathError};
 
 /// What a dump writes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DumpOptions {
     /// Leaves `catalog.db` out.
     pub without_db: bool,
     /// Leaves out charts of the community, which nobody certified although they stand in the index.
     pub without_community: bool,
+    /// A `data` directory that was written from this very snapshot, to be copied instead of being written once more. The
+    /// images hold one, for consumers that copy it out of them.
+    pub ready: Option<PathBuf>,
 }
 
 /// What a dump wrote.
@@ -110,6 +113,14 @@ pub enum Error {
         /// What is wrong.
         source: IndexError,
     },
+    /// A copy is not what was copied.
+    #[error("{}: differs from {}, which was copied to it", path.display(), original.display())]
+    Copy {
+        /// The copy.
+        path: PathBuf,
+        /// What was copied.
+        original: PathBuf,
+    },
     /// What was written is not what was meant to be.
     #[error("{}: what was written reads back as {found}, not as {expected}", path.display())]
     Verify {
@@ -141,7 +152,10 @@ pub fn dump(snapshot: &Snapshot, directory: &Path, options: &DumpOptions) -> Res
         return Err(PathError { action: "replace", path: db, source }.into());
     }
     let data = AtomicDir::create(&directory.join("data"))?;
-    let mut report = write_data(snapshot, data.path(), options)?;
+    let mut report = match &options.ready {
+        Some(ready) if !options.without_community => copy_data(ready, data.path())?,
+        _ => write_data(snapshot, data.path(), options)?,
+    };
     report.directory = directory.to_owned();
     // Dumping beside the snapshot itself must not touch it.
     let itself = db.canonicalize().is_ok_and(|db| snapshot.path().canonicalize().is_ok_and(|path| path == db));
@@ -197,6 +211,53 @@ pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Re
         .write(|out| write!(out, "{{\"containers\":{containers},\"operators\":{operators},\"charts\":{charts}}}"))?;
     verify(data, &[archive.finish()?])?;
     Ok(DumpReport { directory: data.to_owned(), containers, operators, charts })
+}
+
+/// Copies a tree that is there already, and compares the copy.
+fn copy_data(ready: &Path, data: &Path) -> Result<DumpReport, Error> {
+    for entry in walkdir::WalkDir::new(ready).min_depth(1).sort_by_file_name() {
+        let entry = entry.map_err(std::io::Error::from).at("list", ready)?;
+        let name = entry.path().strip_prefix(ready).expect("what is found lies below the root");
+        let to = data.join(name);
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&to)?;
+            continue;
+        }
+        let mut from = fs::open(entry.path())?;
+        let mut file = std::fs::File::create(&to).at("create", &to)?;
+        std::io::copy(from.get_mut(), &mut file).at("write", &to)?;
+        let (mut copied, mut original) = (fs::open(&to)?, fs::open(entry.path())?);
+        if !same(&mut copied, &mut original).at("read", &to)? {
+            return Err(Error::Copy { path: to, original: entry.into_path() });
+        }
+    }
+    #[derive(Deserialize)]
+    struct Counts {
+        containers: u64,
+        operators: u64,
+        charts: u64,
+    }
+    let archive = data.join("archive.json");
+    let text = fs::read(&archive, 1 << 10)?;
+    let Counts { containers, operators, charts } =
+        serde_json::from_slice(&text).map_err(std::io::Error::from).at("read", &archive)?;
+    Ok(DumpReport { directory: data.to_owned(), containers, operators, charts })
+}
+
+/// Whether two readers give the same bytes.
+fn same(one: &mut impl BufRead, other: &mut impl BufRead) -> std::io::Result<bool> {
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if length == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+        one.consume(length);
+        other.consume(length);
+    }
 }
 
 /// A file of the tree that is being written.

@@ -220,7 +220,7 @@ impl SourceArgs {
 
 impl DumpOptionArgs {
     pub(super) fn options(&self) -> DumpOptions {
-        DumpOptions { without_db: self.no_db, without_community: self.no_community }
+        DumpOptions { without_db: self.no_db, without_community: self.no_community, ready: None }
     }
 }
 

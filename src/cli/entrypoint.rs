@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::catalog::snapshot;
+use crate::catalog::tree::DumpOptions;
 use crate::catalog::{Snapshot, tree};
 use crate::cli::catalog::{DumpOptionArgs, SourceArgs, dump_text, notes};
 use crate::cli::outcome::{Exit, Failure, Outcome};
@@ -56,6 +57,9 @@ struct PlaceArgs {
     /// The snapshot of this image
     #[arg(long, value_name = "FILE", default_value = "catalog.db")]
     db: PathBuf,
+    /// The tree that was written from the snapshot of this image, to be copied
+    #[arg(long, value_name = "DIR")]
+    tree: Option<PathBuf>,
 }
 
 pub(super) fn run(args: RunArgs, context: &Context) -> Outcome {
@@ -69,7 +73,7 @@ pub(super) fn run(args: RunArgs, context: &Context) -> Outcome {
 pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
     check_place(&args.place)?;
     let snapshot = Snapshot::open(&args.place.db)?;
-    write(&snapshot, &args.place, &args.what, context)?;
+    write(&snapshot, &args.place, &args.what, Tree::OfTheImage, context)?;
     Ok(Exit::Done)
 }
 
@@ -99,7 +103,7 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
     match refreshed {
         Ok(report) => {
             notes(&report, context);
-            let written = write(&Snapshot::open(&db)?, &args.place, &args.what, context);
+            let written = write(&Snapshot::open(&db)?, &args.place, &args.what, Tree::New, context);
             fs::remove_dir_all(&work)?;
             written.map(|()| Exit::Done)
         }
@@ -111,7 +115,7 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
                     .ui
                     .warn(format_args!("the catalog could not be read; dumping the snapshot of {taken} in this image"));
                 context.ui.error(&failure);
-                write(&embedded, &args.place, &args.what, context)?;
+                write(&embedded, &args.place, &args.what, Tree::OfTheImage, context)?;
                 return Ok(Exit::Partial);
             }
             Err(failure.and_hint(format!(
@@ -145,9 +149,23 @@ fn check_place(place: &PlaceArgs) -> Result<(), Failure> {
     }
 }
 
-fn write(snapshot: &Snapshot, place: &PlaceArgs, what: &DumpOptionArgs, context: &Context) -> Result<(), Failure> {
+/// Whether the tree of the image is that of the snapshot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tree {
+    OfTheImage,
+    New,
+}
+
+fn write(
+    snapshot: &Snapshot,
+    place: &PlaceArgs,
+    what: &DumpOptionArgs,
+    tree: Tree,
+    context: &Context,
+) -> Result<(), Failure> {
     context.ui.data(format_args!("OCT: Dumping current DB to {}", place.dump_dir.display()))?;
-    let report = tree::dump(snapshot, &place.dump_dir, &what.options())?;
+    let ready = place.tree.clone().filter(|_| tree == Tree::OfTheImage);
+    let report = tree::dump(snapshot, &place.dump_dir, &DumpOptions { ready, ..what.options() })?;
     context.ui.say(dump_text(&report).trim_end());
     Ok(())
 }
