@@ -261,19 +261,24 @@ impl Retry {
     pub async fn run<T, E: Retriable>(&self, attempt: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
         let mut tries = 0;
         loop {
-            let error = match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let Verdict::Again { after } = error.verdict() else { return Err(error) };
-            if tries == self.retries {
-                return Err(error);
+            match attempt().await {
+                Err(error) if self.pause(&error, &mut tries).await => {}
+                result => return result,
             }
-            let wait = self.wait(tries, after);
-            tries += 1;
-            tracing::warn!("{error}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), self.retries);
-            tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits before another try, when the error is one that can pass and tries are left; false when it is final.
+    pub async fn pause(&self, error: &impl Retriable, tries: &mut u32) -> bool {
+        let Verdict::Again { after } = error.verdict() else { return false };
+        if *tries == self.retries {
+            return false;
+        }
+        let wait = self.wait(*tries, after);
+        *tries += 1;
+        tracing::warn!("{error}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), self.retries);
+        tokio::time::sleep(wait).await;
+        true
     }
 
     /// How long to pause after the try with this number, counted from 0.

@@ -29,7 +29,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("http", &[]),
 ];
 
-const ONLINE_CATALOG: &[&str] = &["catalog::client", "catalog::charts", "catalog::snapshot", "catalog::walk"];
+const ONLINE_CATALOG: &[&str] =
+    &["catalog::client", "catalog::charts", "catalog::snapshot", "catalog::walk", "catalog::job"];
 
 /// Files of a module that must work without a network may not use these siblings, which do not.
 const OFFLINE: &[(&str, &[&str])] = &[

@@ -17,6 +17,7 @@ pub mod client;
 pub mod constraint;
 pub mod diff;
 pub mod entry;
+mod job;
 pub mod recorded;
 pub mod snapshot;
 pub mod store;

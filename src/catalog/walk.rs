@@ -14,7 +14,6 @@
 //! when the server is overloaded, and grows again one by one.
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -23,7 +22,7 @@ use url::Url;
 
 use crate::catalog::client::{Catalog, Error as ClientError, Fields, Page, PageRequest};
 use crate::catalog::entry::{Instant, Kind};
-use crate::http::{Retriable, Verdict, shown};
+use crate::http::shown;
 use crate::progress::Task;
 
 /// What is walked: a list, which of its rows, along which key.
@@ -222,18 +221,10 @@ impl Throttle {
             let result = catalog.page(&request).await;
             let failed = |is: fn(&ClientError) -> bool| result.as_ref().is_err_and(is);
             self.release(failed(ClientError::is_overload), failed(ClientError::is_slow));
-            let error = match result {
-                Ok(page) => return Ok(page),
-                Err(error) => error,
-            };
-            let Verdict::Again { after } = error.verdict() else { return Err(error) };
-            if tries == retry.retries {
-                return Err(error);
+            match result {
+                Err(error) if retry.pause(&error, &mut tries).await => {}
+                result => return result,
             }
-            let wait = retry.wait(tries, after);
-            tries += 1;
-            tracing::warn!("{error}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), retry.retries);
-            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
         }
     }
 }

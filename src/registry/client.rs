@@ -248,18 +248,10 @@ where
 {
     let mut tries = 0;
     loop {
-        let error = match attempt().await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        let Verdict::Again { after } = error.verdict() else { return Err(error) };
-        if tries == retry.retries {
-            return Err(error);
+        match attempt().await {
+            Err(error) if retry.pause(&error, &mut tries).await => {}
+            result => return result,
         }
-        let wait = retry.wait(tries, after);
-        tries += 1;
-        tracing::warn!("{error}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), retry.retries);
-        tokio::time::sleep(wait).await;
     }
 }
 
