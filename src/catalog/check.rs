@@ -23,7 +23,7 @@ pub enum Question {
 
 /// What is asked about an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ContainerQuestion {
     /// Host name.
     pub registry: String,
@@ -37,7 +37,7 @@ pub struct ContainerQuestion {
 
 /// What is asked about an operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct OperatorQuestion {
     /// `NAME.VERSION` of the cluster service version.
     pub csv_name: String,
@@ -47,7 +47,7 @@ pub struct OperatorQuestion {
 
 /// What is asked about a chart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ChartQuestion {
     /// The chart's name.
     pub chart: String,
@@ -59,7 +59,7 @@ pub struct ChartQuestion {
 
 /// A version and a constraint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ConstraintQuestion {
     /// The version.
     pub version: String,

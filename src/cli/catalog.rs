@@ -420,34 +420,42 @@ fn container(image: &str) -> ContainerQuestion {
     }
 }
 
-/// Answers every line with the line itself and `certified`, in order; the first line that is no question ends it.
+/// Answers every line with the line itself and `certified`, in order; a line that is no question is answered with
+/// `error` instead and named, and the others go on.
 fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
     let snapshot = Snapshot::open(db)?;
     let input: Box<dyn BufRead> =
         if path == Path::new("-") { Box::new(BufReader::new(io::stdin())) } else { Box::new(crate::fs::open(path)?) };
     let mut output = io::BufWriter::new(io::stdout().lock());
+    let mut refused = 0;
     for (number, line) in input.split(b'\n').enumerate() {
-        let line = String::from_utf8(line.at("read", path)?).map_err(|_| {
-            Failure::new(format!("{}: line {}: not UTF-8", path.display(), number + 1)).hint("JSON is written in UTF-8")
-        })?;
-        if line.trim().is_empty() {
+        let line = line.at("read", path)?;
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let not_a_question = |error: serde_json::Error| {
-            Failure::new(format!("{}: line {}: not a question: {error}", path.display(), number + 1))
-                .hint(r#"a question is a JSON object such as {"kind":"operator","args":{"csv_name":"a.v1","ocp_version":"4.16"}}"#)
+        let mut fields: Map<String, Value> = serde_json::from_slice(&line).unwrap_or_default();
+        match serde_json::from_slice::<Question>(&line) {
+            Ok(question) => fields.insert("certified".into(), check::is_certified(&snapshot, &question)?.into()),
+            Err(error) => {
+                refused += 1;
+                context.ui.warn(format_args!("{}: line {}: not a question: {error}", path.display(), number + 1));
+                fields.insert("error".into(), format!("not a question: {error}").into())
+            }
         };
-        let mut fields: Map<String, Value> = serde_json::from_str(&line).map_err(not_a_question)?;
-        let question: Question = serde_json::from_str(&line).map_err(not_a_question)?;
-        fields.insert("certified".into(), check::is_certified(&snapshot, &question)?.into());
         serde_json::to_writer(&mut output, &fields).map_err(io::Error::from)?;
         output.write_all(b"\n")?;
     }
     output.flush()?;
     let taken = snapshot.info()?.taken;
     context.ui.say(format_args!("answered from the snapshot of {taken}, {} old", days(taken)));
+    if refused > 0 {
+        context.ui.warn(format_args!("{refused} lines are no questions; one looks like {QUESTION}"));
+        return Ok(Exit::Partial);
+    }
     Ok(Exit::Done)
 }
+
+const QUESTION: &str = r#"{"kind":"operator","args":{"csv_name":"a.v1","ocp_version":"4.16"}}"#;
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let hits = Snapshot::open(&args.db.db)?.search(&args.text, args.limit)?;

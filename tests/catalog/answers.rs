@@ -1,6 +1,6 @@
 //! Questions to a snapshot.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::stand_in::{self, StandIn};
 use crate::{Site, catalog};
@@ -31,8 +31,31 @@ fn a_batch_answers_each_line_with_its_question_in_order() {
             "\n"
         )
     );
-    std::fs::write(site.path("questions"), "{\"kind\":\"pod\",\"args\":{}}\n").unwrap();
-    site.run(&["catalog", "check", "--batch", "questions"]).failed(2, &["questions: line 1: not a question"]);
+}
+
+#[test]
+fn a_line_that_is_no_question_is_named_and_the_others_are_answered() {
+    let server = StandIn::start(catalog(1, 1));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    for (line, why) in [
+        (r#"{"kind":"pod","args":{}}"#, "unknown variant `pod`"),
+        (r#"{"kind":"operator","args":{"csv":"op0-operator.v1.0.0"}}"#, "unknown field `csv`"),
+        (r#"{"kind":"operator""#, "EOF"),
+        ("[]", "invalid"),
+    ] {
+        let good = r#"{"kind":"operator","args":{"csv_name":"op0-operator.v1.0.0","ocp_version":"4.10"}}"#;
+        std::fs::write(site.path("questions"), format!("{line}\n{good}\n")).unwrap();
+        let run = site.run(&["catalog", "check", "--batch", "questions"]);
+        assert_eq!(run.0.status.code(), Some(3), "{line}");
+        assert!(run.stderr().contains("questions: line 1: not a question"), "{}", run.stderr());
+        let answers: Vec<Value> =
+            run.stdout().lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
+        assert_eq!(answers.len(), 2, "{line}");
+        assert!(answers[0]["error"].as_str().is_some_and(|error| error.contains(why)), "{}", answers[0]);
+        assert_eq!(answers[0].get("certified"), None, "{line}");
+        assert_eq!(answers[1]["certified"], true, "{line}");
+    }
 }
 
 #[test]
