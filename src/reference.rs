@@ -12,7 +12,7 @@
 //! written. Short names (`alpine`) are not guessed: which registry they mean depends on the machine.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -177,6 +177,42 @@ impl fmt::Display for Remote {
 }
 
 impl ImageRef {
+    /// Where it is on the disk; `None` for what is in a registry.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            ImageRef::Oci { path, .. }
+            | ImageRef::OciArchive { path, .. }
+            | ImageRef::DockerArchive { path, .. }
+            | ImageRef::Dir { path } => Some(path),
+            ImageRef::Docker(_) => None,
+        }
+    }
+
+    /// The same place with another image name; `dir:` and registries have no such name and stay as they are.
+    pub fn with_name(&self, new: String) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            ImageRef::Oci { name, .. } | ImageRef::OciArchive { name, .. } | ImageRef::DockerArchive { name, .. } => {
+                *name = Some(new);
+            }
+            ImageRef::Docker(_) | ImageRef::Dir { .. } => {}
+        }
+        other
+    }
+
+    /// The same reference with a relative path taken from `directory`.
+    pub fn below(&self, directory: &Path) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            ImageRef::Oci { path, .. }
+            | ImageRef::OciArchive { path, .. }
+            | ImageRef::DockerArchive { path, .. }
+            | ImageRef::Dir { path } => *path = directory.join(&*path),
+            ImageRef::Docker(_) => {}
+        }
+        other
+    }
+
     /// The name of an image behind a path, where one is given.
     pub fn name(&self) -> Option<&str> {
         match self {

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::digest::{Algorithm, Digest};
 use crate::image::definition::Definition;
+use crate::image::fingerprint::{self, FINGERPRINT};
 use crate::image::layer::{Layer, LayerOptions};
 use crate::image::layout::{self, Layout};
 use crate::image::plan::{Inputs, Plan};
@@ -26,6 +27,8 @@ use crate::progress::{Progress, Unit};
 pub struct BuildReport {
     /// Digest of the index, or of the manifest where there is but one platform.
     pub digest: Digest,
+    /// What it is made of, as one digest.
+    pub fingerprint: Digest,
     /// Its size.
     pub size: u64,
     /// What of the two it is.
@@ -92,13 +95,12 @@ pub fn assemble(
     layout: &Layout,
     progress: &Progress,
 ) -> Result<(Descriptor, BuildReport), Error> {
-    let trees: Vec<_> =
-        plan.layers().iter().flat_map(|layer| layer.trees.iter().map(move |tree| (layer, tree))).collect();
-    let total = trees.iter().flat_map(|(_, (_, tree))| tree.nodes()).map(|(_, node)| node.size()).sum();
+    let parts = plan.parts();
+    let total = parts.iter().flat_map(|(_, _, tree)| tree.nodes()).map(|(_, node)| node.size()).sum();
     let task = progress.task(format!("packing {}", definition.name), Unit::Bytes, Some(total));
-    let written: Vec<Layer> = trees
+    let written: Vec<Layer> = parts
         .par_iter()
-        .map(|(_, (_, tree))| {
+        .map(|(_, _, tree)| {
             let blob = layout.blob_writer(Algorithm::Sha256)?;
             let (layer, blob) = tree.write(blob, options, plan.created(), plan.epoch, &task)?;
             blob.finish()?;
@@ -107,14 +109,22 @@ pub fn assemble(
         .collect::<Result<_, Error>>()?;
 
     let created = jiff::Timestamp::from_second(plan.created()).unwrap_or_default();
-    let annotations = annotations(&definition.annotations, inputs, created, base.map(|(_, base)| base));
+    let labels = annotations(&definition.annotations, inputs, created, base.map(|(_, base)| base));
+    let identities: Vec<Digest> = parts
+        .iter()
+        .zip(&written)
+        .map(|((layer, ..), written)| layer.identity.as_ref().unwrap_or(&written.diff_id).clone())
+        .collect();
+    let base_digest = base.map(|(_, base)| layout::digest_of(base)).transpose().map_err(layout::Error::from)?;
+    let fingerprint = fingerprint::of(definition, inputs, plan, base_digest.as_ref(), options, &identities);
+    let mut annotations = labels.clone();
+    annotations.insert(FINGERPRINT.to_owned(), fingerprint.to_string());
     let mut images = Vec::new();
     let mut manifests = Vec::new();
     for platform in &inputs.platforms {
-        let mine =
-            trees.iter().zip(&written).filter(|((_, (only, _)), _)| only.as_ref().is_none_or(|only| only == platform));
+        let mine = parts.iter().zip(&written).filter(|((_, only, _), _)| only.is_none_or(|only| only == platform));
         let layers: Vec<(Option<&str>, &Layer)> =
-            mine.map(|((planned, _), layer)| (planned.name.as_deref(), layer)).collect();
+            mine.map(|((planned, ..), layer)| (planned.name.as_deref(), layer)).collect();
         let mut image = match base {
             Some((from, base)) => base_image(base, platform, from)?,
             None => Image::default(),
@@ -135,7 +145,7 @@ pub fn assemble(
             all.push(history);
             image.config.set_history(Some(all));
         }
-        configure(&mut image.config, definition, platform, &annotations, created);
+        configure(&mut image.config, definition, platform, &labels, created);
         let config = layout.write_blob(MediaType::ImageConfig, &layout::canonical(&image.config))?;
         let config_digest = layout::digest_of(&config).map_err(layout::Error::from)?;
         let document: ImageManifest = ImageManifestBuilder::default()
@@ -165,6 +175,7 @@ pub fn assemble(
         }
     };
     let report = BuildReport {
+        fingerprint,
         digest: layout::digest_of(&image).map_err(layout::Error::from)?,
         size: image.size(),
         media_type: image.media_type().clone(),
@@ -198,10 +209,7 @@ fn base_image(base: &Descriptor, platform: &Platform, layout: &Layout) -> Result
     let mut chosen = base.clone();
     if manifest::is_index(base.media_type()) {
         let index: ImageIndex = layout::parse(base.digest().as_ref(), &layout.read_document(base)?)?;
-        let fits = |there: &&Descriptor| {
-            there.platform().as_ref().is_some_and(|offered| platform.accepts(&Platform::from(offered)))
-        };
-        chosen = index.manifests().iter().find(fits).ok_or_else(missing)?.clone();
+        chosen = choose(&index, platform)?;
     }
     let document: ImageManifest = layout::parse(chosen.digest().as_ref(), &layout.read_document(&chosen)?)?;
     let bytes = layout.read_document(document.config())?;
@@ -227,7 +235,15 @@ fn base_image(base: &Descriptor, platform: &Platform, layout: &Layout) -> Result
     Ok(Image { config, layers: layers.collect() })
 }
 
-/// The annotations of manifest and index, which are labels of the configuration, too.
+/// The image for a platform in the index of a base.
+pub fn choose(index: &ImageIndex, platform: &Platform) -> Result<Descriptor, Error> {
+    let fits = |there: &&Descriptor| {
+        there.platform().as_ref().is_some_and(|offered| platform.accepts(&Platform::from(offered)))
+    };
+    index.manifests().iter().find(fits).cloned().ok_or_else(|| Error::NoBase { platform: platform.clone() })
+}
+
+/// The labels of the configuration, which are annotations of manifest and index, too.
 fn annotations(
     own: &BTreeMap<String, String>,
     inputs: &Inputs,
@@ -363,7 +379,7 @@ mod tests {
         assert_ne!(amd64.layers[0].digest, arm64.layers[0].digest);
         assert_eq!(amd64.layers[1].digest, arm64.layers[1].digest);
         // A constant: what a change of compressor, tar or JSON would do to everybody's digests shows here.
-        insta::assert_snapshot!(reports[0].digest, @"sha256:6571a1257c0d4eedf67f49e675598440a2814dc5976affc394dc9d4f4a874f79");
+        insta::assert_snapshot!(reports[0].digest, @"sha256:5ea19ec061e8d14c293a4bb764d098273144ee932bc584674db431ceeadb03ea");
         assert_eq!(reports[0].created.to_string(), "1970-01-01T00:16:40Z");
     }
 

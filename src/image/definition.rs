@@ -26,29 +26,32 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::fs::{self, PathError};
 use crate::image::Platform;
 use crate::reference::{self, ImageRef};
 
 /// An image as we describe it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+///
+/// Written as JSON, it is what the [fingerprint](crate::image::fingerprint) has of it: neither where it comes from nor
+/// what it is called, and not its layers, which are in there as their contents.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Definition {
     /// Name in archives and layouts.
     pub name: String,
     /// Tags that it gets where the output names none.
-    #[serde(default = "latest")]
+    #[serde(default = "latest", skip_serializing)]
     pub tags: Vec<String>,
     /// For which platforms; none means that of the running program.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub platforms: Vec<Platform>,
     /// What lies below the layers.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub base: Base,
     /// What it is made of.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub layers: Vec<LayerDefinition>,
     /// Configuration: the program.
     #[serde(default)]

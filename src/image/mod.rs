@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod assemble;
 pub mod definition;
+pub mod fingerprint;
 pub mod inspect;
 pub mod layer;
 pub mod layout;
@@ -26,6 +27,7 @@ pub(crate) mod fixture;
 pub use archive::Archive;
 pub use assemble::assemble;
 pub use definition::Definition;
+pub use fingerprint::fingerprint;
 pub use layer::{Layer, LayerOptions, LayerWriter};
 pub use layout::Layout;
 pub use plan::{Inputs, plan};

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
+use crate::digest::Digest;
 use crate::fs::{self, OutsideError};
 use crate::image::definition::{Base, Definition, LayerDefinition};
 use crate::image::tree::{self, Kind, Node, Overrides, Tree};
@@ -53,6 +54,8 @@ pub struct Plan {
 pub struct PlannedLayer {
     /// Its name in the definition.
     pub name: Option<String>,
+    /// What its content follows from, where that has a digest and the content need not be read to be known.
+    pub identity: Option<Digest>,
     /// Its entries: one tree for all platforms, or one for each.
     pub trees: Vec<(Option<Platform>, Tree)>,
 }
@@ -112,7 +115,7 @@ pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
             }
             trees.push((platform.cloned(), tree));
         }
-        layers.push(PlannedLayer { name: described.name.clone(), trees });
+        layers.push(PlannedLayer { name: described.name.clone(), identity: None, trees });
     }
     let youngest = layers.iter().flat_map(|layer| &layer.trees).filter_map(|(_, tree)| tree.youngest()).max();
     let created = inputs.epoch.or(inputs.catalog.as_ref().map(|catalog| catalog.taken)).or(youngest).unwrap_or(0);

@@ -38,6 +38,17 @@ pub enum Error {
     Transport(ImageRef),
 }
 
+impl Error {
+    /// Whether it is only that there is no image of that name.
+    pub fn is_not_found(&self) -> bool {
+        let layout = match self {
+            Error::Layout(error) | Error::Archive(archive::Error::Layout(error)) => error,
+            _ => return false,
+        };
+        matches!(layout, layout::Error::NotFound { .. })
+    }
+}
+
 impl Store {
     /// Opens what a reference names, and finds the image in it.
     pub fn open_image(reference: &ImageRef) -> Result<(Self, Descriptor), Error> {

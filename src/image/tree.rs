@@ -8,9 +8,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, OutsideError, PathContext, PathError};
 use crate::image::layer::{Layer, LayerOptions, LayerWriter};
-use crate::image::pax::Meta;
+use crate::image::pax::{Meta, TarWriter};
 use crate::progress::Task;
 
 /// Entries of a layer by name, relative to the image's root. Parents sort before what is in them.
@@ -205,32 +206,49 @@ impl Tree {
         clamp: Option<i64>,
         task: &Task,
     ) -> Result<(Layer, W), Error> {
-        let out = Path::new("the layer");
-        let mut layer = LayerWriter::new(inner, options).at("start", out)?;
+        let mut layer = LayerWriter::new(inner, options).at("start", OUT)?;
+        self.write_entries(&mut layer, created, clamp, task)?;
+        layer.finish().at("finish", OUT).map_err(Into::into)
+    }
+
+    /// The digest that the uncompressed layer would have.
+    pub fn diff_id(&self, created: i64, clamp: Option<i64>, task: &Task) -> Result<Digest, Error> {
+        let mut tar = TarWriter::new(HashingWriter::new(io::sink(), Algorithm::Sha256));
+        self.write_entries(&mut tar, created, clamp, task)?;
+        Ok(tar.finish().at("finish", OUT)?.finish().0)
+    }
+
+    fn write_entries<W: Write>(
+        &self,
+        layer: &mut TarWriter<W>,
+        created: i64,
+        clamp: Option<i64>,
+        task: &Task,
+    ) -> Result<(), Error> {
         for (path, node) in &self.nodes {
             let mtime = node.mtime.map_or(created, |mtime| clamp.map_or(mtime, |clamp| mtime.min(clamp)));
             let meta = Meta { mode: node.mode, uid: node.uid, gid: node.gid, mtime, xattrs: node.xattrs.clone() };
             match &node.kind {
-                Kind::Directory => layer.directory(path, &meta).at("write", out)?,
+                Kind::Directory => layer.directory(path, &meta).at("write", OUT)?,
                 Kind::Bytes(bytes) => {
-                    layer.file(path, &meta, bytes.len() as u64, &bytes[..]).at("write", out)?;
+                    layer.file(path, &meta, bytes.len() as u64, &bytes[..]).at("write", OUT)?;
                 }
                 Kind::File { source, size } => {
                     let file = std::fs::File::open(source).at("open", source)?;
                     layer.file(path, &meta, *size, file).at("pack", source)?;
                 }
-                Kind::Symlink(target) => layer.symlink(path, &meta, target).at("write", out)?,
+                Kind::Symlink(target) => layer.symlink(path, &meta, target).at("write", OUT)?,
                 Kind::HardLink(target) => {
                     if !matches!(self.nodes.get(target), Some(Node { kind: Kind::File { .. }, .. })) {
                         return Err(Error::LostTarget { path: path.clone(), target: target.clone() });
                     }
-                    layer.hard_link(path, &meta, target).at("write", out)?;
+                    layer.hard_link(path, &meta, target).at("write", OUT)?;
                 }
-                Kind::Whiteout => layer.whiteout(path, mtime).at("write", out)?,
+                Kind::Whiteout => layer.whiteout(path, mtime).at("write", OUT)?,
             }
             task.add(node.size());
         }
-        layer.finish().at("finish", out).map_err(Into::into)
+        Ok(())
     }
 
     fn put(&mut self, path: PathBuf, node: Node) -> Result<(), Error> {
@@ -298,6 +316,9 @@ fn xattrs(source: &Path) -> Result<BTreeMap<String, Vec<u8>>, PathError> {
     }
     Ok(found)
 }
+
+/// For errors of what has no name yet.
+const OUT: &str = "the layer";
 
 #[cfg(test)]
 mod tests {

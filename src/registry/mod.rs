@@ -5,10 +5,12 @@
 pub mod auth;
 pub mod client;
 pub mod copy;
+pub mod existing;
 pub mod referrers;
 pub mod repository;
 
 pub use auth::AuthFiles;
 pub use client::{Error, Registry};
 pub use copy::{CopyOptions, CopyReport, Source, Target, copy};
+pub use existing::{Existing, existing};
 pub use repository::Repository;

@@ -1,5 +1,9 @@
 //! `haversack build` as people run it, and podman and skopeo reading what it writes.
 
+#[path = "../docker_registry/mod.rs"]
+mod docker_registry;
+mod existing;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,0 +1,268 @@
+//! `haversack build`: from definitions to images.
+
+mod explain;
+mod inputs;
+mod output;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::explain::{Explained, explain};
+use self::inputs::{FoundBase, inputs};
+use self::output::{Push, Work, stored};
+use super::Context;
+use super::copy::RegistryArgs;
+use super::outcome::{Exit, Failure, Outcome};
+use crate::compression::Compression;
+use crate::digest::Digest;
+use crate::image::assemble::BuildReport;
+use crate::image::{Definition, LayerOptions, Layout, Platform, assemble, fingerprint, layout, plan};
+use crate::progress::{Unit, amount};
+use crate::reference::ImageRef;
+
+/// Build images from definitions
+#[derive(clap::Args)]
+pub(super) struct BuildArgs {
+    /// Directories with an image.toml, such as images/catalog
+    #[arg(required = true, value_name = "DEFINITION")]
+    definitions: Vec<PathBuf>,
+    /// Where to: oci:DIR[:NAME] or oci-archive:FILE[:NAME]; without a NAME the definition's name and tags
+    #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push"])]
+    output: Option<ImageRef>,
+    /// Send the image to a registry, too: docker://HOST/REPOSITORY[:TAG]; without a TAG the definition's tags
+    #[arg(long, value_name = "REF")]
+    push: Option<ImageRef>,
+    /// Build nothing where all outputs hold an image made of the same inputs, definition and base by this version
+    #[arg(long)]
+    skip_existing: bool,
+    /// The catalog snapshot, for images that hold one
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// Build for this platform instead of the definition's
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<Platform>,
+    /// The haversack program for another platform than this one's
+    #[arg(long, value_name = "PLATFORM=PATH", value_parser = binary)]
+    binary: Vec<(Platform, PathBuf)>,
+    /// How layers are compressed
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    compression: Compressor,
+    /// The compressor's own level: gzip 1 to 9, zstd 1 to 19
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: Option<i32>,
+    /// Print what would be in the images and write nothing
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    registries: RegistryArgs,
+}
+
+/// The compressors of layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Compressor {
+    /// Small and fast
+    #[default]
+    Zstd,
+    /// For what reads nothing else
+    Gzip,
+    /// Plain tar
+    None,
+}
+
+/// What became of a definition.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Done {
+    Built(Built),
+    Skipped(Skipped),
+}
+
+/// One image that was not built, as it is there.
+#[derive(Serialize)]
+struct Skipped {
+    name: String,
+    output: Vec<ImageRef>,
+    fingerprint: Digest,
+    skipped: bool,
+}
+
+/// One image that was built.
+#[derive(Serialize)]
+struct Built {
+    name: String,
+    output: Vec<ImageRef>,
+    #[serde(flatten)]
+    report: BuildReport,
+}
+
+pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
+    let definitions: Vec<(&Path, Definition)> = args
+        .definitions
+        .iter()
+        .map(|directory| Ok((directory.as_path(), Definition::read(directory)?)))
+        .collect::<Result<_, Failure>>()?;
+    let named = args.output.as_ref().is_some_and(|output| output.name().is_some());
+    if named && definitions.len() > 1 {
+        return Err(Failure::usage("several images cannot have one name").hint("leave the name out of `--output`"));
+    }
+    let options = LayerOptions { compression: args.compression.into(), level: args.level };
+    // What is only pushed is built in a layout that goes away.
+    let passing = tempfile::tempdir()?;
+    let output = match (&args.output, &args.push) {
+        (None, Some(_)) => Some(ImageRef::Oci { path: passing.path().join("layout"), name: None }),
+        (output, _) => output.clone(),
+    };
+    let push = args.push.as_ref().map(|reference| Push::new(reference, args, context)).transpose()?;
+    if definitions.len() > 1 && push.is_some() {
+        return Err(Failure::usage("several images cannot be pushed to one repository").hint("build them one by one"));
+    }
+    let mut work = match &output {
+        Some(output) if !args.explain => Some(Work::start(output)?),
+        _ => None,
+    };
+    // What is prepared for an image may be large: it lies where the image will.
+    let scratch = match &work {
+        Some(work) => tempfile::Builder::new().prefix(".haversack-build.").tempdir_in(work.layout.root())?,
+        None => tempfile::tempdir()?,
+    };
+    let mut explained = Vec::new();
+    let mut done = Vec::new();
+    for (number, (directory, definition)) in definitions.iter().enumerate() {
+        let into = scratch.path().join(number.to_string());
+        let inputs = inputs(args, directory, definition, &into, context)?;
+        let plan = plan(definition, &inputs).map_err(hint_binary)?;
+        let Some(work) = &mut work else {
+            explained.push(explain(definition, &inputs, &plan));
+            continue;
+        };
+        let progress = context.ui.progress();
+        let base = FoundBase::find(definition, directory, args, context)?;
+        if args.skip_existing {
+            let base = base.as_ref().map(|base| layout::digest_of(&base.image)).transpose()?;
+            let fingerprint = fingerprint(definition, &inputs, &plan, base.as_ref(), &options, progress)?;
+            let there = there(args, definition, &fingerprint, push.as_ref())?;
+            if let Some(output) = there {
+                done.push(Done::Skipped(Skipped { name: definition.name.clone(), output, fingerprint, skipped: true }));
+                continue;
+            }
+        }
+        let from = Layout::create(&scratch.path().join(format!("base-{number}")))?;
+        if let Some(base) = &base {
+            base.fetch(&inputs.platforms, &from, args, context)?;
+        }
+        let base = base.as_ref().map(|base| (&from, &base.image));
+        let (image, report) = assemble(definition, &inputs, &plan, base, &options, &work.layout, progress)?;
+        let mut output = work.name(&image, definition, report.created.as_second())?;
+        if let Some(push) = &push {
+            let sent = push.send(&image, definition, &work.layout)?;
+            if args.output.is_none() {
+                output.clear();
+            }
+            output.extend(sent);
+        }
+        done.push(Done::Built(Built { name: definition.name.clone(), output, report }));
+    }
+    match work {
+        Some(work) => {
+            work.finish()?;
+            context.ui.result(&done, |done| done.iter().map(Done::to_text).collect())?;
+        }
+        None => context.ui.result(&explained, |explained| explained.iter().map(Explained::to_text).collect())?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Where an image of that fingerprint is, if it is everywhere it would go.
+fn there(
+    args: &BuildArgs,
+    definition: &Definition,
+    fingerprint: &Digest,
+    push: Option<&Push>,
+) -> Result<Option<Vec<ImageRef>>, Failure> {
+    let stored = args.output.as_ref().map(|output| stored(output, definition, fingerprint)).transpose()?;
+    let mut all = Vec::new();
+    match stored {
+        Some(None) => return Ok(None),
+        Some(Some(places)) => all.extend(places),
+        None => {}
+    }
+    if let Some(push) = push {
+        let Some(places) = push.holds(definition, fingerprint)? else { return Ok(None) };
+        all.extend(places);
+    }
+    Ok(Some(all))
+}
+
+impl Done {
+    fn to_text(&self) -> String {
+        match self {
+            Done::Built(built) => built.to_text(),
+            Done::Skipped(skipped) => skipped.to_text(),
+        }
+    }
+}
+
+impl Skipped {
+    fn to_text(&self) -> String {
+        let outputs = self.output.iter().map(|output| format!("{output}\n")).collect::<String>();
+        format!("{outputs}  nothing built: it is there, made of the same inputs ({})\n", self.fingerprint)
+    }
+}
+
+impl Built {
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        for output in &self.output {
+            let _ = writeln!(text, "{output}");
+        }
+        let _ = writeln!(text, "  digest   {}", self.report.digest);
+        let _ = writeln!(text, "  created  {}", self.report.created);
+        for image in &self.report.images {
+            let bytes = image.layers.iter().map(|layer| layer.size).sum();
+            let (layers, size) = (image.layers.len(), amount(bytes, Unit::Bytes));
+            let _ = writeln!(text, "  {:<8} {}, {layers} layers, {size}", image.platform.to_string(), image.manifest);
+        }
+        text
+    }
+}
+
+impl From<Compressor> for Compression {
+    fn from(compressor: Compressor) -> Self {
+        match compressor {
+            Compressor::Zstd => Compression::Zstd,
+            Compressor::Gzip => Compression::Gzip,
+            Compressor::None => Compression::None,
+        }
+    }
+}
+
+fn hint_binary(error: plan::Error) -> Failure {
+    match &error {
+        plan::Error::NoBinary { platform } => {
+            let hint = format!("give one with `--binary {platform}=PATH`, or choose with `--platform`");
+            Failure::from(error).hint(hint)
+        }
+        _ => error.into(),
+    }
+}
+
+fn binary(text: &str) -> Result<(Platform, PathBuf), String> {
+    let (platform, path) = text.split_once('=').ok_or("expected PLATFORM=PATH, such as linux/arm64=./haversack")?;
+    Ok((platform.parse().map_err(|error| format!("{error}"))?, path.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_catalog_image_holds_the_snapshot_where_the_program_looks_for_it() {
+        let definition = Definition::read(Path::new("images/catalog")).unwrap();
+        let catalogs: Vec<_> = definition.layers.iter().filter_map(|layer| layer.catalog.as_ref()).collect();
+        assert_eq!(catalogs.len(), 1);
+        assert_eq!(definition.env.get("HAVERSACK_DB"), Some(&catalogs[0].db));
+        assert_eq!(catalogs[0].tree, "/usr/oct/cmd/tnf/fetch/data");
+    }
+}

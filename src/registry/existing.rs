@@ -1,0 +1,47 @@
+//! What a registry has already: asked for many tags at once, before anything is built for them.
+
+use futures_util::stream::{self, StreamExt};
+
+use crate::digest::Digest;
+use crate::image::fingerprint::FINGERPRINT;
+use crate::image::layout;
+use crate::registry::client::Error;
+use crate::registry::repository::Repository;
+
+/// An image that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it was made of, where it says so ([`FINGERPRINT`]).
+    pub fingerprint: Option<String>,
+}
+
+/// Asks what is under each tag of a repository, so many at one time; the answers are in the order of the tags.
+///
+/// `None` means that the registry says there is no such tag or repository. That it cannot be reached, wants other
+/// credentials or is in trouble is an error, and never taken for an absence.
+pub async fn existing(
+    repository: &Repository,
+    tags: &[String],
+    parallel: usize,
+) -> Vec<Result<Option<Existing>, Error>> {
+    let Some((first, others)) = tags.split_first() else { return Vec::new() };
+    // The first answer brings the token that the others then have.
+    let mut answers = vec![one(repository, first).await];
+    let others = stream::iter(others).map(|tag| one(repository, tag)).buffered(parallel.max(1));
+    answers.extend(others.collect::<Vec<_>>().await);
+    answers
+}
+
+async fn one(repository: &Repository, tag: &str) -> Result<Option<Existing>, Error> {
+    let (described, bytes) = match repository.document(tag).await {
+        Ok(found) => found,
+        Err(Error::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Whatever was built by others is there, too, and says nothing of this kind.
+    let document: serde_json::Value = layout::parse(described.digest().as_ref(), &bytes)?;
+    let fingerprint = document["annotations"][FINGERPRINT].as_str().map(str::to_owned);
+    Ok(Some(Existing { digest: layout::digest_of(&described)?, fingerprint }))
+}
