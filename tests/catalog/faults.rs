@@ -34,15 +34,32 @@ fn faults_that_pass_are_waited_out() {
         Fault::Cut,
         Fault::Truncated,
         Fault::ErrorDocument,
+        Fault::OtherPage,
+        Fault::Hang(Duration::from_secs(2)),
     ] {
         let mut state = catalog(900, 30);
         let injected = fault.clone();
-        state.hook = Some(Box::new(move |_, number, _| (number % 4 == 1).then(|| injected.clone())));
+        // What takes time happens once.
+        let once = matches!(fault, Fault::Hang(_));
+        let when = move |number: usize| if once { number == 5 } else { number % 4 == 1 };
+        state.hook = Some(Box::new(move |_, number, _| when(number).then(|| injected.clone())));
         let server = StandIn::start(state);
         let site = Site::new();
-        site.snapshot(&server, &["--page-size", "100"]).done();
+        site.snapshot(&server, &["--page-size", "100", "--timeout", "1"]).done();
         assert_eq!(site.operators(), keys(&server.state().bundles), "{fault:?}");
     }
+}
+
+#[test]
+fn an_answer_that_only_drips_is_given_up_and_asked_for_again() {
+    let mut state = catalog(30, 3);
+    state.hook = Some(Box::new(|_, number, _| (number == 1).then_some(Fault::Drip)));
+    let server = StandIn::start(state);
+    let site = Site::new();
+    // A byte comes well within this time-out, again and again; the whole answer does not come within four of it.
+    site.snapshot(&server, &["--timeout", "0.5"]).done();
+    assert_eq!(site.operators(), keys(&server.state().bundles));
+    server.wait_for(|state| state.drips_left == 1);
 }
 
 #[test]
@@ -56,6 +73,7 @@ fn faults_that_stay_are_named_and_leave_the_old_snapshot() {
         (Fault::Truncated, &["no complete JSON document, it begins `{\"data\":["]),
         (Fault::Cut, &["the answer broke off"]),
         (Fault::ErrorDocument, &["the answer has no list `data`"]),
+        (Fault::OtherPage, &["asked for page 0, got page 7"]),
         (hang, &["no answer in time"]),
     ] {
         let server = StandIn::start(catalog(300, 30));
@@ -79,8 +97,25 @@ fn an_overloaded_server_gets_fewer_requests_at_once_and_no_retry_before_its_time
     let mut state = catalog(500, 10);
     state.hook = Some(Box::new(|_, number, _| (number == 2).then_some(Fault::RetryAfter(429, 1))));
     let server = StandIn::start(state);
-    Site::new().snapshot(&server, &["-v"]).done();
+    let run = Site::new().snapshot(&server, &["-v"]).done();
     assert!(started.elapsed() >= Duration::from_secs(1), "Retry-After was not honoured");
+    let stderr = run.stderr();
+    assert!(stderr.contains("overloaded: 2 requests at once and 500 rows a page from now on"), "{stderr}");
+}
+
+#[test]
+fn a_slow_server_is_asked_for_smaller_pages() {
+    let mut state = catalog(2000, 10);
+    state.hook = Some(Box::new(|_, number, _| (number == 2).then_some(Fault::Html)));
+    let server = StandIn::start(state);
+    let site = Site::new();
+    let run = site.snapshot(&server, &["-v"]).done();
+    let stderr = run.stderr();
+    assert!(stderr.contains("overloaded: 2 requests at once and 250 rows a page from now on"), "{stderr}");
+    assert_eq!(site.operators(), keys(&server.state().bundles));
+    let sizes: Vec<u64> =
+        server.take_log().iter().filter_map(|request| request.get("page_size").parse().ok()).collect();
+    assert!(sizes.contains(&250) && sizes.ends_with(&[250]), "{sizes:?}");
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub struct State {
     /// What was requested, path and decoded query.
     pub log: Vec<Request>,
     pub most_in_flight: usize,
+    /// Drips that the client gave up.
+    pub drips_left: usize,
 }
 
 /// What the server says of its pages' size.
@@ -83,6 +85,10 @@ pub enum Fault {
     /// Half of the JSON, with a length that fits it.
     Truncated,
     Hang(Duration),
+    /// The page asked for, which says that it is page 7.
+    OtherPage,
+    /// A byte of white space every tenth of a second, for a minute or until the client has enough of it.
+    Drip,
     /// Valid JSON without `data`, status 200.
     ErrorDocument,
 }
@@ -131,6 +137,17 @@ impl StandIn {
         self.shared.state.lock().unwrap()
     }
 
+    /// Waits until a state is reached; a minute at most.
+    pub fn wait_for(&self, reached: impl Fn(&State) -> bool) {
+        for _ in 0..600 {
+            if reached(&self.state()) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the state was not reached within a minute");
+    }
+
     /// What was requested since the last call.
     pub fn take_log(&self) -> Vec<Request> {
         std::mem::take(&mut self.state().log)
@@ -169,13 +186,21 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         let answer = answer(&request, shared, now);
         shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-        let Answer { status, headers, body, said_length } = answer;
+        let Answer { status, headers, body, said_length, drips } = answer;
         let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", said_length.unwrap_or(body.len()));
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         stream.write_all(head.as_bytes())?;
         stream.write_all(b"\r\n")?;
+        if drips {
+            let gone = (0..600).any(|_| {
+                thread::sleep(Duration::from_millis(100));
+                stream.write_all(b" ").is_err()
+            });
+            shared.state.lock().unwrap().drips_left += usize::from(gone);
+            return Ok(());
+        }
         stream.write_all(&body)?;
         if said_length.is_some() {
             return stream.shutdown(std::net::Shutdown::Both);
@@ -188,10 +213,17 @@ struct Answer {
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
     said_length: Option<usize>,
+    drips: bool,
 }
 
 fn plain(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Answer {
-    Answer { status, headers: vec![("Content-Type", kind.to_owned())], body: body.into(), said_length: None }
+    Answer {
+        status,
+        headers: vec![("Content-Type", kind.to_owned())],
+        body: body.into(),
+        said_length: None,
+        drips: false,
+    }
 }
 
 fn answer(request: &Request, shared: &Shared, in_flight: usize) -> Answer {
@@ -243,6 +275,12 @@ fn answer(request: &Request, shared: &Shared, in_flight: usize) -> Answer {
             thread::sleep(time);
             answer
         }
+        Some(Fault::OtherPage) => {
+            let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
+            body["page"] = json!(7);
+            plain(200, "application/json", serde_json::to_vec(&body).unwrap())
+        }
+        Some(Fault::Drip) => Answer { said_length: Some(1 << 20), drips: true, ..answer },
         Some(Fault::ErrorDocument) => plain(200, "application/json", r#"{"title":"Internal","status":500}"#),
     }
 }
