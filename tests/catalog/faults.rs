@@ -134,6 +134,14 @@ fn a_server_that_does_not_filter_is_refused() {
 }
 
 #[test]
+fn a_server_that_does_not_sort_is_refused() {
+    let mut state = State { ignores_sorting: true, ..catalog(300, 10) };
+    state.bundles.swap(100, 200);
+    let server = StandIn::start(state);
+    Site::new().snapshot(&server, &[]).failed(1, &["row 101", "does not sort as asked"]);
+}
+
+#[test]
 fn an_empty_catalog_is_refused_and_taken_when_the_user_says_so() {
     let server = StandIn::start(catalog(0, 10));
     let site = Site::new();

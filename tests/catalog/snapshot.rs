@@ -75,6 +75,26 @@ fn rows_that_come_and_go_during_the_walk_leave_the_rows_of_its_end() {
 }
 
 #[test]
+fn a_row_that_changes_after_it_was_read_is_read_again() {
+    let mut state = catalog(2000, 10);
+    let (mut first_read, mut changed) = (false, false);
+    state.hook = Some(Box::new(move |state, _, request| {
+        let walked = !request.is_images() && !request.is_sweep();
+        if walked && first_read && !changed {
+            changed = true;
+            state.bundles[0]["channel_name"] = json!("fast");
+            state.bundles[0]["last_update_date"] = json!("2099-01-01T00:00:00.000000+00:00");
+        }
+        first_read |= walked;
+        None
+    }));
+    let server = StandIn::start(state);
+    let site = Site::new();
+    site.snapshot(&server, &["--page-size", "100", "--parallel", "1"]).done();
+    assert_eq!(site.operators(), keys(&server.state().bundles));
+}
+
+#[test]
 fn a_refresh_reads_what_changed_and_sweeps_out_what_is_gone() {
     let server = StandIn::start(catalog(1500, 1500));
     let site = Site::new();
