@@ -3,9 +3,11 @@
 //! ```text
 //! docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]     a registry
 //! oci:DIR[:NAME]            oci-archive:FILE[:NAME]  a layout, and a tar of one
-//! docker-archive:FILE[:NAME:TAG]                     what `docker save` writes
+//! docker-archive:FILE[:NAME:TAG[,NAME:TAG …]]        what `docker save` writes
 //! dir:DIR                                            one image, its blobs side by side
 //! ```
+//!
+//! Where an image is read, `@N` for a name is the Nth that is listed, counted from 0, and a digest the one that has it.
 //!
 //! As in containers/image, a path ends at the first colon and everything behind it is the name, so that
 //! `oci:store:localhost/tools:1.2` is the image `localhost/tools:1.2` in `store`. A path with a colon in it cannot be
@@ -243,7 +245,8 @@ impl FromStr for ImageRef {
         if path.is_empty() {
             return Err(Error::NoPath(text.to_owned()));
         }
-        if name.is_some_and(|name| !is_image_name(name)) {
+        let several = |name: &str| transport == "docker-archive" && name.split(',').all(is_image_name);
+        if name.is_some_and(|name| !is_image_name(name) && !is_selection(name) && !several(name)) {
             return Err(Error::Name(text.to_owned()));
         }
         let (path, name) = (PathBuf::from(path), name.map(str::to_owned));
@@ -309,6 +312,11 @@ fn is_image_name(name: &str) -> bool {
         && !name.ends_with(separators)
 }
 
+/// `@N` or `@DIGEST`: one of the images that are listed.
+fn is_selection(name: &str) -> bool {
+    name.strip_prefix('@').is_some_and(|rest| rest.parse::<usize>().is_ok() || rest.parse::<Digest>().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,6 +335,9 @@ mod tests {
             "oci:store:localhost/x:latest".to_owned(),
             "oci-archive:x.tar:v1".to_owned(),
             "docker-archive:x.tar:localhost/x:latest".to_owned(),
+            "docker-archive:x.tar:a:1,localhost/b:2".to_owned(),
+            "docker-archive:x.tar:@1".to_owned(),
+            format!("oci:store:@{DIGEST}"),
             "dir:/tmp/x".to_owned(),
         ] {
             assert_eq!(text.parse::<ImageRef>().unwrap().to_string(), text);
@@ -365,6 +376,9 @@ mod tests {
             ("oci::x", Error::NoPath("oci::x".into())),
             ("oci:a:", Error::Name("oci:a:".into())),
             ("oci:a:b c", Error::Name("oci:a:b c".into())),
+            ("oci:a:b,c", Error::Name("oci:a:b,c".into())),
+            ("docker-archive:a:b,", Error::Name("docker-archive:a:b,".into())),
+            ("oci:a:@x", Error::Name("oci:a:@x".into())),
             ("dir:a:b", Error::NameInDir("dir:a:b".into())),
         ] {
             assert_eq!(text.parse::<ImageRef>().unwrap_err(), error, "{text}");

@@ -1,6 +1,6 @@
 //! `haversack copy`: an image from one place to another, unchanged.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ArgAction;
@@ -9,8 +9,10 @@ use serde::Serialize;
 
 use super::outcome::{Exit, Failure, Outcome};
 use super::{Context, block_on};
+use crate::digest::Digest;
+use crate::fs::PathContext;
 use crate::http::{Http, HttpOptions};
-use crate::image::{Layout, Platform, Store, archive};
+use crate::image::{self, Platform, Store, archive, layout, manifest};
 use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{AuthFiles, CopyOptions, CopyReport, Registry, Repository, Source, Target, copy};
@@ -18,7 +20,8 @@ use crate::registry::{AuthFiles, CopyOptions, CopyReport, Registry, Repository, 
 /// Copy an image between registries, layouts and archives; its digest stays what it is
 #[derive(clap::Args)]
 pub(super) struct CopyArgs {
-    /// From where: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME] or oci-archive:FILE[:NAME]
+    /// From where: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    /// docker-archive:FILE[:NAME:TAG] or dir:DIR
     #[arg(value_name = "SRC")]
     source: ImageRef,
     /// To where, in the same words
@@ -66,7 +69,8 @@ struct Copied {
 pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
     let options = CopyOptions {
         platforms: args.platform.clone(),
-        referrers: !args.no_referrers,
+        // A directory has no place for them.
+        referrers: !args.no_referrers && !matches!(args.destination, ImageRef::Dir { .. }),
         parallel: args.parallel.into(),
         dry_run: args.dry_run,
         retry: context.http.retry,
@@ -74,11 +78,18 @@ pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
     let report = block_on(async {
         let auth = args.registries.auth(context);
         let (source, image) = open_source(&args.source, args.registries.src_tls_verify, &auth, context).await?;
+        if let ImageRef::DockerArchive { path, .. } = &args.destination
+            && manifest::is_index(image.media_type())
+            && args.platform.len() != 1
+        {
+            let platforms = manifest::children(&image, &source.document(&image).await?)?.len();
+            return Err(archive::Error::SeveralPlatforms { path: path.clone(), platforms }.into());
+        }
         let place = Place::open(&args.destination, args.registries.dest_tls_verify, &auth, context).await?;
         let progress = context.ui.progress();
-        let report = copy(&source, &image, &place.target, place.name.as_deref(), &options, progress).await?;
+        let mut report = copy(&source, &image, &place.target, place.name.as_deref(), &options, progress).await?;
         if !args.dry_run {
-            place.finish()?;
+            report.digest = place.finish(&image, &report)?;
         }
         Ok(report)
     })?;
@@ -135,9 +146,9 @@ pub(super) async fn repository(
 /// Where a copy goes.
 struct Place {
     target: Target,
+    /// A registry's tag; places on the disk name what they have got when they are finished.
     name: Option<String>,
-    /// An archive is put together in a layout beside it, which goes away.
-    archive: Option<(PathBuf, Layout, tempfile::TempDir)>,
+    local: Option<image::Place>,
 }
 
 impl Place {
@@ -147,34 +158,27 @@ impl Place {
         auth: &AuthFiles,
         context: &Context,
     ) -> Result<Self, Failure> {
-        match reference {
-            ImageRef::Docker(remote) => {
-                if let RemoteTarget::Digest(_) = remote.target {
-                    return Err(Failure::usage(format!("{reference}: an image is copied to a tag, not to a digest")));
-                }
-                let target = Target::Repository(repository(remote, verify_tls, true, auth, context).await?);
-                Ok(Place { target, name: Some(remote.target().to_owned()), archive: None })
-            }
-            ImageRef::Oci { path, name } => {
-                let target = Target::Layout(Layout::create(path)?);
-                Ok(Place { target, name: name.clone(), archive: None })
-            }
-            ImageRef::OciArchive { path, name } => {
-                let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let temporary = tempfile::Builder::new().prefix(".haversack-copy.").tempdir_in(beside)?;
-                let layout = Layout::create(&temporary.path().join("layout"))?;
-                let archive = Some((path.clone(), layout.clone(), temporary));
-                Ok(Place { target: Target::Layout(layout), name: name.clone(), archive })
-            }
-            other => Err(Failure::usage(format!("{other}: images are copied to docker://, oci: and oci-archive:"))),
+        let ImageRef::Docker(remote) = reference else {
+            let place = image::Place::open(reference)?;
+            return Ok(Place { target: Target::Layout(place.layout().clone()), name: None, local: Some(place) });
+        };
+        if let RemoteTarget::Digest(_) = remote.target {
+            return Err(Failure::usage(format!("{reference}: an image is copied to a tag, not to a digest")));
         }
+        let target = Target::Repository(repository(remote, verify_tls, true, auth, context).await?);
+        Ok(Place { target, name: Some(remote.target().to_owned()), local: None })
     }
 
-    fn finish(self) -> Result<(), Failure> {
-        if let Some((path, layout, _temporary)) = self.archive {
-            archive::write(&layout, layout.index()?.manifests(), &path, 0)?;
-        }
-        Ok(())
+    /// Lists the image under its names and makes it appear; returns the digest that it has there.
+    fn finish(self, image: &Descriptor, report: &CopyReport) -> Result<Digest, Failure> {
+        let Some(mut place) = self.local else { return Ok(report.digest.clone()) };
+        let path = place.layout().blob_path(&report.digest);
+        let size = std::fs::metadata(&path).at("read", &path)?.len();
+        let copied = layout::descriptor(image.media_type().clone(), &report.digest, size);
+        let names = place.names(&[]);
+        let added = place.add(&copied, &names)?;
+        place.finish(0)?;
+        Ok(layout::digest_of(&added)?)
     }
 }
 

@@ -18,7 +18,8 @@ use crate::registry::{AuthFiles, referrers};
 /// Show an image's manifest, configuration, layers and history
 #[derive(clap::Args)]
 pub(super) struct InspectArgs {
-    /// docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME] or oci-archive:FILE[:NAME]
+    /// docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    /// docker-archive:FILE[:NAME:TAG] or dir:DIR
     #[arg(value_name = "REF")]
     image: ImageRef,
     /// Print the manifest or index exactly as it is

@@ -13,6 +13,7 @@ use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::fs::PathError;
 use crate::http;
+use crate::image::archive;
 use crate::registry;
 
 /// The exit statuses, the same for all commands.
@@ -132,6 +133,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
     }
+    if let Some(error) = error.downcast_ref::<archive::Error>() {
+        return archive_hint(error).map(Into::into);
+    }
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return registry_hint(error);
     }
@@ -197,6 +201,15 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+fn archive_hint(error: &archive::Error) -> Option<&'static str> {
+    Some(match error {
+        archive::Error::SeveralPlatforms { .. } => "choose one with `--platform OS/ARCH`, or write to oci-archive:",
+        archive::Error::NotAnArchive { .. } => "what `docker save` and `podman save` write is docker-archive:FILE",
+        archive::Error::NotADockerArchive { .. } => "a tar of an OCI layout is oci-archive:FILE",
+        _ => return None,
+    })
 }
 
 fn registry_hint(error: &registry::Error) -> Option<String> {

@@ -40,8 +40,8 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let report = verify::verify(&store, only.as_ref(), &options, context.ui.progress())?;
     let removed = match (args.repair, &store) {
         (false, _) => Vec::new(),
-        (true, Store::Layout(layout)) => verify::repair(layout, &report)?,
-        (true, Store::Archive(_)) => {
+        (true, Store::Layout(_) | Store::Dir(_)) => verify::repair(&store, &report)?,
+        (true, Store::Archive(_) | Store::DockerArchive(_)) => {
             return Err(Failure::usage("an archive cannot be repaired").hint("copy it anew, or repair the layout"));
         }
     };

@@ -7,30 +7,32 @@
 //! oci-layout
 //! ```
 //!
+//! What refers to an image (signatures, SBOMs) is not among the manifests of `index.json` but in its annotation
+//! `io.haversack.referrers`, as a JSON list of descriptors: skopeo and podman take an archive that lists one image without
+//! being told its name, and no other.
+//!
 //! Written deterministically: the same images give the same file. Read where it lies: nothing is unpacked, a blob is a
 //! range of the file, and every blob is checked against its digest when it is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Serialize;
 
-use crate::compression::Compression;
 use crate::digest::Digest;
 use crate::fs::{AtomicFile, PathContext, PathError};
 use crate::image::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingReader};
+use crate::image::members::{Links, Members};
 use crate::image::pax::{Meta, TarWriter};
 use crate::image::{Platform, manifest};
 
 /// An `oci-archive` file that is open for reading.
 #[derive(Debug)]
 pub struct Archive {
-    path: PathBuf,
-    /// Where the content of each member lies: offset and size.
-    members: BTreeMap<String, (u64, u64)>,
+    members: Members,
     index: ImageIndex,
 }
 
@@ -45,8 +47,36 @@ pub enum Error {
         /// What was looked for.
         missing: &'static str,
     },
+    /// It has no images as Docker saves them.
+    #[error("{}: not a docker archive: it has no {missing}", path.display())]
+    NotADockerArchive {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        missing: String,
+    },
+    /// An image with more or fewer layers than its configuration has.
+    #[error("{}: {config}: {layers} layers, and its configuration has {configured}", path.display())]
+    LayerCount {
+        /// The file.
+        path: PathBuf,
+        /// The configuration.
+        config: String,
+        /// In `manifest.json`.
+        layers: usize,
+        /// In the configuration.
+        configured: usize,
+    },
+    /// A list of platforms where there can be none.
+    #[error("{}: a docker archive has no lists of platforms, and this image has {platforms}", path.display())]
+    SeveralPlatforms {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        platforms: usize,
+    },
     /// It would have to be unpacked first.
-    #[error("{}: compressed as a whole, which OCI archives are not; decompress it first", .0.display())]
+    #[error("{}: compressed as a whole; decompress it first", .0.display())]
     Compressed(PathBuf),
     /// A member that no layout has: a link, a device, a name that leads out of it.
     #[error("{}: refused, as its member `{member}` is {problem}", path.display())]
@@ -77,60 +107,38 @@ pub enum Error {
 impl Archive {
     /// Lists the members of an archive and reads its index.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).at("open", path)?;
-        let mut start = [0; 6];
-        let n = file.read(&mut start).at("read", path)?;
-        if Compression::detect(&start[..n]) != Compression::None {
-            return Err(Error::Compressed(path.to_owned()));
+        let members = Members::list(path, Links::Refuse)?;
+        let missing = |missing| Error::NotAnArchive { path: path.to_owned(), missing };
+        if members.size(MARKER).is_none() {
+            return Err(missing(MARKER));
         }
-        file.rewind().at("read", path)?;
-        let mut members = BTreeMap::new();
-        let mut tar = tar::Archive::new(file);
-        for entry in tar.entries_with_seek().at("read", path)? {
-            let entry = entry.at("read", path)?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let refuse = |problem| Error::BadMember { path: path.to_owned(), member: name.clone(), problem };
-            let kind = entry.header().entry_type();
-            // A link could make a blob of any file of the host, a device could hang or answer for ever.
-            if kind.is_symlink() || kind.is_hard_link() {
-                return Err(refuse("a link"));
-            }
-            if !kind.is_file() && !kind.is_dir() {
-                return Err(refuse("neither a file nor a directory"));
-            }
-            // Nothing is unpacked here, but whoever does so next should not find such a name in what passed.
-            if Path::new(&name).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-                return Err(refuse("outside the archive"));
-            }
-            let plain = name.trim_start_matches("./").trim_end_matches('/').to_owned();
-            let range = (entry.raw_file_position(), entry.size());
-            // Which of the two would count depends on the reader: one of them may be there to deceive.
-            if kind.is_file() && members.insert(plain, range).is_some() {
-                return Err(refuse("there twice"));
-            }
+        let bytes = members.read(INDEX)?.ok_or_else(|| missing(INDEX))?;
+        let mut archive = Archive { members, index: layout::parse(&format!("{}: {INDEX}", path.display()), &bytes)? };
+        let referrers = archive.index.annotations().as_ref().and_then(|all| all.get(REFERRERS)).cloned();
+        if let Some(referrers) = referrers {
+            let mut manifests = archive.index.manifests().clone();
+            manifests.extend(layout::parse::<Vec<Descriptor>>(
+                &format!("{}: {INDEX}", path.display()),
+                referrers.as_bytes(),
+            )?);
+            archive.index.set_manifests(manifests);
         }
-        let mut archive = Archive { path: path.to_owned(), members, index: layout::index_of(Vec::new()) };
-        if !archive.members.contains_key(MARKER) {
-            return Err(Error::NotAnArchive { path: path.to_owned(), missing: MARKER });
-        }
-        let bytes = archive.member(INDEX)?.ok_or(Error::NotAnArchive { path: path.to_owned(), missing: INDEX })?;
-        archive.index = layout::parse(&format!("{}: {INDEX}", path.display()), &bytes)?;
         Ok(archive)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.members.path()
     }
 
-    /// What its `index.json` lists.
+    /// What its `index.json` lists, and what it says refers to that.
     pub fn index(&self) -> &ImageIndex {
         &self.index
     }
 
     /// The image of that name; without one, the only image.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Error> {
-        Ok(layout::find(&self.path, &self.index, name)?)
+        Ok(layout::find(self.path(), &self.index, name)?)
     }
 
     /// A reader of a blob that ends with an error when size or digest are not as described.
@@ -140,40 +148,21 @@ impl Archive {
     }
 
     pub(crate) fn open_raw(&self, digest: &Digest) -> Result<io::Take<File>, Error> {
-        match self.members.get(&member_of(digest)) {
-            Some(range) => Ok(self.range(*range)?),
-            None => Err(Error::Missing { path: self.path.clone(), digest: digest.clone() }),
-        }
+        let missing = || Error::Missing { path: self.path().to_owned(), digest: digest.clone() };
+        self.members.open(&member_of(digest))?.ok_or_else(missing)
     }
 
     pub(crate) fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        self.members.get(&member_of(digest)).map(|(_, size)| *size)
+        self.members.size(&member_of(digest))
     }
 
     /// Every blob with its size.
     pub(crate) fn blobs(&self) -> Vec<(Digest, u64)> {
-        let blobs = self.members.iter().filter_map(|(name, (_, size))| {
+        let blobs = self.members.files().filter_map(|(name, size)| {
             let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
-            Some((format!("{algorithm}:{hex}").parse().ok()?, *size))
+            Some((format!("{algorithm}:{hex}").parse().ok()?, size))
         });
         blobs.collect()
-    }
-
-    fn member(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let Some((offset, size)) = self.members.get(name).copied() else { return Ok(None) };
-        if size > layout::DOCUMENT_LIMIT {
-            let name = format!("{}: {name}", self.path.display());
-            return Err(layout::Error::TooLarge { name, size, limit: layout::DOCUMENT_LIMIT }.into());
-        }
-        let mut bytes = Vec::new();
-        self.range((offset, size))?.read_to_end(&mut bytes).at("read", &self.path)?;
-        Ok(Some(bytes))
-    }
-
-    fn range(&self, (offset, size): (u64, u64)) -> Result<io::Take<File>, PathError> {
-        let mut file = File::open(&self.path).at("open", &self.path)?;
-        file.seek(SeekFrom::Start(offset)).at("read", &self.path)?;
-        Ok(file.take(size))
     }
 }
 
@@ -208,10 +197,27 @@ pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) ->
         let blob = VerifyingReader::new(blob, digest.clone(), size);
         tar.file(&name, &file, size, blob).at("pack", &source)?;
     }
+    let mut referrers = Vec::new();
+    for image in &images {
+        if is_referrer(layout, image)? {
+            referrers.push(image.clone());
+        }
+    }
+    // What refers to something that is not here is an image like others.
+    if referrers.len() < images.len() {
+        images.retain(|image| !referrers.contains(image));
+    } else {
+        referrers.clear();
+    }
     let docker = docker_manifests(layout, &images)?;
+    let mut index = layout::index_of(images);
+    if !referrers.is_empty() {
+        let listed = String::from_utf8(layout::canonical(&referrers)).expect("JSON is UTF-8");
+        index.set_annotations(Some([(REFERRERS.to_owned(), listed)].into()));
+    }
     let marker = serde_json::json!({ "imageLayoutVersion": layout::VERSION });
     let documents = [
-        (INDEX, layout::canonical(&layout::index_of(images))),
+        (INDEX, layout::canonical(&index)),
         ("manifest.json", layout::canonical(&docker)),
         (MARKER, layout::canonical(&marker)),
     ];
@@ -222,8 +228,20 @@ pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) ->
     Ok(())
 }
 
+/// Whether something is in a layout only because it refers to what else is there.
+fn is_referrer(layout: &Layout, described: &Descriptor) -> Result<bool, Error> {
+    if layout::ref_name(described).is_some() || !manifest::is_manifest(described.media_type()) {
+        return Ok(false);
+    }
+    let document: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(described)?)?;
+    Ok(document.subject().is_some())
+}
+
+/// The annotation of an archive's `index.json` that lists what refers to its images.
+const REFERRERS: &str = "io.haversack.referrers";
+
 /// The name of a blob's member.
-fn member_of(digest: &Digest) -> String {
+pub(crate) fn member_of(digest: &Digest) -> String {
     format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
@@ -277,6 +295,8 @@ fn docker_manifests(layout: &Layout, images: &[Descriptor]) -> Result<Vec<Docker
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
     use crate::fs;
     use crate::image::fixture;
@@ -298,7 +318,7 @@ mod tests {
         let archive = Archive::open(&paths[0]).unwrap();
         assert_eq!(archive.index().manifests(), &images);
         let manifest: Vec<serde_json::Value> =
-            serde_json::from_slice(&archive.member("manifest.json").unwrap().unwrap()).unwrap();
+            serde_json::from_slice(&archive.members.read("manifest.json").unwrap().unwrap()).unwrap();
         assert_eq!(manifest[0]["RepoTags"], serde_json::json!(["x:1"]));
         let mut blobs = 0;
         manifest::walk(
@@ -316,7 +336,7 @@ mod tests {
         )
         .unwrap();
         // Manifest, configuration and layer; the blob that nothing refers to was left out.
-        assert_eq!((blobs, archive.members.len()), (3, 3 + 3));
+        assert_eq!((blobs, archive.members.files().count()), (3, 3 + 3));
     }
 
     #[test]
@@ -353,7 +373,7 @@ mod tests {
         }
         for (bytes, expected) in [
             (vec![0; 1024], "not an OCI archive: it has no oci-layout"),
-            (b"\x1f\x8b\x08\0\0\0".to_vec(), "compressed as a whole, which OCI archives are not; decompress it first"),
+            (b"\x1f\x8b\x08\0\0\0".to_vec(), "compressed as a whole; decompress it first"),
             (twice.finish().unwrap(), "refused, as its member `oci-layout` is there twice"),
         ] {
             fs::write(&path, &bytes).unwrap();

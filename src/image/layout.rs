@@ -4,7 +4,7 @@
 //! DIR/oci-layout             {"imageLayoutVersion":"1.0.0"}; locked while index.json is changed
 //!     index.json             what is named here: descriptors with org.opencontainers.image.ref.name
 //!     blobs/sha256/HEX       everything else, under the digest of its bytes
-//!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left
+//!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left; .build.XXXXXX.partial/ likewise
 //! ```
 //!
 //! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
@@ -39,6 +39,9 @@ pub enum Error {
     /// The directory is there, but is no layout.
     #[error("{}: not an OCI image layout", .0.display())]
     NotALayout(PathBuf),
+    /// The directory is there, but not one of the `dir:` transport.
+    #[error("{}: not a directory that holds one image (dir:)", .0.display())]
+    NotADir(PathBuf),
     /// A version that is not ours.
     #[error("{}: image layout version `{version}` is not known (known: 1.0.0)", path.display())]
     Version {
@@ -139,7 +142,7 @@ impl Layout {
         }
         // What writers that were killed left behind.
         for path in fs::list(root)?.iter().filter(|path| is_partial(path) && is_abandoned(path)) {
-            fs::remove_file(path)?;
+            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }
         drop(file);
         Layout::open(root)
@@ -160,11 +163,18 @@ impl Layout {
         std::fs::metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
-    /// Takes a blob from another layout, checked on the way, unless it is here.
+    /// Takes a blob from another layout that goes away, unless it is here: as another link to it where that is possible.
     pub fn take_blob(&self, from: &Layout, described: &Descriptor) -> Result<(), Error> {
         let digest = digest_of(described)?;
         if self.holds(&digest, described.size()) {
             return Ok(());
+        }
+        // The other was checked when it was written, by this very process: it is where a base was brought to.
+        if from.holds(&digest, described.size()) {
+            fs::create_dir_all(fs::parent(&self.blob_path(&digest)))?;
+            if std::fs::hard_link(from.blob_path(&digest), self.blob_path(&digest)).is_ok() {
+                return Ok(());
+            }
         }
         let mut blob = self.blob_writer(digest.algorithm())?;
         io::copy(&mut from.open_blob(described)?, &mut blob).at("copy", from.blob_path(&digest))?;
@@ -222,11 +232,7 @@ impl Layout {
     ///
     /// The list is kept sorted by name and digest: what it says does not depend on what was added first.
     pub fn tag(&self, image: &Descriptor, name: Option<&str>) -> Result<(), Error> {
-        let mut image = image.clone();
-        let mut annotations = image.annotations().clone().unwrap_or_default();
-        annotations.remove(REF_NAME);
-        annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
-        image.set_annotations((!annotations.is_empty()).then_some(annotations));
+        let image = with_name(image, name);
         let _lock = self.lock()?;
         let mut manifests = self.index()?.manifests().clone();
         manifests.retain(|there| match (name, ref_name(there)) {
@@ -241,10 +247,22 @@ impl Layout {
         self.write_index(manifests)
     }
 
+    /// Takes an image out of `index.json`, under whatever name. Its blobs stay.
+    pub fn untag(&self, image: &Descriptor) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let mut manifests = self.index()?.manifests().clone();
+        manifests.retain(|there| there.digest() != image.digest());
+        self.write_index(manifests)
+    }
+
     /// Every file below the root.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, PathError> {
         let mut files = Vec::new();
-        for entry in walkdir::WalkDir::new(&self.root).sort_by_file_name() {
+        let walk = walkdir::WalkDir::new(&self.root).sort_by_file_name().into_iter();
+        // What lies in a directory that will go away is not the layout's.
+        for entry in
+            walk.filter_entry(|entry| entry.depth() != 1 || !entry.file_type().is_dir() || !is_partial(entry.path()))
+        {
             let entry = entry.map_err(io::Error::from).at("list", &self.root)?;
             if !entry.file_type().is_dir() {
                 files.push(entry.into_path());
@@ -263,6 +281,10 @@ impl Layout {
     /// Files that are no part of a layout, by name, and whether a writer that is gone left them.
     pub(crate) fn strays(&self) -> Result<Vec<(PathBuf, bool)>, PathError> {
         let mut strays = Vec::new();
+        for path in fs::list(&self.root)?.iter().filter(|path| path.is_dir() && is_partial(path) && is_abandoned(path))
+        {
+            strays.push((path.strip_prefix(&self.root).expect("it was listed there").to_owned(), true));
+        }
         for path in self.files()? {
             let name = path.strip_prefix(&self.root).expect("the walk stays below").to_owned();
             if self.digest_at(&path).is_some() || name == Path::new(MARKER) || name == Path::new(INDEX) {
@@ -417,6 +439,20 @@ pub fn ref_name(described: &Descriptor) -> Option<&str> {
     described.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
 }
 
+/// The descriptor with that name in it.
+pub(crate) fn named(image: &Descriptor, name: &str) -> Descriptor {
+    with_name(image, Some(name))
+}
+
+fn with_name(image: &Descriptor, name: Option<&str>) -> Descriptor {
+    let mut image = image.clone();
+    let mut annotations = image.annotations().clone().unwrap_or_default();
+    annotations.remove(REF_NAME);
+    annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
+    image.set_annotations((!annotations.is_empty()).then_some(annotations));
+    image
+}
+
 /// Finds an image in the index of a layout or archive, for `path` see the errors.
 pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Result<Descriptor, Error> {
     let known = || {
@@ -440,8 +476,12 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
         }
         (Some(name), manifests) => {
             let named = manifests.iter().find(|there| ref_name(there) == Some(name));
-            let by_digest = || manifests.iter().find(|there| there.digest().to_string() == name);
-            named.or_else(by_digest).cloned().ok_or_else(|| Error::NotFound {
+            // As in containers/image, `@2` is the third one listed; `@` may also stand before a digest.
+            let behind = name.strip_prefix('@');
+            let by_number = || manifests.get(behind?.parse::<usize>().ok()?);
+            let digest = behind.unwrap_or(name);
+            let by_digest = || manifests.iter().find(|there| there.digest().as_ref() == digest);
+            named.or_else(by_number).or_else(by_digest).cloned().ok_or_else(|| Error::NotFound {
                 path: path.to_owned(),
                 name: name.to_owned(),
                 known: known(),

@@ -1,4 +1,4 @@
-//! A layout or an archive of one: where images are read from without a network.
+//! Layouts, archives and directories: where images are read from without a network.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use crate::digest::Digest;
 use crate::fs::{PathContext, PathError};
 use crate::image::archive::{self, Archive};
-use crate::image::layout::{self, Layout};
+use crate::image::dir::Dir;
+use crate::image::docker_archive::DockerArchive;
+use crate::image::layout::{self, Layout, VerifyingReader};
 use crate::image::manifest;
 use crate::reference::ImageRef;
 
@@ -19,6 +21,10 @@ pub enum Store {
     Layout(Layout),
     /// `oci-archive:`
     Archive(Box<Archive>),
+    /// `docker-archive:`
+    DockerArchive(Box<DockerArchive>),
+    /// `dir:`
+    Dir(Dir),
 }
 
 /// Why an image cannot be read.
@@ -33,19 +39,19 @@ pub enum Error {
     /// Something on the disk.
     #[error("{0}")]
     Path(#[from] PathError),
+    /// A number or a digest for what is to be written.
+    #[error("{0}: an image that is written has a name of its own, not a place in a list")]
+    Selection(ImageRef),
     /// Another transport.
-    #[error("{0}: cannot be read from here; `haversack copy` it to an oci: layout first")]
+    #[error("{0}: not on the disk; `haversack copy` it to an oci: layout first")]
     Transport(ImageRef),
 }
 
 impl Error {
     /// Whether it is only that there is no image of that name.
     pub fn is_not_found(&self) -> bool {
-        let layout = match self {
-            Error::Layout(error) | Error::Archive(archive::Error::Layout(error)) => error,
-            _ => return false,
-        };
-        matches!(layout, layout::Error::NotFound { .. })
+        let (Error::Layout(error) | Error::Archive(archive::Error::Layout(error))) = self else { return false };
+        matches!(error, layout::Error::NotFound { .. })
     }
 }
 
@@ -62,7 +68,9 @@ impl Store {
         Ok(match reference {
             ImageRef::Oci { path, .. } => Store::Layout(Layout::open(path)?),
             ImageRef::OciArchive { path, .. } => Store::Archive(Box::new(Archive::open(path)?)),
-            other => return Err(Error::Transport(other.clone())),
+            ImageRef::DockerArchive { path, .. } => Store::DockerArchive(Box::new(DockerArchive::open(path)?)),
+            ImageRef::Dir { path } => Store::Dir(Dir::open(path)?),
+            ImageRef::Docker(_) => return Err(Error::Transport(reference.clone())),
         })
     }
 
@@ -71,6 +79,8 @@ impl Store {
         match self {
             Store::Layout(layout) => layout.root(),
             Store::Archive(archive) => archive.path(),
+            Store::DockerArchive(archive) => archive.path(),
+            Store::Dir(dir) => dir.root(),
         }
     }
 
@@ -79,6 +89,8 @@ impl Store {
         Ok(match self {
             Store::Layout(layout) => layout.index()?,
             Store::Archive(archive) => archive.index().clone(),
+            Store::DockerArchive(archive) => archive.index(),
+            Store::Dir(dir) => dir.index(),
         })
     }
 
@@ -87,36 +99,47 @@ impl Store {
         Ok(match self {
             Store::Layout(layout) => layout.find(name)?,
             Store::Archive(archive) => archive.find(name)?,
+            Store::DockerArchive(archive) => archive.find(name)?,
+            Store::Dir(dir) => layout::find(dir.root(), &dir.index(), name)?,
         })
     }
 
     /// A reader of a blob that ends with an error when size or digest are not as described.
     pub fn open_blob(&self, described: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
-        Ok(match self {
-            Store::Layout(layout) => Box::new(layout.open_blob(described)?),
-            Store::Archive(archive) => Box::new(archive.open_blob(described)?),
-        })
+        let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+        Ok(Box::new(VerifyingReader::new(self.open_raw(&digest)?, digest, described.size())))
     }
 
     /// A reader of a blob as it is, whatever its name says.
     pub(crate) fn open_raw(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, Error> {
         Ok(match self {
-            Store::Layout(layout) => {
-                let path = layout.blob_path(digest);
+            Store::Archive(archive) => Box::new(archive.open_raw(digest)?),
+            Store::DockerArchive(archive) => archive.open_raw(digest)?,
+            Store::Layout(_) | Store::Dir(_) => {
+                let path = self.blob_path(digest).expect("these two have files");
                 Box::new(std::fs::File::open(&path).at("open", &path)?)
             }
-            Store::Archive(archive) => Box::new(archive.open_raw(digest)?),
         })
     }
 
     /// How large a blob is, where there is one.
     pub(crate) fn blob_size(&self, digest: &Digest) -> Option<u64> {
         match self {
-            Store::Layout(layout) => {
-                let found = std::fs::metadata(layout.blob_path(digest)).ok()?;
+            Store::Archive(archive) => archive.blob_size(digest),
+            Store::DockerArchive(archive) => archive.blob_size(digest),
+            Store::Layout(_) | Store::Dir(_) => {
+                let found = std::fs::metadata(self.blob_path(digest)?).ok()?;
                 found.is_file().then_some(found.len())
             }
-            Store::Archive(archive) => archive.blob_size(digest),
+        }
+    }
+
+    /// The file that is or would be a blob; `None` in archives.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> Option<PathBuf> {
+        match self {
+            Store::Layout(layout) => Some(layout.blob_path(digest)),
+            Store::Dir(dir) => Some(dir.blob_path(digest)),
+            Store::Archive(_) | Store::DockerArchive(_) => None,
         }
     }
 
@@ -133,6 +156,8 @@ impl Store {
                 Ok(blobs)
             }
             Store::Archive(archive) => Ok(archive.blobs()),
+            Store::DockerArchive(archive) => Ok(archive.blobs()),
+            Store::Dir(dir) => Ok(dir.files()?.0),
         }
     }
 
@@ -141,7 +166,8 @@ impl Store {
         match self {
             Store::Layout(layout) => Ok(layout.strays()?),
             // `manifest.json` and what else lies beside a layout in an archive does no harm.
-            Store::Archive(_) => Ok(Vec::new()),
+            Store::Archive(_) | Store::DockerArchive(_) => Ok(Vec::new()),
+            Store::Dir(dir) => Ok(dir.files()?.1.into_iter().map(|name| (name, false)).collect()),
         }
     }
 

@@ -182,30 +182,36 @@ pub fn verify(
     Ok(VerifyReport { images: images.len(), blobs, bytes, findings: findings.into_iter().collect() })
 }
 
-/// Removes what is broken from a layout, so that a copy fetches it again, and what killed writers left.
+/// Removes what is broken from a layout or a directory, so that a copy fetches it again, and what killed writers left.
 ///
 /// Blobs that nothing needs are not broken and stay: they may be what a copy has fetched so far. Returns what was
 /// removed.
-pub fn repair(layout: &layout::Layout, report: &VerifyReport) -> Result<Vec<PathBuf>, layout::Error> {
+pub fn repair(store: &Store, report: &VerifyReport) -> Result<Vec<PathBuf>, store::Error> {
     let mut removed = BTreeSet::new();
     for finding in &report.findings {
         let path = match &finding.problem {
             Problem::Digest { .. } | Problem::Size { .. } => match finding.subject.parse::<Digest>() {
                 // A document may be wrong about the size of a blob that is right.
-                Ok(digest) if !holds_what_it_says(layout, &digest) => layout.blob_path(&digest),
+                Ok(digest) if !holds_what_it_says(store, &digest) => store.blob_path(&digest),
                 _ => continue,
             },
-            Problem::Leftover => layout.root().join(&finding.subject),
+            Problem::Leftover => Some(store.path().join(&finding.subject)),
             _ => continue,
         };
-        crate::fs::remove_file(&path)?;
+        // In an archive nothing can be taken away.
+        let Some(path) = path else { continue };
+        if path.is_dir() {
+            crate::fs::remove_dir_all(&path)?
+        } else {
+            crate::fs::remove_file(&path)?
+        }
         removed.insert(path);
     }
     Ok(removed.into_iter().collect())
 }
 
-fn holds_what_it_says(layout: &layout::Layout, digest: &Digest) -> bool {
-    let Ok(file) = crate::fs::open(&layout.blob_path(digest)) else { return true };
+fn holds_what_it_says(store: &Store, digest: &Digest) -> bool {
+    let Ok(file) = store.open_raw(digest) else { return true };
     let mut reader = HashingReader::new(file, digest.algorithm());
     io::copy(&mut reader, &mut io::sink()).is_ok() && reader.finish().0 == *digest
 }
@@ -451,7 +457,7 @@ mod tests {
             };
             assert!(findings.contains(&broken), "{findings:?}");
             let report = VerifyReport { findings, ..VerifyReport::default() };
-            assert_eq!(repair(&layout, &report).unwrap(), [path]);
+            assert_eq!(repair(&Store::Layout(layout.clone()), &report).unwrap(), [path]);
             let missing = run(&layout);
             let gone = |finding: &Finding| matches!(finding.problem, Problem::Missing { .. });
             assert!(missing.iter().any(|finding| gone(finding) && finding.subject == broken.subject), "{missing:?}");

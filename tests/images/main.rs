@@ -3,6 +3,7 @@
 #[path = "../docker_registry/mod.rs"]
 mod docker_registry;
 mod existing;
+mod transports;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -159,10 +160,15 @@ fn mistakes_are_named_and_nothing_is_written() {
         ),
         (
             DEFINITION,
-            &["build", "def", "-o", "dir:x"],
+            &["build", "def", "def", "-o", "dir:x"],
             2,
-            "error: dir:x: images are built into oci: or oci-archive:\n\
-             hint: build into oci:DIR and `haversack copy` from there",
+            "error: a directory holds one image\nhint: build them one by one",
+        ),
+        (
+            DEFINITION,
+            &["build", "def", "-o", "oci:x:@1"],
+            1,
+            "error: oci:x:@1: an image that is written has a name of its own, not a place in a list",
         ),
         (
             "name = 'x'\n[[layers]]\nremove = ['/a']\n",
@@ -241,16 +247,7 @@ fn skopeo_reads_layout_and_archive_and_sees_our_digest() {
 #[ignore = "needs podman; scripts/test.sh runs it where podman is"]
 fn podman_loads_and_pulls_every_compressor_and_runs_it_as_anybody_on_a_read_only_root() {
     let dir = definition(DEFINITION);
-    let podman = |args: &[&str]| {
-        let here = |name: &str| dir.path().join(name).display().to_string();
-        Command::new("podman")
-            .args(["--root", &here("podman"), "--runroot", &here("run"), "--storage-driver", "vfs"])
-            .args(args)
-            .current_dir(dir.path())
-            .env("CONTAINERS_CONF", concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/podman/containers.conf"))
-            .output()
-            .unwrap()
-    };
+    let podman = |args: &[&str]| transports::podman(dir.path(), args);
     let version = format!("haversack {}\n", env!("CARGO_PKG_VERSION"));
     for compression in ["zstd", "gzip", "none"] {
         built(dir.path(), &["def", "-o", "oci-archive:x.tar:localhost/tools:1.2", "--compression", compression]);

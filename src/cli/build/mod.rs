@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use self::explain::{Explained, explain};
 use self::inputs::{FoundBase, inputs};
-use self::output::{Push, Work, stored};
+use self::output::Outputs;
 use super::Context;
 use super::copy::RegistryArgs;
 use super::outcome::{Exit, Failure, Outcome};
 use crate::compression::Compression;
 use crate::digest::Digest;
+use crate::fs::AtomicDir;
 use crate::image::assemble::BuildReport;
 use crate::image::{Definition, LayerOptions, Layout, Platform, assemble, fingerprint, layout, plan};
 use crate::progress::{Unit, amount};
@@ -28,7 +29,8 @@ pub(super) struct BuildArgs {
     /// Directories with an image.toml, such as images/catalog
     #[arg(required = true, value_name = "DEFINITION")]
     definitions: Vec<PathBuf>,
-    /// Where to: oci:DIR[:NAME] or oci-archive:FILE[:NAME]; without a NAME the definition's name and tags
+    /// Where to: oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME:TAG], dir:DIR or
+    /// docker://HOST/REPOSITORY[:TAG]; without a NAME or TAG the definition's name and tags
     #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push"])]
     output: Option<ImageRef>,
     /// Send the image to a registry, too: docker://HOST/REPOSITORY[:TAG]; without a TAG the definition's tags
@@ -103,48 +105,34 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
         .iter()
         .map(|directory| Ok((directory.as_path(), Definition::read(directory)?)))
         .collect::<Result<_, Failure>>()?;
-    let named = args.output.as_ref().is_some_and(|output| output.name().is_some());
-    if named && definitions.len() > 1 {
-        return Err(Failure::usage("several images cannot have one name").hint("leave the name out of `--output`"));
-    }
+    let outputs = Outputs::new(args, definitions.len(), context)?;
     let options = LayerOptions { compression: args.compression.into(), level: args.level };
     // What is only pushed is built in a layout that goes away.
     let passing = tempfile::tempdir()?;
-    let output = match (&args.output, &args.push) {
-        (None, Some(_)) => Some(ImageRef::Oci { path: passing.path().join("layout"), name: None }),
-        (output, _) => output.clone(),
-    };
-    let push = args.push.as_ref().map(|reference| Push::new(reference, args, context)).transpose()?;
-    if definitions.len() > 1 && push.is_some() {
-        return Err(Failure::usage("several images cannot be pushed to one repository").hint("build them one by one"));
-    }
-    let mut work = match &output {
-        Some(output) if !args.explain => Some(Work::start(output)?),
-        _ => None,
-    };
+    let mut place = if args.explain { None } else { Some(outputs.place(passing.path())?) };
     // What is prepared for an image may be large: it lies where the image will.
-    let scratch = match &work {
-        Some(work) => tempfile::Builder::new().prefix(".haversack-build.").tempdir_in(work.layout.root())?,
-        None => tempfile::tempdir()?,
+    let scratch = match &place {
+        Some(place) => place.scratch()?,
+        None => AtomicDir::create(&passing.path().join("scratch"))?,
     };
     let mut explained = Vec::new();
     let mut done = Vec::new();
+    let mut youngest = 0;
     for (number, (directory, definition)) in definitions.iter().enumerate() {
         let into = scratch.path().join(number.to_string());
         let inputs = inputs(args, directory, definition, &into, context)?;
         let plan = plan(definition, &inputs).map_err(hint_binary)?;
-        let Some(work) = &mut work else {
+        let Some(place) = &mut place else {
             explained.push(explain(definition, &inputs, &plan));
             continue;
         };
-        let progress = context.ui.progress();
+        let (name, progress) = (definition.name.clone(), context.ui.progress());
         let base = FoundBase::find(definition, directory, args, context)?;
         if args.skip_existing {
             let base = base.as_ref().map(|base| layout::digest_of(&base.image)).transpose()?;
             let fingerprint = fingerprint(definition, &inputs, &plan, base.as_ref(), &options, progress)?;
-            let there = there(args, definition, &fingerprint, push.as_ref())?;
-            if let Some(output) = there {
-                done.push(Done::Skipped(Skipped { name: definition.name.clone(), output, fingerprint, skipped: true }));
+            if let Some(output) = outputs.hold(definition, &fingerprint)? {
+                done.push(Done::Skipped(Skipped { name, output, fingerprint, skipped: true }));
                 continue;
             }
         }
@@ -153,46 +141,20 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
             base.fetch(&inputs.platforms, &from, args, context)?;
         }
         let base = base.as_ref().map(|base| (&from, &base.image));
-        let (image, report) = assemble(definition, &inputs, &plan, base, &options, &work.layout, progress)?;
-        let mut output = work.name(&image, definition, report.created.as_second())?;
-        if let Some(push) = &push {
-            let sent = push.send(&image, definition, &work.layout)?;
-            if args.output.is_none() {
-                output.clear();
-            }
-            output.extend(sent);
-        }
-        done.push(Done::Built(Built { name: definition.name.clone(), output, report }));
+        let (image, report) = assemble(definition, &inputs, &plan, base, &options, place.layout(), progress)?;
+        youngest = youngest.max(report.created.as_second());
+        let output = outputs.give(place, &image, definition)?;
+        done.push(Done::Built(Built { name, output, report }));
     }
-    match work {
-        Some(work) => {
-            work.finish()?;
+    drop(scratch);
+    match place {
+        Some(place) => {
+            place.finish(youngest)?;
             context.ui.result(&done, |done| done.iter().map(Done::to_text).collect())?;
         }
         None => context.ui.result(&explained, |explained| explained.iter().map(Explained::to_text).collect())?,
     }
     Ok(Exit::Done)
-}
-
-/// Where an image of that fingerprint is, if it is everywhere it would go.
-fn there(
-    args: &BuildArgs,
-    definition: &Definition,
-    fingerprint: &Digest,
-    push: Option<&Push>,
-) -> Result<Option<Vec<ImageRef>>, Failure> {
-    let stored = args.output.as_ref().map(|output| stored(output, definition, fingerprint)).transpose()?;
-    let mut all = Vec::new();
-    match stored {
-        Some(None) => return Ok(None),
-        Some(Some(places)) => all.extend(places),
-        None => {}
-    }
-    if let Some(push) = push {
-        let Some(places) = push.holds(definition, fingerprint)? else { return Ok(None) };
-        all.extend(places);
-    }
-    Ok(Some(all))
 }
 
 impl Done {

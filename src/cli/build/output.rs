@@ -11,34 +11,103 @@ use crate::cli::outcome::Failure;
 use crate::cli::{Context, block_on};
 use crate::digest::Digest;
 use crate::image::fingerprint::FINGERPRINT;
-use crate::image::{Definition, Layout, Store, archive, layout};
+use crate::image::{Definition, Layout, Place, Store, layout, place};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, Source, Target, copy, existing};
 
+/// Everywhere that images go.
+pub(super) struct Outputs<'a> {
+    stored: Option<ImageRef>,
+    pushes: Vec<Push<'a>>,
+}
+
+impl<'a> Outputs<'a> {
+    /// What the arguments name, for so many images.
+    pub(super) fn new(args: &'a BuildArgs, images: usize, context: &'a Context) -> Result<Self, Failure> {
+        let mut outputs = Outputs { stored: None, pushes: Vec::new() };
+        match &args.output {
+            Some(ImageRef::Docker(remote)) => outputs.pushes.push(Push::new(remote, args, context)?),
+            stored => outputs.stored = stored.clone(),
+        }
+        match &args.push {
+            Some(ImageRef::Docker(remote)) => outputs.pushes.push(Push::new(remote, args, context)?),
+            Some(other) => return Err(Push::refused(other)),
+            None => {}
+        }
+        let named = outputs.stored.as_ref().is_some_and(|output| output.name().is_some());
+        match &outputs.stored {
+            _ if images <= 1 => Ok(outputs),
+            Some(_) if named => {
+                Err(Failure::usage("several images cannot have one name").hint("leave the name out of `--output`"))
+            }
+            Some(ImageRef::Dir { .. }) => {
+                Err(Failure::usage("a directory holds one image").hint("build them one by one"))
+            }
+            _ if !outputs.pushes.is_empty() => {
+                Err(Failure::usage("several images cannot be pushed to one repository").hint("build them one by one"))
+            }
+            _ => Ok(outputs),
+        }
+    }
+
+    /// Where images are built: for those that are only pushed, below `passing`.
+    pub(super) fn place(&self, passing: &Path) -> Result<Place, Failure> {
+        let passing = || ImageRef::Oci { path: passing.join("layout"), name: None };
+        Ok(Place::open(&self.stored.clone().unwrap_or_else(passing))?)
+    }
+
+    /// Where an image of that fingerprint is, if it is everywhere it would go.
+    pub(super) fn hold(&self, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Failure> {
+        let mut all = Vec::new();
+        if let Some(output) = &self.stored {
+            let Some(there) = stored(output, definition, fingerprint)? else { return Ok(None) };
+            all.extend(there);
+        }
+        for push in &self.pushes {
+            let Some(there) = push.holds(definition, fingerprint)? else { return Ok(None) };
+            all.extend(there);
+        }
+        Ok(Some(all))
+    }
+
+    /// Names an image that was built, and pushes it; returns where it will be found.
+    pub(super) fn give(
+        &self,
+        place: &mut Place,
+        image: &Descriptor,
+        definition: &Definition,
+    ) -> Result<Vec<ImageRef>, Failure> {
+        let names = place.names(&own_names(definition));
+        place.add(image, &names)?;
+        let mut all = self.stored.as_ref().map(|output| references(output, names)).unwrap_or_default();
+        for push in &self.pushes {
+            all.extend(push.send(image, definition, place.layout())?);
+        }
+        Ok(all)
+    }
+}
+
 /// A registry that images are pushed to.
-pub(super) struct Push<'a> {
+struct Push<'a> {
     remote: Remote,
     args: &'a BuildArgs,
     context: &'a Context,
 }
 
 impl<'a> Push<'a> {
-    pub(super) fn new(reference: &ImageRef, args: &'a BuildArgs, context: &'a Context) -> Result<Self, Failure> {
-        match reference {
-            ImageRef::Docker(remote) if !matches!(remote.target, RemoteTarget::Digest(_)) => {
-                Ok(Push { remote: remote.clone(), args, context })
-            }
-            other => Err(Failure::usage(format!("{other}: images are pushed to docker://HOST/REPOSITORY[:TAG]"))),
+    fn new(remote: &Remote, args: &'a BuildArgs, context: &'a Context) -> Result<Self, Failure> {
+        match remote.target {
+            RemoteTarget::Digest(_) => Err(Push::refused(&ImageRef::Docker(remote.clone()))),
+            _ => Ok(Push { remote: remote.clone(), args, context }),
         }
     }
 
+    fn refused(reference: &ImageRef) -> Failure {
+        Failure::usage(format!("{reference}: images are pushed to docker://HOST/REPOSITORY[:TAG]"))
+    }
+
     /// Sends an image under the tag that was named, or all of the definition's; returns where it is then.
-    pub(super) fn send(
-        &self,
-        image: &Descriptor,
-        definition: &Definition,
-        layout: &Layout,
-    ) -> Result<Vec<ImageRef>, Failure> {
+    fn send(&self, image: &Descriptor, definition: &Definition, layout: &Layout) -> Result<Vec<ImageRef>, Failure> {
         let Push { remote, args, context } = self;
         block_on(async {
             let auth = args.registries.auth(context);
@@ -56,11 +125,7 @@ impl<'a> Push<'a> {
     }
 
     /// Where the image is, if all its tags have been made of what the fingerprint says.
-    pub(super) fn holds(
-        &self,
-        definition: &Definition,
-        fingerprint: &Digest,
-    ) -> Result<Option<Vec<ImageRef>>, Failure> {
+    fn holds(&self, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Failure> {
         let Push { remote, args, context } = self;
         let tags = self.tags(definition);
         let answers = block_on(async {
@@ -85,18 +150,19 @@ impl<'a> Push<'a> {
 }
 
 /// Where the image is in a layout or archive, if all its names there have been made of what the fingerprint says.
-pub(super) fn stored(
-    output: &ImageRef,
-    definition: &Definition,
-    fingerprint: &Digest,
-) -> Result<Option<Vec<ImageRef>>, Failure> {
+fn stored(output: &ImageRef, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Failure> {
     if !output.path().is_some_and(Path::exists) {
         return Ok(None);
     }
     let store = Store::open(output)?;
-    let names = names(output, definition);
-    for name in &names {
-        let image = match store.find(Some(name)) {
+    let names = match output {
+        ImageRef::Dir { .. } => Vec::new(),
+        _ => place::names(output, &own_names(definition)),
+    };
+    // A directory has one image and no names.
+    let wanted = if names.is_empty() { vec![None] } else { names.iter().map(|name| Some(name.as_str())).collect() };
+    for name in wanted {
+        let image = match store.find(name) {
             Ok(image) => image,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -106,67 +172,20 @@ pub(super) fn stored(
             return Ok(None);
         }
     }
-    Ok(Some(names.into_iter().map(|name| output.with_name(name)).collect()))
+    Ok(Some(references(output, names)))
 }
 
-fn names(output: &ImageRef, definition: &Definition) -> Vec<String> {
-    match output.name() {
-        Some(name) => vec![name.to_owned()],
-        None => definition.tags.iter().map(|tag| format!("{}:{tag}", definition.name)).collect(),
-    }
+/// What an image is called where the output names nothing.
+fn own_names(definition: &Definition) -> Vec<String> {
+    definition.tags.iter().map(|tag| format!("{}:{tag}", definition.name)).collect()
 }
 
-/// Where images are built, and what happens at the end.
-pub(super) struct Work {
-    pub(super) layout: Layout,
-    output: ImageRef,
-    /// The images by name, and the youngest image's time.
-    images: Vec<Descriptor>,
-    created: i64,
-    /// An archive is built in a layout beside it, which goes away.
-    temporary: Option<tempfile::TempDir>,
-}
-
-impl Work {
-    pub(super) fn start(output: &ImageRef) -> Result<Self, Failure> {
-        let (layout, temporary) = match output {
-            ImageRef::Oci { path, .. } => (Layout::create(path)?, None),
-            ImageRef::OciArchive { path, .. } => {
-                let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let temporary = tempfile::Builder::new().prefix(".haversack-build.").tempdir_in(beside)?;
-                (Layout::create(&temporary.path().join("layout"))?, Some(temporary))
-            }
-            other => {
-                return Err(Failure::usage(format!("{other}: images are built into oci: or oci-archive:"))
-                    .hint("build into oci:DIR and `haversack copy` from there"));
-            }
-        };
-        Ok(Work { layout, output: output.clone(), images: Vec::new(), created: 0, temporary })
+/// The place under each of the names that an image has there.
+fn references(output: &ImageRef, names: Vec<String>) -> Vec<ImageRef> {
+    if names.is_empty() {
+        return vec![output.clone()];
     }
-
-    /// Gives the image its names; returns where it can be found under them.
-    pub(super) fn name(
-        &mut self,
-        image: &Descriptor,
-        definition: &Definition,
-        created: i64,
-    ) -> Result<Vec<ImageRef>, Failure> {
-        let names = names(&self.output, definition);
-        self.created = self.created.max(created);
-        for name in &names {
-            self.layout.tag(image, Some(name))?;
-            self.images.push(self.layout.find(Some(name))?);
-        }
-        Ok(names.into_iter().map(|name| self.output.with_name(name)).collect())
-    }
-
-    pub(super) fn finish(self) -> Result<(), Failure> {
-        if let (ImageRef::OciArchive { path, .. }, false) = (&self.output, self.images.is_empty()) {
-            archive::write(&self.layout, &self.images, path, self.created)?;
-        }
-        drop(self.temporary);
-        Ok(())
-    }
+    names.into_iter().map(|name| output.with_name(name)).collect()
 }
 
 /// Tags asked for at one time.

@@ -1,0 +1,131 @@
+//! One image in a directory: `dir:`, as containers/image has it.
+//!
+//! ```text
+//! DIR/version              Directory Transport Version: 1.1
+//!     manifest.json        the image: a manifest, or the list of several
+//!     HEX.manifest.json    the manifests that such a list has, by their digests
+//!     HEX                  configurations and layers, by theirs
+//!     signature-N, HEX.signature-N      simple signatures; passed over: no other place but a lookaside server has them
+//! ```
+//!
+//! What refers to an image has no place here.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::{Descriptor, ImageIndex, MediaType};
+
+use crate::digest::Digest;
+use crate::fs::{self, AtomicDir, PathContext, PathError};
+use crate::image::layout::{self, Error, Layout};
+use crate::image::manifest;
+
+/// A `dir:` directory that is open for reading.
+#[derive(Debug)]
+pub struct Dir {
+    root: PathBuf,
+    image: Descriptor,
+}
+
+impl Dir {
+    /// Reads which image there is.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let path = root.join(MANIFEST);
+        if !path.is_file() {
+            std::fs::metadata(root).at("open", root)?;
+            return Err(Error::NotADir(root.to_owned()));
+        }
+        let bytes = fs::read(&path, layout::DOCUMENT_LIMIT)?;
+        let document: serde_json::Value = layout::parse(&path.display().to_string(), &bytes)?;
+        // Both OCI documents may do without a media type of their own.
+        let media_type = match (document["mediaType"].as_str(), document.get("manifests")) {
+            (Some(own), _) => MediaType::from(own),
+            (None, Some(_)) => MediaType::ImageIndex,
+            (None, None) => MediaType::ImageManifest,
+        };
+        if !manifest::is_index(&media_type) && !manifest::is_manifest(&media_type) {
+            let (name, found) = (path.display().to_string(), media_type.to_string());
+            return Err(Error::Mismatch { name, expected: "a manifest or an index".into(), found });
+        }
+        let image = layout::descriptor(media_type, &Digest::sha256(&bytes), bytes.len() as u64);
+        Ok(Dir { root: root.to_owned(), image })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The image, as the index of a layout would list it.
+    pub fn index(&self) -> ImageIndex {
+        layout::index_of(vec![self.image.clone()])
+    }
+
+    /// Where a blob is or would be.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        if self.image.digest().to_string() == digest.as_str() {
+            return self.root.join(MANIFEST);
+        }
+        let document = self.root.join(format!("{}.{MANIFEST}", digest.hex()));
+        if document.is_file() { document } else { self.root.join(digest.hex()) }
+    }
+
+    /// Every blob with its size, and the files that such a directory does not have.
+    pub(crate) fn files(&self) -> Result<(Vec<(Digest, u64)>, Vec<PathBuf>), PathError> {
+        let (mut blobs, mut strays) = (Vec::new(), Vec::new());
+        for path in fs::list(&self.root)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let metadata = std::fs::symlink_metadata(&path).at("read", &path)?;
+            let digest = match name.strip_suffix(&format!(".{MANIFEST}")).unwrap_or(&name) {
+                hex if hex.len() == 128 => format!("sha512:{hex}").parse(),
+                hex => format!("sha256:{hex}").parse(),
+            };
+            match digest {
+                Ok(digest) if metadata.is_file() => blobs.push((digest, metadata.len())),
+                _ if name == MANIFEST || name == VERSION_FILE || name.contains("signature-") => {}
+                _ => strays.push(PathBuf::from(name)),
+            }
+        }
+        Ok((blobs, strays))
+    }
+
+    /// Whether `path` may be replaced by such a directory: it is one, it is empty, or it is not there.
+    pub(crate) fn may_replace(path: &Path) -> Result<(), Error> {
+        let ours = !path.exists()
+            || path.join(MANIFEST).is_file() && path.join(VERSION_FILE).is_file()
+            || path.is_dir() && fs::list(path)?.is_empty();
+        if ours { Ok(()) } else { Err(Error::NotADir(path.to_owned())) }
+    }
+}
+
+/// Writes an image of a layout to a directory, in place of the image that is there. It appears in one step.
+///
+/// The blobs are hard links to those of the layout where that can be done: it is to be one that goes away.
+pub(crate) fn write(layout: &Layout, image: &Descriptor, path: &Path) -> Result<(), Error> {
+    Dir::may_replace(path)?;
+    let directory = AtomicDir::create(path)?;
+    let mut written = BTreeSet::new();
+    manifest::walk(image, &mut |described| layout.read_document(described), &mut |described| {
+        let digest = layout::digest_of(described)?;
+        let document = manifest::is_index(described.media_type()) || manifest::is_manifest(described.media_type());
+        let name = match document {
+            true if described.digest() == image.digest() => MANIFEST.to_owned(),
+            true => format!("{}.{MANIFEST}", digest.hex()),
+            false => digest.hex().to_owned(),
+        };
+        if !written.insert(name.clone()) {
+            return Ok(());
+        }
+        let (from, to) = (layout.blob_path(&digest), directory.path().join(name));
+        if std::fs::hard_link(&from, &to).is_err() {
+            std::fs::copy(&from, &to).at("copy", &from)?;
+        }
+        Ok::<(), Error>(())
+    })?;
+    fs::write(&directory.path().join(VERSION_FILE), VERSION.as_bytes())?;
+    Ok(directory.finish()?)
+}
+
+const MANIFEST: &str = "manifest.json";
+const VERSION_FILE: &str = "version";
+const VERSION: &str = "Directory Transport Version: 1.1\n";

@@ -1,0 +1,146 @@
+//! The members of a tar that is read where it lies: names and ranges, nothing is unpacked.
+//!
+//! Archives come from outside. Names that lead out of the archive, devices and names that are there twice are refused,
+//! and links too, but where an archive of that kind has them: then they may only lead to other members.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use crate::compression::Compression;
+use crate::fs::{PathContext, PathError};
+use crate::image::archive::Error;
+use crate::image::layout;
+
+/// Where the content of each member of a tar file lies.
+#[derive(Debug)]
+pub(crate) struct Members {
+    path: PathBuf,
+    /// Offset and size by name, without a leading `./`.
+    files: BTreeMap<String, (u64, u64)>,
+    /// What links stand for, as names of members.
+    links: BTreeMap<String, String>,
+}
+
+/// What becomes of links between members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// They are no part of such an archive.
+    Refuse,
+    /// They stand for another member; `docker save` writes a layer that two images have so.
+    Follow,
+}
+
+impl Members {
+    /// Lists the members of a tar file.
+    pub(crate) fn list(path: &Path, links: Links) -> Result<Self, Error> {
+        let mut file = File::open(path).at("open", path)?;
+        let mut start = [0; 6];
+        let n = file.read(&mut start).at("read", path)?;
+        if Compression::detect(&start[..n]) != Compression::None {
+            return Err(Error::Compressed(path.to_owned()));
+        }
+        file.rewind().at("read", path)?;
+        let mut members = Members { path: path.to_owned(), files: BTreeMap::new(), links: BTreeMap::new() };
+        let mut tar = tar::Archive::new(file);
+        for entry in tar.entries_with_seek().at("read", path)? {
+            let entry = entry.at("read", path)?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let refuse = |problem| Error::BadMember { path: path.to_owned(), member: name.clone(), problem };
+            let kind = entry.header().entry_type();
+            let link = kind.is_symlink() || kind.is_hard_link();
+            // A link could make a blob of any file of the host, a device could hang or answer for ever.
+            if link && links == Links::Refuse {
+                return Err(refuse("a link"));
+            }
+            if !kind.is_file() && !kind.is_dir() && !link {
+                return Err(refuse("neither a file nor a directory"));
+            }
+            // Nothing is unpacked here, but whoever does so next should not find such a name in what passed.
+            let plain = inside(Path::new(""), Path::new(&name), false).ok_or_else(|| refuse("outside the archive"))?;
+            if kind.is_dir() {
+                continue;
+            }
+            if link {
+                let target = entry.link_name().at("read", path)?.unwrap_or_default();
+                let from = if kind.is_symlink() { Path::new(&plain).parent() } else { None };
+                let target = inside(from.unwrap_or(Path::new("")), &target, true);
+                members.links.insert(plain, target.ok_or_else(|| refuse("a link that leads outside the archive"))?);
+                continue;
+            }
+            let range = (entry.raw_file_position(), entry.size());
+            // Which of the two would count depends on the reader: one of them may be there to deceive.
+            if members.files.insert(plain, range).is_some() {
+                return Err(refuse("there twice"));
+            }
+        }
+        Ok(members)
+    }
+
+    /// The tar file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all files, sorted, with their sizes; links are not among them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.files.iter().map(|(name, (_, size))| (name.as_str(), *size))
+    }
+
+    /// The size of a member, links followed.
+    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        self.range(name).map(|(_, size)| size)
+    }
+
+    /// Opens a member, links followed.
+    pub(crate) fn open(&self, name: &str) -> Result<Option<io::Take<File>>, PathError> {
+        let Some((offset, size)) = self.range(name) else { return Ok(None) };
+        let mut file = File::open(&self.path).at("open", &self.path)?;
+        file.seek(SeekFrom::Start(offset)).at("read", &self.path)?;
+        Ok(Some(file.take(size)))
+    }
+
+    /// Reads a member that is a document, links followed: at most 4 MiB.
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(size) = self.size(name) else { return Ok(None) };
+        if size > layout::DOCUMENT_LIMIT {
+            let name = format!("{}: {name}", self.path.display());
+            return Err(layout::Error::TooLarge { name, size, limit: layout::DOCUMENT_LIMIT }.into());
+        }
+        let mut bytes = Vec::new();
+        if let Some(mut member) = self.open(name)? {
+            member.read_to_end(&mut bytes).at("read", &self.path)?;
+        }
+        Ok(Some(bytes))
+    }
+
+    fn range(&self, name: &str) -> Option<(u64, u64)> {
+        let mut name = name;
+        // Links that lead in a circle end here, too.
+        for _ in 0..LINKS {
+            match self.links.get(name) {
+                Some(target) => name = target,
+                None => break,
+            }
+        }
+        self.files.get(name).copied()
+    }
+}
+
+/// A name below the archive's root, seen from `from`; `None` when it leads out. `..` is only for links.
+fn inside(from: &Path, name: &Path, up: bool) -> Option<String> {
+    let mut parts: Vec<&str> = from.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+    for part in name.components() {
+        match part {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir if up => drop(parts.pop()?),
+            _ => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// How many links may follow each other.
+const LINKS: usize = 8;

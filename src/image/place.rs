@@ -1,0 +1,202 @@
+//! Where images are written to without a network: `oci:`, `oci-archive:`, `docker-archive:` and `dir:`.
+//!
+//! A layout is written where it is. The other three are put together in a layout that lies beside them, under a name
+//! like `.NAME.work.XXXXXX.partial` and with a lock that ends with its process, and appear in one step; what killed
+//! processes left there goes away with the next try. An archive that is there keeps its other images.
+
+use oci_spec::image::{Descriptor, ImageIndex};
+
+use crate::fs::AtomicDir;
+use crate::image::layout::{self, Layout, ref_name};
+use crate::image::store::{Error, Store};
+use crate::image::{archive, dir, manifest};
+use crate::reference::ImageRef;
+
+/// A place that is being written to.
+pub struct Place {
+    reference: ImageRef,
+    layout: Layout,
+    /// What goes into a directory: there is but one.
+    last: Option<Descriptor>,
+    /// Goes away when it is dropped.
+    beside: Option<AtomicDir>,
+}
+
+impl Place {
+    /// Opens a place for writing. What is there and is no such place is an error and left as it is.
+    pub fn open(reference: &ImageRef) -> Result<Self, Error> {
+        let place = |layout, beside| Place { reference: reference.clone(), layout, last: None, beside };
+        let Some(path) = reference.path() else { return Err(Error::Transport(reference.clone())) };
+        if reference.name().is_some_and(|name| name.starts_with('@')) {
+            return Err(Error::Selection(reference.clone()));
+        }
+        if let ImageRef::Oci { .. } = reference {
+            return Ok(place(Layout::create(path)?, None));
+        }
+        if let ImageRef::Dir { .. } = reference {
+            dir::Dir::may_replace(path)?;
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".work");
+        let beside = AtomicDir::create(&path.with_file_name(name))?;
+        let layout = Layout::create(&beside.path().join("layout"))?;
+        let archive = matches!(reference, ImageRef::OciArchive { .. } | ImageRef::DockerArchive { .. });
+        // An empty file is what `mktemp` makes.
+        if archive && std::fs::metadata(path).is_ok_and(|there| there.len() > 0) {
+            let there = Store::open(reference)?;
+            for image in there.index()?.manifests() {
+                there.copy_to(image, &layout)?;
+                layout.tag(image, ref_name(image))?;
+            }
+        }
+        Ok(place(layout, Some(beside)))
+    }
+
+    /// The layout to write into.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// [`names`] of this place.
+    pub fn names(&self, otherwise: &[String]) -> Vec<String> {
+        names(&self.reference, otherwise)
+    }
+
+    /// Lists an image, which is in the layout with all its parts, under its names; without any, just as there.
+    ///
+    /// Returns what is listed: `docker-archive:` has no lists of platforms, and takes the image of one that has one.
+    pub fn add(&mut self, image: &Descriptor, names: &[String]) -> Result<Descriptor, Error> {
+        let mut image = image.clone();
+        if let (ImageRef::DockerArchive { path, .. }, true) = (&self.reference, manifest::is_index(image.media_type()))
+        {
+            let index: ImageIndex =
+                layout::parse(image.digest().as_ref(), &self.layout.read_document(&image).map_err(Error::from)?)?;
+            let [only] = &index.manifests()[..] else {
+                let (path, platforms) = (path.clone(), index.manifests().len());
+                return Err(archive::Error::SeveralPlatforms { path, platforms }.into());
+            };
+            // Its name may have been given to the list.
+            self.layout.untag(&image)?;
+            image = only.clone();
+            image.set_platform(None);
+        }
+        if names.is_empty() {
+            self.layout.tag(&image, None)?;
+        }
+        for name in names {
+            self.layout.tag(&image, Some(name))?;
+        }
+        self.last = Some(image.clone());
+        Ok(image)
+    }
+
+    /// Makes what was added appear. `mtime` is what the members of an archive get, in seconds since 1970.
+    pub fn finish(self, mtime: i64) -> Result<(), Error> {
+        let Some(last) = &self.last else { return Ok(()) };
+        match &self.reference {
+            ImageRef::OciArchive { path, .. } | ImageRef::DockerArchive { path, .. } => {
+                archive::write(&self.layout, self.layout.index()?.manifests(), path, mtime)?;
+            }
+            ImageRef::Dir { path } => dir::write(&self.layout, last, path)?,
+            ImageRef::Oci { .. } | ImageRef::Docker(_) => {}
+        }
+        drop(self.beside);
+        Ok(())
+    }
+
+    /// A directory for what is needed on the way, on the same file system; it goes away with its owner.
+    pub fn scratch(&self) -> Result<AtomicDir, Error> {
+        Ok(AtomicDir::create(&self.layout.root().join("build"))?)
+    }
+
+    /// Whether what refers to an image can be here, too.
+    pub fn takes_referrers(&self) -> bool {
+        !matches!(self.reference, ImageRef::Dir { .. })
+    }
+}
+
+/// The names that an image gets in a place: those of the reference, else `otherwise`; none in `dir:`. Docker's have a
+/// tag.
+pub fn names(reference: &ImageRef, otherwise: &[String]) -> Vec<String> {
+    match reference {
+        ImageRef::Docker(_) | ImageRef::Dir { .. } => Vec::new(),
+        ImageRef::Oci { name, .. } | ImageRef::OciArchive { name, .. } => {
+            name.as_ref().map_or_else(|| otherwise.to_vec(), |name| vec![name.clone()])
+        }
+        ImageRef::DockerArchive { name: None, .. } => otherwise.to_vec(),
+        ImageRef::DockerArchive { name: Some(names), .. } => names.split(',').map(tagged).collect(),
+    }
+}
+
+/// Docker has no names without a tag.
+fn tagged(name: &str) -> String {
+    let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if has_tag { name.to_owned() } else { format!("{name}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs;
+    use crate::image::fixture;
+    use crate::image::verify::{VerifyOptions, verify};
+    use crate::progress::Progress;
+
+    fn put(reference: &str, from: &Layout, image: &Descriptor) -> Result<(), Error> {
+        let mut place = Place::open(&reference.parse().unwrap())?;
+        Store::Layout(from.clone()).copy_to(image, place.layout())?;
+        let names = place.names(&["x:1".to_owned()]);
+        place.add(image, &names)?;
+        place.finish(0)
+    }
+
+    #[test]
+    fn every_place_gives_back_the_image_with_its_digest_and_nothing_is_left_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let (layout, image) = fixture::image(&dir.path().join("from"));
+        for place in ["oci", "oci-archive", "docker-archive", "dir"] {
+            let reference = format!("{place}:{}", at(place));
+            for _ in 0..2 {
+                put(&reference, &layout, &image).unwrap();
+            }
+            let (store, found) = Store::open_image(&reference.parse().unwrap()).unwrap();
+            assert_eq!(found.digest(), image.digest(), "{place}");
+            let report = verify(&store, None, &VerifyOptions::default(), &Progress::off()).unwrap();
+            assert_eq!((report.images, report.blobs, report.findings), (1, 3, Vec::new()), "{place}");
+        }
+        let left: Vec<_> =
+            fs::list(dir.path()).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(left, ["dir", "docker-archive", "from", "oci", "oci-archive"]);
+    }
+
+    #[test]
+    fn an_archive_keeps_its_other_images_and_what_is_no_such_place_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let (layout, image) = fixture::image(&dir.path().join("from"));
+        let index = layout::index_of(vec![image.clone(), image.clone()]);
+        let index = layout.write_blob(oci_spec::image::MediaType::ImageIndex, &layout::canonical(&index)).unwrap();
+        let archive = format!("oci-archive:{}", at("x.tar"));
+        put(&format!("{archive}:a:1"), &layout, &image).unwrap();
+        put(&format!("{archive}:b:1"), &layout, &index).unwrap();
+        let store = Store::open(&archive.parse().unwrap()).unwrap();
+        for (name, expected) in [("a:1", &image), ("b:1", &index), ("@1", &index), (index.digest().as_ref(), &index)] {
+            assert_eq!(store.find(Some(name)).unwrap().digest(), expected.digest(), "{name}");
+        }
+        let error = put(&format!("docker-archive:{}:a", at("y.tar")), &layout, &index).unwrap_err().to_string();
+        let expected = format!("{}: a docker archive has no lists of platforms, and this image has 2", at("y.tar"));
+        assert_eq!(error, expected);
+        std::fs::write(at("mine"), "x").unwrap();
+        std::fs::create_dir(at("home")).unwrap();
+        std::fs::write(at("home/mine"), "x").unwrap();
+        for place in ["oci-archive:mine", "docker-archive:mine", "dir:mine", "dir:home", "oci:home"] {
+            let (transport, name) = place.split_once(':').unwrap();
+            put(&format!("{transport}:{}", at(name)), &layout, &image).unwrap_err();
+        }
+        assert_eq!(std::fs::read_to_string(at("mine")).unwrap(), "x");
+        let left: Vec<_> =
+            fs::list(dir.path()).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(left, ["from", "home", "mine", "x.tar"]);
+    }
+}
