@@ -5,6 +5,8 @@
 //! a way that would let the number of cores change the output.
 
 use std::io::{self, BufRead, Read, Write};
+use std::sync::mpsc;
+use std::thread;
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,64 @@ impl Compression {
 pub fn decoder<'a>(mut inner: impl BufRead + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let compression = Compression::detect(inner.fill_buf()?);
     Ok((compression, compression.decoder(inner)?))
+}
+
+/// Hands `work` what `inner` reads, which a thread of its own does some chunks ahead: decompression there and what is made
+/// of it here take the longer of their two times instead of the sum.
+///
+/// What was read of `inner` when `work` ends early is not known. An error of `inner` takes the place of the chunk that it
+/// broke.
+pub fn read_ahead<T>(mut inner: impl Read + Send, work: impl FnOnce(&mut Ahead) -> T) -> T {
+    let (filled, chunks) = mpsc::sync_channel(CHUNKS_AHEAD);
+    let (empty, spent) = mpsc::channel::<Vec<u8>>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            loop {
+                let mut chunk = spent.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
+                chunk.clear();
+                let read = inner.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
+                let is_last = !matches!(read, Ok(n) if n > 0);
+                // When the other side is gone, nobody wants the rest.
+                if filled.send(read.map(|_| chunk)).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        work(&mut Ahead { chunks, empty, chunk: Vec::new(), at: 0 })
+    })
+}
+
+/// The reading end of [`read_ahead`].
+pub struct Ahead {
+    chunks: mpsc::Receiver<io::Result<Vec<u8>>>,
+    empty: mpsc::Sender<Vec<u8>>,
+    chunk: Vec<u8>,
+    at: usize,
+}
+
+impl BufRead for Ahead {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.chunk.len() {
+            // After the last chunk and after an error there is nothing more.
+            let Ok(chunk) = self.chunks.recv() else { return Ok(&[]) };
+            let spent = std::mem::replace(&mut self.chunk, chunk?);
+            self.at = 0;
+            let _ended = self.empty.send(spent);
+        }
+        Ok(&self.chunk[self.at..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.at += n;
+    }
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(buf)?;
+        self.consume(n);
+        Ok(n)
+    }
 }
 
 /// Writes a compressed stream; [`Encoder::finish`] gives the writer back.
@@ -163,6 +223,10 @@ impl<R: Read> Read for LimitedReader<R> {
 /// What xz may allocate: enough for the largest dictionary of `xz -9` (64 MiB) and some.
 const XZ_MEMORY: u64 = 128 << 20;
 
+/// How far [`read_ahead`] goes: enough to even out a reader and a user that take turns in being slow.
+const CHUNKS_AHEAD: usize = 8;
+const CHUNK: usize = 128 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,5 +260,24 @@ mod tests {
         let read = |limit| io::copy(&mut LimitedReader::new(&b"12345"[..], limit), &mut io::sink());
         assert_eq!(read(5).unwrap(), 5);
         assert_eq!(read(4).unwrap_err().to_string(), "decompresses to more than the limit of 4 bytes");
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_the_same_and_its_errors_arrive_behind_what_came_before_them() {
+        let text: Vec<u8> = (0..5 * CHUNK as u32 / 4 + 1).flat_map(u32::to_be_bytes).collect();
+        for size in [0, 1, CHUNK, CHUNK + 1, text.len()] {
+            let mut back = Vec::new();
+            read_ahead(&text[..size], |ahead| ahead.read_to_end(&mut back).map(|_| ())).unwrap();
+            assert!(back == text[..size], "{size}");
+        }
+        let mut back = Vec::new();
+        let limited = LimitedReader::new(&text[..], 2 * CHUNK as u64);
+        let error = read_ahead(limited, |ahead| ahead.read_to_end(&mut back)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert!(back == text[..back.len()] && back.len() <= 2 * CHUNK);
+        // Whoever stops early is not kept waiting for a reader without an end.
+        let mut first = [0; 3];
+        read_ahead(io::repeat(7), |ahead| ahead.read_exact(&mut first)).unwrap();
+        assert_eq!(first, [7; 3]);
     }
 }
