@@ -18,7 +18,7 @@ use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::redhat::{RedHat, RedHatOptions};
-use crate::kernel::source::{self, Source, crawler, preset};
+use crate::kernel::source::{self, Source, Wanted, crawler, preset};
 use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport};
 use crate::progress::{Unit, amount};
 
@@ -285,6 +285,7 @@ fn from_repositories(
         allow_expired: from.allow_expired,
         now: jiff::Timestamp::now(),
         redhat: redhat(from, &http, context)?,
+        wanted: Wanted::Kernels,
     };
     block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
 }

@@ -11,13 +11,13 @@ use std::io::{self, BufRead, BufReader, Read};
 use jiff::Timestamp;
 use url::Url;
 
-use crate::compression::{LimitedReader, decoder};
+use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::{self, Http};
 use crate::kernel::package::{Format, Name, Package, Relations};
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Options};
+use crate::kernel::source::{Error, Options, Wanted};
 use crate::kernel::unpack::deb::fields;
 
 /// A suite of an apt repository.
@@ -62,10 +62,10 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
                 return Err(Error::malformed(&dist, "it does not list the component for this architecture"));
             };
             let file = index(http, &dist, path, expected, release.by_hash).await?;
-            let base = apt.base.clone();
+            let (base, wanted) = (apt.base.clone(), options.wanted);
             let parsed = tokio::task::spawn_blocking(move || {
                 let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
-                parse_packages(BufReader::with_capacity(256 << 10, LimitedReader::new(reader, INDEX_LIMIT)), &base)
+                read_ahead(LimitedReader::new(reader, INDEX_LIMIT), |index| parse_packages(index, &base, wanted))
             });
             let parsed = parsed.await.expect("reading an index does not panic");
             packages.extend(parsed.map_err(|source| Error::Index { url: Box::new(dist.clone()), source })?);
@@ -157,15 +157,16 @@ impl Release {
     }
 }
 
-/// Reads the stanzas of kernel packages; those of others are passed over without being taken apart.
-fn parse_packages(mut reader: impl BufRead, base: &Url) -> io::Result<Vec<Package>> {
+/// Reads the stanzas of wanted packages; those of others are passed over without being taken apart.
+fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Vec<Package>> {
     let mut packages = Vec::new();
     let mut stanza = Vec::new();
     loop {
         stanza.clear();
         // Package stands first in all repositories that there are, so the rest of most stanzas need not be looked at.
         let n = line(&mut reader, &mut stanza)?;
-        if stanza.starts_with(b"Package:") && !stanza.starts_with(b"Package: linux-") {
+        let name = stanza.strip_prefix(b"Package:").map(<[u8]>::trim_ascii);
+        if name.is_some_and(|name| str::from_utf8(name).is_ok_and(|name| !wanted.admits(name))) {
             skip_stanza(&mut reader)?;
             continue;
         }
@@ -173,7 +174,7 @@ fn parse_packages(mut reader: impl BufRead, base: &Url) -> io::Result<Vec<Packag
         while last > 1 {
             last = line(&mut reader, &mut stanza)?;
         }
-        packages.extend(package(&String::from_utf8_lossy(&stanza), base));
+        packages.extend(package(&String::from_utf8_lossy(&stanza), base, wanted));
         if last == 0 {
             return Ok(packages);
         }
@@ -196,10 +197,10 @@ fn skip_stanza(reader: &mut impl BufRead) -> io::Result<()> {
     Ok(())
 }
 
-fn package(stanza: &str, base: &Url) -> Option<Package> {
+fn package(stanza: &str, base: &Url, wanted: Wanted) -> Option<Package> {
     let fields = fields(stanza);
     let field = |name: &str| fields.get(name).map(String::as_str);
-    if !field("package")?.starts_with("linux-") {
+    if !wanted.admits(field("package")?) {
         return None;
     }
     let version = field("version")?;
@@ -275,13 +276,16 @@ mod tests {
         let text = [other, &kernel(1), other, other, unfit, &kernel(2), other, kernel(3).trim_end()].concat();
         let base = "https://h/debian".parse().unwrap();
         for capacity in [1, 7, 64, 1 << 16] {
-            let packages = parse_packages(BufReader::with_capacity(capacity, text.as_bytes()), &base).unwrap();
+            let read = |wanted| parse_packages(BufReader::with_capacity(capacity, text.as_bytes()), &base, wanted);
+            let packages = read(Wanted::Kernels).unwrap();
             let names: Vec<String> = packages.iter().map(|package| package.name.to_string()).collect();
             let expected: Vec<String> =
                 (1..4).map(|n| format!("linux-headers-6.1.0-{n}-amd64_6.1.4-1_amd64.deb")).collect();
             assert_eq!(names, expected, "{capacity}");
             assert_eq!(packages[0].location, "https://h/debian/pool/l/x+1.deb");
             assert_eq!((packages[1].size, packages[1].sha256.is_some()), (Some(2), true));
+            // A stanza without a place or with a name that is no file's is left out even then.
+            assert_eq!(read(Wanted::All).unwrap().len(), 3);
         }
     }
 

@@ -60,6 +60,18 @@ pub struct Options {
     pub now: Timestamp,
     /// The subscriber API, for [`Source::RedHat`].
     pub redhat: Option<Arc<RedHat>>,
+    /// Which packages are listed.
+    pub wanted: Wanted,
+}
+
+/// Which packages of a repository are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those that may belong to a kernel, told by the beginning of their names.
+    #[default]
+    Kernels,
+    /// All of them, to look for dependencies in: with the paths that an rpm repository names among what they provide.
+    All,
 }
 
 /// Why words are no sources.
@@ -147,6 +159,13 @@ pub enum Error {
         /// Why.
         source: XmlError,
     },
+}
+
+impl Wanted {
+    /// Whether a package called so is listed.
+    fn admits(self, name: &str) -> bool {
+        self == Wanted::All || KERNEL_NAMES.iter().any(|beginning| name.starts_with(beginning))
+    }
 }
 
 impl Error {
@@ -262,6 +281,9 @@ impl Source {
         if words.len() > 1 { Err(ParseError::TooManyWords(text)) } else { Ok(source) }
     }
 }
+
+/// How the names of kernel packages begin, of rpms and of debs.
+const KERNEL_NAMES: [&str; 2] = ["kernel", "linux"];
 
 const KINDS: &str = "apt, crawler, dir, redhat, rpm, set";
 

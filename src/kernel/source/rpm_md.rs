@@ -10,12 +10,12 @@ use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use url::Url;
 
-use crate::compression::{LimitedReader, decoder};
+use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::Http;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Options};
+use crate::kernel::source::{Error, Options, Wanted};
 
 /// Where `primary.xml` is.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,9 +75,10 @@ async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<P
     let primary = parse_repomd(&repomd[..]).map_err(|source| Error::xml(&url, source))?;
     let url = join(&base, &primary.href)?;
     let file = transfer::large(http, &url, &primary.expected).await?;
+    let wanted = options.wanted;
     let parsed = tokio::task::spawn_blocking(move || {
         let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
-        parse_primary(BufReader::with_capacity(256 << 10, LimitedReader::new(reader, PRIMARY_LIMIT)), &base)
+        read_ahead(LimitedReader::new(reader, PRIMARY_LIMIT), |xml| parse_primary(xml, &base, wanted))
     });
     parsed.await.expect("reading an index does not panic").map_err(|source| Error::xml(&url, source))
 }
@@ -136,7 +137,7 @@ struct Partial {
 }
 
 /// Reads `primary.xml`.
-fn parse_primary(reader: impl BufRead, base: &Url) -> Result<Vec<Package>, XmlError> {
+fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec<Package>, XmlError> {
     let mut reader = Reader::from_reader(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
     let mut packages = Vec::new();
@@ -154,7 +155,7 @@ fn parse_primary(reader: impl BufRead, base: &Url) -> Result<Vec<Package>, XmlEr
                     "metadata" => is_root_seen = true,
                     "package" => package = Partial::default(),
                     // The name comes before all else that is kept, and most packages are not wanted.
-                    _ if !package.name.is_empty() && !package.is_wanted() => {}
+                    _ if !package.name.is_empty() && !wanted.admits(&package.name) => {}
                     "version" => {
                         let part = |name| Ok::<_, XmlError>(attribute(&tag, name)?.unwrap_or_default());
                         package.version = Some(format!("{}-{}", part("ver")?, part("rel")?));
@@ -192,8 +193,14 @@ fn parse_primary(reader: impl BufRead, base: &Url) -> Result<Vec<Package>, XmlEr
                 "checksum" if checksum_kind.as_deref() == Some("sha256") => {
                     package.checksum = format!("sha256:{}", text.trim()).parse().ok();
                 }
+                // Programs and configuration files, which packages may require by their path.
+                "file" if wanted == Wanted::All => {
+                    package.relations.provides.push(Relation { name: std::mem::take(&mut text), version: None });
+                }
                 "vendor" => package.vendor = Some(std::mem::take(&mut text)).filter(|vendor| !vendor.is_empty()),
-                "package" => packages.extend(std::mem::take(&mut package).finish(base)),
+                "package" if wanted.admits(&package.name) => {
+                    packages.extend(std::mem::take(&mut package).finish(base));
+                }
                 _ => {}
             },
             Event::Eof if !is_root_seen => return Err(XmlError::Content("it is no primary.xml")),
@@ -205,14 +212,7 @@ fn parse_primary(reader: impl BufRead, base: &Url) -> Result<Vec<Package>, XmlEr
 }
 
 impl Partial {
-    fn is_wanted(&self) -> bool {
-        self.name.starts_with("kernel") || self.name.starts_with("linux")
-    }
-
     fn finish(self, base: &Url) -> Option<Package> {
-        if !self.is_wanted() {
-            return None;
-        }
         let Partial { name, architecture, version, checksum, size, location, base: other, vendor, relations } = self;
         let name = Name { name, version: version?, architecture, format: Format::Rpm };
         // The parts become a file's name here and must be one.
@@ -304,7 +304,7 @@ mod tests {
         fn no_text_makes_reading_xml_panic(text in "(<[a-z:/! ]{0,9}[\"=a-z&;# ]{0,9}>?|[a-z<>&;]{0,5}){0,30}") {
             let base = "https://h/".parse().unwrap();
             for text in [text.clone(), format!("<metadata><package><name>kernel</name>{text}</package></metadata>")] {
-                let _ = parse_primary(text.as_bytes(), &base);
+                let _ = parse_primary(text.as_bytes(), &base, Wanted::All);
                 let _ = parse_repomd(text.as_bytes());
             }
         }
