@@ -90,10 +90,6 @@ impl<R: Read> Reader<R> {
         self.left = size;
     }
 
-    pub(crate) fn into_inner(self) -> R {
-        self.inner
-    }
-
     fn field(&mut self) -> io::Result<u32> {
         let mut digits = [0; 8];
         self.exactly(&mut digits)?;

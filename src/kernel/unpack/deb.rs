@@ -11,7 +11,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use tar::EntryType;
 
-use crate::compression::{LimitedReader, decoder};
+use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::kernel::package::{Format, Name, Relations};
 use crate::kernel::unpack::Error;
 use crate::kernel::unpack::tree::{Attributes, Tree, refused};
@@ -72,12 +72,12 @@ pub(crate) fn unpack(reader: impl BufRead + Send, tree: &mut Tree, limit: u64) -
         {
             let data = archive.data(member.size);
             let (_, data) = decoder(BufReader::with_capacity(128 << 10, data)).map_err(Error::Payload)?;
-            let data = BufReader::with_capacity(128 << 10, LimitedReader::new(data, limit));
-            let mut tar = tar::Archive::new(data);
-            tar.set_ignore_zeros(false);
-            extract(&mut tar, tree)?;
-            // The compressor's own check sum stands at the end.
-            io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(Error::Payload)?;
+            read_ahead(LimitedReader::new(data, limit), |data| {
+                let mut tar = tar::Archive::new(&mut *data);
+                extract(&mut tar, tree)?;
+                // The compressor's own check sum stands at the end.
+                io::copy(data, &mut io::sink()).map_err(Error::Payload)
+            })?;
         }
         archive.finish_member()?;
         return Ok(());

@@ -82,13 +82,9 @@ fn module_links(tree: &mut Tree) -> Result<Vec<PathBuf>, Error> {
     let mut absolute = Vec::new();
     let mut builds = Vec::new();
     for modules in MODULES {
-        for (path, member) in tree.below(Path::new(modules)) {
+        for (path, member) in tree.below(Path::new(modules), 2) {
             let Member::Link(to) = member else { continue };
-            let depth = path.components().count() - Path::new(modules).components().count();
-            let Some(name) = path.file_name().filter(|name| depth == 2 && (*name == "build" || *name == "source"))
-            else {
-                continue;
-            };
+            let Some(name) = path.file_name().filter(|name| *name == "build" || *name == "source") else { continue };
             let Some(target) = path.parent().and_then(|parent| normal(parent, to)) else { continue };
             if to.is_absolute() {
                 absolute.push((path.to_owned(), target.clone()));
@@ -112,18 +108,16 @@ fn kernel_directory(tree: &Tree, release: &Release, builds: &[PathBuf]) -> Optio
     let uname = &release.uname;
     let named = [format!("usr/src/kernels/{uname}"), format!("usr/src/linux-headers-{uname}")].map(PathBuf::from);
     // SUSE: usr/src/linux-VERSION-obj/MACHINE/FLAVOUR
-    let object = tree.below(Path::new("usr/src")).find_map(|(path, member)| {
-        let parts: Vec<_> = path.iter().skip(2).map(|part| part.to_string_lossy()).collect();
-        match (&parts[..], member) {
-            ([tree, machine, flavour], Member::Directory { .. })
-                if tree.ends_with("-obj") && *machine == release.machine.as_str() && **flavour == *release.flavour =>
-            {
-                Some(path.to_owned())
-            }
-            _ => None,
-        }
-    });
-    named.into_iter().chain(object).chain(builds.iter().cloned()).find(is_directory)
+    let object = || {
+        let ending = Path::new(release.machine.as_str()).join(&release.flavour);
+        let candidates = tree.below(Path::new("usr/src"), 3).into_iter().map(|(path, _)| path);
+        candidates.filter(|path| path.ends_with(&ending)).map(Path::to_owned).find(|path| {
+            let tree = path.iter().nth(2).unwrap_or_default();
+            tree.to_string_lossy().ends_with("-obj")
+        })
+    };
+    let named = named.into_iter().find(is_directory);
+    named.or_else(|| object().into_iter().chain(builds.iter().cloned()).find(is_directory))
 }
 
 /// Debian's makefile names the headers that several flavours share by an absolute path; all lie side by side.

@@ -17,7 +17,7 @@ use rpm::signature::Verifying;
 use rpm::signature::pgp::Verifier;
 use rpm::{FileFlags, IndexTag, PackageMetadata};
 
-use crate::compression::{Compression, LimitedReader};
+use crate::compression::{Compression, LimitedReader, read_ahead};
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::kernel::package::{Comparison, Format, Name, Relation, Relations};
 use crate::kernel::unpack::cpio::{Entry, Reader};
@@ -153,11 +153,12 @@ pub(crate) fn unpack<R: Read + Send>(
     let mut payload = BufReader::with_capacity(256 << 10, HashingReader::new(reader, Algorithm::Sha256));
     let compression = Compression::detect(payload.fill_buf().map_err(Error::Payload)?);
     let decoder = compression.decoder(&mut payload).map_err(Error::Payload)?;
-    let mut archive = Reader::new(BufReader::with_capacity(128 << 10, LimitedReader::new(decoder, limit)));
     let by_file = expected.is_none() && !files.is_empty();
-    let all_hashed = extract(&mut archive, &files, tree, by_file)?;
-    // A digest covers the bytes to the last one, padding behind the trailer included.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(Error::Payload)?;
+    let all_hashed = read_ahead(LimitedReader::new(decoder, limit), |data| {
+        let all_hashed = extract(&mut Reader::new(&mut *data), &files, tree, by_file)?;
+        // A digest covers the bytes to the last one, padding behind the trailer included.
+        io::copy(data, &mut io::sink()).map_err(Error::Payload).map(|_| all_hashed)
+    })?;
     io::copy(&mut payload, &mut io::sink()).map_err(Error::Payload)?;
     let (actual, _, _) = payload.into_inner().finish();
     match expected {

@@ -4,14 +4,15 @@
 //! an earlier member left cannot lead a later one outside. Devices, sockets and setuid or setgid files are refused: no
 //! kernel package has any.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, Permissions};
+use std::collections::HashMap;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, linkat, mkdirat, openat, symlinkat};
 
 use crate::fs::{self, PathContext};
 use crate::kernel::unpack::Error;
@@ -19,7 +20,9 @@ use crate::kernel::unpack::Error;
 /// A directory that is being filled.
 pub(crate) struct Tree {
     root: PathBuf,
-    members: BTreeMap<PathBuf, Member>,
+    members: HashMap<PathBuf, Member>,
+    /// The directory of the last member. The next one is mostly in it too, and its path need not be walked again.
+    current: Option<(PathBuf, OwnedFd)>,
     /// What is copied goes through here; a new one for each of 12,000 files would cost more than most of them.
     buffer: Vec<u8>,
 }
@@ -47,7 +50,7 @@ pub(crate) struct Attributes {
 impl Tree {
     /// Fills `root`, which exists and is empty.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Tree { root, members: BTreeMap::new(), buffer: vec![0; 64 << 10] }
+        Tree { root, members: HashMap::new(), current: None, buffer: vec![0; 64 << 10] }
     }
 
     /// Makes a directory; one that is there is fine.
@@ -61,7 +64,12 @@ impl Tree {
         match self.members.get(&path) {
             Some(Member::Directory { .. }) => {}
             Some(_) => return Err(refused(name, "it is a directory here and something else in another package")),
-            None => std::fs::create_dir(&target).at("create", &target)?,
+            None => {
+                let directory = self.directory_of(&path)?;
+                mkdirat(directory, file_name(&path), Mode::from_raw_mode(0o755))
+                    .map_err(io::Error::from)
+                    .at("create", &target)?;
+            }
         }
         self.members.insert(path, member);
         Ok(())
@@ -75,10 +83,15 @@ impl Tree {
             Some(Member::File) if is_same(&target, data)? => return Ok(0),
             Some(_) => return Err(refused(name, "another package has it with other content")),
         }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).at("create", &target)?;
+        let mode = attributes.mode & 0o777;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(self.directory_of(&path)?, file_name(&path), flags, Mode::from_raw_mode(mode));
+        let mut file = opened.map(File::from).map_err(io::Error::from).at("create", &target)?;
         let size = copy_sparsely(data, &mut file, &target, &mut self.buffer)?;
-        file.set_permissions(Permissions::from_mode(attributes.mode & 0o777)).at("set the permissions of", &target)?;
+        // The process's mask may have taken something away; asking costs less than saying it once more each time.
+        if file.metadata().at("read", &target)?.permissions().mode() & 0o777 != mode {
+            file.set_permissions(Permissions::from_mode(mode)).at("set the permissions of", &target)?;
+        }
         set_time(&file, attributes.mtime).at("set the time of", &target)?;
         self.members.insert(path, Member::File);
         Ok(size)
@@ -94,7 +107,10 @@ impl Tree {
         if self.members.contains_key(&path) {
             return Err(refused(name, "another package has it with other content"));
         }
-        std::fs::hard_link(&source, &target).at("create", &target)?;
+        let directory = self.directory_of(&path)?;
+        linkat(CWD, &source, directory, file_name(&path), AtFlags::empty())
+            .map_err(io::Error::from)
+            .at("create", &target)?;
         self.members.insert(path, Member::File);
         Ok(())
     }
@@ -111,7 +127,7 @@ impl Tree {
             Some(Member::Link(other)) if *other == to => return Ok(()),
             Some(_) => return Err(refused(name, "another package has it with other content")),
         }
-        std::os::unix::fs::symlink(&to, &target).at("create", &target)?;
+        symlinkat(&to, self.directory_of(&path)?, file_name(&path)).map_err(io::Error::from).at("create", &target)?;
         self.members.insert(path, Member::Link(to));
         Ok(())
     }
@@ -130,10 +146,13 @@ impl Tree {
         self.members.get(path)
     }
 
-    /// Everything below a directory, sorted.
-    pub(crate) fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Member)> {
-        let inside = self.members.range(path.to_owned()..).map(|(name, member)| (&**name, member));
-        inside.take_while(move |(name, _)| name.starts_with(path)).filter(move |(name, _)| *name != path)
+    /// What is `depth` levels below a directory, sorted.
+    pub(crate) fn below(&self, path: &Path, depth: usize) -> Vec<(&Path, &Member)> {
+        let is_there = |name: &Path| name.ancestors().nth(depth) == Some(path);
+        let mut inside: Vec<_> = self.members.iter().map(|(name, member)| (&**name, member)).collect();
+        inside.retain(|(name, _)| is_there(name));
+        inside.sort_by_key(|(name, _)| *name);
+        inside
     }
 
     /// Reads a regular file of at most `limit` bytes, or `None` where there is none.
@@ -167,17 +186,30 @@ impl Tree {
 
     /// Gives directories their permissions. They were writable until now, so that they could be filled.
     pub(crate) fn finish(&self) -> Result<(), Error> {
-        for (path, member) in self.members.iter().rev() {
-            if let Member::Directory { mode } = member
-                && *mode != 0o755
-            {
-                let target = self.root.join(path);
-                // The owner keeps access: what cannot be entered cannot be removed or synced either.
-                let permissions = Permissions::from_mode(mode | 0o700);
-                std::fs::set_permissions(&target, permissions).at("set the permissions of", &target)?;
+        for (path, member) in &self.members {
+            let Member::Directory { mode } = member else { continue };
+            let target = self.root.join(path);
+            // The owner keeps access: what cannot be entered cannot be removed or synced either.
+            let mode = mode | 0o700;
+            let metadata = std::fs::symlink_metadata(&target).at("read", &target)?;
+            if metadata.permissions().mode() & 0o777 != mode {
+                std::fs::set_permissions(&target, Permissions::from_mode(mode))
+                    .at("set the permissions of", &target)?;
             }
         }
         Ok(())
+    }
+
+    /// The directory that a member stands in, open.
+    fn directory_of(&mut self, path: &Path) -> Result<BorrowedFd<'_>, Error> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if self.current.as_ref().is_none_or(|(current, _)| current != parent) {
+            let target = self.root.join(parent);
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(&target, flags, Mode::empty());
+            self.current = Some((parent.to_owned(), opened.map_err(io::Error::from).at("open", &target)?));
+        }
+        Ok(self.current.as_ref().expect("it was opened").1.as_fd())
     }
 
     /// The place of a member, whose parents exist and are directories.
@@ -209,6 +241,10 @@ impl Tree {
         let target = self.root.join(&path);
         Ok((path, target))
     }
+}
+
+fn file_name(path: &Path) -> &Path {
+    Path::new(path.file_name().expect("`join_inside` refuses names without one"))
 }
 
 pub(crate) fn refused(name: &[u8], why: &'static str) -> Error {
