@@ -5,6 +5,7 @@
 //! ([`AtomicFile`], [`AtomicDir`]): a reader sees the old state or the new one, and so does the next run after a
 //! `kill -9`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Component, Path, PathBuf};
@@ -244,16 +245,49 @@ impl AtomicDir {
     /// On file systems without the exchange (NFS, some FUSE) the old directory is moved aside first, so that for an
     /// instant there is none; it is put back when the second rename fails.
     pub fn finish(self) -> Result<(), PathError> {
+        sync_tree(self.temp.path())?;
+        let path = self.path.clone();
+        let old = self.exchange()?;
+        sync_dir(parent(&path))?;
+        old.remove(&path)
+    }
+
+    /// Like [`AtomicDir::finish`] for several on one file system, synced together: what each costs alone, all cost once.
+    /// Each has its own result.
+    pub fn finish_all(directories: Vec<Self>) -> Vec<Result<(), PathError>> {
+        if directories.first().is_some_and(|first| sync_tree(first.temp.path()).is_err()) {
+            // So that each error is about the directory that it concerns.
+            return directories.into_iter().map(AtomicDir::finish).collect();
+        }
+        let mut finished = Vec::new();
+        for directory in directories {
+            let path = directory.path.clone();
+            finished.push((directory.exchange(), path));
+        }
+        let parents: BTreeSet<PathBuf> = finished.iter().map(|(_, path)| parent(path).to_owned()).collect();
+        let synced: Vec<_> = parents.into_iter().map(|parent| (sync_dir(&parent).is_ok(), parent)).collect();
+        let finish = |(old, path): (Result<Old, PathError>, PathBuf)| {
+            let old = old?;
+            if synced.iter().any(|(is_synced, parent)| !is_synced && path.starts_with(parent)) {
+                sync_dir(parent(&path))?;
+            }
+            old.remove(&path)
+        };
+        finished.into_iter().map(finish).collect()
+    }
+
+    /// Puts the new directory in the place of the old one, which is returned.
+    fn exchange(self) -> Result<Old, PathError> {
         let AtomicDir { temp, path, _lock } = self;
-        sync_tree(temp.path())?;
         if !path.exists() {
             fs::rename(temp.path(), &path).at("create", &path)?;
             // The name it had is free again; there is nothing to remove.
             let _moved = temp.keep();
-            return sync_dir(parent(&path));
+            return Ok(Old::None);
         }
         match renameat_with(CWD, temp.path(), CWD, &path, RenameFlags::EXCHANGE) {
-            Ok(()) => {}
+            // The temporary name now holds the old directory.
+            Ok(()) => Ok(Old::Temporary(temp)),
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
                 let aside = temp.path().with_extension("old");
                 fs::rename(&path, &aside).at("replace", &path)?;
@@ -262,14 +296,27 @@ impl AtomicDir {
                     return Err(error).at("replace", &path);
                 }
                 let _moved = temp.keep();
-                sync_dir(parent(&path))?;
-                return remove_dir_all(&aside);
+                Ok(Old::Aside(aside))
             }
-            Err(error) => return Err(io::Error::from(error)).at("replace", &path),
+            Err(error) => Err(io::Error::from(error)).at("replace", &path),
         }
-        sync_dir(parent(&path))?;
-        // The temporary name now holds the old directory.
-        temp.close().at("remove the old", &path)
+    }
+}
+
+/// Where a directory is that another one took the place of.
+enum Old {
+    None,
+    Temporary(tempfile::TempDir),
+    Aside(PathBuf),
+}
+
+impl Old {
+    fn remove(self, path: &Path) -> Result<(), PathError> {
+        match self {
+            Old::None => Ok(()),
+            Old::Temporary(directory) => directory.close().at("remove the old", path),
+            Old::Aside(directory) => remove_dir_all(&directory),
+        }
     }
 }
 
@@ -323,7 +370,14 @@ mod tests {
         new.finish().unwrap();
         assert_eq!(read(&file, 10).unwrap(), b"new");
         assert_eq!(list(&tree).unwrap(), [tree.join("y")]);
-        assert_eq!(list(dir.path()).unwrap(), [file, tree]);
+        assert_eq!(list(dir.path()).unwrap(), [file.clone(), tree.clone()]);
+
+        let (newer, other) = (AtomicDir::create(&tree).unwrap(), dir.path().join("other"));
+        write(&newer.path().join("z"), b"newer").unwrap();
+        let results = AtomicDir::finish_all(vec![newer, AtomicDir::create(&other).unwrap()]);
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        assert_eq!(list(&tree).unwrap(), [tree.join("z")]);
+        assert_eq!(list(dir.path()).unwrap(), [file, other, tree]);
     }
 
     #[test]

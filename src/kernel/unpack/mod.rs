@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use rayon::prelude::*;
 use rustix::fs::{FlockOperation, flock};
@@ -260,16 +262,67 @@ pub fn unpack(
     let total = kernels.iter().flat_map(|kernel| &kernel.packages).filter_map(|(_, package)| package.size).sum();
     let task = progress.task("unpacking", Unit::Bytes, Some(total));
     let names = directory_names(kernels);
-    let kernels = names
-        .into_par_iter()
-        .zip(kernels)
-        .map(|(name, kernel)| {
-            let unpacked = one(kernel, &root.join(&name), options);
+    let kernels = thread::scope(|scope| {
+        let (sender, done) = mpsc::channel();
+        let publisher = scope.spawn(|| publish(done));
+        names.into_par_iter().zip(kernels).for_each_with(sender, |sender, (name, kernel)| {
+            let work = fill(kernel, &root.join(&name), options);
             task.add(kernel.packages.iter().filter_map(|(_, package)| package.size).sum());
-            (name, unpacked)
-        })
-        .collect();
+            sender.send((name, work)).expect("the publisher takes all");
+        });
+        publisher.join().expect("publishing does not panic")
+    });
     Ok(UnpackReport { format: "haversack.unpacked".into(), version: 1, kernels })
+}
+
+/// What became of a kernel before it is published.
+enum Work {
+    /// Nothing is left to do, because it is there or because it failed.
+    Done(Unpacked),
+    /// Its directory is filled and not visible yet.
+    Filled { target: AtomicDir, entry: PathBuf, unpacked: Unpacked },
+}
+
+/// Makes filled directories visible, together those that are filled at the time: the disk is written to while further
+/// kernels are being unpacked, and nobody waits for it but this.
+fn publish(done: mpsc::Receiver<(String, Work)>) -> BTreeMap<String, Unpacked> {
+    let mut kernels = BTreeMap::new();
+    while let Ok(first) = done.recv() {
+        let (mut targets, mut entries) = (Vec::new(), Vec::new());
+        for (name, work) in std::iter::once(first).chain(done.try_iter()) {
+            match work {
+                Work::Done(unpacked) => {
+                    kernels.insert(name, unpacked);
+                }
+                Work::Filled { target, entry, unpacked } => match fs::remove_file(&entry) {
+                    Ok(()) => {
+                        targets.push(target);
+                        entries.push((name, entry, unpacked));
+                    }
+                    Err(error) => {
+                        kernels.insert(name, unpacked.failed(&error.into()));
+                    }
+                },
+            }
+        }
+        for ((name, entry, unpacked), finished) in entries.into_iter().zip(AtomicDir::finish_all(targets)) {
+            let json = serde_json::to_vec_pretty(&unpacked).expect("an entry has no maps with odd keys");
+            let unpacked = match finished.and_then(|()| fs::write(&entry, &json)) {
+                Ok(()) => unpacked,
+                Err(error) => unpacked.failed(&error.into()),
+            };
+            kernels.insert(name, unpacked);
+        }
+    }
+    kernels
+}
+
+impl Unpacked {
+    fn failed(self, error: &Error) -> Self {
+        let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+        let error = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        Unpacked { status: Status::Failed, error: Some(error), ..self }
+    }
 }
 
 /// `DISTRIBUTION/RELEASE` for each kernel, with machine and build where that is not enough to tell them apart.
@@ -293,7 +346,7 @@ fn directory_names(kernels: &[Kernel]) -> Vec<String> {
     kernels.iter().map(name).collect()
 }
 
-fn one(kernel: &Kernel, directory: &Path, options: &UnpackOptions) -> Unpacked {
+fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions) -> Work {
     let release = &kernel.release;
     let blank = Unpacked {
         status: Status::Unpacked,
@@ -310,17 +363,10 @@ fn one(kernel: &Kernel, directory: &Path, options: &UnpackOptions) -> Unpacked {
         packages: Vec::new(),
         missing: kernel.missing.clone(),
     };
-    match fill(kernel, directory, options, blank.clone()) {
-        Ok(unpacked) => unpacked,
-        Err(error) => {
-            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-            let error = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-            Unpacked { status: Status::Failed, error: Some(error), ..blank }
-        }
-    }
+    try_fill(kernel, directory, options, blank.clone()).unwrap_or_else(|error| Work::Done(blank.failed(&error)))
 }
 
-fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: Unpacked) -> Result<Unpacked, Error> {
+fn try_fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: Unpacked) -> Result<Work, Error> {
     // A name out of a header or an index: `..` would be a directory above ours.
     fs::join_inside(Path::new(""), Path::new(&blank.release))
         .ok()
@@ -330,7 +376,7 @@ fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: Unpac
     clear_unfinished(directory)?;
     let entry = directory.with_file_name(format!("{}.json", file_name(directory)));
     if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
-        return Ok(unpacked);
+        return Ok(Work::Done(unpacked));
     }
     let target = AtomicDir::create(directory)?;
     let mut tree = tree::Tree::new(target.path().to_owned());
@@ -341,8 +387,6 @@ fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: Unpac
     }
     let found = inspect::adapt(&mut tree, &kernel.release)?;
     tree.finish()?;
-    fs::remove_file(&entry)?;
-    target.finish()?;
     let unpacked = Unpacked {
         kernel_directory: found.kernel_directory.map(|path| directory.join(path)),
         release_in_headers: found.release,
@@ -351,9 +395,7 @@ fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: Unpac
         packages,
         ..blank
     };
-    let json = serde_json::to_vec_pretty(&unpacked).expect("an entry has no maps with odd keys");
-    fs::write(&entry, &json)?;
-    Ok(unpacked)
+    Ok(Work::Filled { target, entry, unpacked })
 }
 
 fn package_into(
