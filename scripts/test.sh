@@ -6,9 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-debian="gcc podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils"
-fedora="gcc podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev"
-missing() { for tool in cc podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive; do
+debian="gcc openssl podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils"
+fedora="gcc openssl podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev"
+missing() { for tool in cc openssl podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
 if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
     echo "==> Installing what the tests need: $(missing | xargs)"

@@ -341,7 +341,7 @@ fn a_registry_without_tls_is_told_at_once_with_what_to_do() {
     let error = error(&haversack(dir.path(), &["copy", &source, "oci:store:x", "--retries=1", "--retry-delay=10"]));
     assert!(started.elapsed() < Duration::from_secs(10));
     assert!(error.starts_with(&format!("{address}: no trusted connection")), "{error}");
-    assert!(error.contains("hint: add its certificate authority with `--ca-file FILE`"), "{error}");
+    assert!(error.contains("hint: add its certificate authority with `--ca-file FILE`, or"), "{error}");
 }
 
 /// Debian's docker-registry on a free port of the loopback, ended with the test.
@@ -353,12 +353,17 @@ struct Real {
 
 impl Real {
     fn start() -> Self {
+        Real::with("")
+    }
+
+    /// With more lines for the `http:` section of its configuration, indented by two.
+    fn with(http: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: {address}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\n",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: {address}\n{http}",
             dir.path().display()
         );
         std::fs::write(dir.path().join("config.yml"), config).unwrap();
@@ -465,6 +470,64 @@ fn index_and_referrers_go_from_registry_to_archive_to_registry_with_their_digest
     let skopeo =
         Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &two.at("far/side:2")]).output();
     assert_eq!(Digest::sha256(skopeo.unwrap().stdout).to_string(), digest);
+}
+
+/// A certificate authority `ca`, and with its signature a server's certificate and `client.pem`, all in `dir`.
+fn certificates(dir: &Path) {
+    let script = "
+        set -e
+        new() { openssl req -newkey rsa:2048 -nodes -subj \"/CN=$1\" -keyout $1.key \"${@:2}\" 2>/dev/null; }
+        new ca -x509 -days 2 -out ca.pem
+        printf 'subjectAltName=IP:127.0.0.1' > extensions
+        for name in server client; do
+            new $name | openssl x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions \
+                -out $name.pem 2>/dev/null
+        done";
+    assert!(Command::new("bash").args(["-c", script]).current_dir(dir).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs docker-registry and openssl; scripts/test.sh runs it where they are"]
+fn a_registry_gets_the_client_certificate_that_lies_in_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    two_platforms(dir.path());
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let registry = Real::with(&format!(
+        "  tls: {{certificate: {}, key: {}, clientcas: [{}]}}\n",
+        at("server.pem"),
+        at("server.key"),
+        at("ca.pem")
+    ));
+    let to = registry.at("x:1");
+    let copy = |options: &[&str]| {
+        haversack(dir.path(), &[&["copy", "oci:store:x", &to, "--json", "--retries=0"], options].concat())
+    };
+    let host = dir.path().join("certs.d").join(&registry.address);
+    std::fs::create_dir_all(&host).unwrap();
+    let place = |name: &str, from: &str| assert!(std::fs::copy(dir.path().join(from), host.join(name)).unwrap() > 0);
+
+    let untrusted = error(&copy(&["--cert-dir=certs.d"]));
+    assert!(untrusted.starts_with(&format!("{}: no trusted connection", registry.address)), "{untrusted}");
+    place("ca.crt", "ca.pem");
+    let unknown = error(&copy(&["--cert-dir=certs.d"]));
+    assert!(unknown.contains("no trusted connection\n"), "{unknown}");
+    place("me.cert", "client.pem");
+    let half = error(&copy(&["--cert-dir=certs.d"]));
+    assert!(half.contains("me.key is not there\nhint: a client certificate is a NAME.cert and"), "{half}");
+    place("me.key", "client.key");
+    assert_eq!(done(&copy(&["--cert-dir=certs.d"]))["sent_blobs"], 7);
+
+    // Without checks, for this registry alone; the certificate is shown all the same.
+    std::fs::remove_file(host.join("ca.crt")).unwrap();
+    assert_eq!(done(&copy(&["--cert-dir=certs.d", "--dest-tls-verify=false"]))["sent_blobs"], 0);
+    error(&copy(&["--cert-dir=certs.d", "--src-tls-verify=false"]));
+
+    // And from where podman keeps it.
+    place("ca.crt", "ca.pem");
+    std::fs::create_dir_all(dir.path().join(".config/containers")).unwrap();
+    std::fs::rename(dir.path().join("certs.d"), dir.path().join(".config/containers/certs.d")).unwrap();
+    assert_eq!(done(&copy(&[]))["sent_blobs"], 0);
 }
 
 #[test]

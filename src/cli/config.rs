@@ -92,6 +92,13 @@ impl Config {
         files.into_iter().flatten().collect()
     }
 
+    /// Where podman and docker keep the certificates of hosts.
+    pub(crate) fn cert_dirs(&self) -> Vec<PathBuf> {
+        let home = self.environment.get("HOME").filter(|home| !home.is_empty());
+        let user = home.map(|home| Path::new(home).join(".config/containers/certs.d"));
+        user.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
+    }
+
     /// Puts the defaults into the commands' options.
     pub(crate) fn apply(&self, command: Command) -> Command {
         self.apply_at(command, &self.file)

@@ -11,7 +11,7 @@ use super::outcome::{Exit, Failure, Outcome};
 use super::{Context, block_on};
 use crate::digest::Digest;
 use crate::fs::PathContext;
-use crate::http::{Http, HttpOptions};
+use crate::http::{HostTls, Http, HttpOptions};
 use crate::image::{self, Platform, Store, archive, layout, manifest};
 use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
@@ -138,7 +138,12 @@ pub(super) async fn repository(
     auth: &AuthFiles,
     context: &Context,
 ) -> Result<Repository, Failure> {
-    let http = Http::new(&HttpOptions { verify_tls, ..context.http.clone() })?;
+    // What is known by its digest must arrive as it is.
+    let mut options = HttpOptions { gzip: false, ..context.http.clone() };
+    if !verify_tls {
+        options.hosts.push(HostTls { verify: false, ..HostTls::new(&remote.registry) });
+    }
+    let http = Http::new(&options)?;
     let registry = Registry::connect(&http, &remote.registry, verify_tls, auth).await?;
     Ok(registry.repository(&remote.repository, write))
 }

@@ -59,6 +59,9 @@ struct Global {
     /// Trust the certificate authorities in this PEM file, too
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
+    /// Certificates of hosts, DIR/HOST[:PORT]/*.{crt,cert,key}, instead of podman's and docker's certs.d
+    #[arg(long, global = true, value_name = "DIR")]
+    cert_dir: Vec<PathBuf>,
     /// How often a failed request is tried again
     #[arg(long, global = true, value_name = "N", default_value_t = 5)]
     retries: u32,
@@ -125,12 +128,14 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     log_to_stderr(global.verbose, &config);
+    let cert_dirs = if global.cert_dir.is_empty() { config.cert_dirs() } else { global.cert_dir };
     let context = Context {
         ui: Ui::new(global.quiet, global.json, global.progress),
         config,
         http: HttpOptions {
             offline: global.offline,
             ca_files: global.ca_file,
+            cert_dirs,
             read_timeout: Duration::from_secs_f64(global.timeout),
             retry: Retry {
                 retries: global.retries,

@@ -215,8 +215,8 @@ fn archive_hint(error: &archive::Error) -> Option<&'static str> {
 fn registry_hint(error: &registry::Error) -> Option<String> {
     Some(match error {
         registry::Error::Tls { .. } => {
-            "add its certificate authority with `--ca-file FILE`; a registry without TLS is \
-            taken with `--src-tls-verify=false` or `--dest-tls-verify=false`"
+            "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir \
+            DIR`; a registry without TLS is taken with `--src-tls-verify=false` or `--dest-tls-verify=false`"
                 .into()
         }
         registry::Error::Unauthorized(_) => {
@@ -234,6 +234,11 @@ fn http_hint(error: &http::Error) -> Option<String> {
              further certificate authorities from SSL_CERT_FILE and `--ca-file`)",
             url.host_str().unwrap_or("the server")
         ),
+        http::Error::Misplaced { path } => {
+            let directory = path.parent().unwrap_or(path).display();
+            format!("move it and its key to {directory}/HOST, or {directory}/HOST:PORT")
+        }
+        http::Error::Unpaired { .. } => "a client certificate is a NAME.cert and a NAME.key beside it".into(),
         http::Error::Status { status, .. } if status.as_u16() == 429 => {
             "the server asks for fewer requests: try again later, or with a lower `--parallel`".into()
         }

@@ -5,20 +5,25 @@
 //! whether trying again can help ([`Retriable`]), and [`Retry`] says how often and how long. Only requests that may be
 //! repeated without harm may be run under it.
 
+mod tls;
+
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode};
 use url::Url;
 
-use crate::fs::{self, PathError};
+use self::tls::Clients;
+pub use self::tls::{ClientIdentity, HostTls, authority};
+use crate::fs::PathError;
 
 /// A client with the settings of this run. Cheap to clone: clones share connections.
 #[derive(Clone)]
 pub struct Http {
-    client: Client,
+    clients: Arc<Clients>,
     deadline: Duration,
     offline: bool,
     retry: Retry,
@@ -31,10 +36,13 @@ pub struct HttpOptions {
     pub offline: bool,
     /// PEM files with further trusted certificate authorities.
     pub ca_files: Vec<PathBuf>,
-    /// A PEM file with a client certificate and its key, for entitled servers.
-    pub client_identity: Option<PathBuf>,
-    /// Whether server certificates are checked.
-    pub verify_tls: bool,
+    /// Directories in which hosts have certificates: `DIR/HOST[:PORT]/*.{crt,cert,key}`. A `*.crt` directly in one is
+    /// trusted for all hosts.
+    pub cert_dirs: Vec<PathBuf>,
+    /// What single hosts need: a client certificate, or not to be checked. It never holds for where they redirect to.
+    pub hosts: Vec<HostTls>,
+    /// Whether answers may come compressed, and are decompressed. Not for content that is known by its digest.
+    pub gzip: bool,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the next byte of an answer. There is no limit on a whole download, which may be large.
@@ -48,8 +56,9 @@ impl Default for HttpOptions {
         HttpOptions {
             offline: false,
             ca_files: Vec::new(),
-            client_identity: None,
-            verify_tls: true,
+            cert_dirs: Vec::new(),
+            hosts: Vec::new(),
+            gzip: true,
             connect_timeout: Duration::from_secs(20),
             // The catalog's own front end gives up after a minute; its answer is worth more than our time-out.
             read_timeout: Duration::from_secs(90),
@@ -140,6 +149,26 @@ pub enum Error {
         /// Why it does not.
         source: Box<reqwest::Error>,
     },
+    /// One of the two files of a client certificate is missing.
+    #[error("{}: {} is not there", path.display(), lacking.display())]
+    Unpaired {
+        /// The file that is there.
+        path: PathBuf,
+        /// The one that is not.
+        lacking: PathBuf,
+    },
+    /// A client certificate that would be shown to everybody.
+    #[error("{}: a client certificate is for one host", path.display())]
+    Misplaced {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// One redirect after the other.
+    #[error("{}: redirected too often", shown(url))]
+    Redirects {
+        /// What was requested first.
+        url: Box<Url>,
+    },
     /// A certificate file cannot be read.
     #[error("{0}")]
     File(#[from] PathError),
@@ -154,26 +183,8 @@ pub enum Error {
 impl Http {
     /// Sets up the client. Reads certificates, contacts nobody.
     pub fn new(options: &HttpOptions) -> Result<Self, Error> {
-        // ring rather than aws-lc: it needs a C compiler only, no CMake. A second call finds it installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("haversack/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.read_timeout)
-            .tls_certs_only(roots(&options.ca_files)?)
-            .tls_danger_accept_invalid_certs(!options.verify_tls);
-        if let Some(path) = &options.client_identity {
-            let pem = fs::read(path, PEM_LIMIT)?;
-            let identity = Identity::from_pem(&pem).map_err(|source| Error::Certificate {
-                path: path.clone(),
-                what: "client certificate and key",
-                source: Box::new(source),
-            })?;
-            builder = builder.identity(identity);
-        }
-        let client = builder.build().map_err(|source| Error::Setup { source: Box::new(source) })?;
         Ok(Http {
-            client,
+            clients: Clients::new(options)?,
             deadline: options.read_timeout * DEADLINE_FACTOR,
             offline: options.offline,
             retry: options.retry,
@@ -193,24 +204,70 @@ impl Http {
 
     /// A `GET` request to be completed by the caller and passed to [`Http::send`].
     pub fn get(&self, url: &Url) -> RequestBuilder {
-        self.client.get(url.clone())
+        self.clients.general().get(url.clone())
     }
 
-    /// The client underneath, for other methods than `GET`. Requests still go through [`Http::send`].
+    /// A client to make requests of other methods than `GET` with. They still go through [`Http::send`], which knows
+    /// what the host needs.
     pub fn client(&self) -> &Client {
-        &self.client
+        self.clients.general()
     }
 
     /// Sends a request once and returns the answer whatever its status.
+    ///
+    /// Redirects are followed where the request can be made again (a body that is a stream cannot). What goes to
+    /// another host goes without credentials, client certificates and the leave to skip checks.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let (client, request) = request.build_split();
-        let request = request.map_err(|source| Error::Setup { source: Box::new(source) })?;
-        let url = request.url().clone();
-        if self.offline {
-            return Err(Error::Offline { url: Box::new(url) });
+        let (_, request) = request.build_split();
+        let mut request = request.map_err(|source| Error::Setup { source: Box::new(source) })?;
+        let first = request.url().clone();
+        for _ in 0..=REDIRECTS {
+            let url = request.url().clone();
+            if self.offline {
+                return Err(Error::Offline { url: Box::new(url) });
+            }
+            let again = request.try_clone();
+            let response =
+                self.clients.of(&url)?.execute(request).await.map_err(|source| Error::transport(url, source))?;
+            match again.and_then(|again| redirected(&response, again)) {
+                Some(next) => request = next,
+                None => return Ok(response),
+            }
         }
-        client.execute(request).await.map_err(|source| Error::transport(url, source))
+        Err(Error::Redirects { url: Box::new(first) })
     }
+}
+
+/// The request that a redirect asks for (RFC 9110, 15.4), without secrets when it goes to another host.
+fn redirected(response: &Response, mut request: Request) -> Option<Request> {
+    let status = response.status().as_u16();
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    let next = response.url().join(location).ok().filter(|next| matches!(next.scheme(), "http" | "https"))?;
+    if status <= 303 && *request.method() != Method::HEAD {
+        if *request.method() != Method::GET {
+            *request.body_mut() = None;
+            let headers = request.headers_mut();
+            headers.remove(CONTENT_LENGTH);
+            headers.remove(CONTENT_TYPE);
+        }
+        *request.method_mut() = Method::GET;
+    }
+    if next.origin() != request.url().origin() {
+        let secret = |name: &_, value: &reqwest::header::HeaderValue| {
+            value.is_sensitive() || *name == AUTHORIZATION || *name == COOKIE
+        };
+        let secrets: Vec<_> = (request.headers().iter().filter(|(name, value)| secret(*name, value)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in secrets {
+            request.headers_mut().remove(name);
+        }
+    }
+    *request.url_mut() = next;
+    Some(request)
 }
 
 impl Error {
@@ -332,35 +389,6 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(jiff::Timestamp::now()).try_into().unwrap_or(Duration::ZERO))
 }
 
-/// The trusted roots: the host's (`SSL_CERT_FILE` included) and the given files', or the bundled Mozilla set where the
-/// host has none, as in an image without a base.
-fn roots(ca_files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
-    let started = Instant::now();
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!("some of the host's certificate authorities cannot be read: {error}");
-    }
-    let native = found.certs;
-    let bundled = if native.is_empty() { webpki_root_certs::TLS_SERVER_ROOT_CERTS } else { &[] };
-    let mut roots: Vec<Certificate> = native
-        .iter()
-        .chain(bundled)
-        // A host's store may hold certificates that rustls does not take; one of them must not cost the others.
-        .filter_map(|der| Certificate::from_der(der).ok())
-        .collect();
-    for path in ca_files {
-        let pem = fs::read(path, PEM_LIMIT)?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|source| Error::Certificate {
-            path: path.clone(),
-            what: "PEM certificates",
-            source: Box::new(source),
-        })?;
-        roots.extend(certificates);
-    }
-    tracing::debug!("{} trusted roots in {:?}", roots.len(), started.elapsed());
-    Ok(roots)
-}
-
 /// What an error body says: `detail`, `message` or `title` of a JSON document, or its text without markup.
 fn reason_in(body: &[u8]) -> String {
     let text = match serde_json::from_slice::<serde_json::Value>(body) {
@@ -395,7 +423,9 @@ fn is_from_rustls(error: &(dyn std::error::Error + 'static)) -> bool {
     // The source of an `io::Error` is that of what is in it, which would be passed over.
     let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     let next = inside.map(|inside| inside as &(dyn std::error::Error + 'static)).or(error.source());
-    error.is::<rustls::Error>() || next.is_some_and(is_from_rustls)
+    // What the other end says after the handshake, of a missing client certificate for one, comes as a text only.
+    let alert = inside.is_some_and(|inside| inside.to_string().starts_with("received fatal alert"));
+    error.is::<rustls::Error>() || alert || next.is_some_and(is_from_rustls)
 }
 
 fn transport_kind(error: &reqwest::Error) -> &'static str {
@@ -403,8 +433,6 @@ fn transport_kind(error: &reqwest::Error) -> &'static str {
         "no answer in time"
     } else if error.is_connect() {
         "cannot connect"
-    } else if error.is_redirect() {
-        "too many redirects"
     } else if error.is_body() || error.is_decode() {
         "the answer broke off"
     } else {
@@ -418,8 +446,8 @@ const DEADLINE_FACTOR: u32 = 4;
 /// Characters of a URL in messages.
 const SHOWN: usize = 220;
 
-/// Certificate files are small; this only keeps a wrong path from being read into memory.
-const PEM_LIMIT: u64 = 16 << 20;
+/// Redirects that are followed for one request, as by browsers and curl within a few.
+const REDIRECTS: usize = 10;
 
 #[cfg(test)]
 mod tests {
