@@ -92,6 +92,13 @@ impl Config {
         files.into_iter().flatten().collect()
     }
 
+    /// Where what makes the next run faster is kept, `$XDG_CACHE_HOME/haversack`; it may be removed at any time.
+    pub(crate) fn cache_dir(&self) -> Option<PathBuf> {
+        let path = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")))?;
+        Some(cache.join("haversack"))
+    }
+
     /// Where podman and docker keep the certificates of hosts.
     pub(crate) fn cert_dirs(&self) -> Vec<PathBuf> {
         let home = self.environment.get("HOME").filter(|home| !home.is_empty());

@@ -1,5 +1,6 @@
 //! `haversack copy`: an image from one place to another, unchanged.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::http::{HostTls, Http, HttpOptions};
 use crate::image::{self, Platform, Store, archive, layout, manifest};
 use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
-use crate::registry::{AuthFiles, CopyOptions, CopyReport, Registry, Repository, Source, Target, copy};
+use crate::registry::{AuthFiles, CopyOptions, CopyReport, Memory, Registry, Repository, Source, Target, copy};
 
 /// Copy an image between registries, layouts and archives; its digest stays what it is
 #[derive(clap::Args)]
@@ -74,6 +75,7 @@ pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
         parallel: args.parallel.into(),
         dry_run: args.dry_run,
         retry: context.http.retry,
+        memory: Memory::new(context.config.cache_dir(), args.parallel.into(), HashMap::new()),
     };
     let report = block_on(async {
         let auth = args.registries.auth(context);

@@ -5,6 +5,7 @@
 //!     index.json             what is named here: descriptors with org.opencontainers.image.ref.name
 //!     blobs/sha256/HEX       everything else, under the digest of its bytes
 //!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left; .build.XXXXXX.partial/ likewise
+//!     .sha256-HEX.partial    the beginning of a blob, for the next attempt (see [`partial`](crate::image::partial))
 //! ```
 //!
 //! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
@@ -140,8 +141,9 @@ impl Layout {
         if !root.join(INDEX).exists() {
             layout.write_index(Vec::new())?;
         }
-        // What writers that were killed left behind.
-        for path in fs::list(root)?.iter().filter(|path| is_partial(path) && is_abandoned(path)) {
+        // What writers that were killed left behind, save what the next attempt goes on with.
+        let useless = |path: &&PathBuf| is_partial(path) && !is_resumable(path) && is_abandoned(path);
+        for path in fs::list(root)?.iter().filter(useless) {
             if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }
         drop(file);
@@ -507,6 +509,11 @@ fn list(known: &[String]) -> String {
 /// Whether a file is one on its way, by its name.
 fn is_partial(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "partial") && hidden(path)
+}
+
+/// Whether a file on its way is one that is named for the blob it will be.
+fn is_resumable(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".sha"))
 }
 
 /// Whether nobody writes to a file on its way: writers hold a lock, which ends with them.

@@ -19,7 +19,7 @@ use crate::digest;
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::image::layout;
 use crate::registry::auth::{self, AuthFiles, Login};
-use crate::registry::repository::Repository;
+use crate::registry::repository::{CATALOG, Repository};
 
 /// A registry that answers. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +49,9 @@ pub enum Error {
     /// A token that ran out while a body was sent.
     #[error("{0}: the token ran out")]
     TokenExpired(String),
+    /// An upload of which the registry knows nothing any more, or which it does not let us go on with.
+    #[error("{0}: the upload has to begin anew")]
+    UploadLost(String),
     /// Something else than a registry answers.
     #[error("{0}: no registry answers here")]
     NotARegistry(Url),
@@ -102,9 +105,16 @@ impl Retriable for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Error::Http(error) => error.verdict(),
-            Error::TokenExpired(_) => Verdict::Again { after: None },
+            Error::TokenExpired(_) | Error::UploadLost(_) => Verdict::Again { after: None },
             _ => Verdict::Permanent,
         }
+    }
+}
+
+impl Error {
+    /// Whether trying again changes nothing.
+    pub(super) fn is_permanent(&self) -> bool {
+        self.verdict() == Verdict::Permanent
     }
 }
 
@@ -201,13 +211,13 @@ impl Registry {
             let problem = format!("names a token service without TLS: {url}");
             return Err(Error::Protocol { url: self.0.base.clone(), problem });
         }
-        let wanted = scope.text();
+        let wanted = scope.texts();
         let attempt = || async {
             let request = match &login {
                 Login::Identity(token) => {
                     let mut form = url::form_urlencoded::Serializer::new(String::new());
                     form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token);
-                    form.append_pair("client_id", "haversack").append_pair("scope", &wanted);
+                    form.append_pair("client_id", "haversack").append_pair("scope", &wanted.join(" "));
                     form.extend_pairs(service.iter().map(|service| ("service", service)));
                     let client = self.0.http.client();
                     let request = client.post(url.clone()).body(form.finish());
@@ -216,7 +226,7 @@ impl Registry {
                 other => {
                     let mut url = url.clone();
                     url.query_pairs_mut().extend_pairs(service.iter().map(|service| ("service", service)));
-                    url.query_pairs_mut().append_pair("scope", &wanted);
+                    url.query_pairs_mut().extend_pairs(wanted.iter().map(|scope| ("scope", scope)));
                     let request = self.0.http.get(&url);
                     match other {
                         Login::Basic { user, password } => request.header(AUTHORIZATION, basic(user, password)),
@@ -259,15 +269,21 @@ where
 pub(super) struct Scope<'a> {
     pub(super) repository: &'a str,
     pub(super) write: bool,
+    /// Another repository from which blobs are taken.
+    pub(super) from: Option<&'a str>,
 }
 
 impl Scope<'_> {
-    fn text(&self) -> String {
-        format!("repository:{}:{}", self.repository, if self.write { "pull,push" } else { "pull" })
+    fn texts(&self) -> Vec<String> {
+        if self.repository == CATALOG {
+            return vec!["registry:catalog:*".to_owned()];
+        }
+        let own = format!("repository:{}:{}", self.repository, if self.write { "pull,push" } else { "pull" });
+        [own].into_iter().chain(self.from.map(|from| format!("repository:{from}:pull"))).collect()
     }
 
     pub(super) fn key(&self) -> String {
-        self.text()
+        self.texts().join(" ")
     }
 }
 

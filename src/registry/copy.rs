@@ -5,25 +5,26 @@
 //! refers to them, so that a target never names what it does not have. What refers to the image comes last.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::sync::Arc;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use futures_util::stream::{self, TryStreamExt};
 use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use url::Url;
 
 use crate::digest::Digest;
-use crate::fs::PathContext;
 use crate::http::Retry;
 use crate::image::{Layout, Platform, Store, layout, manifest};
 use crate::progress::{Progress, Task, Unit};
 use crate::registry::client::Error;
+use crate::registry::download::Chunks;
+use crate::registry::memory::{self, Memory};
 use crate::registry::referrers;
-use crate::registry::repository::{Chunks, Repository};
+use crate::registry::repository::Repository;
+use crate::registry::stored::{read_blob, receive};
+use crate::registry::upload::Mounted;
 
 /// Where images come from.
 #[derive(Clone)]
@@ -56,11 +57,20 @@ pub struct CopyOptions {
     pub dry_run: bool,
     /// How often a blob is tried again.
     pub retry: Retry,
+    /// What the run remembers. Its own limits hold beside `parallel`, which is for one image.
+    pub memory: Arc<Memory>,
 }
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        CopyOptions { platforms: Vec::new(), referrers: true, parallel: 6, dry_run: false, retry: Retry::default() }
+        CopyOptions {
+            platforms: Vec::new(),
+            referrers: true,
+            parallel: memory::PARALLEL,
+            dry_run: false,
+            retry: Retry::default(),
+            memory: Arc::default(),
+        }
     }
 }
 
@@ -149,7 +159,7 @@ impl Job<'_> {
         if let Target::Repository(repository) = self.target {
             // A registry takes a manifest only when it has all that the manifest names.
             if repository.digest_of(digest.as_str()).await?.is_some() {
-                parts.blobs.values().for_each(|blob| self.present(blob));
+                parts.blobs.values().try_for_each(|blob| self.present(blob))?;
                 return self.name_only(repository, parts, &digest, name).await;
             }
         }
@@ -187,38 +197,92 @@ impl Job<'_> {
         repository.put_document(name, described.media_type(), bytes).await
     }
 
+    /// Brings one blob to the target, unless it is there. Nobody else in this run brings it there meanwhile.
     async fn blob(&self, described: &Descriptor) -> Result<(), Error> {
         let digest = layout::digest_of(described)?;
-        let there = match self.target {
-            Target::Layout(layout) => layout.holds(&digest, described.size()),
-            Target::Repository(repository) => repository.holds(&digest).await?,
+        let memory = &self.options.memory;
+        let _turn = memory.turn(&self.target.store(), &digest).await;
+        let begun = match self.target {
+            Target::Layout(layout) if layout.holds(&digest, described.size()) => return self.present(described),
+            Target::Layout(_) if self.options.dry_run => {
+                // Another image of this run would have brought it.
+                let place = self.target.store();
+                if !memory.seen(&place, &digest).is_empty() {
+                    return self.present(described);
+                }
+                memory.note(&place, "", &digest, false);
+                return self.sent(described);
+            }
+            Target::Layout(_) => None,
+            Target::Repository(repository) => match self.find(repository, described, &digest).await? {
+                Found::Here => return self.present(described),
+                Found::Taken => return self.mounted(described),
+                Found::Nowhere if self.options.dry_run => return self.sent(described),
+                Found::Nowhere => None,
+                Found::Awaited(url) => Some(url),
+            },
         };
-        if there {
-            self.present(described);
-            return Ok(());
-        }
-        if self.options.dry_run {
-            self.sent(described);
-            return Ok(());
-        }
-        if let (Source::Repository(from), Target::Repository(to)) = (self.source, self.target) {
-            let same = from.registry().host() == to.registry().host() && from.name() != to.name();
-            if same && to.mount(&digest, from.name()).await? {
-                self.counts.mounted.fetch_add(1, Ordering::Relaxed);
-                self.task.add(described.size());
-                return Ok(());
+        let _permits = memory.permits(self.hosts()).await;
+        let begun = Mutex::new(begun);
+        let attempt = async || match self.target {
+            Target::Repository(repository) => {
+                let begun = begun.lock().expect("no holder panics").take();
+                repository.put_blob(described, |offset| self.source.blob(described, offset), begun, memory).await
             }
-        }
-        let attempt = async || {
-            let chunks = self.source.blob(described);
-            match self.target {
-                Target::Repository(repository) => repository.put_blob(described, chunks).await,
-                Target::Layout(layout) => receive(layout.clone(), described.clone(), chunks).await,
-            }
+            Target::Layout(layout) => receive(self.source, layout, described).await,
         };
         self.options.retry.run(attempt).await?;
-        self.sent(described);
-        Ok(())
+        self.sent(described)
+    }
+
+    /// Looks for a blob in a registry: where it is wanted, then where it was seen before, to be taken from there.
+    async fn find(&self, to: &Repository, described: &Descriptor, digest: &Digest) -> Result<Found, Error> {
+        let (memory, host) = (&self.options.memory, to.registry().host());
+        let mut places = memory.seen(host, digest);
+        if places.iter().any(|place| place == to.name()) && self.options.dry_run || to.holds(digest).await? {
+            memory.note(host, to.name(), digest, !self.options.dry_run);
+            return Ok(Found::Here);
+        }
+        if let Source::Repository(from) = self.source
+            && from.registry().host() == host
+            && !places.iter().any(|place| place == from.name())
+        {
+            places.insert(0, from.name().to_owned());
+        }
+        memory.forget(host, to.name(), digest);
+        places.retain(|place| place != to.name());
+        if self.options.dry_run {
+            memory.note(host, to.name(), digest, false);
+            // Whether it is still there is not asked: a mount would be no dry run.
+            return Ok(if places.is_empty() { Found::Nowhere } else { Found::Taken });
+        }
+        let mut begun = None;
+        for place in places {
+            match to.mount(digest, &place).await? {
+                Mounted::Done => {
+                    memory.note(host, to.name(), digest, true);
+                    return Ok(Found::Taken);
+                }
+                Mounted::Upload(url) => begun = Some(url),
+                Mounted::No => {}
+            }
+            memory.forget(host, &place, digest);
+        }
+        tracing::debug!("{}: {} bytes to be sent", described.digest(), described.size());
+        Ok(begun.map_or(Found::Nowhere, Found::Awaited))
+    }
+
+    /// The hosts between which a blob travels.
+    fn hosts(&self) -> Vec<&str> {
+        let source = match self.source {
+            Source::Repository(repository) => Some(repository.registry().host()),
+            Source::Store(_) => None,
+        };
+        let target = match self.target {
+            Target::Repository(repository) => Some(repository.registry().host()),
+            Target::Layout(_) => None,
+        };
+        source.into_iter().chain(target).collect()
     }
 
     async fn document(&self, described: &Descriptor, bytes: &[u8], tag: Option<&str>) -> Result<bool, Error> {
@@ -259,16 +323,48 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn present(&self, described: &Descriptor) {
-        self.counts.present.fetch_add(1, Ordering::Relaxed);
+    fn present(&self, described: &Descriptor) -> Result<(), Error> {
         self.counts.present_bytes.fetch_add(described.size(), Ordering::Relaxed);
-        self.task.add(described.size());
+        self.count(described, &self.counts.present)
     }
 
-    fn sent(&self, described: &Descriptor) {
-        self.counts.sent.fetch_add(1, Ordering::Relaxed);
+    fn mounted(&self, described: &Descriptor) -> Result<(), Error> {
+        self.count(described, &self.counts.mounted)
+    }
+
+    fn sent(&self, described: &Descriptor) -> Result<(), Error> {
+        if let (Target::Repository(to), false) = (self.target, self.options.dry_run) {
+            let digest = layout::digest_of(described)?;
+            self.options.memory.note(to.registry().host(), to.name(), &digest, true);
+        }
         self.counts.sent_bytes.fetch_add(described.size(), Ordering::Relaxed);
+        self.count(described, &self.counts.sent)
+    }
+
+    fn count(&self, described: &Descriptor, count: &AtomicU64) -> Result<(), Error> {
+        count.fetch_add(1, Ordering::Relaxed);
         self.task.add(described.size());
+        Ok(())
+    }
+}
+
+/// Where a blob was found in a registry.
+enum Found {
+    Here,
+    /// Elsewhere, from where it was taken.
+    Taken,
+    Nowhere,
+    /// Nowhere, and the registry has begun an upload for it.
+    Awaited(Url),
+}
+
+impl Target {
+    /// A name for the place in which a blob needs to be once.
+    fn store(&self) -> String {
+        match self {
+            Target::Repository(repository) => repository.registry().host().to_owned(),
+            Target::Layout(layout) => layout.root().display().to_string(),
+        }
     }
 }
 
@@ -312,10 +408,11 @@ impl Source {
         Ok(documents)
     }
 
-    fn blob(&self, described: &Descriptor) -> Chunks {
+    /// A blob from an offset on. It is for the receiver to check.
+    pub(super) fn blob(&self, described: &Descriptor, offset: u64) -> Chunks {
         match self {
-            Source::Repository(repository) => repository.blob(described),
-            Source::Store(store) => read_blob(store.clone(), described.clone()),
+            Source::Repository(repository) => repository.blob(described, offset),
+            Source::Store(store) => read_blob(store.clone(), described.clone(), offset),
         }
     }
 
@@ -390,41 +487,4 @@ impl Counts {
             referrers: of(&self.referrers),
         })
     }
-}
-
-/// Writes what arrives into a layout; the blob gets its name when it is what was described.
-async fn receive(layout: Layout, described: Descriptor, mut chunks: Chunks) -> Result<(), Error> {
-    let write = move || {
-        let digest = layout::digest_of(&described)?;
-        let path = layout.blob_path(&digest);
-        let mut blob = layout.blob_writer(digest.algorithm())?;
-        while let Some(chunk) = chunks.blocking_recv() {
-            blob.write_all(&chunk?).at("write", &path).map_err(layout::Error::from)?;
-        }
-        Ok(blob.finish_expecting(&described)?)
-    };
-    spawn_blocking(write).await.expect("writing a blob does not panic")
-}
-
-/// Reads a blob of a store in pieces.
-fn read_blob(store: Arc<Store>, described: Descriptor) -> Chunks {
-    let (sender, receiver) = mpsc::channel(4);
-    spawn_blocking(move || {
-        let read = || {
-            let mut reader = store.open_blob(&described)?;
-            loop {
-                let mut piece = vec![0; 256 << 10];
-                let n = reader.read(&mut piece)?;
-                piece.truncate(n);
-                if n == 0 || sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
-                    return Ok::<(), Error>(());
-                }
-            }
-        };
-        if let Err(error) = read() {
-            // When nobody listens any more, nobody needs to know.
-            let _ = sender.blocking_send(Err(error));
-        }
-    });
-    receiver
 }

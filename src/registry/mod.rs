@@ -5,12 +5,17 @@
 pub mod auth;
 pub mod client;
 pub mod copy;
+pub mod download;
 pub mod existing;
+pub mod memory;
 pub mod referrers;
 pub mod repository;
+mod stored;
+pub mod upload;
 
 pub use auth::AuthFiles;
 pub use client::{Error, Registry};
 pub use copy::{CopyOptions, CopyReport, Source, Target, copy};
 pub use existing::{Existing, existing};
+pub use memory::Memory;
 pub use repository::Repository;

@@ -1,17 +1,14 @@
 //! One repository of a registry: its manifests, its blobs, and what refers to them.
 
-use std::sync::{Arc, Mutex};
-
 use bytes::Bytes;
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
-use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LINK};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use url::Url;
 
 use crate::digest::{self, Digest, Hasher};
-use crate::http::{self, Retriable, Verdict};
+use crate::http;
 use crate::image::layout;
 use crate::reference::{Remote, Target};
 use crate::registry::client::{Error, Registry, Scope, again};
@@ -19,13 +16,10 @@ use crate::registry::client::{Error, Registry, Scope, again};
 /// One repository of a registry.
 #[derive(Clone)]
 pub struct Repository {
-    registry: Registry,
-    name: String,
+    pub(super) registry: Registry,
+    pub(super) name: String,
     write: bool,
 }
-
-/// A blob on its way, in pieces.
-pub type Chunks = mpsc::Receiver<Result<Bytes, Error>>;
 
 impl Repository {
     pub(super) fn new(registry: Registry, name: &str, write: bool) -> Self {
@@ -104,7 +98,7 @@ impl Repository {
             let (name, size) = (described.digest().to_string(), described.size());
             return Err(layout::Error::TooLarge { name, size, limit: layout::DOCUMENT_LIMIT }.into());
         }
-        let mut chunks = self.blob(described);
+        let mut chunks = self.blob(described, 0);
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             bytes.extend_from_slice(&chunk?);
@@ -120,133 +114,10 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// Reads a blob in pieces, exactly as many bytes as described. The digest is for the receiver to check.
-    ///
-    /// A connection that breaks is taken up again where it broke, as often as requests are tried again; what arrives
-    /// in between starts the count anew.
-    pub fn blob(&self, described: &Descriptor) -> Chunks {
-        let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
-        let (repository, described) = (self.clone(), described.clone());
-        tokio::spawn(async move {
-            if let Err(error) = repository.pump(&described, &sender).await {
-                // When nobody listens any more, nobody needs to know.
-                let _ = sender.send(Err(error)).await;
-            }
-        });
-        receiver
-    }
-
-    async fn pump(&self, described: &Descriptor, sender: &mpsc::Sender<Result<Bytes, Error>>) -> Result<(), Error> {
-        let (size, retry) = (described.size(), self.registry.0.http.retry());
-        let (mut offset, mut tries) = (0, 0);
-        loop {
-            let before = offset;
-            let error = match self.pump_from(described, &mut offset, sender).await {
-                Ok(()) if offset == size => return Ok(()),
-                Ok(()) => Error::Http(http::Error::Status {
-                    url: Box::new(self.url(&format!("blobs/{}", described.digest()))),
-                    status: StatusCode::GATEWAY_TIMEOUT,
-                    detail: format!("ended after {offset} of {size} bytes"),
-                    retry_after: None,
-                }),
-                Err(error) => error,
-            };
-            let Verdict::Again { after } = error.verdict() else { return Err(error) };
-            tries = if offset > before { 0 } else { tries + 1 };
-            if tries > retry.retries {
-                return Err(error);
-            }
-            tracing::info!("{error}; going on at byte {offset}");
-            tokio::time::sleep(retry.wait(tries, after)).await;
-        }
-    }
-
-    async fn pump_from(
-        &self,
-        described: &Descriptor,
-        offset: &mut u64,
-        sender: &mpsc::Sender<Result<Bytes, Error>>,
-    ) -> Result<(), Error> {
-        let url = self.url(&format!("blobs/{}", described.digest()));
-        let start = *offset;
-        let ranged = |request: RequestBuilder| match start {
-            0 => request,
-            start => request.header(RANGE, format!("bytes={start}-")),
-        };
-        let what = described.digest().to_string();
-        let mut response = self.get(&url, &what, ranged).await?;
-        // A server that ignores the range begins anew.
-        let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { start };
-        let wanted = format!("bytes {start}-");
-        let range = response.headers().get(CONTENT_RANGE).filter(|_| skip == 0 && start > 0);
-        if let Some(range) = range.filter(|range| !range.to_str().is_ok_and(|range| range.starts_with(&wanted))) {
-            return Err(Error::Protocol { url, problem: format!("another range than asked for: {range:?}") });
-        }
-        while let Some(mut chunk) =
-            response.chunk().await.map_err(|error| http::Error::transport(url.clone(), error))?
-        {
-            let skipped = skip.min(chunk.len() as u64);
-            skip -= skipped;
-            let _ = chunk.split_to(usize::try_from(skipped).expect("at most a chunk"));
-            *offset += chunk.len() as u64;
-            if *offset > described.size() {
-                let (expected, found) = (format!("{} bytes", described.size()), "more".to_owned());
-                return Err(Error::Mismatch { place: self.place(&what), expected, found });
-            }
-            if !chunk.is_empty() && sender.send(Ok(chunk)).await.is_err() {
-                // The receiver gave up and knows why; the count says that all is done.
-                *offset = described.size();
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets the registry take a blob from another of its repositories; false when it does not.
-    pub async fn mount(&self, digest: &Digest, from: &str) -> Result<bool, Error> {
-        let mut url = self.url("blobs/uploads/");
-        url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
-        let response = self.retried(|| self.client().post(url.clone())).await?;
-        // 202 is an upload that was started instead; it is left to end by itself.
-        Ok(response.status() == StatusCode::CREATED)
-    }
-
-    /// Sends a blob in one go. Its digest is checked before its last piece leaves: what is wrong is never complete.
-    pub async fn put_blob(&self, described: &Descriptor, chunks: Chunks) -> Result<(), Error> {
-        let digest = layout::digest_of(described)?;
-        let start = self.url("blobs/uploads/");
-        let scope = self.scope();
-        let response = self.registry.send(&scope, || self.client().post(start.clone())).await?;
-        if response.status() != StatusCode::ACCEPTED {
-            return Err(http::Error::status(response).await.into());
-        }
-        let location = header(response.headers(), LOCATION.as_str());
-        let mut url = location.and_then(|location| start.join(&location).ok()).ok_or_else(|| Error::Protocol {
-            url: start.clone(),
-            problem: "started an upload without saying where".into(),
-        })?;
-        url.query_pairs_mut().append_pair("digest", digest.as_str());
-        let (body, failure) = checked_body(chunks, digest.clone(), described.size(), self.place(digest.as_str()));
-        let mut request = self.client().put(url.clone()).body(body);
-        request = request.header(CONTENT_LENGTH, described.size()).header(CONTENT_TYPE, "application/octet-stream");
-        // An upload may be sent somewhere else, without what opens this registry.
-        if url.origin() == start.origin() {
-            request = self.registry.authorized(&scope, request);
-        }
-        let answer = self.registry.0.http.send(request).await;
-        if let Some(error) = failure.lock().expect("no holder panics").take() {
-            return Err(error);
-        }
-        let response = answer?;
-        match response.status() {
-            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => Ok(()),
-            StatusCode::UNAUTHORIZED => {
-                self.registry.0.tokens.lock().expect("no holder panics").remove(&scope.key());
-                Err(Error::TokenExpired(self.place(digest.as_str())))
-            }
-            StatusCode::FORBIDDEN => Err(Error::Unauthorized(self.place(digest.as_str()))),
-            _ => Err(http::Error::status(response).await.into()),
-        }
+    /// All its tags, in the registry's order, from however many pages.
+    pub async fn tags(&self) -> Result<Vec<String>, Error> {
+        let what = || self.place("tags");
+        self.registry.pages(&self.scope(), self.url("tags/list?n=1000"), what, |page: TagPage| page.tags).await
     }
 
     /// Writes a manifest or an index under a tag or its digest. Returns whether the registry lists it as a referrer.
@@ -279,13 +150,15 @@ impl Repository {
         Ok(Some(layout::parse(url.as_str(), &bytes)?))
     }
 
-    async fn get(
+    pub(super) async fn get(
         &self,
         url: &Url,
         what: &str,
         complete: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        let response = self.retried(|| complete(self.registry.0.http.get(url))).await?;
+        // What is known by its digest must arrive as it is: some servers compress, and some decompress layers.
+        let plain = || self.registry.0.http.get(url).header(ACCEPT_ENCODING, "identity");
+        let response = self.retried(|| complete(plain())).await?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
             StatusCode::NOT_FOUND => Err(Error::NotFound(self.place(what))),
@@ -294,10 +167,18 @@ impl Repository {
     }
 
     /// Sends a request that may be repeated, and repeats it when that can help.
-    async fn retried(&self, build: impl Fn() -> RequestBuilder) -> Result<Response, Error> {
-        let scope = self.scope();
+    pub(super) async fn retried(&self, build: impl Fn() -> RequestBuilder) -> Result<Response, Error> {
+        self.retried_as(&self.scope(), build).await
+    }
+
+    /// The same, with the permissions of another scope.
+    pub(super) async fn retried_as(
+        &self,
+        scope: &Scope<'_>,
+        build: impl Fn() -> RequestBuilder,
+    ) -> Result<Response, Error> {
         let attempt = || async {
-            let response = self.registry.send(&scope, &build).await?;
+            let response = self.registry.send(scope, &build).await?;
             if matches!(response.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504) {
                 return Err(Error::from(http::Error::status(response).await));
             }
@@ -306,15 +187,15 @@ impl Repository {
         again(self.registry.0.http.retry(), attempt).await
     }
 
-    fn client(&self) -> &reqwest::Client {
+    pub(super) fn client(&self) -> &reqwest::Client {
         self.registry.0.http.client()
     }
 
-    fn scope(&self) -> Scope<'_> {
-        Scope { repository: &self.name, write: self.write }
+    pub(super) fn scope(&self) -> Scope<'_> {
+        Scope { repository: &self.name, write: self.write, from: None }
     }
 
-    fn url(&self, path: &str) -> Url {
+    pub(super) fn url(&self, path: &str) -> Url {
         let name = if self.registry.0.host == "docker.io" && !self.name.contains('/') {
             format!("library/{}", self.name)
         } else {
@@ -323,7 +204,7 @@ impl Repository {
         self.registry.0.base.join(&format!("{name}/{path}")).expect("a repository's name and a path are no scheme")
     }
 
-    fn place(&self, what: &str) -> String {
+    pub(super) fn place(&self, what: &str) -> String {
         let separator = if what.contains(':') { '@' } else { ':' };
         format!("{}/{}{separator}{what}", self.registry.0.host, self.name)
     }
@@ -335,45 +216,81 @@ struct MediaTypeOnly {
     media_type: Option<String>,
 }
 
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+#[derive(Deserialize)]
+struct TagPage {
+    // Some registries have `null` for none.
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct CatalogPage {
+    repositories: Option<Vec<String>>,
+}
+
+impl Registry {
+    /// The repositories that it lists, where it does. From however many pages.
+    pub async fn repositories(&self) -> Result<Vec<String>, Error> {
+        let url = self.0.base.join("_catalog?n=1000").expect("a path is no scheme");
+        let what = || format!("{}: list of repositories", self.0.host);
+        let scope = Scope { repository: CATALOG, write: false, from: None };
+        self.pages(&scope, url, what, |page: CatalogPage| page.repositories).await
+    }
+
+    /// Reads a list page by page (distribution-spec, `Link` of RFC 8288). The next page is of this registry, whatever
+    /// it says, and there are not endlessly many.
+    async fn pages<T: serde::de::DeserializeOwned>(
+        &self,
+        scope: &Scope<'_>,
+        first: Url,
+        what: impl Fn() -> String,
+        items: impl Fn(T) -> Option<Vec<String>>,
+    ) -> Result<Vec<String>, Error> {
+        let (mut found, mut url) = (Vec::new(), first);
+        for _ in 0..PAGES {
+            let attempt = || async {
+                let response = self.send(scope, || self.0.http.get(&url)).await?;
+                match response.status() {
+                    StatusCode::OK => Ok(response),
+                    StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(Error::NotFound(what())),
+                    _ => Err(http::Error::status(response).await.into()),
+                }
+            };
+            let response = again(self.0.http.retry(), attempt).await?;
+            let next = header(response.headers(), LINK.as_str()).and_then(|link| next_page(&url, &link));
+            let bytes = http::read_limited(response, PAGE_LIMIT).await?;
+            found.extend(items(layout::parse(&http::shown(&url), &bytes)?).unwrap_or_default());
+            match next {
+                None => return Ok(found),
+                Some(next) if next.origin() == self.0.base.origin() && next != url => url = next,
+                Some(next) => {
+                    let problem = format!("names a next page that is not its own: {}", http::shown(&next));
+                    return Err(Error::Protocol { url, problem });
+                }
+            }
+        }
+        Err(Error::Protocol { url, problem: format!("lists more than {PAGES} pages") })
+    }
+}
+
+/// The address in `<…>; rel="next"`.
+fn next_page(page: &Url, link: &str) -> Option<Url> {
+    link.split(',').find_map(|link| {
+        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let next = parameters.split(';').any(|it| matches!(it.trim(), "rel=\"next\"" | "rel=next"));
+        next.then(|| page.join(address).ok())?
+    })
+}
+
+pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// A request's body that breaks off instead of ending when its digest is wrong, and says why in the second value.
-fn checked_body(chunks: Chunks, digest: Digest, size: u64, place: String) -> (Body, Arc<Mutex<Option<Error>>>) {
-    let failure: Arc<Mutex<Option<Error>>> = Arc::default();
-    let state = (chunks, Some(Hasher::new(digest.algorithm())), 0_u64, failure.clone());
-    let stream = futures_util::stream::unfold(state, move |(mut chunks, mut hasher, mut sent, failure)| {
-        let (digest, place) = (digest.clone(), place.clone());
-        async move {
-            let mismatch = |expected: String, found: String| Error::Mismatch { place, expected, found };
-            let next = match chunks.recv().await {
-                None if sent == size => return None,
-                None => Err(mismatch(format!("{size} bytes"), format!("{sent} bytes"))),
-                Some(Err(error)) => Err(error),
-                Some(Ok(chunk)) => {
-                    sent += chunk.len() as u64;
-                    if let Some(hasher) = &mut hasher {
-                        hasher.update(&chunk);
-                    }
-                    match hasher.take_if(|_| sent >= size).map(Hasher::finish) {
-                        Some(found) if found != digest => Err(mismatch(digest.to_string(), found.to_string())),
-                        _ => Ok(chunk),
-                    }
-                }
-            };
-            let next = next.map_err(|error| {
-                *failure.lock().expect("no holder panics") = Some(error);
-                std::io::Error::other("the source failed")
-            });
-            Some((next, (chunks, hasher, sent, failure)))
-        }
-    });
-    (Body::wrap_stream(stream), failure)
-}
-
-/// How many pieces of a blob may wait for the other end.
-const CHUNKS_AHEAD: usize = 4;
+/// Stands for no repository: the scope of the list of all.
+pub(super) const CATALOG: &str = "*";
+/// Pages of a list that are read, of 1000 entries each where the registry keeps to what it is asked for.
+const PAGES: usize = 10_000;
+/// Size of a page, in bytes.
+const PAGE_LIMIT: u64 = 16 << 20;
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      */*;q=0.1";

@@ -1,0 +1,71 @@
+//! Blobs on their way between a place on the disk and a registry.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oci_spec::image::Descriptor;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::fs::PathContext;
+use crate::image::{Layout, PartialBlob, Store, layout};
+use crate::registry::client::Error;
+use crate::registry::copy::Source;
+use crate::registry::download::{CHUNKS_AHEAD, Chunks};
+
+/// Writes a blob into a layout, behind what an earlier attempt left of it; it gets its name when it is what was
+/// described.
+pub(super) async fn receive(source: &Source, layout: &Layout, described: &Descriptor) -> Result<(), Error> {
+    let open = {
+        let (layout, described) = (layout.clone(), described.clone());
+        move || PartialBlob::open(&layout, &described)
+    };
+    let partial = spawn_blocking(open).await.expect("opening a blob does not panic")?;
+    let mut chunks = source.blob(described, partial.as_ref().map_or(0, PartialBlob::arrived));
+    let (layout, described) = (layout.clone(), described.clone());
+    let write = move || {
+        let Some(mut partial) = partial else { return receive_beside(&layout, &described, chunks) };
+        while let Some(chunk) = chunks.blocking_recv() {
+            partial.write(&chunk?)?;
+        }
+        Ok(partial.finish()?)
+    };
+    spawn_blocking(write).await.expect("writing a blob does not panic")
+}
+
+/// The same, while somebody else writes the same blob: whoever is ready first gives it its name.
+fn receive_beside(layout: &Layout, described: &Descriptor, mut chunks: Chunks) -> Result<(), Error> {
+    let digest = layout::digest_of(described)?;
+    let path = layout.blob_path(&digest);
+    let mut blob = layout.blob_writer(digest.algorithm())?;
+    while let Some(chunk) = chunks.blocking_recv() {
+        blob.write_all(&chunk?).at("write", &path).map_err(layout::Error::from)?;
+    }
+    Ok(blob.finish_expecting(described)?)
+}
+
+/// Reads a blob of a store in pieces. The receiver hashes it, so it is not hashed here.
+pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -> Chunks {
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    spawn_blocking(move || {
+        let read = || {
+            // One more byte than described is enough to see that there are too many.
+            let mut reader = store.open_raw(&layout::digest_of(&described)?)?.take(described.size().saturating_add(1));
+            io::copy(&mut (&mut reader).take(offset), &mut io::sink())?;
+            loop {
+                let mut piece = vec![0; 256 << 10];
+                let n = reader.read(&mut piece)?;
+                piece.truncate(n);
+                if n == 0 || sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
+                    return Ok::<(), Error>(());
+                }
+            }
+        };
+        if let Err(error) = read() {
+            // When nobody listens any more, nobody needs to know.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    receiver
+}

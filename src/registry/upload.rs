@@ -1,0 +1,346 @@
+//! A blob on its way to a repository: whole, in pieces that can be taken up again, or taken from another repository.
+//!
+//! ```text
+//! small   POST uploads/ → PUT ADDRESS?digest= with all of it
+//! large   POST uploads/ → PATCH ADDRESS with one piece … → PUT ADDRESS?digest=
+//!         what breaks off: GET ADDRESS says how much arrived, and the next PATCH sends what follows
+//! ```
+//!
+//! The address of a large upload is remembered, so that the next run, too, can go on with it. A registry that takes no
+//! pieces gets the blob whole. Whatever arrives becomes a blob only when the registry finds the digest to be right, and
+//! we check it, too, before the last byte leaves.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oci_spec::image::Descriptor;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use reqwest::{Body, RequestBuilder, Response, StatusCode};
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::digest::{Digest, Hasher};
+use crate::http;
+use crate::image::layout;
+use crate::registry::client::{Error, Scope};
+use crate::registry::download::Chunks;
+use crate::registry::memory::Memory;
+use crate::registry::repository::{Repository, header};
+
+/// What became of the wish to have a blob taken from another repository.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mounted {
+    /// It is there.
+    Done,
+    /// It is not, and the registry waits for it here.
+    Upload(Url),
+    /// It is not.
+    No,
+}
+
+impl Repository {
+    /// Lets the registry take a blob from another of its repositories, when it can and we may read there.
+    pub async fn mount(&self, digest: &Digest, from: &str) -> Result<Mounted, Error> {
+        let mut url = self.url("blobs/uploads/");
+        url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
+        let scope = Scope { from: Some(from), ..self.scope() };
+        // Registries say no in many ways (401, 404, 405, 500); the blob is sent then.
+        let Ok(response) = self.registry.send(&scope, || self.client().post(url.clone())).await else {
+            return Ok(Mounted::No);
+        };
+        Ok(match response.status() {
+            StatusCode::CREATED => Mounted::Done,
+            StatusCode::ACCEPTED => upload_address(&url, &response).map_or(Mounted::No, Mounted::Upload),
+            _ => Mounted::No,
+        })
+    }
+
+    /// Sends a blob, which `open` reads from an offset on. `begun` is the address of an upload of which nothing was
+    /// sent yet.
+    pub async fn put_blob(
+        &self,
+        described: &Descriptor,
+        open: impl Fn(u64) -> Chunks,
+        begun: Option<Url>,
+        memory: &Memory,
+    ) -> Result<(), Error> {
+        let place = self.place(described.digest().as_ref());
+        let blob = Outgoing { repository: self, described, digest: layout::digest_of(described)?, place };
+        if described.size() <= PIECE {
+            let url = blob.begin(begun).await?;
+            return blob.whole(url, open(0)).await;
+        }
+        match blob.in_pieces(&open, begun, memory).await {
+            Err(Error::Http(http::Error::Status { status, .. })) if takes_no_pieces(status) => {
+                tracing::info!("{}: takes no pieces ({status}), so it is sent whole", blob.place);
+                memory.note_upload(&blob.place, None);
+                let url = blob.begin(None).await?;
+                blob.whole(url, open(0)).await
+            }
+            result => result,
+        }
+    }
+}
+
+/// A blob that is being sent.
+struct Outgoing<'a> {
+    repository: &'a Repository,
+    described: &'a Descriptor,
+    digest: Digest,
+    /// HOST/REPOSITORY@DIGEST
+    place: String,
+}
+
+impl Outgoing<'_> {
+    /// The address of a new upload.
+    async fn begin(&self, begun: Option<Url>) -> Result<Url, Error> {
+        if let Some(url) = begun {
+            return Ok(url);
+        }
+        let start = self.repository.url("blobs/uploads/");
+        let request = || self.repository.client().post(start.clone());
+        let response = self.repository.registry.send(&self.repository.scope(), request).await?;
+        if response.status() != StatusCode::ACCEPTED {
+            return Err(http::Error::status(response).await.into());
+        }
+        upload_address(&start, &response)
+            .ok_or_else(|| Error::Protocol { url: start, problem: "started an upload without saying where".into() })
+    }
+
+    async fn whole(&self, url: Url, chunks: Chunks) -> Result<(), Error> {
+        let feed = Feed::new(chunks, 0, self);
+        self.finish(url, Feed::body(&feed, self.described.size()), self.described.size(), &feed).await
+    }
+
+    async fn in_pieces(&self, open: &impl Fn(u64) -> Chunks, begun: Option<Url>, memory: &Memory) -> Result<(), Error> {
+        let size = self.described.size();
+        let remembered = match memory.upload(&self.place) {
+            Some(url) => self.status(&url).await.ok().filter(|(_, offset)| *offset <= size),
+            None => None,
+        };
+        let resumed = remembered.is_some();
+        let (mut url, mut offset) = match remembered {
+            Some(there) => there,
+            None => (self.begin(begun).await?, 0),
+        };
+        if offset > 0 {
+            tracing::info!("{}: going on with an upload at byte {offset} of {size}", self.place);
+        }
+        let feed = Feed::new(open(offset), offset, self);
+        let mut tries = 0;
+        while offset < size {
+            memory.note_upload(&self.place, Some(&url));
+            let error = match self.piece(&url, offset, &feed).await {
+                Ok((next, end)) => {
+                    (url, offset, tries) = (next, end, 0);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if let Some(failure) = feed.lock().await.failure.take() {
+                memory.note_upload(&self.place, None);
+                return Err(failure);
+            }
+            if !self.repository.registry.0.http.retry().pause(&error, &mut tries).await {
+                return Err(error);
+            }
+            let Ok(there) = self.status(&url).await else {
+                memory.note_upload(&self.place, None);
+                return Err(Error::UploadLost(self.place.clone()));
+            };
+            if there.1 > offset {
+                tries = 0;
+            }
+            (url, offset) = there;
+            feed.lock().await.restart(open(offset), offset);
+        }
+        memory.note_upload(&self.place, Some(&url));
+        let result = self.finish(url, Body::from(Bytes::new()), 0, &feed).await;
+        if result.as_ref().is_ok() || result.as_ref().is_err_and(|error| error.is_permanent()) {
+            memory.note_upload(&self.place, None);
+        }
+        match result {
+            // What an earlier run sent may have been wrong, or lost.
+            Err(error) if resumed && error.is_permanent() => Err(Error::UploadLost(self.place.clone())),
+            result => result,
+        }
+    }
+
+    /// Sends one piece and returns where the next one goes and begins.
+    async fn piece(&self, url: &Url, offset: u64, feed: &Arc<Mutex<Feed>>) -> Result<(Url, u64), Error> {
+        let length = PIECE.min(self.described.size() - offset);
+        let end = offset + length;
+        let request = self.repository.client().patch(url.clone()).body(Feed::body(feed, length));
+        let request = request
+            .header(CONTENT_LENGTH, length)
+            .header(CONTENT_RANGE, format!("{offset}-{}", end - 1))
+            .header(CONTENT_TYPE, "application/octet-stream");
+        let response = self.send(url, request).await?;
+        match response.status() {
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED => {
+                let next = upload_address(url, &response).unwrap_or_else(|| url.clone());
+                let arrived = arrived(&response);
+                if arrived.is_some_and(|arrived| arrived != end) {
+                    let problem = format!("took {} bytes of an upload where {end} were sent", arrived.unwrap_or(0));
+                    return Err(Error::Protocol { url: url.clone(), problem });
+                }
+                Ok((next, end))
+            }
+            status => Err(self.refused(status, response).await),
+        }
+    }
+
+    /// Says that all is there, which `body` is the rest of.
+    async fn finish(&self, mut url: Url, body: Body, length: u64, feed: &Mutex<Feed>) -> Result<(), Error> {
+        url.query_pairs_mut().append_pair("digest", self.digest.as_str());
+        let request = self.repository.client().put(url.clone()).body(body);
+        let request = request.header(CONTENT_LENGTH, length).header(CONTENT_TYPE, "application/octet-stream");
+        let answer = self.send(&url, request).await;
+        if let Some(failure) = feed.lock().await.failure.take() {
+            return Err(failure);
+        }
+        let response = answer?;
+        match response.status() {
+            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => Ok(()),
+            status => Err(self.refused(status, response).await),
+        }
+    }
+
+    /// How much of an upload the registry has, and where to send the rest.
+    async fn status(&self, url: &Url) -> Result<(Url, u64), Error> {
+        let response = self.send(url, self.repository.client().get(url.clone())).await?;
+        match response.status() {
+            StatusCode::NO_CONTENT | StatusCode::ACCEPTED | StatusCode::OK => {
+                let next = upload_address(url, &response).unwrap_or_else(|| url.clone());
+                let arrived = arrived(&response).ok_or_else(|| Error::UploadLost(self.place.clone()))?;
+                Ok((next, arrived))
+            }
+            status => Err(self.refused(status, response).await),
+        }
+    }
+
+    /// An upload may be sent somewhere else, without what opens this registry.
+    async fn send(&self, url: &Url, request: RequestBuilder) -> Result<Response, Error> {
+        let registry = &self.repository.registry;
+        let ours = url.origin() == registry.0.base.origin();
+        let request = if ours { registry.authorized(&self.repository.scope(), request) } else { request };
+        Ok(registry.0.http.send(request).await?)
+    }
+
+    async fn refused(&self, status: StatusCode, response: Response) -> Error {
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                let key = self.repository.scope().key();
+                self.repository.registry.0.tokens.lock().expect("no holder panics").remove(&key);
+                Error::TokenExpired(self.place.clone())
+            }
+            StatusCode::FORBIDDEN => Error::Unauthorized(self.place.clone()),
+            _ => http::Error::status(response).await.into(),
+        }
+    }
+}
+
+/// What is being sent of a blob: hashed on the way, and broken off instead of ended when it is not what was described.
+struct Feed {
+    chunks: Chunks,
+    rest: Bytes,
+    /// Offset of the next byte.
+    at: u64,
+    size: u64,
+    /// How far it was hashed; no hash where the beginning was sent by an earlier run.
+    hashed: u64,
+    hasher: Option<Hasher>,
+    digest: Digest,
+    place: String,
+    /// Why it was broken off.
+    failure: Option<Error>,
+}
+
+impl Feed {
+    fn new(chunks: Chunks, at: u64, blob: &Outgoing<'_>) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Feed {
+            chunks,
+            rest: Bytes::new(),
+            at,
+            size: blob.described.size(),
+            hashed: at,
+            hasher: (at == 0).then(|| Hasher::new(blob.digest.algorithm())),
+            digest: blob.digest.clone(),
+            place: blob.place.clone(),
+            failure: None,
+        }))
+    }
+
+    /// Goes back to an offset, from which `chunks` comes.
+    fn restart(&mut self, chunks: Chunks, at: u64) {
+        (self.chunks, self.rest, self.at) = (chunks, Bytes::new(), at);
+    }
+
+    /// The next `length` bytes as the body of a request.
+    fn body(feed: &Arc<Mutex<Self>>, length: u64) -> Body {
+        let stream = futures_util::stream::unfold((feed.clone(), length), async |(feed, left)| {
+            if left == 0 {
+                return None;
+            }
+            let next = {
+                let mut feed = feed.lock().await;
+                feed.next(left).await.map_err(|failure| {
+                    feed.failure = Some(failure);
+                    std::io::Error::other("the source failed")
+                })
+            };
+            let taken = next.as_ref().map_or(0, |piece| piece.len() as u64);
+            Some((next, (feed, left - taken)))
+        });
+        Body::wrap_stream(stream)
+    }
+
+    async fn next(&mut self, most: u64) -> Result<Bytes, Error> {
+        let mismatch = |expected: String, found: String| Error::Mismatch { place: self.place.clone(), expected, found };
+        while self.rest.is_empty() {
+            self.rest = match self.chunks.recv().await {
+                Some(chunk) => chunk?,
+                None => return Err(mismatch(format!("{} bytes", self.size), format!("{} bytes", self.at))),
+            };
+        }
+        if self.at + self.rest.len() as u64 > self.size {
+            return Err(mismatch(format!("{} bytes", self.size), "more".to_owned()));
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.rest.len());
+        let piece = self.rest.split_to(most);
+        self.at += piece.len() as u64;
+        if self.at > self.hashed {
+            let new = usize::try_from(self.at - self.hashed).expect("at most a piece");
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&piece[piece.len() - new..]);
+            }
+            self.hashed = self.at;
+        }
+        if self.hashed == self.size
+            && let Some(found) = self.hasher.take().map(Hasher::finish).filter(|found| *found != self.digest)
+        {
+            let expected = self.digest.to_string();
+            return Err(Error::Mismatch { place: self.place.clone(), expected, found: found.to_string() });
+        }
+        Ok(piece)
+    }
+}
+
+fn upload_address(asked: &Url, response: &Response) -> Option<Url> {
+    asked.join(&header(response.headers(), LOCATION.as_str())?).ok()
+}
+
+/// The number of bytes in `Range: 0-LAST`. Nothing at all is `0-0`, which one byte would be, too.
+fn arrived(response: &Response) -> Option<u64> {
+    let range = header(response.headers(), RANGE.as_str())?;
+    let last: u64 = range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok()?;
+    Some(if last == 0 { 0 } else { last + 1 })
+}
+
+/// What registries say that know whole blobs only, or a single piece.
+fn takes_no_pieces(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 404 | 405 | 411 | 415 | 416 | 501)
+}
+
+/// Larger blobs are sent in pieces of this many bytes: what is lost when a connection breaks.
+const PIECE: u64 = 32 << 20;
