@@ -31,5 +31,6 @@ pub mod http;
 pub mod image;
 pub mod kernel;
 pub mod progress;
+pub mod publish;
 pub mod reference;
 pub mod registry;
