@@ -11,6 +11,7 @@ mod entrypoint;
 mod inspect;
 mod kernel;
 mod outcome;
+mod publish;
 mod ui;
 mod verify;
 
@@ -87,6 +88,9 @@ enum Command {
     /// Kernel packages: which there are, and directories in which modules can be built for them
     #[command(subcommand)]
     Kernel(kernel::Command),
+    /// Upload boot artifacts to S3 and IMS, or packages to Artifactory
+    #[command(subcommand)]
+    Publish(publish::Command),
     /// Write a completion script for a shell
     Completions {
         /// Which shell
@@ -127,7 +131,11 @@ pub fn main() -> ExitCode {
         // clap knows its own exit status (2, or 0 for help) and stream.
         Err(error) => error.exit(),
     };
-    log_to_stderr(global.verbose, &config);
+    let asked = match &command {
+        Command::Publish(command) => publish::verbosity(command),
+        _ => 0,
+    };
+    log_to_stderr(global.verbose.max(asked), &config);
     let cert_dirs = if global.cert_dir.is_empty() { config.cert_dirs() } else { global.cert_dir };
     let context = Context {
         ui: Ui::new(global.quiet, global.json, global.progress),
@@ -166,6 +174,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
+        Command::Publish(command) => publish::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }

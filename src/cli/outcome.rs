@@ -14,6 +14,8 @@ use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::fs::PathError;
 use crate::http;
 use crate::image::archive;
+use crate::publish::ims::{artifact, token};
+use crate::publish::s3;
 use crate::registry;
 
 /// The exit statuses, the same for all commands.
@@ -85,6 +87,13 @@ impl Failure {
         self.exit
     }
 
+    /// What failed and why, in a line and without a hint.
+    pub(crate) fn reason(&self) -> String {
+        let mut texts: Vec<String> = causes(&*self.error).map(ToString::to_string).collect();
+        texts.dedup();
+        texts.join(": ")
+    }
+
     /// Whether the reader of our output went away, as `head` does. That is no failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         causes(&*self.error)
@@ -139,7 +148,34 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return registry_hint(error);
     }
-    catalog_hint(error).map(Into::into)
+    publish_hint(error).or_else(|| catalog_hint(error)).map(Into::into)
+}
+
+fn publish_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<s3::Error>() {
+        return match error.code()? {
+            "NoSuchBucket" | "InvalidBucketName" => Some("check `--s3-bucket` or S3_BUCKET"),
+            "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "AccessDenied" | "ExpiredToken" => {
+                Some("check S3_ACCESS_KEY, S3_SECRET_KEY and, for temporary credentials, S3_SESSION_TOKEN")
+            }
+            "RequestTimeTooSkewed" => Some("set the clock of this machine"),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<token::Error>() {
+        return match error {
+            token::Error::Refused { .. } => Some(
+                "check the client's id and secret: OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET, or the files in OAUTH_CONFIG_DIR",
+            ),
+            token::Error::Malformed { .. } => Some("check `--token-url`"),
+            token::Error::Http(_) => None,
+        };
+    }
+    match error.downcast_ref::<artifact::Error>()? {
+        artifact::Error::Architecture { .. } => Some("give `--arch`, or another kernel"),
+        artifact::Error::Changed { .. } => Some("run the command again when nobody writes to the file"),
+        _ => None,
+    }
 }
 
 fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {

@@ -81,6 +81,13 @@ impl Ui {
         self.talk(format_args!("error: {text}"));
     }
 
+    /// Writes one character to stderr, even with `--quiet`, for those who watch a line grow.
+    pub(crate) fn mark(&self, mark: char) {
+        self.progress.suspend(|| {
+            let _ = write!(io::stderr().lock(), "{mark}");
+        });
+    }
+
     fn talk(&self, line: impl Display) {
         // When stderr is gone there is nobody to tell.
         self.progress.suspend(|| {

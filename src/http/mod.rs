@@ -390,7 +390,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What an error body says: `detail`, `message` or `title` of a JSON document, or its text without markup.
-fn reason_in(body: &[u8]) -> String {
+pub fn reason_in(body: &[u8]) -> String {
     let text = match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(document) => ["detail", "message", "error", "title"]
             .iter()

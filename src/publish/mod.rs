@@ -1,8 +1,10 @@
 //! Publishing: boot artifacts to S3 with a record in the Image Management Service, packages to Artifactory.
 //!
-//! [`s3`] is the part of S3 that is needed. All requests go through [`crate::http::Http`], and all are tried again under one
+//! [`ims`] takes the place of ims-python-helper. [`s3`] is
+//! the part of S3 that they need. All requests go through [`crate::http::Http`], and all are tried again under one
 //! [`Patience`].
 
+pub mod ims;
 mod patience;
 pub mod s3;
 

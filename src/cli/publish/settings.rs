@@ -1,0 +1,258 @@
+//! Where IMS, the token server and S3 are and with which credentials: the options, environment names and mounted files of
+//! ims-python-helper.
+//!
+//! An option wins over the environment, and that over a mounted file. Secrets have no options that hold them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ArgAction;
+use url::Url;
+
+use super::secret;
+use crate::cli::Context;
+use crate::cli::config::Config;
+use crate::cli::outcome::Failure;
+use crate::http::{HostTls, Http, authority};
+use crate::publish::Patience;
+use crate::publish::ims::{ClientCredentials, Ims};
+use crate::publish::s3::{Bucket, BucketOptions, Credentials};
+
+/// The service and its token server.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Image Management Service")]
+pub(super) struct ServiceArgs {
+    /// The service; else $IMS_URL, else https://api-gw-service-nmn.local/apis/ims
+    #[arg(long, value_name = "URL")]
+    ims_url: Option<Url>,
+    /// Trust this certificate authority for the service and its token server; else $CA_CERT, else
+    /// /etc/cray/ca/certificate_authority.crt where there is one
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Whether their certificates are checked
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    tls_verify: bool,
+    /// Where tokens are given; else $OAUTH_CLIENT_ENDPOINT, else the file `endpoint`
+    #[arg(long, value_name = "URL")]
+    token_url: Option<Url>,
+    /// The client; else $OAUTH_CLIENT_ID, else the file `client-id`
+    #[arg(long, value_name = "ID")]
+    oauth_client_id: Option<String>,
+    /// A file with the client's secret; else $OAUTH_CLIENT_SECRET, else the file `client-secret` in $OAUTH_CONFIG_DIR or
+    /// /etc/admin-client-auth
+    #[arg(long, value_name = "FILE")]
+    oauth_client_secret_file: Option<PathBuf>,
+    /// Refused: everybody on the machine can read a command line
+    #[arg(long, value_name = "SECRET", hide = true)]
+    oauth_client_secret: Option<String>,
+    /// Seconds that a run may lose to requests that fail and are tried again
+    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 720)]
+    retry_limit: u32,
+    /// How much to say: DEBUG, INFO, WARNING, ERROR or CRITICAL; else $LOG_LEVEL
+    #[arg(short, long, value_name = "LEVEL", ignore_case = true,
+          value_parser = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], hide_possible_values = true)]
+    log_level: Option<String>,
+}
+
+/// The store.
+#[derive(clap::Args)]
+#[command(next_help_heading = "S3")]
+pub(super) struct S3Args {
+    /// The server; else $S3_ENDPOINT, else $S3_HOST
+    #[arg(long, value_name = "URL")]
+    s3_endpoint: Option<String>,
+    /// The bucket; else $S3_BUCKET
+    #[arg(long, value_name = "NAME")]
+    s3_bucket: Option<String>,
+    /// The access key; else $S3_ACCESS_KEY, else $AWS_ACCESS_KEY_ID. The secret is in $S3_SECRET_KEY or
+    /// $AWS_SECRET_ACCESS_KEY, the token of temporary credentials in $S3_SESSION_TOKEN or $AWS_SESSION_TOKEN
+    #[arg(long, value_name = "KEY")]
+    s3_access_key: Option<String>,
+    /// A file with the secret key
+    #[arg(long, value_name = "FILE")]
+    s3_secret_key_file: Option<PathBuf>,
+    /// Refused: everybody on the machine can read a command line
+    #[arg(long, value_name = "SECRET", hide = true)]
+    s3_secret_key: Option<String>,
+    /// `true`, `false` or a file with a certificate authority; else $S3_SSL_VERIFY, else $S3_SSL_VALIDATE, else true
+    #[arg(long, value_name = "VALUE")]
+    s3_ssl_verify: Option<String>,
+    /// What the server calls its region
+    #[arg(long, value_name = "NAME", default_value = "us-east-1")]
+    s3_region: String,
+}
+
+impl ServiceArgs {
+    /// What `--log-level` adds to `-v`.
+    pub(super) fn verbosity(&self) -> u8 {
+        match self.log_level.as_deref().map(str::to_uppercase).as_deref() {
+            Some("DEBUG") => 2,
+            Some("INFO") => 1,
+            _ => 0,
+        }
+    }
+
+    /// Patience with both servers.
+    pub(super) fn patience(&self, context: &Context) -> Arc<Patience> {
+        Arc::new(Patience::new(context.http.retry, Duration::from_secs(self.retry_limit.into())))
+    }
+
+    /// The service.
+    pub(super) fn ims(&self, patience: Arc<Patience>, context: &Context) -> Result<Ims, Failure> {
+        let config = &context.config;
+        refuse(self.oauth_client_secret.as_ref(), "--oauth-client-secret", "OAUTH_CLIENT_SECRET")?;
+        let base = match &self.ims_url {
+            Some(url) => url.clone(),
+            None => url("IMS_URL", variable(config, "IMS_URL").unwrap_or(DEFAULT_IMS))?,
+        };
+        let mounted = Mounted::find(config);
+        let endpoint = match &self.token_url {
+            Some(url) => url.clone(),
+            None => {
+                let value = mounted.value(config, "OAUTH_CLIENT_ENDPOINT", "endpoint")?;
+                url(
+                    "the token endpoint",
+                    &value.ok_or_else(|| missing("where tokens are given", "--token-url", "OAUTH_CLIENT_ENDPOINT"))?,
+                )?
+            }
+        };
+        let id = match &self.oauth_client_id {
+            Some(id) => Some(id.clone()),
+            None => mounted.value(config, "OAUTH_CLIENT_ID", "client-id")?,
+        };
+        let client_secret = match &self.oauth_client_secret_file {
+            Some(path) => Some(secret(path)?),
+            None => mounted.value(config, "OAUTH_CLIENT_SECRET", "client-secret")?,
+        };
+        for place in [&base, &endpoint] {
+            check_scheme(place, context);
+        }
+        let cert = self.cert.clone().or_else(|| variable(config, "CA_CERT").map(PathBuf::from)).or_else(mounted_ca);
+        let places = [&base, &endpoint];
+        let http = http(context, cert, if self.tls_verify { &[] } else { &places })?;
+        let credentials = ClientCredentials {
+            url: endpoint,
+            id: id.ok_or_else(|| missing("the client's id", "--oauth-client-id", "OAUTH_CLIENT_ID"))?,
+            secret: client_secret
+                .ok_or_else(|| missing("the client's secret", "--oauth-client-secret-file", "OAUTH_CLIENT_SECRET"))?,
+        };
+        Ok(Ims::new(http, patience, base, credentials))
+    }
+}
+
+impl S3Args {
+    /// The bucket.
+    pub(super) fn bucket(&self, patience: Arc<Patience>, context: &Context) -> Result<Bucket, Failure> {
+        let config = &context.config;
+        refuse(self.s3_secret_key.as_ref(), "--s3-secret-key", "S3_SECRET_KEY")?;
+        let first = |option: &Option<String>, names: &[&str]| {
+            option.clone().or_else(|| names.iter().find_map(|name| variable(config, name)).map(str::to_owned))
+        };
+        let endpoint = first(&self.s3_endpoint, &["S3_ENDPOINT", "S3_HOST"])
+            .ok_or_else(|| missing("the S3 server", "--s3-endpoint", "S3_ENDPOINT"))?;
+        // Some mount the bare name of the host.
+        let endpoint = if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") };
+        let endpoint = url("the S3 server", &endpoint)?;
+        let name =
+            first(&self.s3_bucket, &["S3_BUCKET"]).ok_or_else(|| missing("the bucket", "--s3-bucket", "S3_BUCKET"))?;
+        let access_key = first(&self.s3_access_key, &["S3_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
+            .ok_or_else(|| missing("the S3 access key", "--s3-access-key", "S3_ACCESS_KEY"))?;
+        let secret_key = match &self.s3_secret_key_file {
+            Some(path) => secret(path)?,
+            None => first(&None, &["S3_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"])
+                .ok_or_else(|| missing("the S3 secret key", "--s3-secret-key-file", "S3_SECRET_KEY"))?,
+        };
+        let session_token = first(&None, &["S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"]);
+        let verify = first(&self.s3_ssl_verify, &["S3_SSL_VERIFY", "S3_SSL_VALIDATE"]);
+        let (cert, verify) = match verify.as_deref().map(|value| (value, value.to_lowercase())) {
+            None => (None, true),
+            Some((_, value)) if ["true", "on", "yes", "y", "t", "1"].contains(&value.as_str()) => (None, true),
+            Some((_, value)) if ["false", "off", "no", "n", "f", "0"].contains(&value.as_str()) => (None, false),
+            Some((path, _)) => (Some(PathBuf::from(path)), true),
+        };
+        let at = &endpoint;
+        let http = http(context, cert.or_else(mounted_ca), if verify { &[] } else { std::slice::from_ref(&at) })?;
+        let credentials = Credentials { access_key, secret_key, session_token };
+        let options = BucketOptions { endpoint, name, region: self.s3_region.clone(), credentials };
+        Ok(Bucket::new(http, patience, options))
+    }
+
+    /// The bucket's name, where it is known.
+    pub(super) fn bucket_name(&self, config: &Config) -> Option<String> {
+        self.s3_bucket.clone().or_else(|| variable(config, "S3_BUCKET").map(str::to_owned))
+    }
+}
+
+/// The directory that Kubernetes mounts the client's credentials at.
+struct Mounted(Option<PathBuf>);
+
+impl Mounted {
+    fn find(config: &Config) -> Self {
+        let default = || Some(PathBuf::from("/etc/admin-client-auth")).filter(|path| path.is_dir());
+        Mounted(variable(config, "OAUTH_CONFIG_DIR").map(PathBuf::from).or_else(default))
+    }
+
+    /// The value of a variable, else of a file in the directory.
+    fn value(&self, config: &Config, name: &str, file: &str) -> Result<Option<String>, Failure> {
+        match (variable(config, name), &self.0) {
+            (Some(value), _) => Ok(Some(value.to_owned())),
+            (None, Some(directory)) => secret(&directory.join(file)).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// The value of a variable that is set and not empty.
+pub(super) fn variable<'c>(config: &'c Config, name: &str) -> Option<&'c str> {
+    config.variable(name).map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// A client that also trusts `cert`, and does not check the certificates of `unchecked`.
+fn http(context: &Context, cert: Option<PathBuf>, unchecked: &[&Url]) -> Result<Http, Failure> {
+    let mut options = context.http.clone();
+    options.ca_files.extend(cert);
+    let unchecked = unchecked.iter().map(|url| HostTls { verify: false, ..HostTls::new(authority(url)) });
+    options.hosts.extend(unchecked);
+    Ok(Http::new(&options)?)
+}
+
+/// What the pods of the service mount, where it is there.
+fn mounted_ca() -> Option<PathBuf> {
+    Some(PathBuf::from("/etc/cray/ca/certificate_authority.crt")).filter(|path| path.is_file())
+}
+
+/// Where uploads keep what the next run needs: `$XDG_STATE_HOME/haversack/ims`.
+pub(super) fn state_directory(config: &Config) -> Option<PathBuf> {
+    let home = || Some(Path::new(variable(config, "HOME")?).join(".local/state"));
+    Some(variable(config, "XDG_STATE_HOME").map(PathBuf::from).or_else(home)?.join("haversack/ims"))
+}
+
+fn url(what: &str, text: &str) -> Result<Url, Failure> {
+    let url: Url = text.trim().parse().map_err(|error| Failure::usage(format!("{what}: `{text}`: {error}")))?;
+    match url.has_host() {
+        true => Ok(url),
+        false => Err(Failure::usage(format!("{what}: `{text}` names no server"))),
+    }
+}
+
+fn check_scheme(place: &Url, context: &Context) {
+    let is_local = matches!(place.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    if place.scheme() == "http" && !is_local {
+        context.ui.warn(format_args!("{place}: secrets and tokens are sent there without TLS"));
+    }
+}
+
+fn refuse(secret: Option<&String>, option: &str, variable: &str) -> Result<(), Failure> {
+    if secret.is_none() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{option} is not taken: everybody on the machine can read a command line"))
+        .hint(format!("set {variable}, or name a file with {option}-file")))
+}
+
+fn missing(what: &str, option: &str, variable: &str) -> Failure {
+    Failure::new(format!("not configured: {what}")).hint(format!("give {option}, or set {variable}"))
+}
+
+const DEFAULT_IMS: &str = "https://api-gw-service-nmn.local/apis/ims";

@@ -1,0 +1,514 @@
+//! The upload of an image, from the checks to the record.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use futures_util::{StreamExt, TryStreamExt};
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::digest::{Digest, hex};
+use crate::progress::{Progress, Task, Unit};
+use crate::publish::ims::api::{self, Ims, Record};
+use crate::publish::ims::artifact::{self, Artifact};
+use crate::publish::ims::journal::{Journal, MultipartUpload};
+use crate::publish::ims::manifest::{Entry, Link, Manifest};
+use crate::publish::s3::{self, Bucket, Head, Piece, metadata_value};
+
+/// What is to be uploaded.
+#[derive(Debug)]
+pub struct Order {
+    /// The image's name, any text.
+    pub name: String,
+    /// `x86_64` or `aarch64`.
+    pub arch: String,
+    /// The job that the image came of, in lower case.
+    pub job: Option<String>,
+    /// The files, at most one of each kind, in the order of their kinds.
+    pub artifacts: Vec<Artifact>,
+    /// Entries of the record's metadata.
+    pub metadata: Vec<(String, String)>,
+    /// Whether to take an image that is there with the same name, architecture and content.
+    pub skip_existing: bool,
+    /// Where journals are; without one, an upload cannot be resumed.
+    pub state: Option<PathBuf>,
+    /// Parts under way at one time.
+    pub parallel: usize,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Published {
+    /// The image's record after the last change.
+    pub record: Record,
+    /// The artifacts and the manifest; nothing when the image was there.
+    pub entries: Vec<Entry>,
+    /// The job's record.
+    pub job: Option<Value>,
+    /// Whether the image was there.
+    pub is_existing: bool,
+    /// Bytes of artifacts that this run sent.
+    pub sent: u64,
+}
+
+/// Why an image was not uploaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The service.
+    #[error("{0}")]
+    Ims(#[from] api::Error),
+    /// The store.
+    #[error("{0}")]
+    S3(#[from] s3::Error),
+    /// A file.
+    #[error("{0}")]
+    Artifact(#[from] artifact::Error),
+    /// There is no such job.
+    #[error("job {job}: the service does not know it")]
+    NoSuchJob {
+        /// Its id.
+        job: String,
+    },
+    /// What was uploaded is not there.
+    #[error("{place}: not there after it was uploaded")]
+    Vanished {
+        /// `s3://BUCKET/KEY`
+        place: String,
+    },
+}
+
+/// An upload under way. Its parts are separate so that a run can be broken off at any time and cleaned up after.
+pub struct Upload<'a> {
+    ims: &'a Ims,
+    bucket: &'a Bucket,
+    order: &'a Order,
+    journal: Mutex<Journal>,
+    left: Mutex<Left>,
+    sent: AtomicU64,
+}
+
+/// What is on the other side and would be useless without the rest.
+#[derive(Clone, Default)]
+struct Left {
+    /// Whether a record is being created, and which ones were there before.
+    creating: Option<HashSet<String>>,
+    image: Option<String>,
+    /// By key.
+    uploads: BTreeMap<String, String>,
+    objects: BTreeSet<String>,
+}
+
+impl<'a> Upload<'a> {
+    /// Prepares an upload; contacts nobody.
+    pub fn new(ims: &'a Ims, bucket: &'a Bucket, order: &'a Order) -> Self {
+        let (journal, left) = (Mutex::default(), Mutex::default());
+        Upload { ims, bucket, order, journal, left, sent: AtomicU64::new(0) }
+    }
+
+    /// Does everything. After an error, or when it is dropped, [`Upload::clean_up`] or [`Upload::left`] is to follow.
+    pub async fn run(&self, progress: &Progress) -> Result<Published, Error> {
+        let records = self.check().await?;
+        self.open_journal();
+        if self.order.skip_existing
+            && let Some(record) = self.find_existing(&self.ims.images().await?).await?
+        {
+            let (record, job) = self.finish(record).await?;
+            self.journal().remove();
+            return Ok(Published { record, entries: Vec::new(), job, is_existing: true, sent: 0 });
+        }
+        let (record, is_resumed) = match self.resumable().await? {
+            Some(record) => (record, true),
+            None => (self.create(records).await?, false),
+        };
+        let id = record.id.clone();
+        self.left().image = Some(id.clone());
+        let mut entries = Vec::new();
+        if !self.order.artifacts.is_empty() {
+            let total = self.order.artifacts.iter().map(|artifact| artifact.size).sum();
+            let task = progress.task("upload", Unit::Bytes, Some(total));
+            for artifact in &self.order.artifacts {
+                entries.push(self.artifact(&id, artifact, is_resumed, &task).await?);
+            }
+        }
+        let record = match &record.link {
+            // Killed after the link was set.
+            Some(link) => {
+                let bytes = self.bucket.get(&format!("{id}/{MANIFEST}"), MANIFEST_LIMIT).await?;
+                entries.push(Entry::of_manifest(link.clone(), &bytes));
+                record
+            }
+            None if entries.is_empty() => record,
+            None => self.manifest(&id, &mut entries).await?,
+        };
+        let (record, job) = self.finish(record).await?;
+        *self.left() = Left::default();
+        self.journal().remove();
+        Ok(Published { record, entries, job, is_existing: false, sent: self.sent.load(Ordering::Relaxed) })
+    }
+
+    /// Removes everything that was created, and returns what could not be removed.
+    pub async fn clean_up(&self) -> Vec<String> {
+        let Left { creating, image, uploads, objects } = self.left().clone();
+        for (key, upload) in uploads {
+            if self.bucket.abort(&key, &upload).await.is_ok() {
+                self.left().uploads.remove(&key);
+            }
+        }
+        // The record first, so that at no time one leads to what is not there.
+        if let Some(image) = image
+            && self.ims.delete_image(&image).await.is_ok()
+        {
+            self.left().image = None;
+        }
+        for key in objects {
+            if self.bucket.delete(&key).await.is_ok() {
+                self.left().objects.remove(&key);
+            }
+        }
+        // Another run may have created it, so it is not ours to remove.
+        let unsure = match creating {
+            Some(known) => self.ims.images().await.map(|records| self.own(records, &known)).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let mut left = self.left_list();
+        left.extend(unsure.iter().map(|record| format!("image record {} (perhaps; it has no link)", record.id)));
+        if left.is_empty() {
+            self.journal().remove();
+        }
+        left
+    }
+
+    /// Names what was created, and leaves it for a next run to go on with.
+    pub fn left_list(&self) -> Vec<String> {
+        let Left { image, uploads, objects, .. } = &*self.left();
+        let mut list = Vec::new();
+        list.extend(image.iter().map(|image| format!("image record {image}")));
+        list.extend(objects.iter().map(|key| self.bucket.place(key)));
+        list.extend(uploads.iter().map(|(key, id)| format!("multipart upload {id} of {}", self.bucket.place(key))));
+        list
+    }
+
+    /// What must hold before anything is created. Returns the records that are there, where the service lists them.
+    async fn check(&self) -> Result<Option<Vec<Record>>, Error> {
+        self.ims.authenticate().await?;
+        let records = match self.ims.images().await {
+            Ok(records) => Some(records),
+            // Whoever may not list may still create.
+            Err(api::Error::Refused { status: StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED, .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(job) = &self.order.job
+            && let Err(error) = self.ims.job(job).await
+            && error.is_unknown()
+        {
+            return Err(Error::NoSuchJob { job: job.clone() });
+        }
+        self.bucket.check().await?;
+        Ok(records)
+    }
+
+    fn open_journal(&self) {
+        let Some(state) = &self.order.state else { return };
+        let Order { name, arch, job, artifacts, .. } = self.order;
+        let what: Vec<_> = artifacts.iter().map(|artifact| (artifact.kind, &artifact.sha256)).collect();
+        let place = (self.ims.base(), self.bucket.endpoint(), self.bucket.name());
+        let name = serde_json::to_vec(&(place, name, arch, job, what)).expect("these are texts");
+        match Journal::open(state, Digest::sha256(name).hex(), self.order.skip_existing) {
+            Ok(journal) => *self.journal() = journal,
+            Err(error) => tracing::warn!("{error}: {}; this upload cannot be resumed", error.source),
+        }
+    }
+
+    /// An image with the same name, architecture and content, all of whose objects are there.
+    async fn find_existing(&self, records: &[Record]) -> Result<Option<Record>, Error> {
+        for record in records.iter().filter(|record| self.is_alike(record)) {
+            let Some(key) = record.link.as_ref().and_then(|link| self.key_of(&link.path)) else { continue };
+            let Some(manifest) = self.read_manifest(key).await? else { continue };
+            if manifest.matches(&self.order.artifacts) && self.are_there(&manifest).await? {
+                return Ok(Some(record.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn are_there(&self, manifest: &Manifest) -> Result<bool, Error> {
+        for entry in &manifest.artifacts {
+            let Some(key) = self.key_of(&entry.link.path) else { return Ok(false) };
+            let Some(head) = self.bucket.head(key).await? else { return Ok(false) };
+            let md5 = head.metadata.get("md5sum");
+            if entry.size.is_some() && head.size != entry.size || md5.is_some_and(|md5| *md5 != entry.md5) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn read_manifest(&self, key: &str) -> Result<Option<Manifest>, Error> {
+        match self.bucket.get(key, MANIFEST_LIMIT).await {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(s3::Error::Refused { status, .. }) if status.is_client_error() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_alike(&self, record: &Record) -> bool {
+        record.name == self.order.name && record.arch() == self.order.arch
+    }
+
+    /// The key of an object in our bucket.
+    fn key_of<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix("s3://")?.strip_prefix(self.bucket.name())?.strip_prefix('/')
+    }
+
+    /// The record of the run that was killed, when it is still ours to complete.
+    async fn resumable(&self) -> Result<Option<Record>, Error> {
+        let Some(id) = self.journal().image().map(str::to_owned) else { return Ok(None) };
+        let record = self.ims.image(&id).await?.filter(|record| {
+            let is_ours = |link: &Link| link.path == self.bucket.place(&format!("{id}/{MANIFEST}"));
+            self.is_alike(record) && record.link.as_ref().is_none_or(is_ours)
+        });
+        match &record {
+            Some(_) => tracing::info!("going on with image {id}"),
+            None => self.journal().clear(),
+        }
+        Ok(record)
+    }
+
+    /// Creates the record. A try whose answer was lost may have created it: before another one, it is looked for among
+    /// those that were not there before.
+    async fn create(&self, known: Option<Vec<Record>>) -> Result<Record, Error> {
+        let known: Option<HashSet<String>> = known.map(|records| records.into_iter().map(|record| record.id).collect());
+        self.left().creating.clone_from(&known);
+        let mut tries = 0;
+        let record = loop {
+            let started = Instant::now();
+            let error = match self.ims.create_image(&self.order.name, &self.order.arch).await {
+                Ok(record) => break record,
+                Err(error) => error,
+            };
+            // Without a list of what was there, a second try could make a second record.
+            let Some(known) = &known else { return Err(error.into()) };
+            let is_again = self.ims.patience.pause(&error, started, &mut tries).await;
+            if let api::Error::Refused { is_problem: true, .. } | api::Error::Token(_) = error {
+                // The service said no itself.
+                self.left().creating = None;
+            }
+            if !is_again {
+                return Err(error.into());
+            }
+            if let [record] = self.own(self.ims.images().await?, known).as_slice() {
+                tracing::info!("the record had been created: {}", record.id);
+                break record.clone();
+            }
+        };
+        let mut left = self.left();
+        (left.creating, left.image) = (None, Some(record.id.clone()));
+        self.journal().add_image(&record.id);
+        Ok(record)
+    }
+
+    /// Records that can be the one that a lost answer was about.
+    fn own(&self, records: Vec<Record>, known: &HashSet<String>) -> Vec<Record> {
+        let is_own = |record: &Record| record.link.is_none() && !known.contains(&record.id) && self.is_alike(record);
+        records.into_iter().filter(is_own).collect()
+    }
+
+    async fn artifact(&self, id: &str, artifact: &Artifact, is_resumed: bool, task: &Task) -> Result<Entry, Error> {
+        let key = format!("{id}/{}", artifact.kind.key());
+        let entry = |etag: String| Entry::of(artifact, self.bucket.place(&key), etag);
+        self.unchanged(artifact)?;
+        self.left().objects.insert(key.clone());
+        if is_resumed
+            && let Some(head) = self.bucket.head(&key).await?
+            && self.compare(&key, &head, artifact).is_ok()
+        {
+            task.add(artifact.size);
+            return Ok(entry(head.etag));
+        }
+        let sent = match artifact.is_multipart() {
+            true => self.parts(&key, artifact, id, task).await,
+            false => self.whole(&key, artifact, id, task).await,
+        };
+        // What was refused because of a wrong digest, or broke off, may be due to this.
+        self.unchanged(artifact)?;
+        sent?;
+        let head = self.bucket.head(&key).await?;
+        let head = head.ok_or_else(|| Error::Vanished { place: self.bucket.place(&key) })?;
+        self.compare(&key, &head, artifact)?;
+        Ok(entry(head.etag))
+    }
+
+    fn unchanged(&self, artifact: &Artifact) -> Result<(), Error> {
+        match artifact.is_changed() {
+            true => Err(artifact::Error::Changed { path: artifact.path.clone() }.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Compares what the server says of an object with what was read.
+    fn compare(&self, key: &str, head: &Head, artifact: &Artifact) -> Result<(), s3::Error> {
+        let different = |what, found: Option<String>, expected: String| match found {
+            Some(found) if found != expected => {
+                Err(s3::Error::Different { place: self.bucket.place(key), what, found, expected })
+            }
+            _ => Ok(()),
+        };
+        different("size", head.size.map(|size| size.to_string()), artifact.size.to_string())?;
+        different("md5sum", head.metadata.get("md5sum").cloned(), artifact.md5.clone())?;
+        // Of the same form, or it is no MD5.
+        let form =
+            |etag: &str| etag.split_once('-').map_or((etag.len(), None), |(md5, n)| (md5.len(), Some(n.to_owned())));
+        let expected = artifact.etag();
+        let is_md5 = !head.is_encrypted && form(&head.etag) == form(&expected);
+        different("ETag", is_md5.then(|| head.etag.clone()), expected)
+    }
+
+    async fn whole(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<(), Error> {
+        self.bucket.put(key, &artifact.piece(1), &self.metadata(artifact, id)).await?;
+        self.count(artifact.size, task);
+        Ok(())
+    }
+
+    async fn parts(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<(), Error> {
+        let MultipartUpload { id: upload, parts: mut done } = self.multipart(key, artifact, id).await?;
+        task.add(done.keys().map(|number| artifact.piece(*number).length()).sum());
+        let missing: Vec<u32> = (1..=artifact.part_count()).filter(|number| !done.contains_key(number)).collect();
+        let sent = futures_util::stream::iter(missing)
+            .map(async |number| {
+                self.unchanged(artifact)?;
+                let piece = artifact.piece(number);
+                let etag = self.bucket.upload_part(key, &upload, number, &piece).await?;
+                self.journal().add_part(&upload, number, &etag);
+                self.count(piece.length(), task);
+                Ok::<_, Error>((number, etag))
+            })
+            .buffer_unordered(self.order.parallel)
+            .try_collect::<Vec<_>>()
+            .await?;
+        done.extend(sent);
+        let etags: Vec<String> = done.into_values().collect();
+        match self.bucket.complete(key, &upload, &etags).await {
+            Ok(_) => {}
+            // A try whose answer was lost may have completed it; then there is no such upload any more.
+            Err(error) => match self.bucket.head(key).await? {
+                Some(head) if self.compare(key, &head, artifact).is_ok() => {}
+                _ => return Err(error.into()),
+            },
+        }
+        self.left().uploads.remove(key);
+        Ok(())
+    }
+
+    /// The multipart upload of an artifact with the parts that are there: the one of the run that was killed, or a new one.
+    async fn multipart(&self, key: &str, artifact: &Artifact, id: &str) -> Result<MultipartUpload, Error> {
+        let known = self.journal().upload(artifact.kind);
+        if let Some(mut upload) = known {
+            self.left().uploads.insert(key.to_owned(), upload.id.clone());
+            match self.bucket.parts(key, &upload.id).await {
+                Ok(parts) if parts.is_empty() && !upload.parts.is_empty() => {}
+                Ok(parts) => {
+                    let is_there = |number: &u32, etag: &mut String| {
+                        let size = artifact.piece(*number).length();
+                        parts.iter().any(|part| {
+                            part.number == *number
+                                && part.size.is_none_or(|found| found == size)
+                                && part.etag.as_ref().is_none_or(|found| found == etag)
+                        })
+                    };
+                    upload.parts.retain(is_there);
+                    // Killed between the part and the note of it.
+                    for part in parts.iter().filter(|part| part.number <= artifact.part_count()) {
+                        let md5 = hex(&artifact.piece(part.number).md5);
+                        if part.etag.as_ref() == Some(&md5) {
+                            upload.parts.insert(part.number, md5);
+                        }
+                    }
+                    return Ok(upload);
+                }
+                // The server cannot list them: what was noted was answered with 200.
+                Err(s3::Error::Refused {
+                    status: StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED,
+                    ..
+                }) => {
+                    return Ok(upload);
+                }
+                Err(s3::Error::Refused { status, .. }) if status.is_client_error() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let upload = self.bucket.create_upload(key, &self.metadata(artifact, id)).await?;
+        self.left().uploads.insert(key.to_owned(), upload.clone());
+        self.journal().add_upload(artifact.kind, &upload);
+        Ok(MultipartUpload { id: upload, parts: BTreeMap::new() })
+    }
+
+    /// User metadata: what the service and people find with the object. 2 KiB is what S3 takes of it.
+    fn metadata(&self, artifact: &Artifact, id: &str) -> Vec<(String, String)> {
+        let mut metadata = vec![
+            ("md5sum".to_owned(), artifact.md5.clone()),
+            ("x-shasta-ims-image-name".to_owned(), metadata_value(&self.order.name, NAME_LIMIT)),
+            ("x-shasta-ims-image-id".to_owned(), id.to_owned()),
+        ];
+        metadata.extend(self.order.job.iter().map(|job| ("x-shasta-ims-job-id".to_owned(), job.clone())));
+        metadata
+    }
+
+    /// Writes the manifest, adds it to the entries, and links it to the record.
+    async fn manifest(&self, id: &str, entries: &mut Vec<Entry>) -> Result<Record, Error> {
+        let bytes = Manifest::new(entries.clone()).to_bytes();
+        let key = format!("{id}/{MANIFEST}");
+        let piece = Piece::bytes(bytes.clone().into());
+        self.left().objects.insert(key.clone());
+        self.bucket.put(&key, &piece, &[("md5sum".to_owned(), hex(&piece.md5))]).await?;
+        let place = self.bucket.place(&key);
+        let head = self.bucket.head(&key).await?.ok_or_else(|| Error::Vanished { place: place.clone() })?;
+        let expected = bytes.len() as u64;
+        if let Some(found) = head.size.filter(|found| *found != expected) {
+            let (found, expected) = (found.to_string(), expected.to_string());
+            return Err(s3::Error::Different { place, what: "size", found, expected }.into());
+        }
+        let link = Link::s3(place, head.etag);
+        let record = self.ims.link_image(id, &link).await?;
+        entries.push(Entry::of_manifest(link, &bytes));
+        Ok(record)
+    }
+
+    /// What follows once the image is complete: its metadata and the job.
+    async fn finish(&self, mut record: Record) -> Result<(Record, Option<Value>), Error> {
+        for (key, value) in &self.order.metadata {
+            let current = record.other.get("metadata").and_then(|metadata| metadata.get(key)?.as_str());
+            if current != Some(value) {
+                record = self.ims.annotate_image(&record.id, key, value).await?;
+            }
+        }
+        let job = match &self.order.job {
+            Some(job) => Some(self.ims.link_job(job, &record.id).await?),
+            None => None,
+        };
+        Ok((record, job))
+    }
+
+    fn count(&self, bytes: u64, task: &Task) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        task.add(bytes);
+    }
+
+    fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
+        self.journal.lock().expect("no holder panics")
+    }
+
+    fn left(&self) -> std::sync::MutexGuard<'_, Left> {
+        self.left.lock().expect("no holder panics")
+    }
+}
+
+const MANIFEST: &str = "manifest.json";
+
+/// What the service takes.
+const MANIFEST_LIMIT: u64 = 1 << 20;
+
+/// Bytes of an image's name in an object's metadata.
+const NAME_LIMIT: usize = 1024;
