@@ -14,6 +14,7 @@ use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::fs::PathError;
 use crate::http;
 use crate::image::archive;
+use crate::publish::artifactory;
 use crate::publish::ims::{artifact, token};
 use crate::publish::s3;
 use crate::registry;
@@ -169,6 +170,17 @@ fn publish_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             ),
             token::Error::Malformed { .. } => Some("check `--token-url`"),
             token::Error::Http(_) => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<artifactory::Error>() {
+        return match error {
+            artifactory::Error::Unauthorized { .. } => Some(
+                "give a token that may write with `--token-file` or ARTIFACTORY_TOKEN, or an API key with `--api-key-file`",
+            ),
+            artifactory::Error::NoRepository { .. } => {
+                Some("check `--url`, which mostly ends in /artifactory, and `--repo`")
+            }
+            _ => None,
         };
     }
     match error.downcast_ref::<artifact::Error>()? {

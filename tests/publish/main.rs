@@ -1,6 +1,7 @@
 //! `haversack publish` against a real S3 implementation, and stand-ins of IMS, its token server and Artifactory that answer
 //! as the recorded ones did, faults included.
 
+mod artifactory;
 mod faults;
 mod ims;
 mod resume;

@@ -1,5 +1,6 @@
 //! `haversack publish`: packages to Artifactory, boot artifacts to S3 and the Image Management Service.
 
+mod artifactory;
 mod ims;
 mod settings;
 
@@ -15,12 +16,14 @@ use crate::fs;
 pub(super) enum Command {
     Ims(Box<ims::ImsArgs>),
     ImsJobStatus(ims::JobStatusArgs),
+    Artifactory(artifactory::ArtifactoryArgs),
 }
 
 pub(super) fn run(command: &Command, context: &Context) -> Outcome {
     match command {
         Command::Ims(args) => ims::upload(args, context),
         Command::ImsJobStatus(args) => ims::set_job_status(args, context),
+        Command::Artifactory(args) => artifactory::run(args, context),
     }
 }
 
@@ -29,6 +32,7 @@ pub(super) fn verbosity(command: &Command) -> u8 {
     match command {
         Command::Ims(args) => args.service.verbosity(),
         Command::ImsJobStatus(args) => args.service.verbosity(),
+        Command::Artifactory(_) => 0,
     }
 }
 

@@ -1,0 +1,167 @@
+//! `haversack publish artifactory`: files to a repository of Artifactory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use url::Url;
+
+use super::settings::variable;
+use super::{key_value, secret};
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::{Context, block_on};
+use crate::fs;
+use crate::kernel::set::KernelSet;
+use crate::progress::{Unit, amount};
+use crate::publish::Patience;
+use crate::publish::artifactory::{Artifactory, DeployOptions, DeployReport, Deployed, Login, Wanted, files_below};
+
+/// Upload packages to a repository of Artifactory
+#[derive(clap::Args)]
+pub(in crate::cli) struct ArtifactoryArgs {
+    /// A directory, whose files go to the same paths in the repository, or a kernel set (kernels.json) with local packages
+    #[arg(value_name = "DIR|SET")]
+    source: PathBuf,
+    /// The server, https://HOST/artifactory
+    #[arg(long, value_name = "URL")]
+    url: Url,
+    /// The repository
+    #[arg(long, value_name = "NAME")]
+    repo: String,
+    /// A directory in the repository to put everything under
+    #[arg(long, value_name = "PATH", default_value = "")]
+    prefix: String,
+    /// A file with an access token; else $ARTIFACTORY_TOKEN, else $JFROG_ACCESS_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A file with an API key, for servers that still take them; else $ARTIFACTORY_API_KEY
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Replace files that are there with other content
+    #[arg(long)]
+    overwrite: bool,
+    /// A property for what is uploaded
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    property: Vec<(String, String)>,
+    /// Say what would be uploaded, and upload nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print `^` on stderr for each upload, as the header downloader did
+    #[arg(short, long)]
+    interactive: bool,
+    /// Files under way at one time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+    /// Seconds that a run may lose to requests that fail and are tried again
+    #[arg(long, value_name = "SECONDS", default_value_t = 720)]
+    retry_limit: u32,
+}
+
+#[derive(Serialize)]
+struct Published<'a> {
+    url: &'a Url,
+    repository: &'a str,
+    dry_run: bool,
+    #[serde(flatten)]
+    report: DeployReport,
+}
+
+pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
+    let mut wanted = wanted(args)?;
+    if wanted.is_empty() {
+        return Err(Failure::new(format!("{}: no files to upload", args.source.display())));
+    }
+    let prefix = args.prefix.trim_matches('/');
+    if !prefix.is_empty() {
+        wanted.iter_mut().for_each(|file| file.path = format!("{prefix}/{}", file.path));
+    }
+    let patience = Arc::new(Patience::new(context.http.retry, Duration::from_secs(args.retry_limit.into())));
+    let server = Artifactory::new(context.http()?, patience, args.url.clone(), &args.repo, login(args, context)?);
+    let options = DeployOptions {
+        overwrite: args.overwrite,
+        properties: args.property.clone(),
+        dry_run: args.dry_run,
+        parallel: args.parallel.into(),
+    };
+    let starting = |file: &Wanted| match args.interactive {
+        true => context.ui.mark('^'),
+        false => context.ui.say(format_args!("uploading {}", file.path)),
+    };
+    let report = block_on(async { Ok(server.deploy(&wanted, &options, starting, context.ui.progress()).await?) })?;
+    if args.interactive && !args.dry_run && !(report.uploaded.is_empty() && report.replaced.is_empty()) {
+        context.ui.mark('\n');
+    }
+    for failed in &report.failed {
+        context.ui.warn(format_args!("{}: {}", failed.path, failed.error));
+    }
+    for different in &report.different {
+        context.ui.warn(format_args!("{}: there with other content; replaced with `--overwrite` only", different.path));
+    }
+    let is_whole = report.failed.is_empty() && report.different.is_empty();
+    let published = Published { url: &args.url, repository: &args.repo, dry_run: args.dry_run, report };
+    context.ui.result(&published, Published::to_text)?;
+    Ok(if is_whole { Exit::Done } else { Exit::Partial })
+}
+
+fn wanted(args: &ArtifactoryArgs) -> Result<Vec<Wanted>, Failure> {
+    if args.source.is_dir() {
+        return Ok(files_below(&args.source)?);
+    }
+    let set = KernelSet::parse(&fs::read(&args.source, SET_LIMIT)?)?;
+    let beside = fs::parent(&args.source);
+    let mut wanted = Vec::new();
+    for package in set.into_packages() {
+        let name = package.location.rsplit('/').next().unwrap_or_default().to_owned();
+        // As it is stated, or beside the set, where `kernel fetch` puts what has a URL.
+        let places = [PathBuf::from(&package.location), beside.join(&package.location), beside.join(&name)];
+        let file = places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
+            Failure::new(format!("{}: not fetched", package.location))
+                .hint("fetch the set's packages with `haversack kernel fetch`, and name the directory")
+        })?;
+        wanted.push(Wanted { file, path: name });
+    }
+    Ok(wanted)
+}
+
+fn login(args: &ArtifactoryArgs, context: &Context) -> Result<Login, Failure> {
+    let first = |names: &[&str]| names.iter().find_map(|name| variable(&context.config, name)).map(str::to_owned);
+    if let Some(path) = &args.token_file {
+        return Ok(Login::Bearer(secret(path)?));
+    }
+    if let Some(path) = &args.api_key_file {
+        return Ok(Login::ApiKey(secret(path)?));
+    }
+    Ok(match (first(&["ARTIFACTORY_TOKEN", "JFROG_ACCESS_TOKEN"]), first(&["ARTIFACTORY_API_KEY"])) {
+        (Some(token), _) => Login::Bearer(token),
+        (None, Some(key)) => Login::ApiKey(key),
+        (None, None) => Login::Anonymous,
+    })
+}
+
+impl Published<'_> {
+    fn to_text(&self) -> String {
+        let DeployReport { uploaded, replaced, skipped, different, failed, sent_bytes } = &self.report;
+        let by_checksum = uploaded.iter().chain(replaced).filter(|deployed: &&Deployed| deployed.by_checksum).count();
+        let verb = if self.dry_run { "to be uploaded" } else { "uploaded" };
+        let mut text = format!("{}/{}\n  {} files {verb}", self.url, self.repository, uploaded.len() + replaced.len());
+        if !self.dry_run {
+            text += &format!(": {} sent", amount(*sent_bytes, Unit::Bytes));
+        }
+        text.push('\n');
+        for (count, what) in [
+            (by_checksum, "of them not sent: the server knew their content"),
+            (replaced.len(), "of them replaced other content"),
+            (skipped.len(), "files were there"),
+            (different.len(), "files are there with other content"),
+            (failed.len(), "files failed"),
+        ] {
+            if count > 0 {
+                text += &format!("  {count} {what}\n");
+            }
+        }
+        text
+    }
+}
+
+const SET_LIMIT: u64 = 256 << 20;
