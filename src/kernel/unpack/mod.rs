@@ -24,6 +24,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use rayon::prelude::*;
 use rustix::fs::{FlockOperation, flock};
@@ -264,7 +265,7 @@ pub fn unpack(
     let names = directory_names(kernels);
     let kernels = thread::scope(|scope| {
         let (sender, done) = mpsc::channel();
-        let publisher = scope.spawn(|| publish(done));
+        let publisher = scope.spawn(|| publish(done, &lock));
         names.into_par_iter().zip(kernels).for_each_with(sender, |sender, (name, kernel)| {
             let work = fill(kernel, &root.join(&name), options);
             task.add(kernel.packages.iter().filter_map(|(_, package)| package.size).sum());
@@ -284,10 +285,20 @@ enum Work {
 }
 
 /// Makes filled directories visible, together those that are filled at the time: the disk is written to while further
-/// kernels are being unpacked, and nobody waits for it but this.
-fn publish(done: mpsc::Receiver<(String, Work)>) -> BTreeMap<String, Unpacked> {
+/// kernels are being unpacked, from the beginning on, and nobody waits for it but this.
+#[expect(clippy::needless_pass_by_value, reason = "when it ends, so must those that send to it")]
+fn publish(done: mpsc::Receiver<(String, Work)>, root: &File) -> BTreeMap<String, Unpacked> {
     let mut kernels = BTreeMap::new();
-    while let Ok(first) = done.recv() {
+    loop {
+        let first = match done.recv_timeout(SYNC_INTERVAL) {
+            Ok(first) => first,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return kernels,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                // Only so that there is less to do in the end; whether it worked is seen there.
+                let _early = rustix::fs::syncfs(root);
+                continue;
+            }
+        };
         let (mut targets, mut entries) = (Vec::new(), Vec::new());
         for (name, work) in std::iter::once(first).chain(done.try_iter()) {
             match work {
@@ -314,7 +325,6 @@ fn publish(done: mpsc::Receiver<(String, Work)>) -> BTreeMap<String, Unpacked> {
             kernels.insert(name, unpacked);
         }
     }
-    kernels
 }
 
 impl Unpacked {
@@ -454,6 +464,9 @@ fn clear_unfinished(directory: &Path) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// How long the disk may rest while kernels are being unpacked.
+const SYNC_INTERVAL: Duration = Duration::from_millis(200);
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
