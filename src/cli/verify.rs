@@ -2,19 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ArgAction;
 use serde::Serialize;
 
-use super::Context;
+use super::copy::repository;
 use super::outcome::{Exit, Failure, Outcome};
-use crate::image::Store;
+use super::{Context, block_on};
 use crate::image::verify::{self, VerifyOptions, VerifyReport};
+use crate::image::{Store, archive, store};
 use crate::progress::{Unit, amount};
-use crate::reference::ImageRef;
+use crate::reference::{ImageRef, Remote};
+use crate::registry::{AuthFiles, RemoteImage};
 
 /// Check every digest, size and diff id of a layout or an archive, and find what is missing or not needed
 #[derive(clap::Args)]
 pub(super) struct VerifyArgs {
-    /// oci:DIR[:NAME], oci-archive:FILE[:NAME], or just the path of either
+    /// An image of any transport, or a whole layout or archive (oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR),
+    /// or just its path
     #[arg(value_name = "REF|LAYOUT", value_parser = place)]
     place: ImageRef,
     /// Remove what is broken from a layout, so that a copy fetches it again
@@ -23,6 +27,12 @@ pub(super) struct VerifyArgs {
     /// Most GiB that one layer may decompress to
     #[arg(long, value_name = "GIB", default_value_t = 64)]
     max_layer_size: u64,
+    /// Whether the registry's certificate is checked; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    tls_verify: bool,
+    /// Where credentials are, instead of podman's and docker's files
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -34,21 +44,58 @@ struct Verified {
 }
 
 pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
-    let store = Store::open(&args.place)?;
-    let only = args.place.name().map(|name| store.find(Some(name))).transpose()?;
     let options = VerifyOptions { layer_limit: args.max_layer_size.saturating_mul(1 << 30) };
-    let report = verify::verify(&store, only.as_ref(), &options, context.ui.progress())?;
-    let removed = match (args.repair, &store) {
+    let (report, removed) = match &args.place {
+        ImageRef::Docker(remote) if args.repair => {
+            return Err(Failure::usage(format!("docker://{remote}: a registry's image cannot be repaired"))
+                .hint("copy it there again"));
+        }
+        ImageRef::Docker(remote) => (remote_report(remote, args, &options, context)?, Vec::new()),
+        local => local_report(local, args.repair, &options, context)?,
+    };
+    let exit = if report.findings.is_empty() { Exit::Done } else { Exit::No };
+    let verified = Verified { place: args.place.clone(), report, removed };
+    context.ui.result(&verified, Verified::to_text)?;
+    Ok(exit)
+}
+
+fn local_report(
+    place: &ImageRef,
+    repair: bool,
+    options: &VerifyOptions,
+    context: &Context,
+) -> Result<(VerifyReport, Vec<PathBuf>), Failure> {
+    let store = Store::open(place)?;
+    let only = place.name().map(|name| store.find(Some(name))).transpose()?;
+    let report = verify::verify(&store, only.as_ref(), options, context.ui.progress())?;
+    let removed = match (repair, &store) {
         (false, _) => Vec::new(),
         (true, Store::Layout(_) | Store::Dir(_)) => verify::repair(&store, &report)?,
         (true, Store::Archive(_) | Store::DockerArchive(_)) => {
             return Err(Failure::usage("an archive cannot be repaired").hint("copy it anew, or repair the layout"));
         }
     };
-    let exit = if report.findings.is_empty() { Exit::Done } else { Exit::No };
-    let verified = Verified { place: args.place.clone(), report, removed };
-    context.ui.result(&verified, Verified::to_text)?;
-    Ok(exit)
+    Ok((report, removed))
+}
+
+fn remote_report(
+    remote: &Remote,
+    args: &VerifyArgs,
+    options: &VerifyOptions,
+    context: &Context,
+) -> Result<VerifyReport, Failure> {
+    let auth = match &args.authfile {
+        Some(path) => AuthFiles { paths: vec![path.clone()] },
+        None => AuthFiles { paths: context.config.auth_files() },
+    };
+    block_on(async {
+        let repository = repository(remote, args.tls_verify, false, &auth, context).await?;
+        let (image, _) = repository.document(remote.target()).await?;
+        let contents = RemoteImage::new(repository, image);
+        // It reads and decompresses on all cores; only what arrives is the runtime's work.
+        let verified = || verify::verify(&contents, None, options, context.ui.progress());
+        Ok(tokio::task::block_in_place(verified)?)
+    })
 }
 
 impl Verified {
@@ -67,14 +114,22 @@ impl Verified {
     }
 }
 
-/// A reference, or the path of a layout or an archive.
+/// A reference, or the path of a layout, a directory or an archive.
 fn place(text: &str) -> Result<ImageRef, String> {
     let path = Path::new(text);
     if path.is_dir() {
-        return Ok(ImageRef::Oci { path: path.to_owned(), name: None });
+        let (path, dir) = (path.to_owned(), path.join("manifest.json").is_file());
+        return Ok(if dir { ImageRef::Dir { path } } else { ImageRef::Oci { path, name: None } });
     }
     if path.is_file() {
-        return Ok(ImageRef::OciArchive { path: path.to_owned(), name: None });
+        let archive = ImageRef::OciArchive { path: path.to_owned(), name: None };
+        // What Docker saves without a layout beside is told by its having none.
+        return Ok(match Store::open(&archive) {
+            Err(store::Error::Archive(archive::Error::NotAnArchive { path, .. })) => {
+                ImageRef::DockerArchive { path, name: None }
+            }
+            _ => archive,
+        });
     }
     text.parse().map_err(|error| format!("{error}"))
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::fs::{self, AtomicDir, PathContext, PathError};
 use crate::image::layout::{self, Error, Layout};
 use crate::image::manifest;
@@ -70,23 +70,36 @@ impl Dir {
         if document.is_file() { document } else { self.root.join(digest.hex()) }
     }
 
-    /// Every blob with its size, and the files that such a directory does not have.
-    pub(crate) fn files(&self) -> Result<(Vec<(Digest, u64)>, Vec<PathBuf>), PathError> {
-        let (mut blobs, mut strays) = (Vec::new(), Vec::new());
+    /// Every blob with its size.
+    pub(crate) fn blobs(&self) -> Result<Vec<(Digest, u64)>, PathError> {
+        let mut blobs = Vec::new();
         for path in fs::list(&self.root)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let metadata = std::fs::symlink_metadata(&path).at("read", &path)?;
-            let digest = match name.strip_suffix(&format!(".{MANIFEST}")).unwrap_or(&name) {
-                hex if hex.len() == 128 => format!("sha512:{hex}").parse(),
-                hex => format!("sha256:{hex}").parse(),
-            };
-            match digest {
-                Ok(digest) if metadata.is_file() => blobs.push((digest, metadata.len())),
-                _ if name == MANIFEST || name == VERSION_FILE || name.contains("signature-") => {}
-                _ => strays.push(PathBuf::from(name)),
+            if let Some(digest) = Dir::digest_at(&path) {
+                blobs.push((digest, std::fs::symlink_metadata(&path).at("read", &path)?.len()));
             }
         }
-        Ok((blobs, strays))
+        Ok(blobs)
+    }
+
+    /// The names of files that such a directory does not have.
+    pub(crate) fn strays(&self) -> Result<Vec<PathBuf>, PathError> {
+        let mut strays = Vec::new();
+        for path in fs::list(&self.root)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let known = name == MANIFEST || name == VERSION_FILE || name.contains("signature-");
+            if !known && Dir::digest_at(&path).is_none() {
+                strays.push(PathBuf::from(name));
+            }
+        }
+        Ok(strays)
+    }
+
+    /// The digest that a file has for a name.
+    fn digest_at(path: &Path) -> Option<Digest> {
+        let name = path.file_name()?.to_str()?;
+        let hex = name.strip_suffix(&format!(".{MANIFEST}")).unwrap_or(name);
+        let algorithm = if hex.len() == 128 { Algorithm::Sha512 } else { Algorithm::Sha256 };
+        format!("{}:{hex}", algorithm.name()).parse().ok().filter(|_| path.is_file())
     }
 
     /// Whether `path` may be replaced by such a directory: it is one, it is empty, or it is not there.

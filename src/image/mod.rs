@@ -22,6 +22,7 @@ pub mod place;
 pub mod plan;
 pub mod platform;
 pub mod roots;
+pub(crate) mod sparse;
 pub mod store;
 pub mod tree;
 pub mod verify;

@@ -3,7 +3,7 @@
 //! Headers are ustar; a PAX header (POSIX.1-2001) precedes an entry that ustar cannot describe: names or link targets
 //! above 100 bytes or outside ASCII, files of 8 GiB and more, large owners, extended attributes (`SCHILY.xattr.`, as
 //! containers write them). There are no user names, no device numbers, no access times: what a header could tell about
-//! the machine it was written on is not in it. One file's buffer is all that is held in memory.
+//! the machine it was written on is not in it. One buffer is all that is held in memory.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -30,12 +30,13 @@ pub struct Meta {
 /// Writes the entries of a tar in the order they are given, under names without a leading slash.
 pub struct TarWriter<W: Write> {
     inner: W,
+    buffer: Vec<u8>,
 }
 
 impl<W: Write> TarWriter<W> {
     /// Starts a tar.
     pub fn new(inner: W) -> Self {
-        TarWriter { inner }
+        TarWriter { inner, buffer: vec![0; BUFFER] }
     }
 
     /// Adds a directory.
@@ -47,7 +48,17 @@ impl<W: Write> TarWriter<W> {
     pub fn file(&mut self, path: &Path, meta: &Meta, size: u64, content: impl Read) -> io::Result<()> {
         self.header(EntryType::Regular, path, None, meta, size)?;
         let mut content = content.take(size.saturating_add(1));
-        let read = io::copy(&mut content, &mut self.inner)?;
+        let mut read = 0;
+        loop {
+            let n = match content.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.inner.write_all(&self.buffer[..n])?;
+            read += n as u64;
+        }
         if read != size {
             let path = path.display();
             return Err(io::Error::other(format!("{path}: changed while it was read: expected {size} bytes")));
@@ -171,6 +182,8 @@ fn put(field: &mut [u8; 100], bytes: &[u8]) {
 
 /// What tar counts in.
 const BLOCK: usize = 512;
+/// As much of a file is read at one time: large enough that neither calls nor the compressor's own buffering count.
+const BUFFER: usize = 128 << 10;
 const MAX_12_DIGITS: u64 = 0o77_777_777_777;
 const MAX_8_DIGITS: u64 = 0o7_777_777;
 

@@ -24,7 +24,7 @@ pub enum Store {
     /// `docker-archive:`
     DockerArchive(Box<DockerArchive>),
     /// `dir:`
-    Dir(Dir),
+    Dir(Box<Dir>),
 }
 
 /// Why an image cannot be read.
@@ -69,7 +69,7 @@ impl Store {
             ImageRef::Oci { path, .. } => Store::Layout(Layout::open(path)?),
             ImageRef::OciArchive { path, .. } => Store::Archive(Box::new(Archive::open(path)?)),
             ImageRef::DockerArchive { path, .. } => Store::DockerArchive(Box::new(DockerArchive::open(path)?)),
-            ImageRef::Dir { path } => Store::Dir(Dir::open(path)?),
+            ImageRef::Dir { path } => Store::Dir(Box::new(Dir::open(path)?)),
             ImageRef::Docker(_) => return Err(Error::Transport(reference.clone())),
         })
     }
@@ -157,7 +157,7 @@ impl Store {
             }
             Store::Archive(archive) => Ok(archive.blobs()),
             Store::DockerArchive(archive) => Ok(archive.blobs()),
-            Store::Dir(dir) => Ok(dir.files()?.0),
+            Store::Dir(dir) => Ok(dir.blobs()?),
         }
     }
 
@@ -167,7 +167,7 @@ impl Store {
             Store::Layout(layout) => Ok(layout.strays()?),
             // `manifest.json` and what else lies beside a layout in an archive does no harm.
             Store::Archive(_) | Store::DockerArchive(_) => Ok(Vec::new()),
-            Store::Dir(dir) => Ok(dir.files()?.1.into_iter().map(|name| (name, false)).collect()),
+            Store::Dir(dir) => Ok(dir.strays()?.into_iter().map(|name| (name, false)).collect()),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, OutsideError, PathContext, PathError};
 use crate::image::layer::{Layer, LayerOptions, LayerWriter};
 use crate::image::pax::{Meta, TarWriter};
+use crate::image::sparse::SparseReader;
 use crate::progress::Task;
 
 /// Entries of a layer by name, relative to the image's root. Parents sort before what is in them.
@@ -234,7 +235,7 @@ impl Tree {
                     layer.file(path, &meta, bytes.len() as u64, &bytes[..]).at("write", OUT)?;
                 }
                 Kind::File { source, size } => {
-                    let file = std::fs::File::open(source).at("open", source)?;
+                    let file = std::fs::File::open(source).and_then(SparseReader::new).at("open", source)?;
                     layer.file(path, &meta, *size, file).at("pack", source)?;
                 }
                 Kind::Symlink(target) => layer.symlink(path, &meta, target).at("write", OUT)?,
@@ -407,6 +408,52 @@ mod tests {
                 format!("cannot read {}", dir.path().join("none").display()),
             ]
         );
+    }
+
+    #[test]
+    fn capabilities_and_the_users_attributes_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        fs::write(&file, b"x").unwrap();
+        let mut xattrs = BTreeMap::from([("user.note".to_owned(), b"mine".to_vec())]);
+        // Only root may give capabilities away: here cap_net_bind_service, as `setcap` writes it.
+        if rustix::process::geteuid().is_root() {
+            xattrs.insert("security.capability".to_owned(), [vec![1, 0, 0, 2, 0, 4], vec![0; 14]].concat());
+        }
+        for (name, value) in &xattrs {
+            rustix::fs::setxattr(&file, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+        }
+        let mut tree = Tree::default();
+        tree.add_directory(dir.path(), "/", &Overrides::default()).unwrap();
+        assert_eq!(
+            tree.nodes().map(|(path, node)| (path, &node.xattrs)).collect::<Vec<_>>(),
+            [(Path::new("x"), &xattrs)]
+        );
+        let task = Progress::off().task("x", Unit::Bytes, None);
+        let (_, bytes) = tree.write(Vec::new(), &PLAIN, 0, None, &task).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+        let records: Vec<_> =
+            entry.pax_extensions().unwrap().unwrap().map(|it| it.unwrap().key().unwrap().to_owned()).collect();
+        let expected: Vec<_> = xattrs.keys().map(|key| format!("SCHILY.xattr.{key}")).collect();
+        assert_eq!(records, expected);
+    }
+
+    #[test]
+    fn a_file_with_holes_is_in_the_layer_with_its_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(3 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"here", 2 << 20).unwrap();
+        let mut tree = Tree::default();
+        tree.add_file(&path, "/x", None).unwrap();
+        let task = Progress::off().task("x", Unit::Bytes, None);
+        let (_, bytes) = tree.write(Vec::new(), &PLAIN, 0, None, &task).unwrap();
+        let mut content = Vec::new();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        io::Read::read_to_end(&mut archive.entries().unwrap().next().unwrap().unwrap(), &mut content).unwrap();
+        assert!(content == std::fs::read(&path).unwrap());
     }
 
     #[test]

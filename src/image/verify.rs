@@ -1,4 +1,4 @@
-//! Checks that everything in a layout or an archive is what its name says, and finds all that is not in one run.
+//! Checks that everything in a layout, an archive or a registry's image is what its name says, and finds all that is not in one run.
 //!
 //! Documents are followed from `index.json`. Every blob is read once: its digest and size, and of a layer also what is
 //! in it, decompressed and compared with the diff id that the configuration has. Blobs that nothing refers to, files
@@ -143,18 +143,77 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Where images are read from to be checked: a [`Store`], or a registry.
+pub trait Contents: Sync {
+    /// Why it cannot be read.
+    type Error: std::error::Error;
+
+    /// What to call it while it is checked.
+    fn place(&self) -> String;
+
+    /// Every image in it.
+    fn images(&self) -> Result<Vec<Descriptor>, Self::Error>;
+
+    /// How large a blob is there; `None` when it is missing.
+    fn size(&self, described: &Descriptor, digest: &Digest) -> Option<u64>;
+
+    /// Reads a manifest, an index or a configuration: at most 4 MiB, checked.
+    fn read_document(&self, described: &Descriptor) -> Result<Vec<u8>, Self::Error>;
+
+    /// A reader of a blob as it is, whatever its name says.
+    fn open(&self, described: &Descriptor, digest: &Digest) -> Result<Box<dyn Read + Send>, Self::Error>;
+
+    /// Every blob with its size, as far as can be known.
+    fn blobs(&self) -> Result<Vec<(Digest, u64)>, Self::Error>;
+
+    /// Files that do not belong there, and whether they are what a killed writer left.
+    fn strays(&self) -> Result<Vec<(PathBuf, bool)>, Self::Error>;
+}
+
+impl Contents for Store {
+    type Error = store::Error;
+
+    fn place(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    fn images(&self) -> Result<Vec<Descriptor>, store::Error> {
+        Ok(self.index()?.manifests().clone())
+    }
+
+    fn size(&self, _described: &Descriptor, digest: &Digest) -> Option<u64> {
+        self.blob_size(digest)
+    }
+
+    fn read_document(&self, described: &Descriptor) -> Result<Vec<u8>, store::Error> {
+        Store::read_document(self, described)
+    }
+
+    fn open(&self, _described: &Descriptor, digest: &Digest) -> Result<Box<dyn Read + Send>, store::Error> {
+        self.open_raw(digest)
+    }
+
+    fn blobs(&self) -> Result<Vec<(Digest, u64)>, store::Error> {
+        Store::blobs(self)
+    }
+
+    fn strays(&self) -> Result<Vec<(PathBuf, bool)>, store::Error> {
+        Store::strays(self)
+    }
+}
+
 /// Checks an image, or all there is when none is given.
 ///
 /// An error is what keeps it from being checked at all, such as an index that does not parse.
-pub fn verify(
-    store: &Store,
+pub fn verify<C: Contents>(
+    store: &C,
     only: Option<&Descriptor>,
     options: &VerifyOptions,
     progress: &Progress,
-) -> Result<VerifyReport, store::Error> {
+) -> Result<VerifyReport, C::Error> {
     let images = match only {
         Some(image) => vec![image.clone()],
-        None => store.index()?.manifests().clone(),
+        None => store.images()?,
     };
     let mut walk = Walk { store, seen: BTreeMap::new(), findings: BTreeSet::new(), referred: BTreeSet::new() };
     for image in &images {
@@ -162,7 +221,7 @@ pub fn verify(
     }
     let Walk { seen, mut findings, referred, .. } = walk;
     let total = seen.values().map(|blob| blob.described.size()).sum();
-    let task = progress.task(format!("verifying {}", store.path().display()), Unit::Bytes, Some(total));
+    let task = progress.task(format!("verifying {}", store.place()), Unit::Bytes, Some(total));
     let (blobs, bytes) = (seen.len(), total);
     let found: Vec<Vec<Finding>> =
         seen.into_par_iter().map(|(digest, blob)| check(store, &digest, &blob, options, &task)).collect();
@@ -200,10 +259,9 @@ pub fn repair(store: &Store, report: &VerifyReport) -> Result<Vec<PathBuf>, stor
         };
         // In an archive nothing can be taken away.
         let Some(path) = path else { continue };
-        if path.is_dir() {
-            crate::fs::remove_dir_all(&path)?
-        } else {
-            crate::fs::remove_file(&path)?
+        match path.is_dir() {
+            true => crate::fs::remove_dir_all(&path)?,
+            false => crate::fs::remove_file(&path)?,
         }
         removed.insert(path);
     }
@@ -223,15 +281,15 @@ struct Blob {
     diff_id: Option<String>,
 }
 
-struct Walk<'a> {
-    store: &'a Store,
+struct Walk<'a, C> {
+    store: &'a C,
     seen: BTreeMap<Digest, Blob>,
     findings: BTreeSet<Finding>,
     /// Also what is missing or wrong.
     referred: BTreeSet<Digest>,
 }
 
-impl Walk<'_> {
+impl<C: Contents> Walk<'_, C> {
     fn find(&mut self, subject: &(impl ToString + ?Sized), problem: Problem) {
         self.findings.insert(Finding { subject: subject.to_string(), problem });
     }
@@ -247,7 +305,7 @@ impl Walk<'_> {
             }
         };
         self.referred.insert(digest.clone());
-        match self.store.blob_size(&digest) {
+        match self.store.size(described, &digest) {
             None => {
                 self.find(&digest, Problem::Missing { referred_by: referred_by.to_owned() });
                 false
@@ -274,7 +332,7 @@ impl Walk<'_> {
         }
         let name = described.digest().to_string();
         let mut exact = described.clone();
-        exact.set_size(self.store.blob_size(&name.parse().expect("noted")).unwrap_or(described.size()));
+        exact.set_size(self.store.size(described, &name.parse().expect("noted")).unwrap_or(described.size()));
         // A digest that is wrong is found when the blob is read; its content is nobody's word.
         let Ok(bytes) = self.store.read_document(&exact) else { return };
         if depth > manifest::DEPTH {
@@ -332,10 +390,10 @@ impl Walk<'_> {
 }
 
 /// Reads one blob to its end.
-fn check(store: &Store, digest: &Digest, blob: &Blob, options: &VerifyOptions, task: &Task) -> Vec<Finding> {
+fn check<C: Contents>(store: &C, digest: &Digest, blob: &Blob, options: &VerifyOptions, task: &Task) -> Vec<Finding> {
     let subject = digest.to_string();
     let find = |problem| Finding { subject: subject.clone(), problem };
-    let opened = match store.open_raw(digest) {
+    let opened = match store.open(&blob.described, digest) {
         Ok(opened) => opened,
         Err(error) => return vec![find(Problem::Unreadable { reason: chain(&error) })],
     };

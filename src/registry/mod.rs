@@ -12,6 +12,7 @@ pub mod referrers;
 pub mod repository;
 mod stored;
 pub mod upload;
+pub mod verify;
 
 pub use auth::AuthFiles;
 pub use client::{Error, Registry};
@@ -19,3 +20,4 @@ pub use copy::{CopyOptions, CopyReport, Source, Target, copy};
 pub use existing::{Existing, existing};
 pub use memory::Memory;
 pub use repository::Repository;
+pub use verify::RemoteImage;

@@ -178,3 +178,31 @@ fn a_list_of_platforms_does_not_go_into_a_docker_archive_until_one_is_chosen() {
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("partial")), "{left:?}");
 }
+
+#[test]
+#[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
+fn verify_reads_a_registrys_image_to_its_last_byte_and_finds_all_that_is_wrong_at_once() {
+    let registry = DockerRegistry::start();
+    let dir = definition(DEFINITION);
+    let image = registry.at("x:1");
+    let report = built(dir.path(), &["def", "--push", &image, "--dest-tls-verify=false"]);
+    let verify = ["verify", image.as_str(), "--tls-verify=false", "--retries=0", "--json"];
+    let said: serde_json::Value = serde_json::from_str(&done(&haversack(dir.path(), &verify))).unwrap();
+    assert_eq!((&said["blobs"], &said["findings"]), (&4.into(), &serde_json::json!([])));
+    // One layer is another one of the same length, the other is shorter.
+    for (layer, change) in [(0, true), (1, false)] {
+        let digest = report["images"][0]["layers"][layer]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+        let blob = format!("docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]);
+        let blob = registry.data().join(blob);
+        let mut bytes = std::fs::read(&blob).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&blob, if change { &bytes[..] } else { &bytes[..bytes.len() / 2] }).unwrap();
+    }
+    let output = haversack(dir.path(), &verify);
+    assert_eq!(output.status.code(), Some(1));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let subjects: std::collections::BTreeSet<_> =
+        said["findings"].as_array().unwrap().iter().map(|finding| finding["subject"].as_str().unwrap()).collect();
+    let layers = report["images"][0]["layers"].as_array().unwrap();
+    assert_eq!(subjects, layers.iter().map(|layer| layer["digest"].as_str().unwrap()).collect());
+}

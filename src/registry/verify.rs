@@ -1,0 +1,94 @@
+//! An image in a registry as something to be checked: read to its last byte, and nothing kept.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use bytes::{Buf, Bytes};
+use oci_spec::image::Descriptor;
+use tokio::runtime::Handle;
+
+use crate::digest::Digest;
+use crate::image::manifest;
+use crate::image::verify::Contents;
+use crate::registry::client::Error;
+use crate::registry::copy::Source;
+use crate::registry::download::Chunks;
+use crate::registry::repository::Repository;
+
+/// One image of a repository.
+pub struct RemoteImage {
+    repository: Repository,
+    image: Descriptor,
+    runtime: Handle,
+}
+
+impl RemoteImage {
+    /// Checks `image` with the runtime that this is called in.
+    pub fn new(repository: Repository, image: Descriptor) -> Self {
+        RemoteImage { repository, image, runtime: Handle::current() }
+    }
+}
+
+impl Contents for RemoteImage {
+    type Error = Error;
+
+    fn place(&self) -> String {
+        self.image.digest().to_string()
+    }
+
+    fn images(&self) -> Result<Vec<Descriptor>, Error> {
+        Ok(vec![self.image.clone()])
+    }
+
+    /// As described: whether it is so shows when it is read.
+    fn size(&self, described: &Descriptor, _digest: &Digest) -> Option<u64> {
+        Some(described.size())
+    }
+
+    fn read_document(&self, described: &Descriptor) -> Result<Vec<u8>, Error> {
+        let source = Source::Repository(self.repository.clone());
+        self.runtime.block_on(async {
+            match manifest::is_index(described.media_type()) || manifest::is_manifest(described.media_type()) {
+                true => source.document(described).await,
+                false => source.config(described).await,
+            }
+        })
+    }
+
+    fn open(&self, described: &Descriptor, _digest: &Digest) -> Result<Box<dyn Read + Send>, Error> {
+        if manifest::is_index(described.media_type()) || manifest::is_manifest(described.media_type()) {
+            return Ok(Box::new(io::Cursor::new(self.read_document(described)?)));
+        }
+        let _entered = self.runtime.enter();
+        Ok(Box::new(Arriving { chunks: self.repository.blob(described, 0), rest: Bytes::new() }))
+    }
+
+    /// What else is in a repository is not for us to see.
+    fn blobs(&self) -> Result<Vec<(Digest, u64)>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn strays(&self) -> Result<Vec<(PathBuf, bool)>, Error> {
+        Ok(Vec::new())
+    }
+}
+
+/// A blob that is read while it arrives.
+struct Arriving {
+    chunks: Chunks,
+    rest: Bytes,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.chunks.blocking_recv() {
+                None => return Ok(0),
+                Some(chunk) => self.rest = chunk.map_err(io::Error::other)?,
+            }
+        }
+        let n = self.rest.len().min(buf.len());
+        self.rest.copy_to_slice(&mut buf[..n]);
+        Ok(n)
+    }
+}
