@@ -1,14 +1,18 @@
 //! Packages in a local directory: what their headers say, or only their names.
+//!
+//! Where `kernel fetch` left its `fetch.lock` beside them, a package must still have the digest that stands there.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::digest::{Algorithm, HashingReader};
-use crate::fs::{PathContext, PathError};
+use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::fs::{self, PathContext, PathError};
 use crate::kernel::package::{Name, NameError, Package};
+use crate::kernel::set::{self, KernelSet};
 use crate::kernel::unpack;
 use crate::progress::{Progress, Unit};
 
@@ -42,6 +46,17 @@ pub enum Error {
     /// It is damaged.
     #[error("{0}")]
     Content(#[from] unpack::Error),
+    /// The list of digests beside it cannot be understood.
+    #[error("{0}")]
+    Lock(#[from] set::Error),
+    /// It is another file than the one that was fetched.
+    #[error("the digest is {actual}, and fetch.lock beside it says {expected}")]
+    Changed {
+        /// What it was.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
 }
 
 /// Finds the packages below a directory, sorted by path. Files that are no packages are passed over.
@@ -59,16 +74,21 @@ pub fn packages(
         }
     }
     paths.sort();
+    let (mut packages, mut problems) = (Vec::new(), Vec::new());
+    let lock = directory.join("fetch.lock");
+    let stated = stated(&lock).unwrap_or_else(|error| {
+        problems.push(Problem { path: lock, error });
+        HashMap::new()
+    });
     let task = progress.task("reading packages", Unit::Items, Some(paths.len() as u64));
     let read: Vec<Result<Package, Problem>> = paths
         .into_par_iter()
         .map(|path| {
-            let package = package(&path, depth).map_err(|error| Problem { path, error });
+            let package = package(&path, depth, &stated).map_err(|error| Problem { path, error });
             task.add(1);
             package
         })
         .collect();
-    let (mut packages, mut problems) = (Vec::new(), Vec::new());
     for package in read {
         match package {
             Ok(package) => packages.push(package),
@@ -78,11 +98,23 @@ pub fn packages(
     Ok((packages, problems))
 }
 
-fn package(path: &Path, depth: Depth) -> Result<Package, Error> {
+/// The digests that a `fetch.lock` states, by file name.
+fn stated(lock: &Path) -> Result<HashMap<String, Digest>, Error> {
+    if !lock.exists() {
+        return Ok(HashMap::new());
+    }
+    let packages = KernelSet::parse(&fs::read(lock, LOCK_LIMIT)?)?.into_packages().into_iter();
+    Ok(packages.filter_map(|package| Some((package.name.to_string(), package.sha256?))).collect())
+}
+
+fn package(path: &Path, depth: Depth, stated: &HashMap<String, Digest>) -> Result<Package, Error> {
     let location = path.to_string_lossy().into_owned();
     let size = std::fs::metadata(path).at("read", path)?.len();
     if depth == Depth::Names {
-        return Ok(Package { size: Some(size), ..Package::from_location(&location)? });
+        let package = Package::from_location(&location)?;
+        // Not compared now: who unpacks the file compares it.
+        let sha256 = stated.get(&package.name.to_string()).cloned();
+        return Ok(Package { size: Some(size), is_digest_stated: sha256.is_some(), sha256, ..package });
     }
     let file = File::open(path).at("open", path)?;
     let mut reader = BufReader::with_capacity(128 << 10, HashingReader::new(file, Algorithm::Sha256));
@@ -95,13 +127,19 @@ fn package(path: &Path, depth: Depth) -> Result<Package, Error> {
     };
     io::copy(&mut reader, &mut io::sink()).at("read", path)?;
     let (sha256, size, _) = reader.into_inner().finish();
+    let expected = stated.get(&name.to_string());
+    if let Some(expected) = expected.filter(|expected| **expected != sha256) {
+        return Err(Error::Changed { expected: expected.clone(), actual: sha256 });
+    }
     Ok(Package {
         name,
         location,
         size: Some(size),
+        is_digest_stated: expected.is_some(),
         sha256: Some(sha256),
-        is_digest_stated: false,
         relations: Some(relations),
         vendor,
     })
 }
+
+const LOCK_LIMIT: u64 = 256 << 20;
