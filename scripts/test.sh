@@ -6,9 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-debian="gcc openssl podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils"
-fedora="gcc openssl podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev"
-missing() { for tool in cc openssl podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive; do
+debian="gcc openssl podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves"
+fedora="gcc openssl podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves"
+missing() { for tool in cc openssl podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
 if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
     echo "==> Installing what the tests need: $(missing | xargs)"
@@ -42,6 +42,8 @@ have() {
         podman) [ "$PODMAN_WORKS" = yes ] ;;
         # Making a file system needs root and the right to mount.
         mount) local dir; dir=$(mktemp -d); mount -t tmpfs tmpfs "$dir" 2>/dev/null && umount "$dir" ;;
+        # The machine's own sources of Debian's packages are reachable.
+        debian-mirror) (cd "$(mktemp -d)" && apt-get -qq download linux-base) >/dev/null 2>&1 ;;
         *[!A-Z_]*) command -v "$1" >/dev/null ;;
         # In capitals: a variable that says where something is.
         *) [ -n "${!1:-}" ] ;;

@@ -1,6 +1,7 @@
 //! `haversack kernel` from the outside: packages in, directories out, and what is refused.
 
 mod packages;
+mod server;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +19,9 @@ fn haversack(arguments: &[&str]) -> (i32, String, String) {
 
 fn unpack(from: &Path, to: &Path) -> (i32, serde_json::Value, String) {
     let source = format!("dir:{}", from.display());
-    let (status, stdout, stderr) = haversack(&["kernel", "unpack", &source, "--to", to.to_str().unwrap(), "--json"]);
+    // Work that takes long would say how far it is.
+    let arguments = ["kernel", "unpack", &source, "--to", to.to_str().unwrap(), "--json", "--progress", "none"];
+    let (status, stdout, stderr) = haversack(&arguments);
     (status, serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("no report: {stderr}")), stderr)
 }
 

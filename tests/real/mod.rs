@@ -1,5 +1,7 @@
 //! Real packages, compared with what the distributions' own tools make of them.
 
+mod repositories;
+
 use super::*;
 
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
