@@ -9,6 +9,7 @@ pub mod download;
 pub mod group;
 pub mod package;
 pub mod release;
+pub mod resolve;
 pub mod set;
 pub mod source;
 pub mod unpack;

@@ -1,5 +1,6 @@
 //! A package as a repository or a directory offers it: its name taken apart, where it is, what it needs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -58,8 +59,12 @@ pub struct Package {
 pub struct Relations {
     /// All of these, each of them any one of several.
     pub depends: Vec<Vec<Relation>>,
-    /// What it offers beside its own name.
+    /// What it offers beside its own name; for an rpm also the paths that others may ask for.
     pub provides: Vec<Relation>,
+    /// What it cannot be beside (`Conflicts`, and Debian's `Breaks`).
+    pub conflicts: Vec<Relation>,
+    /// The epoch of its version, which [`Name`] does not carry.
+    pub epoch: u32,
 }
 
 /// Another package or a capability, with or without a bound on its version.
@@ -163,7 +168,19 @@ impl fmt::Display for Name {
 }
 
 impl Relations {
-    /// Reads Debian's `Depends` and `Provides` fields (deb-control(5)).
+    /// Reads the fields of a Debian package (deb-control(5)), of which those that it lacks are empty.
+    pub fn from_deb_fields(fields: &BTreeMap<String, String>) -> Self {
+        let field = |name: &str| fields.get(name).map_or("", String::as_str);
+        let depends = format!("{},{}", field("depends"), field("pre-depends"));
+        let conflicts = format!("{},{}", field("conflicts"), field("breaks"));
+        Relations {
+            conflicts: Relations::from_deb(&conflicts, "").depends.into_iter().flatten().collect(),
+            epoch: field("version").split_once(':').and_then(|(epoch, _)| epoch.parse().ok()).unwrap_or(0),
+            ..Relations::from_deb(&depends, field("provides"))
+        }
+    }
+
+    /// Reads Debian's `Depends` and `Provides` fields.
     pub fn from_deb(depends: &str, provides: &str) -> Self {
         let list = |text: &str| -> Vec<Vec<Relation>> {
             text.split(',')
@@ -171,12 +188,14 @@ impl Relations {
                 .filter(|group| !group.is_empty())
                 .collect()
         };
-        Relations { depends: list(depends), provides: list(provides).into_iter().flatten().collect() }
+        let provides = list(provides).into_iter().flatten().collect();
+        Relations { depends: list(depends), provides, ..Relations::default() }
     }
 }
 
 impl Relation {
-    fn from_deb(text: &str) -> Option<Self> {
+    /// Reads one relation of a Debian field, `gcc (>= 4:12)`.
+    pub(crate) fn from_deb(text: &str) -> Option<Self> {
         let text = text.trim();
         let (name, bound) = match text.split_once('(') {
             Some((name, bound)) => (name.trim(), bound.split_once(')')?.0.trim()),

@@ -161,11 +161,11 @@ fn what_a_package_provides_wins_over_its_name() {
     let mut package = Package::from_location("kernel-rt-devel-6.12.0-1.el10.x86_64.rpm").unwrap();
     let uname = "6.12.0-1.el10.x86_64+rt-new";
     package.relations = Some(Relations {
-        depends: Vec::new(),
         provides: vec![Relation {
             name: "kernel-rt-devel-uname-r".into(),
             version: Some((Comparison::Equal, uname.into())),
         }],
+        ..Relations::default()
     });
     let Class::Kernel { release, .. } = classify(&package) else { panic!("a kernel package") };
     assert_eq!(release.uname, uname);

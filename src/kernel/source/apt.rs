@@ -215,7 +215,6 @@ fn package(stanza: &str, base: &Url, wanted: Wanted) -> Option<Package> {
     if name.to_string().parse::<Name>().ok()? != name {
         return None;
     }
-    let depends = format!("{},{}", field("depends").unwrap_or_default(), field("pre-depends").unwrap_or_default());
     let sha256: Option<Digest> = field("sha256").and_then(|hex| format!("sha256:{hex}").parse().ok());
     Some(Package {
         name,
@@ -223,7 +222,7 @@ fn package(stanza: &str, base: &Url, wanted: Wanted) -> Option<Package> {
         size: field("size").and_then(|size| size.parse().ok()),
         is_digest_stated: sha256.is_some(),
         sha256,
-        relations: Some(Relations::from_deb(&depends, field("provides").unwrap_or_default())),
+        relations: Some(Relations::from_deb_fields(&fields)),
         vendor: None,
     })
 }

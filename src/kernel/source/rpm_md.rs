@@ -144,8 +144,8 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec
     let mut package = Partial::default();
     let mut checksum_kind = None;
     let mut is_root_seen = false;
-    // In `rpm:provides` or `rpm:requires`.
-    let mut list = None;
+    // Which of the lists of relations we are in.
+    let mut list = List::Other;
     loop {
         match reader.read_event_into(&mut buffer)? {
             Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
@@ -159,6 +159,7 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec
                     "version" => {
                         let part = |name| Ok::<_, XmlError>(attribute(&tag, name)?.unwrap_or_default());
                         package.version = Some(format!("{}-{}", part("ver")?, part("rel")?));
+                        package.relations.epoch = part("epoch")?.parse().unwrap_or(0);
                     }
                     "checksum" => checksum_kind = attribute(&tag, "type")?,
                     "size" => package.size = attribute(&tag, "package")?.and_then(|size| size.parse().ok()),
@@ -166,14 +167,17 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec
                         package.location = attribute(&tag, "href")?;
                         package.base = attribute(&tag, "xml:base")?;
                     }
-                    name @ ("provides" | "requires") => list = Some(name == "provides"),
-                    "conflicts" | "obsoletes" | "recommends" | "suggests" | "supplements" | "enhances" => list = None,
+                    "provides" => list = List::Provides,
+                    "requires" => list = List::Requires,
+                    "conflicts" => list = List::Conflicts,
+                    "obsoletes" | "recommends" | "suggests" | "supplements" | "enhances" => list = List::Other,
                     "entry" => {
-                        if let (Some(provides), Some(relation)) = (list, relation(&tag)?) {
-                            match provides {
-                                true => package.relations.provides.push(relation),
-                                false => package.relations.depends.push(vec![relation]),
-                            }
+                        let relations = &mut package.relations;
+                        match (&list, relation(&tag)?) {
+                            (List::Provides, Some(relation)) => relations.provides.push(relation),
+                            (List::Requires, Some(relation)) => relations.depends.push(vec![relation]),
+                            (List::Conflicts, Some(relation)) => relations.conflicts.push(relation),
+                            _ => {}
                         }
                     }
                     _ => {}
@@ -209,6 +213,14 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec
         }
         buffer.clear();
     }
+}
+
+/// Lists of relations in `rpm:format`.
+enum List {
+    Provides,
+    Requires,
+    Conflicts,
+    Other,
 }
 
 impl Partial {
@@ -249,6 +261,8 @@ fn relation(tag: &BytesStart<'_>) -> Result<Option<Relation>, XmlError> {
         (Some(version), Some(release)) => Some(format!("{version}-{release}")),
         (version, _) => version,
     };
+    let epoch = attribute(tag, "epoch")?.filter(|epoch| epoch != "0");
+    let version = version.map(|version| epoch.map_or(version.clone(), |epoch| format!("{epoch}:{version}")));
     Ok(Some(Relation { name, version: comparison.zip(version) }))
 }
 

@@ -57,8 +57,7 @@ impl Control {
 
     /// What it needs and offers.
     pub(crate) fn relations(&self) -> Relations {
-        let field = |name: &str| self.0.get(name).map_or("", String::as_str);
-        Relations::from_deb(&format!("{},{}", field("depends"), field("pre-depends")), field("provides"))
+        Relations::from_deb_fields(&self.0)
     }
 }
 

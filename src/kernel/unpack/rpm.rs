@@ -86,9 +86,14 @@ impl Head {
             Relation { name: dependency.name, version: comparison.map(|comparison| (comparison, dependency.version)) }
         };
         let list = |dependencies: Result<Vec<rpm::Dependency>, _>| dependencies.unwrap_or_default().into_iter();
+        let paths = self.metadata.get_file_paths().unwrap_or_default();
+        let paths = paths.iter().filter_map(|path| path.to_str()).filter(|path| may_be_required(path));
+        let paths = paths.map(|path| Relation { name: path.to_owned(), version: None });
         Relations {
             depends: list(self.metadata.get_requires()).map(|dependency| vec![relation(dependency)]).collect(),
-            provides: list(self.metadata.get_provides()).map(relation).collect(),
+            provides: list(self.metadata.get_provides()).map(relation).chain(paths).collect(),
+            conflicts: list(self.metadata.get_conflicts()).map(relation).collect(),
+            epoch: self.metadata.get_epoch().unwrap_or(0),
         }
     }
 
@@ -122,6 +127,11 @@ impl Head {
         }
         Err(Error::BadSignature(Box::new(last.expect("there is at least one signature"))))
     }
+}
+
+/// Whether others may require this path: createrepo_c puts the same into `primary.xml`.
+fn may_be_required(path: &str) -> bool {
+    path.starts_with("/etc/") || path.contains("bin/") || path == "/usr/lib/sendmail"
 }
 
 /// What the header says about one file.

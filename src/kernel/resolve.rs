@@ -1,0 +1,608 @@
+//! Which packages are needed beside those that are wanted, told from what each says about others.
+//!
+//! ```text
+//! wanted: gcc, make      universe: all packages of the sources      ─►  gcc, gcc-12, cpp-12, libc6, … in a fixed order
+//! ```
+//!
+//! A requirement is met by a package of that name, by one that provides it, or, for an rpm, by one that has the file. Of
+//! several the newest is tried first, of several names the first one written; the same universe gives the same answer,
+//! whatever the order it was listed in. Where a choice leads to a dead end, the search goes back to the choice that the
+//! dead end hangs on, not through all combinations. What cannot be had is explained by the chain that leads to it.
+//!
+//! Only one version of a name is chosen. Scripts, triggers and `Recommends` play no part. Of rpm's rich dependencies
+//! `(a or b)`, `(a and b)` and `(a with b)` are read; conditional ones (`if`, `unless`) are taken for fulfilled.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+use crate::kernel::package::{Comparison, Format, Package, Relation};
+use crate::kernel::release::{Machine, compare_rpm_versions, compare_versions};
+
+/// All packages that may be chosen, for one machine.
+pub struct Universe {
+    packages: Vec<Package>,
+    /// By the name of a package, of something it provides or of a file in it: the best first.
+    by_name: HashMap<String, Vec<Offer>>,
+}
+
+/// A package that goes by a name, with the version under which it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Offer {
+    package: usize,
+    version: Option<String>,
+    is_own_name: bool,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// All of these, each of them any one of several.
+    pub wanted: Vec<Vec<Relation>>,
+    /// What is there already, by the name of a package, a capability or a path: not chosen and not looked at further.
+    pub provided: BTreeSet<String>,
+    /// Packages that are there already and count as chosen, as an earlier answer gave them.
+    pub chosen: Vec<usize>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing offers it.
+    #[error("{}: no source has it", Chain(chain))]
+    Missing {
+        /// What leads to it, from what was wanted to what is missing.
+        chain: Vec<String>,
+    },
+    /// It is offered in other versions only.
+    #[error("{}: the sources have only {}", Chain(chain), offered.join(", "))]
+    Version {
+        /// What leads to it.
+        chain: Vec<String>,
+        /// The versions that are offered.
+        offered: Vec<String>,
+    },
+    /// What is offered cannot be beside what else is needed.
+    #[error("{}: {}", Chain(chain), conflicts.join(", "))]
+    Conflict {
+        /// What leads to it.
+        chain: Vec<String>,
+        /// Each candidate with what stands in its way.
+        conflicts: Vec<String>,
+    },
+    /// The search was given up.
+    #[error("no answer after {0} steps")]
+    TooHard(u32),
+}
+
+struct Chain<'a>(&'a [String]);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" needs "))
+    }
+}
+
+impl Universe {
+    /// Puts packages in order. Those of other machines, and those of which no relations are known, are left out.
+    pub fn new(packages: Vec<Package>, machine: &Machine) -> Self {
+        let mut packages: Vec<Package> = packages
+            .into_iter()
+            .filter(|package| package.relations.is_some() && is_for(&package.name.architecture, machine))
+            .collect();
+        packages.sort_by(|a, b| {
+            a.name.name.cmp(&b.name.name).then_with(|| compare(b, a)).then_with(|| a.name.cmp(&b.name))
+        });
+        // One package from several sources.
+        packages.dedup_by(|b, a| a.name == b.name);
+        let mut by_name: HashMap<String, Vec<Offer>> = HashMap::new();
+        for (at, package) in packages.iter().enumerate() {
+            let offer = Offer { package: at, version: Some(full_version(package)), is_own_name: true };
+            by_name.entry(package.name.name.clone()).or_default().push(offer);
+        }
+        for (at, package) in packages.iter().enumerate() {
+            for provided in package.relations.iter().flat_map(|relations| &relations.provides) {
+                if provided.name == package.name.name {
+                    continue;
+                }
+                let version = provided.version.as_ref().map(|(_, version)| version.clone());
+                let offer = Offer { package: at, version, is_own_name: false };
+                let offers = by_name.entry(provided.name.clone()).or_default();
+                if offers.last() != Some(&offer) {
+                    offers.push(offer);
+                }
+            }
+        }
+        Universe { packages, by_name }
+    }
+
+    /// The package with a number that [`Universe::resolve`] gave.
+    pub fn package(&self, number: usize) -> &Package {
+        &self.packages[number]
+    }
+
+    /// Whether anything here fulfils a relation.
+    pub fn offers(&self, relation: &Relation) -> bool {
+        !self.offers_for(relation).is_empty()
+    }
+
+    /// The packages that are needed, those that were chosen before not among them, in the order they were found.
+    pub fn resolve(&self, request: &Request) -> Result<Vec<usize>, Error> {
+        let mut search = Search {
+            universe: self,
+            provided: &request.provided,
+            chosen: request.chosen.clone(),
+            by_name: HashMap::new(),
+            needs: Vec::new(),
+            because: HashMap::new(),
+            steps: 0,
+        };
+        for number in &request.chosen {
+            search.by_name.insert(&self.packages[*number].name.name, *number);
+        }
+        for wanted in &request.wanted {
+            search.needs.push(Need { any: wanted.clone(), by: None });
+        }
+        search.meet(0).map_err(|failure| failure.error)?;
+        Ok(search.chosen.split_off(request.chosen.len()))
+    }
+
+    fn offers_for(&self, relation: &Relation) -> Vec<Offer> {
+        let offers = self.by_name.get(&relation.name).into_iter().flatten();
+        offers.filter(|offer| self.admits(relation, offer)).cloned().collect()
+    }
+
+    fn admits(&self, relation: &Relation, offer: &Offer) -> bool {
+        let Some((comparison, bound)) = &relation.version else { return true };
+        let format = self.packages[offer.package].name.format;
+        match &offer.version {
+            Some(version) => fits(compare_bound(version, bound, format), *comparison),
+            // Debian: what is provided without a version fulfils no bound (policy 7.5); rpm: any.
+            None => format == Format::Rpm,
+        }
+    }
+}
+
+/// Something that must be there.
+#[derive(Clone, Debug)]
+struct Need {
+    any: Vec<Relation>,
+    /// The chosen package that needs it.
+    by: Option<usize>,
+}
+
+struct Search<'a> {
+    universe: &'a Universe,
+    provided: &'a BTreeSet<String>,
+    chosen: Vec<usize>,
+    by_name: HashMap<&'a str, usize>,
+    needs: Vec<Need>,
+    /// For which package each chosen one was chosen; none for what was wanted.
+    because: HashMap<usize, Option<usize>>,
+    steps: u32,
+}
+
+/// A dead end, and the choices that it hangs on.
+struct Failure {
+    error: Error,
+    involved: BTreeSet<usize>,
+}
+
+impl<'a> Search<'a> {
+    /// Meets the needs from number `at` on.
+    fn meet(&mut self, mut at: usize) -> Result<(), Failure> {
+        let need = loop {
+            let Some(need) = self.needs.get(at) else { return Ok(()) };
+            at += 1;
+            if !self.is_met(need) {
+                break need.clone();
+            }
+        };
+        self.steps += 1;
+        if self.steps > MOST_STEPS {
+            return Err(Failure { error: Error::TooHard(MOST_STEPS), involved: BTreeSet::new() });
+        }
+        let mut involved: BTreeSet<usize> = need.by.into_iter().collect();
+        let (mut conflicts, mut first) = (Vec::new(), None);
+        for candidate in self.candidates(&need) {
+            if let Some((other, why)) = self.obstacle(candidate) {
+                involved.insert(other);
+                conflicts.push(why);
+                continue;
+            }
+            let (chosen, needs) = (self.chosen.len(), self.needs.len());
+            self.choose(candidate, need.by);
+            match self.meet(at) {
+                Ok(()) => return Ok(()),
+                // It would be the same with any other choice here.
+                Err(failure) if !failure.involved.contains(&candidate) => return Err(failure),
+                Err(failure) => {
+                    involved.extend(failure.involved.into_iter().filter(|number| *number != candidate));
+                    first.get_or_insert(failure.error);
+                }
+            }
+            self.chosen.truncate(chosen);
+            self.needs.truncate(needs);
+            self.by_name.remove(&*self.universe.packages[candidate].name.name);
+        }
+        let error = first.unwrap_or_else(|| self.explain(&need, conflicts));
+        Err(Failure { error, involved })
+    }
+
+    fn choose(&mut self, number: usize, by: Option<usize>) {
+        let package = &self.universe.packages[number];
+        self.chosen.push(number);
+        self.by_name.insert(&package.name.name, number);
+        self.because.insert(number, by);
+        let relations = package.relations.as_ref().expect("others are not in a universe");
+        for any in &relations.depends {
+            for any in rich(any, package.name.format) {
+                self.needs.push(Need { any, by: Some(number) });
+            }
+        }
+    }
+
+    fn is_met(&self, need: &Need) -> bool {
+        need.any.iter().any(|relation| {
+            self.provided.contains(&relation.name)
+                || self.universe.offers_for(relation).iter().any(|offer| self.chosen.contains(&offer.package))
+        })
+    }
+
+    /// Who could meet a need, the best first: packages of the name before those that only provide it.
+    fn candidates(&self, need: &Need) -> Vec<usize> {
+        let mut candidates = Vec::new();
+        for relation in &need.any {
+            let mut offers = self.universe.offers_for(relation);
+            offers.sort_by_key(|offer| !offer.is_own_name);
+            for offer in offers {
+                if !candidates.contains(&offer.package) {
+                    candidates.push(offer.package);
+                }
+            }
+        }
+        candidates
+    }
+
+    /// What stands in the way of choosing a package: which chosen one, and why.
+    fn obstacle(&self, number: usize) -> Option<(usize, String)> {
+        let package = &self.universe.packages[number];
+        if let Some(other) = self.by_name.get(&*package.name.name) {
+            let other_name = &self.universe.packages[*other].name;
+            let why = format!("{} is needed, too", other_name.to_string());
+            return Some((*other, format!("{}: {why}", package.name)));
+        }
+        let conflicts = |number: usize| self.universe.packages[number].relations.iter().flat_map(|it| &it.conflicts);
+        for relation in conflicts(number) {
+            let offers = self.universe.offers_for(relation);
+            if let Some(offer) = offers.iter().find(|it| it.package != number && self.chosen.contains(&it.package)) {
+                let other = &self.universe.packages[offer.package].name;
+                return Some((offer.package, format!("{} conflicts with {relation}, which is {other}", package.name)));
+            }
+        }
+        for other in &self.chosen {
+            for relation in conflicts(*other) {
+                let concerns = relation.name == package.name.name
+                    || package.relations.iter().flat_map(|it| &it.provides).any(|it| it.name == relation.name);
+                if concerns && self.universe.offers_for(relation).iter().any(|offer| offer.package == number) {
+                    let name = &self.universe.packages[*other].name;
+                    return Some((*other, format!("{name} conflicts with {relation}, which is {}", package.name)));
+                }
+            }
+        }
+        None
+    }
+
+    fn explain(&self, need: &Need, conflicts: Vec<String>) -> Error {
+        let text = need.any.iter().map(Relation::to_string).collect::<Vec<_>>().join(" | ");
+        let mut chain = vec![text];
+        let mut by = need.by;
+        while let Some(number) = by {
+            let package = &self.universe.packages[number];
+            chain.push(package.name.to_string());
+            by = self.because.get(&number).copied().flatten();
+        }
+        chain.reverse();
+        if !conflicts.is_empty() {
+            return Error::Conflict { chain, conflicts };
+        }
+        let offers = need.any.iter().flat_map(|it| self.universe.by_name.get(&it.name).into_iter().flatten());
+        let offered: BTreeSet<String> =
+            offers.map(|offer| self.universe.packages[offer.package].name.to_string()).collect();
+        match offered.is_empty() {
+            true => Error::Missing { chain },
+            false => Error::Version { chain, offered: offered.into_iter().collect() },
+        }
+    }
+}
+
+/// Takes rpm's rich dependencies apart, and leaves out what rpm itself or nothing at all has to fulfil.
+fn rich(any: &[Relation], format: Format) -> Vec<Vec<Relation>> {
+    let [relation] = any else { return vec![any.to_vec()] };
+    if format == Format::Deb {
+        return vec![any.to_vec()];
+    }
+    let name = &relation.name;
+    if name.starts_with("rpmlib(") || name.starts_with("config(") {
+        return Vec::new();
+    }
+    let Some(inner) = name.strip_prefix('(').and_then(|name| name.strip_suffix(')')) else {
+        return vec![any.to_vec()];
+    };
+    let parts = top_level(inner);
+    let relations =
+        |parts: &[String]| -> Vec<Relation> { parts.iter().step_by(2).map(|it| rpm_relation(it)).collect() };
+    match parts.get(1).map(String::as_str) {
+        None => rich(&[rpm_relation(inner)], format),
+        Some("or") => vec![relations(&parts)],
+        Some("and" | "with") => relations(&parts).into_iter().flat_map(|part| rich(&[part], format)).collect(),
+        // `if`, `unless`, `without`: what they hang on is not installed here.
+        Some(_) => Vec::new(),
+    }
+}
+
+/// `a >= 1 or (b and c)`: operands and the operators between them, parentheses kept together.
+fn top_level(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut depth = 0_usize;
+    for word in text.split_whitespace() {
+        if depth == 0 && matches!(word, "or" | "and" | "with" | "if" | "unless" | "without" | "else") {
+            parts.push(word.to_owned());
+            parts.push(String::new());
+            continue;
+        }
+        depth = (depth + word.matches('(').count()).saturating_sub(word.matches(')').count());
+        let part = parts.last_mut().expect("there is always one");
+        if !part.is_empty() {
+            part.push(' ');
+        }
+        part.push_str(word);
+    }
+    parts
+}
+
+/// `name >= 1.0`, as rich dependencies have it.
+fn rpm_relation(text: &str) -> Relation {
+    let mut words = text.split_whitespace();
+    let (name, sign, version) = (words.next(), words.next(), words.next());
+    let comparison = match sign {
+        Some("=") => Some(Comparison::Equal),
+        Some(">=") => Some(Comparison::AtLeast),
+        Some("<=") => Some(Comparison::AtMost),
+        Some(">") => Some(Comparison::Later),
+        Some("<") => Some(Comparison::Earlier),
+        _ => None,
+    };
+    match comparison.zip(version) {
+        Some((comparison, version)) if !text.starts_with('(') => {
+            Relation { name: name.unwrap_or_default().to_owned(), version: Some((comparison, version.to_owned())) }
+        }
+        _ => Relation { name: text.to_owned(), version: None },
+    }
+}
+
+fn is_for(architecture: &str, machine: &Machine) -> bool {
+    let Ok(other) = architecture.parse::<Machine>();
+    matches!(architecture, "all" | "noarch") || other == *machine
+}
+
+/// The version with its epoch.
+fn full_version(package: &Package) -> String {
+    match package.relations.as_ref().map_or(0, |relations| relations.epoch) {
+        0 => package.name.version.clone(),
+        epoch => format!("{epoch}:{}", package.name.version),
+    }
+}
+
+fn compare(a: &Package, b: &Package) -> Ordering {
+    compare_full(&full_version(a), &full_version(b), a.name.format)
+}
+
+fn compare_full(a: &str, b: &str, format: Format) -> Ordering {
+    if format == Format::Deb {
+        return compare_versions(a, b);
+    }
+    let ((a_epoch, a), (b_epoch, b)) = (epoch(a), epoch(b));
+    let ((a, a_release), (b, b_release)) = (release(a), release(b));
+    a_epoch
+        .cmp(&b_epoch)
+        .then_with(|| compare_rpm_versions(a, b))
+        .then_with(|| compare_rpm_versions(a_release.unwrap_or_default(), b_release.unwrap_or_default()))
+}
+
+/// Compares an offer with a bound: for rpm, a bound (or a capability) without a release says nothing about the release.
+fn compare_bound(version: &str, bound: &str, format: Format) -> Ordering {
+    if format == Format::Rpm && (release(bound).1.is_none() || release(version).1.is_none()) {
+        return compare_full(release(version).0, release(bound).0, format);
+    }
+    compare_full(version, bound, format)
+}
+
+fn epoch(version: &str) -> (u64, &str) {
+    version.split_once(':').map_or((0, version), |(epoch, version)| (epoch.parse().unwrap_or(0), version))
+}
+
+fn release(version: &str) -> (&str, Option<&str>) {
+    version.rsplit_once('-').map_or((version, None), |(version, release)| (version, Some(release)))
+}
+
+fn fits(order: Ordering, comparison: Comparison) -> bool {
+    match comparison {
+        Comparison::Equal => order.is_eq(),
+        Comparison::AtLeast => order.is_ge(),
+        Comparison::AtMost => order.is_le(),
+        Comparison::Later => order.is_gt(),
+        Comparison::Earlier => order.is_lt(),
+    }
+}
+
+/// Reads what a definition asks for: `gcc`, `gcc (>= 12)`, `mawk | gawk`.
+pub fn wanted(text: &str) -> Vec<Relation> {
+    text.split('|').filter_map(Relation::from_deb).collect()
+}
+
+/// A toolkit has some 150 packages; going back a few times multiplies that.
+const MOST_STEPS: u32 = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::kernel::package::{Name, Relations};
+
+    /// Stanzas as in `Packages`, a package a line: `NAME VERSION; depends: …; provides: …; conflicts: …`.
+    fn debs(lines: &str) -> Vec<Package> {
+        let package = |line: &str| {
+            let mut parts = line.split(';').map(str::trim);
+            let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
+            let mut fields: BTreeMap<String, String> = parts
+                .map(|part| part.split_once(':').unwrap())
+                .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
+                .collect();
+            fields.insert("version".into(), version.into());
+            let plain = version.split_once(':').map_or(version, |(_, version)| version);
+            let mut package = Package::from_location(&format!("{name}_{plain}_all.deb")).unwrap();
+            package.relations = Some(Relations::from_deb_fields(&fields));
+            package
+        };
+        lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(package).collect()
+    }
+
+    fn rpm(name: &str, version: &str, requires: &[&str], provides: &[&str]) -> Package {
+        let architecture = "noarch".to_owned();
+        let name = Name { name: name.into(), version: version.into(), architecture, format: Format::Rpm };
+        let list = |texts: &[&str]| texts.iter().map(|text| rpm_relation(text)).collect::<Vec<_>>();
+        let relations = Relations {
+            depends: list(requires).into_iter().map(|relation| vec![relation]).collect(),
+            provides: list(provides),
+            ..Relations::default()
+        };
+        let package = Package::from_location(&name.to_string()).unwrap();
+        Package { relations: Some(relations), ..package }
+    }
+
+    fn answer(packages: Vec<Package>, wants: &[&str], provided: &[&str]) -> Result<Vec<String>, String> {
+        let universe = Universe::new(packages, &"x86_64".parse().unwrap());
+        let request = Request {
+            wanted: wants.iter().map(|text| wanted(text)).collect(),
+            provided: provided.iter().map(|name| (*name).to_owned()).collect(),
+            chosen: Vec::new(),
+        };
+        let name = |number: &usize| {
+            let Name { name, version, .. } = &universe.package(*number).name;
+            format!("{name} {version}")
+        };
+        match universe.resolve(&request) {
+            Ok(numbers) => Ok(numbers.iter().map(name).collect()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn what_is_needed_is_found_whatever_the_order_of_the_packages() {
+        let lines = "
+            gcc 4:12.2.0-3; depends: gcc-12 (>= 12.2.0-1~), cpp (= 4:12.2.0-3)
+            gcc-12 12.2.0-14; depends: libc6 (>= 2.36)
+            cpp 4:12.2.0-3
+            cpp 4:12.1.0-1
+            libc6 2.36-9
+            libc6 2.36-10
+            awk-user 1; depends: awk, mawk | gawk
+            gawk 5; provides: awk
+            mawk 1.3; provides: awk
+            versioned 1; depends: api (>= 2)
+            old-api 1; provides: api (= 1)
+            new-api 1; provides: api (= 2)
+            unversioned-api 1; provides: api
+            circle-a 1; depends: circle-b
+            circle-b 1; depends: circle-a
+            picky 1; depends: libc6 (= 2.36-9)
+            either 1; depends: bad | good
+            bad 1; conflicts: gcc
+            good 1
+        ";
+        for (wants, provided, expected) in [
+            (&["gcc"][..], &[][..], Ok(&["gcc 12.2.0-3", "gcc-12 12.2.0-14", "cpp 12.2.0-3", "libc6 2.36-10"][..])),
+            (&["gcc"], &["gcc-12", "cpp"], Ok(&["gcc 12.2.0-3"])),
+            (&["awk-user"], &[], Ok(&["awk-user 1", "gawk 5"])),
+            (&["mawk", "awk-user"], &[], Ok(&["mawk 1.3", "awk-user 1"])),
+            (&["versioned"], &[], Ok(&["versioned 1", "new-api 1"])),
+            (&["circle-a"], &[], Ok(&["circle-a 1", "circle-b 1"])),
+            // Going back: the newest libc6 is chosen first and does not stay.
+            (&["libc6", "picky"], &[], Ok(&["libc6 2.36-9", "picky 1"])),
+            (&["gcc-12", "picky"], &[], Ok(&["gcc-12 12.2.0-14", "picky 1", "libc6 2.36-9"])),
+            (&["gcc", "either"], &["gcc-12", "cpp"], Ok(&["gcc 12.2.0-3", "either 1", "good 1"])),
+            (&["nothing"], &[], Err("nothing: no source has it")),
+            (
+                &["cpp (>= 4:13)"],
+                &[],
+                Err("cpp (>= 4:13): the sources have only cpp_12.1.0-1_all.deb, cpp_12.2.0-3_all.deb"),
+            ),
+            (
+                &["gcc", "bad"],
+                &["gcc-12", "cpp"],
+                Err("bad: bad_1_all.deb conflicts with gcc, which is gcc_12.2.0-3_all.deb"),
+            ),
+        ] {
+            let expected: Result<Vec<String>, String> = match expected {
+                Ok(names) => Ok(names.iter().map(|name| (*name).to_owned()).collect()),
+                Err(why) => Err(why.to_owned()),
+            };
+            let mut packages = debs(lines);
+            assert_eq!(answer(packages.clone(), wants, provided), expected, "{wants:?}");
+            packages.reverse();
+            assert_eq!(answer(packages, wants, provided), expected, "{wants:?} reversed");
+        }
+    }
+
+    #[test]
+    fn a_dead_end_is_explained_by_the_chain_that_leads_to_it() {
+        let lines = "
+            toolkit 1; depends: compiler, other
+            compiler 2; depends: library (= 2)
+            other 1
+            library 1
+            left 1; depends: shared (= 1)
+            right 1; depends: shared (= 2)
+            shared 1
+            shared 2
+        ";
+        let why = |wants: &[&str]| answer(debs(lines), wants, &[]).unwrap_err();
+        insta::assert_snapshot!(why(&["toolkit"]), @"toolkit_1_all.deb needs compiler_2_all.deb needs library (= 2): the sources have only library_1_all.deb");
+        insta::assert_snapshot!(why(&["left", "right"]), @"right_1_all.deb needs shared (= 2): shared_2_all.deb: shared_1_all.deb is needed, too");
+    }
+
+    #[test]
+    fn dead_ends_in_one_corner_do_not_multiply_those_in_another() {
+        // 30 independent packages of 10 versions each, and then something that is not there: 10^30 combinations.
+        let mut lines: String = (0..30).flat_map(|n| (0..10).map(move |v| format!("p{n} {v}\n"))).collect();
+        lines.push_str("last 1; depends: nowhere\n");
+        let wants: Vec<String> = (0..30).map(|n| format!("p{n}")).chain(["last".to_owned()]).collect();
+        let wants: Vec<&str> = wants.iter().map(String::as_str).collect();
+        assert_eq!(answer(debs(&lines), &wants, &[]).unwrap_err(), "last_1_all.deb needs nowhere: no source has it");
+    }
+
+    #[test]
+    fn rpm_requirements_are_met_by_capabilities_files_and_rich_expressions() {
+        let universe = || {
+            vec![
+                rpm("gcc", "11.5.0-5.el9", &["libmpc.so.3()(64bit)", "rpmlib(CompressedFileNames) <= 3.0.4-1"], &[]),
+                rpm("gcc", "11.4.1-3.el9", &[], &[]),
+                rpm("libmpc", "1.2.1-4.el9", &["/bin/sh", "(glibc-a or glibc-b)"], &["libmpc.so.3()(64bit)"]),
+                rpm("bash", "5.1-9.el9", &[], &["/bin/sh"]),
+                rpm("glibc-b", "2-1", &["(x if y)", "(z >= 2 with z < 3)"], &[]),
+                rpm("z", "2.5-1", &[], &[]),
+                rpm("z", "3.0-1", &[], &[]),
+            ]
+        };
+        let names = answer(universe(), &["gcc"], &[]);
+        assert_eq!(
+            names.unwrap(),
+            ["gcc 11.5.0-5.el9", "libmpc 1.2.1-4.el9", "bash 5.1-9.el9", "glibc-b 2-1", "z 2.5-1"]
+        );
+        // A bound without a release takes any release of that version.
+        assert_eq!(answer(universe(), &["gcc (= 11.4.1)"], &[]).unwrap(), ["gcc 11.4.1-3.el9"]);
+        assert_eq!(answer(universe(), &["libmpc"], &["/bin/sh", "glibc-a"]).unwrap(), ["libmpc 1.2.1-4.el9"]);
+    }
+}
