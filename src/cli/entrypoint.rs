@@ -1,4 +1,5 @@
-//! `haversack run`, `dump` and `refresh`: what the catalog image does when it is started.
+//! `haversack run`, `dump` and `refresh`: what the catalog image does when it is started. (What an image of kernels does is
+//! in [`kernel_image`](super::kernel_image).)
 //!
 //! ```text
 //! podman run --rm -v DIR:/tmp/dump:Z --env OCT_DUMP_ONLY=true IMAGE     dump: no network, no other writable place
@@ -15,6 +16,7 @@ use crate::catalog::snapshot;
 use crate::catalog::tree::DumpOptions;
 use crate::catalog::{Snapshot, tree};
 use crate::cli::catalog::{DumpOptionArgs, SourceArgs, dump_text, notes};
+use crate::cli::kernel_image::{self, KernelImageArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs::{self, PathContext};
@@ -33,6 +35,8 @@ pub(super) struct DumpArgs {
     place: PlaceArgs,
     #[command(flatten)]
     what: DumpOptionArgs,
+    #[command(flatten)]
+    kernels: KernelImageArgs,
 }
 
 /// Bring the snapshot of this image up to date and write it to the dump directory
@@ -47,13 +51,15 @@ pub(super) struct RefreshArgs {
     /// When the catalog cannot be read, dump the snapshot of this image and end with status 3
     #[arg(long)]
     fallback: bool,
+    #[command(flatten)]
+    kernels: KernelImageArgs,
 }
 
 #[derive(Args)]
-struct PlaceArgs {
+pub(super) struct PlaceArgs {
     /// The directory to write to, which must be there and writable
     #[arg(long, value_name = "DIR", default_value = "/tmp/dump")]
-    dump_dir: PathBuf,
+    pub(super) dump_dir: PathBuf,
     /// The snapshot of this image
     #[arg(long, value_name = "FILE", default_value = "catalog.db")]
     db: PathBuf,
@@ -63,14 +69,20 @@ struct PlaceArgs {
 }
 
 pub(super) fn run(args: RunArgs, context: &Context) -> Outcome {
-    if context.config.is_true("OCT_DUMP_ONLY") {
-        let RefreshArgs { place, what, .. } = args.refresh;
-        return dump(&DumpArgs { place, what }, context);
+    let RefreshArgs { kernels, .. } = &args.refresh;
+    // An image of kernels that names no source has nothing to refresh from.
+    let dump_only = kernels.kernel_set.is_some() && kernels.kernel_source.is_empty();
+    if dump_only || context.config.is_true("OCT_DUMP_ONLY") {
+        let RefreshArgs { place, what, kernels, .. } = args.refresh;
+        return dump(&DumpArgs { place, what, kernels }, context);
     }
     refresh(&args.refresh, context)
 }
 
 pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
+    if let Some(set) = &args.kernels.kernel_set {
+        return kernel_image::dump(&args.kernels, set, &args.place, context);
+    }
     check_place(&args.place)?;
     let snapshot = Snapshot::open(&args.place.db)?;
     write(&snapshot, &args.place, &args.what, Tree::OfTheImage, context)?;
@@ -78,6 +90,9 @@ pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
 }
 
 pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
+    if args.kernels.kernel_set.is_some() {
+        return kernel_image::refresh(&args.kernels, &args.place, context);
+    }
     check_place(&args.place)?;
     // Opened before anything is written: what is wrong with it is the first thing to know.
     let embedded = Snapshot::open(&args.place.db)?;
@@ -136,7 +151,7 @@ fn base(embedded: &Snapshot, dump_dir: &Path) -> Snapshot {
     earlier.or_else(|| open(embedded.path())).expect("it is open already")
 }
 
-fn check_place(place: &PlaceArgs) -> Result<(), Failure> {
+pub(super) fn check_place(place: &PlaceArgs) -> Result<(), Failure> {
     let directory = &place.dump_dir;
     let hint = "mount a directory there that this user may write to: `podman run -v DIR:/tmp/dump:Z …`";
     if !directory.is_dir() {

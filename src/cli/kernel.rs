@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand, ValueEnum};
 use url::Url;
 
+use crate::cli::matrix::{self, MatrixArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// Unpack kernels into directories in which modules can be built
     Unpack(Unpack),
+    /// Say which kernels matter: those of OpenShift's releases, or of sources
+    Matrix(MatrixArgs),
 }
 
 #[derive(Args)]
@@ -136,6 +139,7 @@ pub(crate) fn run(command: &Command, context: &Context) -> Outcome {
         Command::List(args) => list(args, context),
         Command::Fetch(args) => fetch(args, context),
         Command::Unpack(args) => unpack(args, context),
+        Command::Matrix(args) => matrix::run(args, context),
     }
 }
 
@@ -203,8 +207,8 @@ fn unpack(args: &Unpack, context: &Context) -> Outcome {
     Ok(if failed { Exit::Partial } else { exit })
 }
 
-/// What the sources offer, filtered; the status is [`Exit::Partial`] when some of it could not be had.
-fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure> {
+/// What the sources offer; the status is [`Exit::Partial`] when some of it could not be had.
+pub(super) fn packages(from: &From, wanted: Wanted, context: &Context) -> Result<(Vec<Package>, Exit), Failure> {
     let mut sources = Source::parse_all(&from.sources).map_err(|error| Failure::from(error).exit(Exit::Usage))?;
     let default = "x86_64".parse().unwrap_or_else(|never| match never {});
     for distro in &from.distro {
@@ -238,7 +242,7 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
             Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }
-    for result in from_repositories(repositories, from, context)? {
+    for result in from_repositories(repositories, from, wanted, context)? {
         match result {
             Ok(found) => packages.extend(found),
             Err(error) => {
@@ -247,6 +251,12 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
             }
         }
     }
+    Ok((packages, exit))
+}
+
+/// The kernels that the sources offer, filtered; the status is [`Exit::Partial`] when some of it could not be had.
+pub(super) fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure> {
+    let (packages, mut exit) = packages(from, Wanted::Kernels, context)?;
     let mut grouping = group(packages);
     if say(&grouping, context) {
         exit = Exit::Partial;
@@ -262,10 +272,25 @@ fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure
     Ok((grouping.kernels, exit))
 }
 
+impl From {
+    /// What the words of a command line mean.
+    pub(super) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, Failure> {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            from: From,
+        }
+        let words = std::iter::once("kernel".to_owned()).chain(words);
+        let only = <Only as clap::Parser>::try_parse_from(words).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(only.from)
+    }
+}
+
 /// What repositories offer, side by side, each with its own error.
 fn from_repositories(
     repositories: Vec<Source>,
     from: &From,
+    wanted: Wanted,
     context: &Context,
 ) -> Result<Vec<Result<Vec<Package>, source::Error>>, Failure> {
     if repositories.is_empty() {
@@ -285,13 +310,13 @@ fn from_repositories(
         allow_expired: from.allow_expired,
         now: jiff::Timestamp::now(),
         redhat: redhat(from, &http, context)?,
-        wanted: Wanted::Kernels,
+        wanted,
     };
     block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
 }
 
 /// The subscriber API, when there is a token for it.
-fn redhat(from: &From, http: &Http, context: &Context) -> Result<Option<Arc<RedHat>>, Failure> {
+pub(super) fn redhat(from: &From, http: &Http, context: &Context) -> Result<Option<Arc<RedHat>>, Failure> {
     let token = match &from.token_file {
         Some(path) => Some(String::from_utf8_lossy(&fs::read(path, 1 << 20)?).trim().to_owned()),
         None => context.config.variable("REDHAT_OFFLINE_TOKEN").map(str::to_owned),
@@ -376,7 +401,7 @@ fn unpacked(report: &UnpackReport) -> String {
 }
 
 /// Lines with the columns aligned, the last one ragged.
-fn columns<const N: usize>(rows: &[[&str; N]]) -> String {
+pub(super) fn columns<const N: usize>(rows: &[[&str; N]]) -> String {
     let widths: Vec<usize> = (0..N).map(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {

@@ -10,6 +10,8 @@ mod copy;
 mod entrypoint;
 mod inspect;
 mod kernel;
+mod kernel_image;
+mod matrix;
 mod outcome;
 mod publish;
 mod ui;

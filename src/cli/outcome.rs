@@ -14,6 +14,8 @@ use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::fs::PathError;
 use crate::http;
 use crate::image::archive;
+use crate::image::tree as image_tree;
+use crate::kernel::{matrix, resolve};
 use crate::publish::artifactory;
 use crate::publish::ims::{artifact, token};
 use crate::publish::s3;
@@ -149,7 +151,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return registry_hint(error);
     }
-    publish_hint(error).or_else(|| catalog_hint(error)).map(Into::into)
+    publish_hint(error).or_else(|| kernel_hint(error)).or_else(|| catalog_hint(error)).map(Into::into)
 }
 
 fn publish_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
@@ -186,6 +188,31 @@ fn publish_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref::<artifact::Error>()? {
         artifact::Error::Architecture { .. } => Some("give `--arch`, or another kernel"),
         artifact::Error::Changed { .. } => Some("run the command again when nobody writes to the file"),
+        _ => None,
+    }
+}
+
+fn kernel_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<resolve::Error>() {
+        return Some(match error {
+            resolve::Error::Missing { .. } | resolve::Error::Version { .. } => {
+                "add a source that has it with `--packages`; or list it as `provided` in the definition, when the base has it"
+            }
+            resolve::Error::Conflict { .. } | resolve::Error::TooHard(_) => {
+                "name versions or alternatives in the definition (`gcc (= 4:12.2.0-3)`, `mawk | gawk`), or give fewer sources"
+            }
+        });
+    }
+    if let Some(error) = error.downcast_ref::<matrix::Error>() {
+        return match error {
+            matrix::Error::Version(_) => Some("use the haversack that made it, or make it again"),
+            _ => Some("`haversack kernel matrix --format json`, `github` and `github-include` write what is read here"),
+        };
+    }
+    match error.downcast_ref::<image_tree::Error>()? {
+        image_tree::Error::Clash { .. } => {
+            Some("leave one of the packages out, or the file with `exclude` in the definition")
+        }
         _ => None,
     }
 }

@@ -101,9 +101,13 @@ pub fn assemble(
     let written: Vec<Layer> = parts
         .par_iter()
         .map(|(_, _, tree)| {
+            if let Some(layer) = inputs.cache.find(tree, options, plan.epoch) {
+                return Ok(layer);
+            }
             let blob = layout.blob_writer(Algorithm::Sha256)?;
             let (layer, blob) = tree.write(blob, options, plan.created(), plan.epoch, &task)?;
             blob.finish()?;
+            inputs.cache.add(tree, options, plan.epoch, &layer);
             Ok(layer)
         })
         .collect::<Result<_, Error>>()?;

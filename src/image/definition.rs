@@ -14,6 +14,8 @@
 //! binary = "/usr/bin/haversack"        # this program, built for the platform
 //! ca-roots = "/etc/ssl/certs/ca-certificates.crt"     # Mozilla's certificate authorities as PEM
 //! catalog = { tree = "/data", db = "/catalog.db" }    # the certified catalog's tree and snapshot
+//! packages = { deb = ["gcc"], rpm = ["gcc"] }         # packages and what they depend on: see image/packages.rs
+//! kernels = { dest = "/kernels" }      # packages of kernels, a layer for each release; see there, too
 //! files = [{ src = "a.conf", dest = "/etc/a.conf", mode = "0644", uid = 0, gid = 0 }, { text = "x", dest = "/etc/x" }]
 //! directories = [{ src = "root", dest = "/" }, { dest = "/tmp", mode = "1777" }]   # without src: an empty one
 //! links = { "/usr/bin/tool" = "haversack" }           # symbolic links and their targets
@@ -30,6 +32,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::fs::{self, PathError};
 use crate::image::Platform;
+use crate::image::packages::{KernelsDefinition, PackagesDefinition};
 use crate::reference::{self, ImageRef};
 
 /// An image as we describe it.
@@ -101,6 +104,10 @@ pub struct LayerDefinition {
     pub ca_roots: Option<String>,
     /// Where the certified catalog goes.
     pub catalog: Option<CatalogDefinition>,
+    /// Packages with what they depend on.
+    pub packages: Option<PackagesDefinition>,
+    /// Packages of kernels.
+    pub kernels: Option<KernelsDefinition>,
     /// Files.
     #[serde(default)]
     pub files: Vec<FileDefinition>,
@@ -244,7 +251,12 @@ impl Definition {
             let files = layer.files.iter().map(|file| &file.dest);
             let directories = layer.directories.iter().map(|directory| &directory.dest);
             let catalog = layer.catalog.iter().flat_map(|catalog| [&catalog.tree, &catalog.db]);
-            let one = layer.binary.iter().chain(&layer.ca_roots);
+            let packages = layer
+                .packages
+                .iter()
+                .flat_map(|packages| packages.merge.iter().flat_map(|(from, to)| [from, to]).chain(&packages.exclude));
+            let kernels = layer.kernels.iter().flat_map(|kernels| kernels.dest.iter().chain(&kernels.list));
+            let one = layer.binary.iter().chain(&layer.ca_roots).chain(packages).chain(kernels);
             let mut names =
                 files.chain(directories).chain(catalog).chain(one).chain(layer.links.keys()).chain(&layer.remove);
             if let Some(name) = names.find(|name| !name.starts_with('/')) {
@@ -329,10 +341,14 @@ const LAYER: Keys = Keys {
     plain: &["name", "binary", "ca-roots", "links", "remove"],
     tables: &[
         ("catalog", &Keys { plain: &["tree", "db"], tables: &[] }),
+        ("packages", &PACKAGES),
+        ("kernels", &Keys { plain: &["dest", "unpacked", "list", "roles", "flavours"], tables: &[] }),
         ("files", &Keys { plain: &["src", "text", "dest", "mode", "uid", "gid"], tables: &[] }),
         ("directories", &Keys { plain: &["src", "dest", "mode", "file-mode", "uid", "gid"], tables: &[] }),
     ],
 };
+
+const PACKAGES: Keys = Keys { plain: &["deb", "rpm", "compiler", "provided", "merge", "exclude"], tables: &[] };
 
 /// The name of a definition in its directory.
 pub const FILE: &str = "image.toml";

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::fs::{self, OutsideError};
 use crate::image::definition::{Base, Definition, LayerDefinition};
 use crate::image::tree::{self, Kind, Node, Overrides, Tree};
-use crate::image::{Platform, roots};
+use crate::image::{LayerCache, Part, Platform, roots};
 
 /// What a definition takes from elsewhere.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,10 @@ pub struct Inputs {
     pub binaries: BTreeMap<Platform, PathBuf>,
     /// The certified catalog, where a layer asks for it.
     pub catalog: Option<CatalogInput>,
+    /// Layers of packages, by the number of the layer in the definition; each is a layer of its own.
+    pub parts: BTreeMap<usize, Vec<Part>>,
+    /// Layers that are in the layout already.
+    pub cache: LayerCache,
     /// What is known only now: labels and annotations beside those of the definition, which win.
     pub annotations: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: no time in the image is later.
@@ -75,6 +79,12 @@ pub enum Error {
         /// Number of the layer.
         layer: usize,
     },
+    /// A layer asks for packages, and there are none.
+    #[error("layers[{layer}] is made of packages, and none were given")]
+    NoPackages {
+        /// Number of the layer.
+        layer: usize,
+    },
     /// A `src` outside the definition's directory.
     #[error("{0}")]
     Outside(#[from] OutsideError),
@@ -100,6 +110,10 @@ pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
     let mut present = BTreeSet::new();
     let mut layers = Vec::new();
     for (number, described) in definition.layers.iter().enumerate() {
+        if described.packages.is_some() || described.kernels.is_some() {
+            layers.extend(parts(definition, described, number, inputs, &mut present)?);
+            continue;
+        }
         let platforms: Vec<Option<&Platform>> = match described.binary {
             Some(_) => inputs.platforms.iter().map(Some).collect(),
             None => vec![None],
@@ -120,6 +134,34 @@ pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
     let youngest = layers.iter().flat_map(|layer| &layer.trees).filter_map(|(_, tree)| tree.youngest()).max();
     let created = inputs.epoch.or(inputs.catalog.as_ref().map(|catalog| catalog.taken)).or(youngest).unwrap_or(0);
     Ok(Plan { layers, created, epoch: inputs.epoch })
+}
+
+/// The layers that a layer of packages becomes. What else the definition puts into it is in the last one.
+fn parts(
+    definition: &Definition,
+    described: &LayerDefinition,
+    number: usize,
+    inputs: &Inputs,
+    present: &mut BTreeSet<PathBuf>,
+) -> Result<Vec<PlannedLayer>, Error> {
+    let parts = inputs.parts.get(&number).ok_or(Error::NoPackages { layer: number })?;
+    let mut layers = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let mut tree = part.tree.clone();
+        if !parts[at + 1..].iter().any(|later| later.platform == part.platform) {
+            tree.merge(tree_of(described, number, part.platform.as_ref(), inputs)?)?;
+        }
+        // Each has all its directories, so that it is the same whatever lies below.
+        if definition.base == Base::Scratch {
+            let mut own = BTreeSet::new();
+            tree.imply_directories(&mut own);
+            present.append(&mut own);
+        }
+        tree.settle_times();
+        let name = part.name.clone().or_else(|| described.name.clone());
+        layers.push(PlannedLayer { name, identity: None, trees: vec![(part.platform.clone(), tree)] });
+    }
+    Ok(layers)
 }
 
 fn tree_of(
@@ -177,6 +219,12 @@ fn tree_of(
             }
         };
         tree.insert(&file.dest, Node { uid: file.uid, gid: file.gid, ..node })?;
+    }
+    for (dest, target) in described.packages.iter().flat_map(|packages| &packages.merge) {
+        // As distributions have it, so that it works below another root, too.
+        let is_top = dest.matches('/').count() == 1;
+        let target = if is_top { target.trim_start_matches('/') } else { target };
+        tree.insert(dest, Node::new(Kind::Symlink(target.into()), 0o777))?;
     }
     for (dest, target) in &described.links {
         tree.insert(dest, Node::new(Kind::Symlink(target.into()), 0o777))?;

@@ -100,6 +100,14 @@ pub enum Error {
         /// What it points to.
         target: PathBuf,
     },
+    /// Two packages have different files under one name.
+    #[error("{}: /{} is in another package with other content", package.display(), path.display())]
+    Clash {
+        /// The name.
+        path: PathBuf,
+        /// The directory of the second package.
+        package: PathBuf,
+    },
     /// Something on the disk.
     #[error("{0}")]
     Path(#[from] PathError),
@@ -172,6 +180,45 @@ impl Tree {
             self.put(path, node)?;
         }
         Ok(())
+    }
+
+    /// Adds what was unpacked from a package, under an absolute name, beside what other packages put there.
+    ///
+    /// Only files keep their times: those of directories and links are the hour of unpacking. Packages share directories,
+    /// links and files that are the same; a file with other content is an error.
+    pub fn add_unpacked(&mut self, source: &Path, dest: &str) -> Result<(), Error> {
+        let mut package = Tree::default();
+        package.add_directory(source, dest, &Overrides::default())?;
+        for (path, mut node) in package.nodes {
+            if !matches!(node.kind, Kind::File { .. } | Kind::HardLink(_)) {
+                node.mtime = None;
+            }
+            if let Some(there) = self.nodes.get(&path)
+                && !is_same(there, &node).at("compare", source)?
+            {
+                return Err(Error::Clash { path, package: source.file_name().unwrap_or_default().into() });
+            }
+            self.put(path, node)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the entries of another tree, in place of those of the same names.
+    pub fn merge(&mut self, other: Tree) -> Result<(), Error> {
+        other.nodes.into_iter().try_for_each(|(path, node)| self.put(path, node))
+    }
+
+    /// Gives what has no time of its own that of the youngest entry that has one: the layer is the same in every image.
+    pub fn settle_times(&mut self) {
+        let youngest = self.youngest().unwrap_or(0);
+        for node in self.nodes.values_mut() {
+            node.mtime.get_or_insert(youngest);
+        }
+    }
+
+    /// Whether nothing in it takes the image's time.
+    pub(crate) fn has_own_times(&self) -> bool {
+        self.nodes.values().all(|node| node.mtime.is_some())
     }
 
     /// Adds directories that are needed but neither here nor in `present`, and then notes in `present` all there are.
@@ -260,6 +307,16 @@ impl Tree {
         }
         self.nodes.insert(path, node);
         Ok(())
+    }
+}
+
+/// Whether two packages may both have an entry.
+fn is_same(a: &Node, b: &Node) -> io::Result<bool> {
+    match (&a.kind, &b.kind) {
+        (Kind::File { source: a, size: x }, Kind::File { source: b, size: y }) => {
+            Ok(x == y && std::fs::read(a)? == std::fs::read(b)?)
+        }
+        (a, b) => Ok(a == b),
     }
 }
 

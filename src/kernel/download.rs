@@ -123,9 +123,24 @@ pub async fn fetch(
     options: &FetchOptions,
     progress: &Progress,
 ) -> Result<FetchReport, PathError> {
+    let packages = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package);
+    let (report, right) = fetch_packages(http, packages, directory, options, progress).await?;
+    let lock = serde_json::to_vec_pretty(&KernelSet::new(locked(kernels, &right))).expect("a set is plain data");
+    fs::write(&directory.join("fetch.lock"), &lock)?;
+    Ok(report)
+}
+
+/// Fetches packages into a directory, each once, under their file names. Returns digest and size of those that are there.
+pub async fn fetch_packages(
+    http: &Http,
+    packages: impl IntoIterator<Item = &Package>,
+    directory: &Path,
+    options: &FetchOptions,
+    progress: &Progress,
+) -> Result<(FetchReport, HashMap<String, (Digest, u64)>), PathError> {
     fs::create_dir_all(directory)?;
     let mut wanted: BTreeMap<String, Package> = BTreeMap::new();
-    for (_, package) in kernels.iter().flat_map(|kernel| &kernel.packages) {
+    for package in packages {
         wanted.entry(package.name.to_string()).or_insert_with(|| package.clone());
     }
     let total = wanted.values().map(|package| package.size).sum::<Option<u64>>();
@@ -178,9 +193,7 @@ pub async fn fetch(
     for list in [&mut report.fetched, &mut report.unchanged, &mut report.replaced, &mut report.unverified] {
         list.sort();
     }
-    let lock = serde_json::to_vec_pretty(&KernelSet::new(locked(kernels, &right))).expect("a set is plain data");
-    fs::write(&directory.join("fetch.lock"), &lock)?;
-    Ok(report)
+    Ok((report, right))
 }
 
 /// The kernels of which every package is there, with digests and sizes.

@@ -7,6 +7,8 @@
 pub mod classify;
 pub mod download;
 pub mod group;
+pub mod layer;
+pub mod matrix;
 pub mod package;
 pub mod release;
 pub mod resolve;

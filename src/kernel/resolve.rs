@@ -121,6 +121,11 @@ impl Universe {
         &self.packages[number]
     }
 
+    /// Whether no relations are known of any package.
+    pub fn is_empty(&self) -> bool {
+        self.packages.is_empty()
+    }
+
     /// Whether anything here fulfils a relation.
     pub fn offers(&self, relation: &Relation) -> bool {
         !self.offers_for(relation).is_empty()

@@ -203,7 +203,8 @@ impl Filter {
         kernels.reverse();
     }
 
-    fn admits(&self, release: &Release) -> bool {
+    /// Whether a kernel is wanted, but for how many of its kind are.
+    pub fn admits(&self, release: &Release) -> bool {
         let is_named = |wanted: &String| match release.uname.strip_prefix(&**wanted) {
             Some(rest) => rest.is_empty() || rest.starts_with(['.', '-', '+']),
             None => false,

@@ -1,5 +1,7 @@
 //! What a registry has already: asked for many tags at once, before anything is built for them.
 
+use std::collections::BTreeMap;
+
 use futures_util::stream::{self, StreamExt};
 
 use crate::digest::Digest;
@@ -15,6 +17,8 @@ pub struct Existing {
     pub digest: Digest,
     /// What it was made of, where it says so ([`FINGERPRINT`]).
     pub fingerprint: Option<String>,
+    /// All its annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Asks what is under each tag of a repository, so many at one time; the answers are in the order of the tags.
@@ -43,5 +47,6 @@ async fn one(repository: &Repository, tag: &str) -> Result<Option<Existing>, Err
     // Whatever was built by others is there, too, and says nothing of this kind.
     let document: serde_json::Value = layout::parse(described.digest().as_ref(), &bytes)?;
     let fingerprint = document["annotations"][FINGERPRINT].as_str().map(str::to_owned);
-    Ok(Some(Existing { digest: layout::digest_of(&described)?, fingerprint }))
+    let annotations = serde_json::from_value(document["annotations"].clone()).unwrap_or_default();
+    Ok(Some(Existing { digest: layout::digest_of(&described)?, fingerprint, annotations }))
 }

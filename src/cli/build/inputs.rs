@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
-use super::BuildArgs;
+use super::{BuildArgs, packages};
 use crate::catalog::Snapshot;
 use crate::catalog::tree::{self, DumpOptions};
 use crate::cli::copy::open_source;
@@ -81,6 +81,11 @@ pub(super) fn inputs(
         for (kind, count) in facts.counts {
             note(&format!("count.{kind}"), count.to_string());
         }
+    }
+    for (number, layer) in definition.layers.iter().enumerate() {
+        let Some(kernels) = layer.kernels.as_ref().filter(|kernels| kernels.dest.is_some()) else { continue };
+        fs::create_dir_all(into)?;
+        inputs.parts.insert(number, packages::kept(args, definition, kernels, into, context)?);
     }
     Ok(inputs)
 }

@@ -3,7 +3,10 @@
 mod explain;
 mod inputs;
 mod output;
+mod packages;
+mod toolkit;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +15,8 @@ use serde::Serialize;
 use self::explain::{Explained, explain};
 use self::inputs::{FoundBase, inputs};
 use self::output::Outputs;
+use self::packages::PackageArgs;
+pub(super) use self::toolkit::tag;
 use super::Context;
 use super::copy::RegistryArgs;
 use super::outcome::{Exit, Failure, Outcome};
@@ -19,7 +24,8 @@ use crate::compression::Compression;
 use crate::digest::Digest;
 use crate::fs::AtomicDir;
 use crate::image::assemble::BuildReport;
-use crate::image::{Definition, LayerOptions, Layout, Platform, assemble, fingerprint, layout, plan};
+use crate::image::definition::Base;
+use crate::image::{Definition, LayerOptions, Layout, Platform, Template, assemble, fingerprint, layout, plan};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
 
@@ -39,6 +45,9 @@ pub(super) struct BuildArgs {
     /// Build nothing where all outputs hold an image made of the same inputs, definition and base by this version
     #[arg(long)]
     skip_existing: bool,
+    /// Lay the image over this one, instead of what the definition says
+    #[arg(long, value_name = "REF")]
+    base: Option<ImageRef>,
     /// The catalog snapshot, for images that hold one
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
@@ -57,6 +66,8 @@ pub(super) struct BuildArgs {
     /// Print what would be in the images and write nothing
     #[arg(long)]
     explain: bool,
+    #[command(flatten)]
+    packages: PackageArgs,
     #[command(flatten)]
     registries: RegistryArgs,
 }
@@ -100,11 +111,22 @@ struct Built {
 }
 
 pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
-    let definitions: Vec<(&Path, Definition)> = args
-        .definitions
-        .iter()
-        .map(|directory| Ok((directory.as_path(), Definition::read(directory)?)))
-        .collect::<Result<_, Failure>>()?;
+    let mut definitions: Vec<(&Path, Definition)> = Vec::new();
+    for directory in &args.definitions {
+        let template = Template::read(directory)?;
+        if !template.variables().is_empty() {
+            if args.definitions.len() > 1 {
+                let message = format!("{}: makes an image for each kernel, and is built alone", directory.display());
+                return Err(Failure::usage(message).hint("build the others in a run of their own"));
+            }
+            return toolkit::run(args, directory, &template, context);
+        }
+        let mut definition = template.fill(&BTreeMap::new())?;
+        if let Some(base) = &args.base {
+            definition.base = Base::Image(base.below(&std::path::absolute(".")?));
+        }
+        definitions.push((directory.as_path(), definition));
+    }
     let outputs = Outputs::new(args, definitions.len(), context)?;
     let options = LayerOptions { compression: args.compression.into(), level: args.level };
     // What is only pushed is built in a layout that goes away.

@@ -60,7 +60,7 @@ impl<'a> Outputs<'a> {
     pub(super) fn hold(&self, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Failure> {
         let mut all = Vec::new();
         if let Some(output) = &self.stored {
-            let Some(there) = stored(output, definition, fingerprint)? else { return Ok(None) };
+            let Some(there) = stored(output, definition, FINGERPRINT, fingerprint)? else { return Ok(None) };
             all.extend(there);
         }
         for push in &self.pushes {
@@ -77,13 +77,61 @@ impl<'a> Outputs<'a> {
         image: &Descriptor,
         definition: &Definition,
     ) -> Result<Vec<ImageRef>, Failure> {
+        let mut all = self.name(place, image, definition)?;
+        all.extend(self.push(place.layout(), image, definition)?);
+        Ok(all)
+    }
+
+    /// Names an image that was built; returns where it will be found.
+    pub(super) fn name(
+        &self,
+        place: &mut Place,
+        image: &Descriptor,
+        definition: &Definition,
+    ) -> Result<Vec<ImageRef>, Failure> {
         let names = place.names(&own_names(definition));
         place.add(image, &names)?;
-        let mut all = self.stored.as_ref().map(|output| references(output, names)).unwrap_or_default();
-        for push in &self.pushes {
-            all.extend(push.send(image, definition, place.layout())?);
+        Ok(self.stored.as_ref().map(|output| references(output, names)).unwrap_or_default())
+    }
+
+    /// Pushes an image that was built to all registries.
+    pub(super) fn push(
+        &self,
+        layout: &Layout,
+        image: &Descriptor,
+        definition: &Definition,
+    ) -> Result<Vec<ImageRef>, Failure> {
+        let sent = self.pushes.iter().map(|push| push.send(image, definition, layout));
+        Ok(sent.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// Whether an output names the image, so that it can be only one.
+    pub(super) fn has_name(&self) -> bool {
+        let is_named = |output: &ImageRef| output.name().is_some() || matches!(output, ImageRef::Dir { .. });
+        let is_tagged = |push: &Push<'_>| matches!(push.remote.target, RemoteTarget::Tag(_));
+        self.stored.as_ref().is_some_and(is_named) || self.pushes.iter().any(is_tagged)
+    }
+
+    /// For each definition: where it is, if all outputs have it with an annotation of that value. Asked for many at once.
+    pub(super) fn hold_all(
+        &self,
+        wanted: &[(Definition, Digest)],
+        annotation: &str,
+    ) -> Result<Vec<Option<Vec<ImageRef>>>, Failure> {
+        let mut places: Vec<Option<Vec<ImageRef>>> = vec![Some(Vec::new()); wanted.len()];
+        let mut also = |more: Vec<Option<Vec<ImageRef>>>| {
+            for (place, more) in places.iter_mut().zip(more) {
+                *place = place.take().zip(more).map(|(place, more)| [place, more].concat());
+            }
+        };
+        if let Some(output) = &self.stored {
+            let stored = wanted.iter().map(|(definition, value)| stored(output, definition, annotation, value));
+            also(stored.collect::<Result<_, _>>()?);
         }
-        Ok(all)
+        for push in &self.pushes {
+            also(push.hold_all(wanted, annotation)?);
+        }
+        Ok(places)
     }
 }
 
@@ -141,6 +189,33 @@ impl<'a> Push<'a> {
         Ok(Some(tags.into_iter().map(|tag| ImageRef::Docker(remote.with(RemoteTarget::Tag(tag)))).collect()))
     }
 
+    fn hold_all(
+        &self,
+        wanted: &[(Definition, Digest)],
+        annotation: &str,
+    ) -> Result<Vec<Option<Vec<ImageRef>>>, Failure> {
+        let Push { remote, args, context } = self;
+        let tags: Vec<Vec<String>> = wanted.iter().map(|(definition, _)| self.tags(definition)).collect();
+        let answers = block_on(async {
+            let auth = args.registries.auth(context);
+            let repository = repository(remote, args.registries.dest_tls_verify, false, &auth, context).await?;
+            Ok(existing(&repository, &tags.concat(), PARALLEL).await)
+        })?;
+        let mut answers = answers.into_iter();
+        let mut places = Vec::new();
+        for (tags, (_, expected)) in tags.into_iter().zip(wanted) {
+            let mut is_there = !tags.is_empty();
+            for _ in &tags {
+                let there = answers.next().expect("there is an answer for each tag")?;
+                let value = there.as_ref().and_then(|there| there.annotations.get(annotation));
+                is_there &= value.map(String::as_str) == Some(expected.as_str());
+            }
+            let place = |tag| ImageRef::Docker(remote.with(RemoteTarget::Tag(tag)));
+            places.push(is_there.then(|| tags.into_iter().map(place).collect()));
+        }
+        Ok(places)
+    }
+
     fn tags(&self, definition: &Definition) -> Vec<String> {
         match &self.remote.target {
             RemoteTarget::Tag(tag) => vec![tag.clone()],
@@ -149,8 +224,13 @@ impl<'a> Push<'a> {
     }
 }
 
-/// Where the image is in a layout or archive, if all its names there have been made of what the fingerprint says.
-fn stored(output: &ImageRef, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Failure> {
+/// Where the image is in a layout or archive, if under all its names there it has an annotation of that value.
+fn stored(
+    output: &ImageRef,
+    definition: &Definition,
+    annotation: &str,
+    value: &Digest,
+) -> Result<Option<Vec<ImageRef>>, Failure> {
     if !output.path().is_some_and(Path::exists) {
         return Ok(None);
     }
@@ -168,7 +248,7 @@ fn stored(output: &ImageRef, definition: &Definition, fingerprint: &Digest) -> R
             Err(error) => return Err(error.into()),
         };
         let document: serde_json::Value = layout::parse(image.digest().as_ref(), &store.read_document(&image)?)?;
-        if document["annotations"][FINGERPRINT].as_str() != Some(fingerprint.as_str()) {
+        if document["annotations"][annotation].as_str() != Some(value.as_str()) {
             return Ok(None);
         }
     }

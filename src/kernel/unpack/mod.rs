@@ -16,7 +16,7 @@ mod cpio;
 pub(crate) mod deb;
 mod inspect;
 pub(crate) mod rpm;
-mod tree;
+pub(crate) mod tree;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -39,6 +39,7 @@ use crate::kernel::release::Machine;
 use crate::progress::{Progress, Unit};
 
 pub use self::inspect::{Compiler, Config, ConfigKind};
+pub use self::tree::Placement;
 
 /// How kernels are unpacked.
 pub struct UnpackOptions {
@@ -336,7 +337,7 @@ impl Unpacked {
 }
 
 /// `DISTRIBUTION/RELEASE` for each kernel, with machine and build where that is not enough to tell them apart.
-fn directory_names(kernels: &[Kernel]) -> Vec<String> {
+pub(crate) fn directory_names(kernels: &[Kernel]) -> Vec<String> {
     let mut same: HashMap<(&str, &str), Vec<&Kernel>> = HashMap::new();
     for kernel in kernels {
         same.entry((&kernel.release.distribution, &kernel.release.uname)).or_default().push(kernel);
@@ -414,6 +415,16 @@ fn package_into(
     tree: &mut tree::Tree,
     options: &UnpackOptions,
 ) -> Result<UnpackedPackage, Error> {
+    let (sha256, size, Checks { verified, unverified }, special) = contents_into(package, tree, options)?;
+    Ok(UnpackedPackage { file: package.name.to_string(), role, size, sha256, verified, unverified, special })
+}
+
+/// Unpacks a package whose location is a path; returns its digest, its size and what was checked.
+pub(crate) fn contents_into(
+    package: &Package,
+    tree: &mut tree::Tree,
+    options: &UnpackOptions,
+) -> Result<(Digest, u64, Checks, Vec<Special>), Error> {
     let path = Path::new(&package.location);
     let file = File::open(path).at("open", path)?;
     let mut hashed = HashingReader::new(file, Algorithm::Sha256);
@@ -435,8 +446,7 @@ fn package_into(
         }
         _ => checks.record(Check::SourceDigest, package.is_digest_stated),
     }
-    let Checks { verified, unverified } = checks;
-    Ok(UnpackedPackage { file: package.name.to_string(), role, size, sha256, verified, unverified, special })
+    Ok((sha256, size, checks, special))
 }
 
 /// The entry of an earlier run, when it was made from the same packages and its directory is there.

@@ -4,7 +4,8 @@
 //! an earlier member left cannot lead a later one outside. Devices, sockets and setuid or setgid files are refused: no
 //! kernel package has any.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,10 +22,40 @@ use crate::kernel::unpack::Error;
 pub(crate) struct Tree {
     root: PathBuf,
     members: HashMap<PathBuf, Member>,
+    placement: Option<Placement>,
     /// The directory of the last member. The next one is mostly in it too, and its path need not be walked again.
     current: Option<(PathBuf, OwnedFd)>,
     /// What is copied goes through here; a new one for each of 12,000 files would cost more than most of them.
     buffer: Vec<u8>,
+}
+
+/// Where members of packages go in an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Directories that are others, without leading slashes: `bin` is `usr/bin`.
+    pub merge: BTreeMap<PathBuf, PathBuf>,
+    /// What is left out with all that is below, without leading slashes: `usr/share/doc`.
+    pub exclude: Vec<PathBuf>,
+}
+
+impl Placement {
+    fn apply(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let name = tidy(name);
+        let merged = self.merge.iter().find_map(|(from, to)| Some(to.join(name.strip_prefix(from).ok()?)));
+        let name = merged.unwrap_or(name);
+        // Joining nothing leaves a slash at the end.
+        let name: PathBuf = name.components().collect();
+        let is_excluded = self.exclude.iter().any(|excluded| name.starts_with(excluded));
+        (!is_excluded).then(|| name.into_os_string().into_encoded_bytes())
+    }
+}
+
+/// `./bin/x` as `bin/x`; `..` stays, to be refused.
+fn tidy(name: &[u8]) -> PathBuf {
+    let path = Path::new(std::ffi::OsStr::from_bytes(name));
+    path.components()
+        .filter(|part| !matches!(part, std::path::Component::CurDir | std::path::Component::RootDir))
+        .collect()
 }
 
 /// What was written under a name.
@@ -50,7 +81,13 @@ pub(crate) struct Attributes {
 impl Tree {
     /// Fills `root`, which exists and is empty.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Tree { root, members: HashMap::new(), current: None, buffer: vec![0; 64 << 10] }
+        Tree { root, members: HashMap::new(), placement: None, current: None, buffer: vec![0; 64 << 10] }
+    }
+
+    /// Fills `root` with what is to become a layer: members go where `placement` says, and set-id bits are dropped,
+    /// since nobody in the image is to become somebody else.
+    pub(crate) fn placed(root: PathBuf, placement: Placement) -> Self {
+        Tree { placement: Some(placement), ..Tree::new(root) }
     }
 
     /// Makes a directory; one that is there is fine.
@@ -59,6 +96,7 @@ impl Tree {
         if matches!(name, b"." | b"./" | b"/") {
             return Ok(());
         }
+        let Some(name) = &self.placed_name(name) else { return Ok(()) };
         let (path, target) = self.place(name, attributes.mode)?;
         let member = Member::Directory { mode: attributes.mode & 0o777 };
         match self.members.get(&path) {
@@ -77,6 +115,9 @@ impl Tree {
 
     /// Writes a regular file. The same name with the same content again, from another package, is fine.
     pub(crate) fn file(&mut self, name: &[u8], attributes: Attributes, data: &mut impl Read) -> Result<u64, Error> {
+        let Some(name) = &self.placed_name(name) else {
+            return std::io::copy(data, &mut io::sink()).map_err(Error::Payload);
+        };
         let (path, target) = self.place(name, attributes.mode)?;
         match self.members.get(&path) {
             None => {}
@@ -99,6 +140,9 @@ impl Tree {
 
     /// Makes `name` another name of the file `of`.
     pub(crate) fn hard_link(&mut self, name: &[u8], of: &[u8]) -> Result<(), Error> {
+        let (new, old) = (self.placed_name(name), self.placed_name(of));
+        let Some(name) = &new else { return Ok(()) };
+        let Some(of) = &old else { return Err(refused(name, "it is a hard link to a file that is left out")) };
         let (path, target) = self.place(name, 0)?;
         let (original, source) = self.place(of, 0)?;
         if self.members.get(&original) != Some(&Member::File) {
@@ -117,6 +161,11 @@ impl Tree {
 
     /// Makes a symbolic link. Its target is kept as it is and never followed.
     pub(crate) fn symlink(&mut self, name: &[u8], to: &[u8]) -> Result<(), Error> {
+        // `/bin -> usr/bin` of a package is what the placement makes itself.
+        if self.placement.as_ref().is_some_and(|placement| placement.merge.contains_key(&tidy(name))) {
+            return Ok(());
+        }
+        let Some(name) = &self.placed_name(name) else { return Ok(()) };
         let (path, target) = self.place(name, 0)?;
         let to = PathBuf::from(std::ffi::OsStr::from_bytes(to));
         if to.as_os_str().is_empty() || to.as_os_str().as_bytes().contains(&0) {
@@ -212,8 +261,17 @@ impl Tree {
         Ok(self.current.as_ref().expect("it was opened").1.as_fd())
     }
 
+    /// Under which name a member is written, or `None` when it is left out.
+    fn placed_name<'n>(&self, name: &'n [u8]) -> Option<Cow<'n, [u8]>> {
+        match &self.placement {
+            None => Some(Cow::Borrowed(name)),
+            Some(placement) => placement.apply(name).map(Cow::Owned),
+        }
+    }
+
     /// The place of a member, whose parents exist and are directories.
     fn place(&mut self, name: &[u8], mode: u32) -> Result<(PathBuf, PathBuf), Error> {
+        let mode = if self.placement.is_some() { mode & !0o6000 } else { mode };
         // `chmod u+s` on a shell in a package would hand it out to every user of the machine that unpacks.
         if mode & 0o6000 != 0 {
             return Err(refused(name, "it is setuid or setgid"));

@@ -1,0 +1,442 @@
+//! Layers of packages: sources read, dependencies resolved, packages fetched and unpacked, each once for all images.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::BuildArgs;
+use crate::cli::kernel::{self, From as KernelArgs};
+use crate::cli::outcome::{Exit, Failure};
+use crate::cli::{Context, block_on};
+use crate::image::packages::{KernelsDefinition, PackagesDefinition};
+use crate::image::tree::{Kind, Node};
+use crate::image::{Definition, Part, Tree};
+use crate::kernel::classify::Role;
+use crate::kernel::download::{self, FetchOptions};
+use crate::kernel::group::Kernel;
+use crate::kernel::layer::{self, Placement};
+use crate::kernel::package::{Format, Package};
+use crate::kernel::release::Machine;
+use crate::kernel::resolve::{Request, Universe, wanted};
+use crate::kernel::set::{Filter, KernelSet};
+use crate::kernel::source::Wanted;
+use crate::kernel::unpack::{self, Status, UnpackOptions};
+
+/// Images of kernels and of their packages.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Images of packages")]
+pub(super) struct PackageArgs {
+    /// Where kernels are: the sources that `kernel list` knows
+    #[arg(long, value_name = "SOURCE", num_args = 1..)]
+    pub(super) kernels: Vec<String>,
+    /// Where all other packages are: dir:PATH, rpm:URL, apt:URL SUITE COMPONENT…; without, those of --kernels
+    #[arg(long, value_name = "SOURCE", num_args = 1..)]
+    packages: Vec<String>,
+    /// Only this release, with or without the machine, or those that begin with it
+    #[arg(long, value_name = "RELEASE")]
+    pub(super) release: Vec<String>,
+    /// An image for each kernel of this file: what `kernel matrix` writes
+    #[arg(long, value_name = "FILE")]
+    pub(super) matrix: Option<PathBuf>,
+    /// So many images at one time
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) jobs: u16,
+    /// Only every N-th kernel, from the I-th on; of /N, the I is JOB_COMPLETION_INDEX
+    #[arg(long, value_name = "I/N")]
+    pub(super) shard: Option<String>,
+    /// Require that repositories are signed by a key in this file
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// Take apt repositories whose Valid-Until is past
+    #[arg(long)]
+    allow_expired: bool,
+    /// Keep fetched packages here for the next time, instead of throwing them away
+    #[arg(long, value_name = "DIR")]
+    package_cache: Option<PathBuf>,
+}
+
+/// What the sources offer, and what was made of it so far.
+pub(super) struct Packages<'a> {
+    /// The kernels, sorted.
+    pub(super) kernels: Vec<Kernel>,
+    /// Whether some source could not be read.
+    pub(super) exit: Exit,
+    all: Vec<Package>,
+    universes: Mutex<BTreeMap<Machine, Arc<Universe>>>,
+    tools: Mutex<Vec<(ToolsKey, Arc<Tools>)>>,
+    scratch: PathBuf,
+    cache: PathBuf,
+    from: KernelArgs,
+    context: &'a Context,
+}
+
+/// A layer of tools, the same for all kernels that were compiled with the same compiler.
+struct Tools {
+    tree: Tree,
+    chosen: Vec<usize>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct ToolsKey {
+    layer: usize,
+    machine: Machine,
+    format: Format,
+    compiler: Option<String>,
+    below: Vec<usize>,
+}
+
+impl<'a> Packages<'a> {
+    /// Reads the sources. `scratch` is where packages are unpacked.
+    pub(super) fn read(
+        args: &BuildArgs,
+        definition: &Definition,
+        machines: &[Machine],
+        scratch: &Path,
+        context: &'a Context,
+    ) -> Result<Self, Failure> {
+        let PackageArgs { kernels, packages, keyring, allow_expired, package_cache, .. } = &args.packages;
+        if kernels.is_empty() {
+            let message = format!("{}: the image holds kernels, and no source of them was given", definition.name);
+            return Err(
+                Failure::usage(message).hint("say where they are with `--kernels SOURCE…`, as for `kernel list`")
+            );
+        }
+        let options = || {
+            let mut words: Vec<String> = machines.iter().flat_map(|it| ["--arch".to_owned(), it.to_string()]).collect();
+            words.extend(keyring.iter().flat_map(|path| ["--keyring".to_owned(), path.display().to_string()]));
+            words.extend(allow_expired.then(|| "--allow-expired".to_owned()));
+            words
+        };
+        let from = KernelArgs::parse(kernels.iter().cloned().chain(options()))?;
+        let (kernels, mut exit) = kernel::gather(&from, context)?;
+        let mut all: Vec<Package> = Vec::new();
+        if definition.layers.iter().any(|layer| layer.packages.is_some()) {
+            let sources = if packages.is_empty() { &args.packages.kernels } else { packages };
+            let tools = KernelArgs::parse(sources.iter().cloned().chain(options()))?;
+            let (found, other) = kernel::packages(&tools, Wanted::All, context)?;
+            if other != Exit::Done {
+                exit = other;
+            }
+            all = found;
+        }
+        all.extend(kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package.clone()));
+        let cache = package_cache.clone().unwrap_or_else(|| scratch.join("packages"));
+        let scratch = scratch.join("unpacked");
+        let (universes, tools) = (Mutex::default(), Mutex::default());
+        Ok(Packages { kernels, exit, all, universes, tools, scratch, cache, from, context })
+    }
+
+    /// The parts of an image of one kernel. `siblings` are other flavours of the same kernel.
+    pub(super) fn of_kernel(
+        &self,
+        definition: &Definition,
+        kernel: &Kernel,
+        siblings: &[&Kernel],
+    ) -> Result<BTreeMap<usize, Vec<Part>>, Failure> {
+        let machine = &kernel.release.machine;
+        let universe = self.universe(machine);
+        let format = kernel.packages.first().map_or(Format::Rpm, |(_, package)| package.name.format);
+        let placement = placement(definition);
+        let roles = definition.layers.iter().find_map(|layer| layer.kernels.as_ref()).map(|kernels| &kernels.roles);
+        let mut own: Vec<(Role, &Package)> = Vec::new();
+        for (role, package) in std::iter::once(&kernel).chain(siblings).flat_map(|kernel| &kernel.packages) {
+            let is_wanted = roles.is_none_or(|roles| roles.iter().any(|name| name == role.name()));
+            if is_wanted && !own.iter().any(|(_, other)| other.name == package.name) {
+                own.push((*role, package));
+            }
+        }
+        let packages: Vec<Package> = own.iter().map(|(_, package)| (*package).clone()).collect();
+        let own_trees = self.unpacked(&packages, &placement)?;
+        let compiler = layer::compiler(&own_trees, &kernel.release.uname)?;
+        let mut parts = BTreeMap::new();
+        let mut chosen = Vec::new();
+        let platform = Some(crate::kernel::matrix::platform(machine).parse()?);
+        for (number, described) in definition.layers.iter().enumerate() {
+            let tree = if let Some(packages) = &described.packages {
+                let key = ToolsKey {
+                    layer: number,
+                    machine: machine.clone(),
+                    format,
+                    compiler: compiler.clone().filter(|_| !packages.compiler.is_empty()),
+                    below: chosen.clone(),
+                };
+                let tools = self.tools(&key, packages, &universe, &placement)?;
+                chosen.extend(&tools.chosen);
+                tools.tree.clone()
+            } else if described.kernels.is_some() {
+                let provided = provided(definition);
+                let request = Request {
+                    // What is for running or installing a kernel is left alone: a module is built against its headers.
+                    wanted: own
+                        .iter()
+                        .filter(|(role, _)| matches!(role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild))
+                        .flat_map(|(_, package)| package.relations.iter().flat_map(|it| it.depends.clone()))
+                        .collect(),
+                    provided: own.iter().map(|(_, package)| package.name.name.clone()).chain(provided).collect(),
+                    chosen: chosen.clone(),
+                };
+                let uname = &kernel.release.uname;
+                let unmet = |error| Failure::new(format!("{uname}: what its headers need: {error}"));
+                let needed =
+                    if universe.is_empty() { Vec::new() } else { universe.resolve(&request).map_err(unmet)? };
+                let needed: Vec<Package> = needed.iter().map(|number| universe.package(*number).clone()).collect();
+                let mut trees = self.unpacked(&needed, &placement)?;
+                trees.extend(own_trees.iter().cloned());
+                composed(&trees)?
+            } else {
+                continue;
+            };
+            parts.insert(number, vec![Part { name: None, platform: platform.clone(), tree }]);
+        }
+        Ok(parts)
+    }
+
+    /// A layer of packages with all that they depend on.
+    fn tools(
+        &self,
+        key: &ToolsKey,
+        described: &PackagesDefinition,
+        universe: &Universe,
+        placement: &Placement,
+    ) -> Result<Arc<Tools>, Failure> {
+        // Held while one is made, so that the others wait for it instead of making it again.
+        let mut made = self.tools.lock().expect("no holder panics");
+        if let Some((_, tools)) = made.iter().find(|(other, _)| other == key) {
+            return Ok(tools.clone());
+        }
+        let names = if key.format == Format::Deb { &described.deb } else { &described.rpm };
+        let mut request = Request {
+            wanted: names.iter().map(|text| wanted(text)).collect(),
+            provided: described.provided.iter().cloned().collect(),
+            chosen: key.below.clone(),
+        };
+        for name in &described.compiler {
+            let plain = wanted(name);
+            let exact = key.compiler.as_ref().map(|version| wanted(&format!("{name} (= {version})")));
+            match exact {
+                Some(exact) if exact.iter().any(|relation| universe.offers(relation)) => request.wanted.push(exact),
+                Some(_) => {
+                    let version = key.compiler.as_deref().unwrap_or_default();
+                    self.context.ui.warn(format_args!(
+                        "the kernel was compiled with {name} {version}, which no source has; the newest is taken"
+                    ));
+                    request.wanted.push(plain);
+                }
+                None => request.wanted.push(plain),
+            }
+        }
+        let chosen = universe.resolve(&request)?;
+        let packages: Vec<Package> = chosen.iter().map(|number| universe.package(*number).clone()).collect();
+        let tree = composed(&self.unpacked(&packages, placement)?)?;
+        let tools = Arc::new(Tools { tree, chosen });
+        made.push((key.clone(), tools.clone()));
+        Ok(tools)
+    }
+
+    /// The layers of an image that keeps kernels, and the list of them.
+    fn kept(&self, described: &KernelsDefinition, kernels: &[Kernel]) -> Result<Vec<Part>, Failure> {
+        let dest = described.dest.as_deref().unwrap_or("/kernels");
+        let mut parts = Vec::new();
+        let mut listed = Vec::new();
+        for (name, kernel) in unpack::directory_names(kernels).into_iter().zip(kernels) {
+            match self.kept_one(described, dest, &name, kernel) {
+                Ok((tree, kernel)) => {
+                    parts.push(Part { name: Some(name), platform: None, tree });
+                    listed.push(kernel);
+                }
+                Err(failure) => return Err(Failure::new(format!("{name}: {failure}"))),
+            }
+        }
+        if let Some(list) = &described.list {
+            let json = serde_json::to_vec_pretty(&KernelSet::new(listed))?;
+            let mut tree = Tree::default();
+            tree.insert(list, Node::new(Kind::Bytes(json), 0o644))?;
+            parts.push(Part { name: Some("the list".into()), platform: None, tree });
+        }
+        Ok(parts)
+    }
+
+    /// One kernel's layer, and the kernel with the places of its packages in the image.
+    fn kept_one(
+        &self,
+        described: &KernelsDefinition,
+        dest: &str,
+        name: &str,
+        kernel: &Kernel,
+    ) -> Result<(Tree, Kernel), Failure> {
+        let mut kernel = kernel.clone();
+        kernel.packages.retain(|(role, _)| described.roles.iter().any(|wanted| wanted == role.name()));
+        let packages: Vec<Package> = kernel.packages.iter().map(|(_, package)| package.clone()).collect();
+        let local = self.local(&packages)?;
+        for ((_, package), local) in kernel.packages.iter_mut().zip(&local) {
+            *package = local.clone();
+        }
+        let mut tree = Tree::default();
+        if described.unpacked {
+            let root = self.scratch.join("trees");
+            let options = UnpackOptions::default();
+            let progress = self.context.ui.progress();
+            let report = unpack::unpack(std::slice::from_ref(&kernel), &root, &options, progress)?;
+            let unpacked = report.kernels.into_values().next().expect("there is one kernel");
+            if unpacked.status == Status::Failed {
+                return Err(Failure::new(unpacked.error.unwrap_or_default()));
+            }
+            tree.add_unpacked(&unpacked.directory, &format!("{dest}/{name}"))?;
+        }
+        for (_, package) in &mut kernel.packages {
+            let file = package.name.to_string();
+            if !described.unpacked {
+                let node =
+                    tree.add_file(Path::new(&package.location), &format!("{dest}/{name}/{file}"), Some(0o644))?;
+                // When it was fetched is nobody's business.
+                (node.mtime, node.xattrs) = (None, BTreeMap::new());
+            }
+            package.location = format!("{name}/{file}");
+        }
+        Ok((tree, kernel))
+    }
+
+    fn universe(&self, machine: &Machine) -> Arc<Universe> {
+        let mut universes = self.universes.lock().expect("no holder panics");
+        let make = || Arc::new(Universe::new(self.all.clone(), machine));
+        universes.entry(machine.clone()).or_insert_with(make).clone()
+    }
+
+    /// Where packages lie unpacked.
+    fn unpacked(&self, packages: &[Package], placement: &Placement) -> Result<Vec<PathBuf>, Failure> {
+        // A repository that is signed vouches for its packages by their digests.
+        let options = UnpackOptions::default();
+        let local = self.local(packages)?;
+        Ok(layer::unpack(&local, &self.scratch, placement, &options, self.context.ui.progress())?)
+    }
+
+    /// The packages with paths for locations; those that are not here are fetched.
+    fn local(&self, packages: &[Package]) -> Result<Vec<Package>, Failure> {
+        let remote: Vec<&Package> = packages.iter().filter(|package| package.location.contains("://")).collect();
+        let mut fetched = HashMap::new();
+        if !remote.is_empty() {
+            let http = self.context.http()?;
+            let options =
+                FetchOptions { redhat: kernel::redhat(&self.from, &http, self.context)?, ..FetchOptions::default() };
+            let progress = self.context.ui.progress();
+            let (report, right) = block_on(async {
+                Ok(download::fetch_packages(&http, remote.iter().copied(), &self.cache, &options, progress).await?)
+            })?;
+            if let Some((file, why)) = report.failed.first_key_value() {
+                return Err(Failure::new(format!("{file}: {why}")));
+            }
+            fetched = right;
+        }
+        let local = packages.iter().map(|package| {
+            let file = package.name.to_string();
+            match fetched.get(&file) {
+                Some((digest, size)) if package.location.contains("://") => Package {
+                    location: self.cache.join(&file).to_string_lossy().into_owned(),
+                    sha256: Some(digest.clone()),
+                    size: Some(*size),
+                    ..package.clone()
+                },
+                _ => package.clone(),
+            }
+        });
+        Ok(local.collect())
+    }
+}
+
+/// The layers of an image that keeps kernels, from the sources that were given.
+pub(super) fn kept(
+    args: &BuildArgs,
+    definition: &Definition,
+    described: &KernelsDefinition,
+    scratch: &Path,
+    context: &Context,
+) -> Result<Vec<Part>, Failure> {
+    let machines = args.platform.iter().map(|platform| {
+        let Ok(machine) = platform.architecture.parse::<Machine>();
+        machine
+    });
+    let mut packages = Packages::read(args, definition, &machines.collect::<Vec<_>>(), scratch, context)?;
+    if packages.exit != Exit::Done {
+        return Err(Failure::new("not all sources could be read: an image of what is left would look whole"));
+    }
+    let mut kernels = std::mem::take(&mut packages.kernels);
+    let filter = Filter { releases: args.packages.release.clone(), ..Filter::default() };
+    filter.apply(&mut kernels);
+    if let Some(text) = &args.packages.shard {
+        let (which, of) = shard(text, context.config.variable("JOB_COMPLETION_INDEX"))?;
+        let mut at = 0;
+        kernels.retain(|_| {
+            at += 1;
+            at % of == which
+        });
+    }
+    packages.kept(described, &kernels)
+}
+
+/// One tree of several packages.
+fn composed(directories: &[PathBuf]) -> Result<Tree, Failure> {
+    let mut tree = Tree::default();
+    for directory in directories {
+        tree.add_unpacked(directory, "/")?;
+    }
+    Ok(tree)
+}
+
+fn provided(definition: &Definition) -> Vec<String> {
+    definition.layers.iter().filter_map(|layer| layer.packages.as_ref()).flat_map(|it| it.provided.clone()).collect()
+}
+
+fn placement(definition: &Definition) -> Placement {
+    let mut placement = Placement::default();
+    let plain = |path: &String| PathBuf::from(path.trim_start_matches('/'));
+    for packages in definition.layers.iter().filter_map(|layer| layer.packages.as_ref()) {
+        placement.merge.extend(packages.merge.iter().map(|(from, to)| (plain(from), plain(to))));
+        placement.exclude.extend(packages.exclude.iter().map(plain));
+    }
+    placement
+}
+
+/// Reads `I/N`, `/N` or `N`; without an I it is the completion index of the Kubernetes job.
+pub(super) fn shard(text: &str, index: Option<&str>) -> Result<(usize, usize), Failure> {
+    let bad = || Failure::usage(format!("`{text}` is no shard: expected I/N, such as 1/4"));
+    let (which, of) = text.split_once('/').unwrap_or(("", text));
+    let which = if which.is_empty() {
+        index.ok_or_else(|| {
+            Failure::usage(format!("`{text}` does not say which shard"))
+                .hint("give it as I/N, or run as an Indexed Job, which sets JOB_COMPLETION_INDEX")
+        })?
+    } else {
+        which
+    };
+    let (which, of): (usize, usize) = (which.parse().map_err(|_| bad())?, of.parse().map_err(|_| bad())?);
+    if of == 0 || which > of {
+        return Err(bad());
+    }
+    // People count 1 to N, Kubernetes counts 0 to N-1: either way each shard is there once.
+    Ok((which % of, of))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_cover_everything_once_whether_they_are_counted_from_0_or_1() {
+        let of = |text: &str, index: Option<&str>| shard(text, index).map_err(|failure| failure.to_string());
+        for first in [0, 1] {
+            let mut all: Vec<_> = (first..first + 4).map(|n| of(&format!("{n}/4"), None).unwrap()).collect();
+            all.sort_unstable();
+            assert_eq!(all, [(0, 4), (1, 4), (2, 4), (3, 4)]);
+        }
+        assert_eq!(of("/4", Some("3")).unwrap(), (3, 4));
+        assert_eq!(of("4", Some("0")).unwrap(), (0, 4));
+        for (text, why) in [
+            ("5/4", "`5/4` is no shard: expected I/N, such as 1/4"),
+            ("x/4", "`x/4` is no shard: expected I/N, such as 1/4"),
+            ("1/0", "`1/0` is no shard: expected I/N, such as 1/4"),
+        ] {
+            assert_eq!(of(text, None).unwrap_err(), why);
+        }
+        assert!(of("/4", None).unwrap_err().starts_with("`/4` does not say which shard"));
+    }
+}

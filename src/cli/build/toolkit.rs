@@ -1,0 +1,520 @@
+//! `haversack build images/driver-toolkit`: an image for each kernel, from one definition with variables.
+//!
+//! | variable | for 5.14.0-427.35.1.el9_4.x86_64 | for 6.12.117+deb12-amd64 |
+//! | --- | --- | --- |
+//! | `${version}` | 5.14.0-427.35.1.el9_4 | 6.12.117+deb12 |
+//! | `${tag}` | the same, with `_` for what no tag may have | 6.12.117_deb12 |
+//! | `${release}`, `${release-tag}` | 5.14.0-427.35.1.el9_4.x86_64 | 6.12.117+deb12-amd64, 6.12.117_deb12-amd64 |
+//! | `${machine}` | x86_64 | x86_64 |
+//! | `${rhel}` | 9.4 | nothing |
+//! | `${rt}`, `${64k}` | the releases of these flavours that come along, or nothing | |
+//! | `${distribution}` | el | debian |
+//!
+//! A tag that is the same for all machines is the index's, one that is not is that machine's image alone. A kernel that fails
+//! is named and the others go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use oci_spec::image::Descriptor;
+use serde::Serialize;
+
+use super::explain::{Explained, explain};
+use super::inputs::{FoundBase, inputs};
+use super::output::Outputs;
+use super::packages::{Packages, shard};
+use super::{BuildArgs, hint_binary};
+use crate::cli::Context;
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::digest::Digest;
+use crate::fs::{self, AtomicDir};
+use crate::image::assemble::BuildReport;
+use crate::image::packages::join;
+use crate::image::{Definition, LayerCache, LayerOptions, Layout, Place, Platform, Template, assemble, layout, plan};
+use crate::kernel::classify::Role;
+use crate::kernel::group::Kernel;
+use crate::kernel::matrix::{self, Matrix, without_machine};
+use crate::kernel::release::{Machine, compare_versions};
+use crate::reference::ImageRef;
+
+/// One image that is wanted.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// What `uname -r` prints without the machine.
+    kernel: String,
+    rhel: String,
+    machines: BTreeSet<Machine>,
+}
+
+/// What became of it.
+#[derive(Serialize)]
+struct Toolkit {
+    name: String,
+    kernel: String,
+    machines: BTreeSet<Machine>,
+    status: Status,
+    output: Vec<ImageRef>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    report: Option<BuildReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Built,
+    Present,
+    Failed,
+}
+
+/// All that the images of one run have in common.
+struct Workshop<'a> {
+    args: &'a BuildArgs,
+    directory: &'a Path,
+    template: &'a Template,
+    options: LayerOptions,
+    packages: Packages<'a>,
+    cache: LayerCache,
+    scratch: PathBuf,
+    bases: Mutex<BTreeMap<(String, Platform), (Layout, Descriptor)>>,
+    context: &'a Context,
+}
+
+pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, context: &Context) -> Outcome {
+    let outline = template.outline()?;
+    let outputs = Outputs::new(args, 1, context)?;
+    let passing = tempfile::tempdir()?;
+    let mut done = Vec::new();
+    let mut wanted = Vec::new();
+    let shard = args.packages.shard.as_deref();
+    let shard = shard.map(|text| shard_of(text, context)).transpose()?;
+    if let Some(path) = &args.packages.matrix {
+        let matrix = Matrix::parse(&fs::read(path, MATRIX_LIMIT)?)?;
+        let entries = matrix.entries.into_iter();
+        wanted = entries.map(|it| Wanted { kernel: it.kernel, rhel: it.rhel, machines: it.machines }).collect();
+        keep_shard(&mut wanted, shard);
+        // Before any source is read: most runs of a schedule have nothing to do.
+        done = skip_existing(args, directory, template, &outputs, &mut wanted, context)?;
+        if wanted.is_empty() {
+            return report(&done, Exit::Done, context);
+        }
+    }
+    let place = if args.explain { None } else { Some(outputs.place(passing.path())?) };
+    let scratch = match &place {
+        Some(place) => place.scratch()?,
+        None => AtomicDir::create(&passing.path().join("scratch"))?,
+    };
+    let machines = machines(args, &outline, &wanted);
+    let packages = Packages::read(args, &outline, &machines, scratch.path(), context)?;
+    if args.packages.matrix.is_none() {
+        wanted = from_kernels(&packages.kernels, &args.packages.release)?;
+        keep_shard(&mut wanted, shard);
+        done = skip_existing(args, directory, template, &outputs, &mut wanted, context)?;
+    }
+    if outputs.has_name() && wanted.len() > 1 {
+        return Err(Failure::usage(format!("{} images cannot have one name", wanted.len()))
+            .hint("leave the name out of `--output` and `--push`, or choose one kernel with `--release`"));
+    }
+    let source_exit = packages.exit;
+    let workshop = Workshop {
+        args,
+        directory,
+        template,
+        options: LayerOptions { compression: args.compression.into(), level: args.level },
+        packages,
+        cache: LayerCache::default(),
+        scratch: scratch.path().to_owned(),
+        bases: Mutex::default(),
+        context,
+    };
+    let Some(mut place) = place else {
+        let explained: Vec<Explained> = wanted.iter().map(|it| workshop.explain(it)).collect::<Result<_, _>>()?;
+        context.ui.result(&explained, |explained| explained.iter().map(Explained::to_text).collect())?;
+        return Ok(source_exit);
+    };
+    done.extend(build_all(&workshop, &wanted, &mut place, &outputs));
+    done.sort_by(|a, b| compare_versions(&a.kernel, &b.kernel));
+    let created = done.iter().filter_map(|toolkit| Some(toolkit.report.as_ref()?.created.as_second())).max();
+    drop((workshop, scratch));
+    place.finish(created.unwrap_or(0))?;
+    report(&done, source_exit, context)
+}
+
+fn shard_of(text: &str, context: &Context) -> Result<(usize, usize), Failure> {
+    shard(text, context.config.variable("JOB_COMPLETION_INDEX"))
+}
+
+fn keep_shard(wanted: &mut Vec<Wanted>, shard: Option<(usize, usize)>) {
+    let Some((which, of)) = shard else { return };
+    let mut at = 0;
+    wanted.retain(|_| {
+        at += 1;
+        at % of == which
+    });
+}
+
+/// The machines whose packages are read.
+fn machines(args: &BuildArgs, outline: &Definition, wanted: &[Wanted]) -> Vec<Machine> {
+    let platforms = match (&args.platform[..], &outline.platforms[..]) {
+        ([], []) => vec![Platform::host()],
+        ([], defined) => defined.to_vec(),
+        (asked, _) => asked.to_vec(),
+    };
+    let machine = |platform: &Platform| {
+        let Ok(machine) = platform.architecture.parse::<Machine>();
+        machine
+    };
+    let all: BTreeSet<Machine> = match wanted.is_empty() {
+        true => platforms.iter().map(machine).collect(),
+        false => wanted.iter().flat_map(|it| it.machines.clone()).collect(),
+    };
+    all.into_iter().collect()
+}
+
+/// An image for each kernel that was asked for: all without a flavour, or those that are named.
+fn from_kernels(kernels: &[Kernel], releases: &[String]) -> Result<Vec<Wanted>, Failure> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut found = BTreeSet::new();
+    for kernel in kernels {
+        let release = &kernel.release;
+        let name = without_machine(release);
+        let named = releases.iter().find(|it| **it == release.uname || **it == name);
+        let begins =
+            |it: &&String| release.uname.strip_prefix(&***it).is_some_and(|rest| rest.starts_with(['.', '-', '+']));
+        let begins = releases.iter().find(begins).filter(|_| release.flavour == "default");
+        found.extend(named.or(begins));
+        if named.or(begins).is_none() && !(releases.is_empty() && release.flavour == "default") {
+            continue;
+        }
+        match wanted.iter_mut().find(|it| it.kernel == name) {
+            Some(there) => drop(there.machines.insert(release.machine.clone())),
+            None => {
+                let machines = [release.machine.clone()].into();
+                wanted.push(Wanted { rhel: matrix::rhel(&name), kernel: name, machines });
+            }
+        }
+    }
+    match releases.iter().find(|release| !found.contains(release)) {
+        Some(release) => Err(Failure::new(format!("{release}: no source has this kernel"))
+            .hint("`haversack kernel list SOURCE…` shows which there are")),
+        None => Ok(wanted),
+    }
+}
+
+fn build_all(workshop: &Workshop<'_>, wanted: &[Wanted], place: &mut Place, outputs: &Outputs<'_>) -> Vec<Toolkit> {
+    let (next, place, done) = (AtomicUsize::new(0), Mutex::new(place), Mutex::new(Vec::new()));
+    let worker = || {
+        while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let toolkit = workshop.build(wanted, &place, outputs).unwrap_or_else(|failure| {
+                workshop.context.ui.warn(format_args!("{}: {failure}", wanted.kernel));
+                Toolkit::failed(wanted, &failure)
+            });
+            done.lock().expect("no holder panics").push(toolkit);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..usize::from(workshop.args.packages.jobs).min(wanted.len()) {
+            scope.spawn(worker);
+        }
+    });
+    done.into_inner().expect("no holder panics")
+}
+
+fn report(done: &[Toolkit], exit: Exit, context: &Context) -> Outcome {
+    context.ui.result(&done, |done| done.iter().map(Toolkit::to_text).collect())?;
+    let failed = done.iter().any(|toolkit| toolkit.error.is_some());
+    Ok(if failed { Exit::Partial } else { exit })
+}
+
+impl Workshop<'_> {
+    fn build(&self, wanted: &Wanted, place: &Mutex<&mut Place>, outputs: &Outputs<'_>) -> Result<Toolkit, Failure> {
+        let (kernels, missing) = self.kernels(wanted)?;
+        let layout = place.lock().expect("no holder panics").layout().clone();
+        let mut images = Vec::new();
+        let mut definitions = Vec::new();
+        for kernel in kernels {
+            let (definition, inputs) = self.prepare(wanted, kernel)?;
+            let plan = plan(&definition, &inputs).map_err(hint_binary)?;
+            let base = self.base(&definition, &inputs.platforms[0])?;
+            let base = base.as_ref().map(|(layout, image)| (layout, image));
+            let progress = self.context.ui.progress();
+            images.push(assemble(&definition, &inputs, &plan, base, &self.options, &layout, progress)?);
+            definitions.push(definition);
+        }
+        let (image, report) = join(&images, &layout)?;
+        let common = |tag: &String| definitions.iter().all(|definition| definition.tags.contains(tag));
+        let with_tags = |definition: &Definition, is_common: bool| {
+            let tags = definition.tags.iter().filter(|tag| common(tag) == is_common).cloned().collect();
+            Definition { tags, ..definition.clone() }
+        };
+        let mut named = vec![(&image, with_tags(&definitions[0], true))];
+        if !outputs.has_name() {
+            named.extend(images.iter().zip(&definitions).map(|((image, _), it)| (image, with_tags(it, false))));
+        }
+        let mut output = Vec::new();
+        for (image, definition) in &named {
+            output.extend(outputs.name(&mut place.lock().expect("no holder panics"), image, definition)?);
+            output.extend(outputs.push(&layout, image, definition)?);
+        }
+        let mut toolkit = Toolkit::new(wanted, &definitions[0].name, Status::Built, output);
+        toolkit.report = Some(report);
+        if !missing.is_empty() {
+            let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let error = format!("no source has it for {missing}; the image is without");
+            self.context.ui.warn(format_args!("{}: {error}", wanted.kernel));
+            toolkit.error = Some(error);
+        }
+        Ok(toolkit)
+    }
+
+    fn explain(&self, wanted: &Wanted) -> Result<Explained, Failure> {
+        let kernel = self.kernels(wanted)?.0[0];
+        let (definition, inputs) = self.prepare(wanted, kernel)?;
+        let plan = plan(&definition, &inputs).map_err(hint_binary)?;
+        Ok(explain(&definition, &inputs, &plan))
+    }
+
+    /// The kernels for an image, one for each machine, and the machines for which there is none.
+    fn kernels(&self, wanted: &Wanted) -> Result<(Vec<&Kernel>, Vec<Machine>), Failure> {
+        let mut by_machine: BTreeMap<&Machine, &Kernel> = BTreeMap::new();
+        // Sorted from the oldest build to the newest, so the newest stays.
+        for kernel in &self.packages.kernels {
+            let Kernel { release, .. } = kernel;
+            if without_machine(release) == wanted.kernel && wanted.machines.contains(&release.machine) {
+                by_machine.insert(&release.machine, kernel);
+            }
+        }
+        if by_machine.is_empty() {
+            return Err(Failure::new("no source has packages of this kernel"));
+        }
+        for kernel in by_machine.values() {
+            usable(kernel)?;
+        }
+        let missing = wanted.machines.iter().filter(|machine| !by_machine.contains_key(machine)).cloned().collect();
+        Ok((by_machine.into_values().collect(), missing))
+    }
+
+    /// The definition for one kernel, and what goes into its image.
+    fn prepare(&self, wanted: &Wanted, kernel: &Kernel) -> Result<(Definition, crate::image::Inputs), Failure> {
+        let outline = self.template.outline()?;
+        let flavours: Vec<String> =
+            outline.layers.iter().filter_map(|it| it.kernels.as_ref()).flat_map(|it| it.flavours.clone()).collect();
+        let siblings: Vec<&Kernel> = flavours.iter().filter_map(|flavour| self.sibling(kernel, flavour)).collect();
+        let mut values = values(&wanted.kernel, &wanted.rhel);
+        let release = &kernel.release;
+        values.insert("release", release.uname.clone());
+        values.insert("release-tag", tag(&release.uname));
+        values.insert("machine", release.machine.to_string());
+        values.insert("distribution", release.distribution.clone());
+        for sibling in &siblings {
+            let name = if sibling.release.flavour == "rt" { "rt" } else { "64k" };
+            values.insert(name, sibling.release.uname.clone());
+        }
+        let definition = with_base(self.template.fill(&values)?, self.args)?;
+        let platform: Platform = matrix::platform(&release.machine).parse()?;
+        let into = self.scratch.join("inputs");
+        let mut inputs = inputs(self.args, self.directory, &definition, &into, self.context)?;
+        inputs.platforms = vec![platform];
+        inputs.parts = self.packages.of_kernel(&definition, kernel, &siblings)?;
+        inputs.cache = self.cache.clone();
+        let base = FoundBase::find(&definition, self.directory, self.args, self.context)?;
+        if let (Some(base), crate::image::definition::Base::Image(reference)) = (&base, &definition.base) {
+            let name = reference.to_string();
+            let name = name.strip_prefix("docker://").unwrap_or(&name).to_owned();
+            inputs.annotations.insert(oci_spec::image::ANNOTATION_BASE_IMAGE_NAME.to_owned(), name);
+            inputs.annotations.insert(RECIPE.to_owned(), self.recipe(wanted, Some(&base.image))?.to_string());
+        } else {
+            inputs.annotations.insert(RECIPE.to_owned(), self.recipe(wanted, None)?.to_string());
+        }
+        Ok((definition, inputs))
+    }
+
+    fn recipe(&self, wanted: &Wanted, base: Option<&Descriptor>) -> Result<Digest, Failure> {
+        recipe(self.template, wanted, base, &self.options)
+    }
+
+    /// Another flavour of the same kernel: the same version but for what the flavour adds to it.
+    fn sibling(&self, kernel: &Kernel, flavour: &str) -> Option<&Kernel> {
+        let own = &kernel.release;
+        let is_sibling = |other: &&Kernel| {
+            let Kernel { release, .. } = other;
+            release.flavour == flavour
+                && (&release.distribution, &release.machine) == (&own.distribution, &own.machine)
+                && without_rt(&release.build) == own.build
+        };
+        (own.flavour == "default").then(|| self.packages.kernels.iter().rev().find(is_sibling)).flatten()
+    }
+
+    /// The base with its layers for one platform, fetched once.
+    fn base(&self, definition: &Definition, platform: &Platform) -> Result<Option<(Layout, Descriptor)>, Failure> {
+        let crate::image::definition::Base::Image(reference) = &definition.base else { return Ok(None) };
+        let key = (reference.to_string(), platform.clone());
+        let mut bases = self.bases.lock().expect("no holder panics");
+        if let Some(base) = bases.get(&key) {
+            return Ok(Some(base.clone()));
+        }
+        let found = FoundBase::find(definition, self.directory, self.args, self.context)?;
+        let Some(found) = found else { return Ok(None) };
+        let layout = Layout::create(&self.scratch.join(format!("base-{}", bases.len())))?;
+        found.fetch(std::slice::from_ref(platform), &layout, self.args, self.context)?;
+        bases.insert(key, (layout.clone(), found.image.clone()));
+        Ok(Some((layout, found.image)))
+    }
+}
+
+/// Takes out what all outputs hold already, made by the same recipe.
+fn skip_existing(
+    args: &BuildArgs,
+    directory: &Path,
+    template: &Template,
+    outputs: &Outputs<'_>,
+    wanted: &mut Vec<Wanted>,
+    context: &Context,
+) -> Result<Vec<Toolkit>, Failure> {
+    if !args.skip_existing || wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let options = LayerOptions { compression: args.compression.into(), level: args.level };
+    let mut bases: BTreeMap<String, Option<Descriptor>> = BTreeMap::new();
+    let mut recipes = Vec::new();
+    let mut name = String::new();
+    for wanted in wanted.iter() {
+        // Tags in which the machine plays no part are the index's.
+        let fill = |machine: &str| {
+            let mut values = values(&wanted.kernel, &wanted.rhel);
+            values.extend(["release", "release-tag", "machine"].map(|name| (name, machine.to_owned())));
+            template.fill(&values)
+        };
+        let definition = with_base(fill("a")?, args)?;
+        let other = fill("b")?;
+        let tags: Vec<String> = definition.tags.iter().filter(|tag| other.tags.contains(tag)).cloned().collect();
+        let key = format!("{:?}", definition.base);
+        if !bases.contains_key(&key) {
+            let base = FoundBase::find(&definition, directory, args, context)?;
+            bases.insert(key.clone(), base.map(|base| base.image));
+        }
+        let recipe = recipe(template, wanted, bases[&key].as_ref(), &options)?;
+        name.clone_from(&definition.name);
+        recipes.push((Definition { tags, ..definition }, recipe));
+    }
+    let there = outputs.hold_all(&recipes, RECIPE)?;
+    let mut done = Vec::new();
+    let mut at = 0;
+    wanted.retain(|wanted| {
+        at += 1;
+        let Some(output) = there[at - 1].clone() else { return true };
+        done.push(Toolkit::new(wanted, &name, Status::Present, output));
+        false
+    });
+    Ok(done)
+}
+
+/// A digest of all that decides how an image is made but for what the sources offer at the time.
+fn recipe(
+    template: &Template,
+    wanted: &Wanted,
+    base: Option<&Descriptor>,
+    options: &LayerOptions,
+) -> Result<Digest, Failure> {
+    let base = base.map(layout::digest_of).transpose()?;
+    let Wanted { kernel, rhel, machines } = wanted;
+    let compression = format!("{:?} {:?}", options.compression, options.level);
+    let all = (1, env!("CARGO_PKG_VERSION"), template.text(), kernel, rhel, machines, base, compression);
+    Ok(Digest::sha256(layout::canonical(&all)))
+}
+
+/// What is known of a kernel by its name alone.
+fn values(kernel: &str, rhel: &str) -> BTreeMap<&'static str, String> {
+    let mut values: BTreeMap<&'static str, String> =
+        ["release", "release-tag", "machine", "distribution", "rt", "64k"].map(|name| (name, String::new())).into();
+    values.insert("version", kernel.to_owned());
+    values.insert("tag", tag(kernel));
+    values.insert("rhel", rhel.to_owned());
+    values
+}
+
+/// A kernel's name as a tag, in which no `+` and no `~` may be.
+pub(crate) fn tag(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
+}
+
+fn with_base(definition: Definition, args: &BuildArgs) -> Result<Definition, Failure> {
+    let Some(base) = &args.base else { return Ok(definition) };
+    let base = crate::image::definition::Base::Image(base.below(&std::path::absolute(".")?));
+    Ok(Definition { base, ..definition })
+}
+
+/// Whether modules can be built with what there is of a kernel.
+fn usable(kernel: &Kernel) -> Result<(), Failure> {
+    let uname = &kernel.release.uname;
+    if !kernel.packages.iter().any(|(role, _)| matches!(role, Role::Devel | Role::Headers)) {
+        return Err(Failure::new(format!("{uname}: its headers (kernel-devel, linux-headers) are in no source"))
+            .hint("add a repository that has them; on EL 9 and later kernel-devel is in AppStream"));
+    }
+    if !kernel.missing.is_empty() {
+        return Err(Failure::new(format!(
+            "{uname}: its headers need {}, which no source has",
+            kernel.missing.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+/// `305.17.1.rt7.89.el8_4` as `305.17.1.el8_4`: until EL 9.2 real-time kernels had the patch level in the release.
+fn without_rt(build: &str) -> String {
+    let mut parts: Vec<&str> = build.split('.').collect();
+    let is_level = |part: &&str| part.strip_prefix("rt").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()));
+    if let Some(at) = parts.iter().position(is_level) {
+        let digits = parts.get(at + 1).is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()));
+        parts.drain(at..at + 1 + usize::from(digits));
+    }
+    parts.join(".")
+}
+
+impl Toolkit {
+    fn new(wanted: &Wanted, name: &str, status: Status, output: Vec<ImageRef>) -> Self {
+        let Wanted { kernel, machines, .. } = wanted.clone();
+        Toolkit { name: name.to_owned(), kernel, machines, status, output, report: None, error: None }
+    }
+
+    fn failed(wanted: &Wanted, failure: &Failure) -> Self {
+        let error = Some(failure.to_string());
+        Toolkit { error, ..Toolkit::new(wanted, "", Status::Failed, Vec::new()) }
+    }
+
+    fn to_text(&self) -> String {
+        let digest = self.report.as_ref().map(|report| format!("  {}", report.digest)).unwrap_or_default();
+        let status = match self.status {
+            Status::Built => "built",
+            Status::Present => "present",
+            Status::Failed => "failed",
+        };
+        let output: String = self.output.iter().map(|output| format!("    {output}\n")).collect();
+        format!("{status:8} {}{digest}\n{output}", self.kernel)
+    }
+}
+
+/// The annotation that says by which recipe an image was made: what `--skip-existing` compares for images of kernels, since
+/// their fingerprint is known only when all packages are.
+const RECIPE: &str = "io.haversack.recipe";
+const MATRIX_LIMIT: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_time_kernels_are_found_by_the_version_of_their_siblings() {
+        for (build, plain) in [
+            ("4.18.0-305.17.1.rt7.89.el8_4", "4.18.0-305.17.1.el8_4"),
+            ("5.14.0-284.25.1.rt14.310.el9_2", "5.14.0-284.25.1.el9_2"),
+            ("5.14.0-427.35.1.el9_4", "5.14.0-427.35.1.el9_4"),
+            ("4.18.0-305.rt7.el8", "4.18.0-305.el8"),
+        ] {
+            assert_eq!(without_rt(build), plain);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Toolkits and kernel images under podman.
