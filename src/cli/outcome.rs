@@ -17,7 +17,7 @@ use crate::image::archive;
 use crate::image::tree as image_tree;
 use crate::kernel::{matrix, resolve};
 use crate::publish::artifactory;
-use crate::publish::ims::{artifact, token};
+use crate::publish::ims::{artifact, image_files, token};
 use crate::publish::s3;
 use crate::registry;
 
@@ -182,6 +182,15 @@ fn publish_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             artifactory::Error::NoRepository { .. } => {
                 Some("check `--url`, which mostly ends in /artifactory, and `--repo`")
             }
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<image_files::Error>() {
+        return match error {
+            image_files::Error::NoMksquashfs => {
+                Some("install squashfs-tools 4.5 or later, or name a squashfs that is in the image with `--rootfs`")
+            }
+            image_files::Error::NoPlatform { .. } => Some("give `--arch`, or another image"),
             _ => None,
         };
     }

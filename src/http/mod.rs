@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode};
 use url::Url;
 
@@ -256,9 +258,7 @@ fn redirected(response: &Response, mut request: Request) -> Option<Request> {
         *request.method_mut() = Method::GET;
     }
     if next.origin() != request.url().origin() {
-        let secret = |name: &_, value: &reqwest::header::HeaderValue| {
-            value.is_sensitive() || *name == AUTHORIZATION || *name == COOKIE
-        };
+        let secret = |name: &_, value: &HeaderValue| value.is_sensitive() || *name == AUTHORIZATION || *name == COOKIE;
         let secrets: Vec<_> = (request.headers().iter().filter(|(name, value)| secret(*name, value)))
             .map(|(name, _)| name.clone())
             .collect();
@@ -377,6 +377,13 @@ pub fn shown(url: &Url) -> String {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text,
     }
+}
+
+/// The value of a header that is a secret: it is not sent on to another host. What no header can hold becomes empty.
+pub fn sensitive(secret: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(secret).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
 }
 
 /// `Retry-After` as a duration from now: seconds or an HTTP date (RFC 9110, 10.2.3).

@@ -463,7 +463,7 @@ impl Artifactory {
         match &self.login {
             Login::Anonymous => request,
             Login::Bearer(token) => request.bearer_auth(token),
-            Login::ApiKey(key) => request.header("x-jfrog-art-api", key),
+            Login::ApiKey(key) => request.header("x-jfrog-art-api", http::sensitive(key)),
         }
     }
 

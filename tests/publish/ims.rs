@@ -118,7 +118,20 @@ fn a_job_is_told_of_its_image_wherever_the_options_stand() {
             "initramfs",
         ],
         &["ims", "-i", "initramfs", "-k", "vmlinuz", "--arch", "x86_64", "-r", "rootfs.sqsh", "job image", JOB],
-        &["ims", "-t", "720", "-l", "INFO", "job image", "-r", "rootfs.sqsh", JOB, "-kvmlinuz", "--initrd=initramfs"],
+        &[
+            "ims",
+            "-v",
+            "-t",
+            "720",
+            "-l",
+            "INFO",
+            "job image",
+            "-r",
+            "rootfs.sqsh",
+            JOB,
+            "-kvmlinuz",
+            "--initrd=initramfs",
+        ],
     ];
     for args in orders {
         let site = Site::start();

@@ -3,6 +3,7 @@
 
 mod artifactory;
 mod faults;
+mod from;
 mod ims;
 mod resume;
 mod s3;

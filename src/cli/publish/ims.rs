@@ -6,15 +6,18 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::ArgAction;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::input::{Input, input};
 use super::key_value;
 use super::settings::{S3Args, ServiceArgs, state_directory, variable};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs::PathContext;
 use crate::progress::{Unit, amount};
+use crate::publish::ims::bundle::Bundle;
 use crate::publish::ims::manifest::{Entry, Manifest, pretty};
 use crate::publish::ims::{Artifact, Kind, Order, Published, Upload};
 
@@ -22,38 +25,46 @@ use crate::publish::ims::{Artifact, Kind, Order, Published, Upload};
 #[derive(clap::Args)]
 #[command(after_help = "Takes the place of `python -m ims_python_helper image upload_artifacts`.")]
 pub(in crate::cli) struct ImsArgs {
-    /// The image's name
-    name: String,
+    /// The image's name; that of a bundle, when it is taken from one
+    #[arg(required_unless_present = "from")]
+    pub(super) name: Option<String>,
     /// The job that the image comes of; else $IMS_JOB_ID
     #[arg(value_name = "JOB-ID")]
     job: Option<JobId>,
     /// The root file system, a squashfs
     #[arg(short, long, value_name = "FILE")]
-    rootfs: Option<PathBuf>,
+    pub(super) rootfs: Option<PathBuf>,
     /// The kernel
     #[arg(short, long, value_name = "FILE")]
-    kernel: Option<PathBuf>,
+    pub(super) kernel: Option<PathBuf>,
     /// The initial RAM disk
     #[arg(short, long, value_name = "FILE")]
-    initrd: Option<PathBuf>,
+    pub(super) initrd: Option<PathBuf>,
     /// A kernel with debug information
     #[arg(short, long, value_name = "FILE")]
-    debug: Option<PathBuf>,
+    pub(super) debug: Option<PathBuf>,
     /// Kernel parameters
     #[arg(short = 'p', long, value_name = "FILE")]
-    boot_parameters: Option<PathBuf>,
+    pub(super) boot_parameters: Option<PathBuf>,
     /// The machines that it is for
     #[arg(long, value_parser = ["x86_64", "aarch64"], default_value = "x86_64")]
-    arch: String,
+    pub(super) arch: String,
+    /// Take the files out of an image, in which the other options then name them; without `--rootfs`, mksquashfs makes one of
+    /// all its files. Or the directory of a bundle
+    #[arg(long, value_name = "REF|DIR")]
+    pub(super) from: Option<String>,
+    /// Write everything into this directory, for an upload with `--from DIR` from where the service can be reached
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    bundle: Option<PathBuf>,
     /// Register an image without a root file system, which cannot boot
     #[arg(long)]
-    allow_no_rootfs: bool,
+    pub(super) allow_no_rootfs: bool,
     /// Take an image that is there with the same name, architecture and content
     #[arg(long)]
     skip_existing: bool,
     /// An entry of the record's metadata
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    metadata: Vec<(String, String)>,
+    pub(super) metadata: Vec<(String, String)>,
     /// Print what would be uploaded and the manifest; contact nobody
     #[arg(long)]
     dry_run: bool,
@@ -63,6 +74,12 @@ pub(in crate::cli) struct ImsArgs {
     /// Parts under way at one time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     parallel: u16,
+    /// Whether the certificate of the registry of `--from docker://…` is checked; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub(super) src_tls_verify: bool,
+    /// Where credentials for it are, instead of podman's and docker's files
+    #[arg(long, value_name = "FILE")]
+    pub(super) authfile: Option<PathBuf>,
     #[command(flatten)]
     pub(super) service: ServiceArgs,
     #[command(flatten)]
@@ -144,6 +161,12 @@ fn report(result: Result<Value, Failed>, context: &Context) -> Outcome {
 
 fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let order = order(args, context)?;
+    if let Some(directory) = &args.bundle {
+        let bundle = Bundle::new(&order.name, &order.arch, &order.metadata, &order.artifacts);
+        bundle.write(&order.artifacts, directory)?;
+        context.ui.say(format_args!("upload it with `haversack publish ims --from {}`", directory.display()));
+        return Ok(json!({ "bundle": bundle, "directory": directory }));
+    }
     if args.dry_run {
         let bucket = args.s3.bucket_name(&context.config).unwrap_or_else(|| "BUCKET".to_owned());
         return Ok(plan(&order, &bucket));
@@ -184,7 +207,8 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
 
 /// Reads and checks the files and the names.
 fn order(args: &ImsArgs, context: &Context) -> Result<Order, Failure> {
-    let name = args.name.trim();
+    let Input { name, arch, metadata, files, bundle } = input(args, context)?;
+    let name = name.trim();
     if name.is_empty() {
         return Err(Failure::usage("the image's name is empty"));
     }
@@ -196,35 +220,35 @@ fn order(args: &ImsArgs, context: &Context) -> Result<Order, Failure> {
         }
         (None, None) => None,
     };
-    let files = [&args.rootfs, &args.kernel, &args.initrd, &args.debug, &args.boot_parameters];
-    if args.rootfs.is_none() && !args.allow_no_rootfs {
+    if !files.paths.contains_key(&Kind::Rootfs) && !args.allow_no_rootfs {
         return Err(Failure::new("no root file system is given, without which the service takes no image")
             .hint("name it with `--rootfs FILE`; an image that is not to boot is taken with `--allow-no-rootfs`"));
     }
-    let files: Vec<_> =
-        Kind::ALL.into_iter().zip(files).filter_map(|(kind, path)| Some((kind, path.as_ref()?))).collect();
     // All that is missing is named before minutes are spent on the first.
-    let sizes = files.iter().map(|(_, path)| Ok(std::fs::metadata(path).at("open", path)?.len()));
+    let sizes = files.paths.values().map(|path| Ok(std::fs::metadata(path).at("open", path)?.len()));
     let total = sizes.sum::<Result<u64, Failure>>()?;
     let task = context.ui.progress().task("read", Unit::Bytes, Some(total));
     let mut artifacts = Vec::new();
-    for (kind, path) in files {
-        let artifact = Artifact::read(kind, path, &task)?;
+    for (kind, path) in &files.paths {
+        let artifact = Artifact::read(*kind, path, &task)?;
+        if let Some(bundle) = &bundle {
+            bundle.check(&artifact)?;
+        }
         match kind {
             Kind::Rootfs if !artifact.is_squashfs() => {
                 context.ui.warn(format_args!("{}: does not begin as a squashfs does", path.display()));
             }
-            Kind::Kernel | Kind::DebugKernel => artifact.check_architecture(&args.arch)?,
+            Kind::Kernel | Kind::DebugKernel => artifact.check_architecture(&arch)?,
             _ => {}
         }
         artifacts.push(artifact);
     }
     Ok(Order {
         name: name.to_owned(),
-        arch: args.arch.clone(),
+        arch,
         job,
         artifacts,
-        metadata: args.metadata.clone(),
+        metadata,
         skip_existing: args.skip_existing,
         state: state_directory(&context.config),
         parallel: args.parallel.into(),

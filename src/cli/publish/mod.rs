@@ -2,6 +2,7 @@
 
 mod artifactory;
 mod ims;
+mod input;
 mod settings;
 
 use std::path::Path;

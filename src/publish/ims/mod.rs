@@ -8,6 +8,7 @@
 pub mod api;
 pub mod artifact;
 pub mod bundle;
+pub mod image_files;
 pub mod journal;
 pub mod manifest;
 pub mod token;

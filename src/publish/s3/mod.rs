@@ -399,7 +399,10 @@ impl Bucket {
         let mut request =
             self.http.client().request(method.clone(), url).header("authorization", authorization).timeout(time);
         for (name, value) in headers.into_iter().filter(|(name, _)| *name != "host") {
-            request = request.header(name, value);
+            request = match name {
+                "x-amz-security-token" => request.header(name, http::sensitive(&value)),
+                _ => request.header(name, value),
+            };
         }
         match piece {
             Some(piece) => request.header(CONTENT_LENGTH, length).body(piece.body()),
