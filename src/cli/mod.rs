@@ -126,15 +126,18 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let parsed =
-        config.apply(command).try_get_matches_from(applet(args)).and_then(|matches| Args::from_arg_matches(&matches));
+    let args = applet(args);
+    let parsed = config.apply(command).try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
     let Args { global, command } = match parsed {
         Ok(args) => args,
         // clap knows its own exit status (2, or 0 for help) and stream.
-        Err(error) => error.exit(),
+        Err(error) => {
+            publish::tell_usage(&args, &error, &early);
+            error.exit()
+        }
     };
     let asked = match &command {
-        Command::Publish(command) => publish::verbosity(command),
+        Command::Publish(command) => publish::verbosity(command, &config),
         _ => 0,
     };
     log_to_stderr(global.verbose.max(asked), &config);

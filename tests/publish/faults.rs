@@ -75,7 +75,7 @@ fn command_lines_that_make_no_sense_end_with_2() {
         &["ims"],
     ] {
         let run = site.publish(args);
-        assert_eq!(run.status, 2, "{args:?}: {}", run.stderr);
+        assert_eq!((run.status, &run.json()["result"]), (2, &json!("failure")), "{args:?}: {}", run.stderr);
     }
     let mut command = site.command(&["ims", "n", "-r", "rootfs.sqsh"]);
     let run = Run::of(command.env("IMS_JOB_ID", "notauuid").output().unwrap());

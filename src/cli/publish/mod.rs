@@ -5,13 +5,17 @@ mod ims;
 mod input;
 mod settings;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::Subcommand;
 
 use super::Context;
+use super::config::Config;
 use super::outcome::{Failure, Outcome};
+use super::ui::Ui;
 use crate::fs;
+use crate::publish::ims::manifest::pretty;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -29,11 +33,24 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
 }
 
 /// How much is to be said, where the command has an option of its own for that.
-pub(super) fn verbosity(command: &Command) -> u8 {
+pub(super) fn verbosity(command: &Command, config: &Config) -> u8 {
     match command {
-        Command::Ims(args) => args.service.verbosity(),
-        Command::ImsJobStatus(args) => args.service.verbosity(),
+        Command::Ims(args) => args.service.verbosity(config),
+        Command::ImsJobStatus(args) => args.service.verbosity(config),
         Command::Artifactory(_) => 0,
+    }
+}
+
+/// Says on stdout, too, that a command line makes no sense, for those who read the one JSON object of `publish ims`.
+pub(super) fn tell_usage(args: &[OsString], error: &clap::Error, ui: &Ui) {
+    let is_ims =
+        args.iter().any(|arg| arg == "publish") && args.iter().any(|arg| arg == "ims" || arg == "ims-job-status");
+    if is_ims && error.use_stderr() {
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let document = serde_json::json!({ "error": reason, "result": "failure" });
+        // When stdout is gone there is nobody to tell.
+        let _ = ui.data(String::from_utf8_lossy(&pretty(&document)));
     }
 }
 

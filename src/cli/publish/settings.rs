@@ -84,9 +84,9 @@ pub(super) struct S3Args {
 }
 
 impl ServiceArgs {
-    /// What `--log-level` adds to `-v`.
-    pub(super) fn verbosity(&self) -> u8 {
-        match self.log_level.as_deref().map(str::to_uppercase).as_deref() {
+    /// What `--log-level` and `$LOG_LEVEL` add to `-v`.
+    pub(super) fn verbosity(&self, config: &Config) -> u8 {
+        match self.log_level.as_deref().or(variable(config, "LOG_LEVEL")).map(str::to_uppercase).as_deref() {
             Some("DEBUG") => 2,
             Some("INFO") => 1,
             _ => 0,

@@ -196,8 +196,12 @@ impl<'a> Upload<'a> {
         self.ims.authenticate().await?;
         let records = match self.ims.images().await {
             Ok(records) => Some(records),
-            // Whoever may not list may still create.
-            Err(api::Error::Refused { status: StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED, .. }) => None,
+            // Whoever may not list may still create; whether the address is right is seen then.
+            Err(api::Error::Refused { status, .. })
+                if status.is_client_error() && !matches!(status.as_u16(), 401 | 408 | 429) =>
+            {
+                None
+            }
             Err(error) => return Err(error.into()),
         };
         if let Some(job) = &self.order.job
