@@ -255,3 +255,22 @@ fn a_dry_run_prints_the_plan_and_contacts_nobody() {
     assert_eq!(document["manifest"]["artifacts"].as_array().unwrap().len(), 3);
     assert!(site.service.requests().is_empty() && site.s3.requests().is_empty());
 }
+
+#[test]
+fn whether_certificates_are_checked_is_said_in_words_or_by_a_file() {
+    let site = Site::start();
+    for (variable, value, words) in [
+        ("S3_SSL_VERIFY", "true", None),
+        ("S3_SSL_VERIFY", "False", None),
+        ("S3_SSL_VALIDATE", "off", None),
+        ("S3_SSL_VERIFY", "authority.pem", Some("authority.pem")),
+        ("CA_CERT", "authority.pem", Some("authority.pem")),
+    ] {
+        let mut command = site.command(&["ims", "n", "-r", "rootfs.sqsh"]);
+        let run = crate::Run::of(command.env(variable, value).output().unwrap());
+        match words {
+            Some(words) => drop(run.failed(words)),
+            None => drop(run.done()),
+        }
+    }
+}

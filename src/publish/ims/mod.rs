@@ -11,10 +11,12 @@ pub mod bundle;
 pub mod image_files;
 pub mod journal;
 pub mod manifest;
+mod order;
 pub mod token;
 mod upload;
 
 pub use api::Ims;
 pub use artifact::{Artifact, Kind};
+pub use order::{Error, Order, Published};
 pub use token::ClientCredentials;
-pub use upload::{Error, Order, Published, Upload};
+pub use upload::Upload;

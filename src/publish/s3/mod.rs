@@ -16,24 +16,23 @@
 //! so that it cannot be resumed, and brings an HTTP stack of its own.
 
 mod answer;
+mod piece;
 mod sign;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap};
-use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use url::{Host, Url};
 
+pub(super) use self::piece::file_body;
+pub use self::piece::{Content, Piece, md5, multipart_etag};
 pub use self::sign::Credentials;
 pub(super) use self::sign::encode;
-use crate::digest::{Digest, hex};
 use crate::http::{self, Http, Retriable, Verdict, read_limited};
 use crate::publish::Patience;
 
@@ -68,33 +67,6 @@ pub struct Head {
     pub metadata: BTreeMap<String, String>,
     /// Encrypted with a key service, so that the ETag is no MD5.
     pub is_encrypted: bool,
-}
-
-/// One part of a multipart upload, or a whole object.
-#[derive(Clone, Debug)]
-pub struct Piece {
-    /// What is sent.
-    pub content: Content,
-    /// Its MD5.
-    pub md5: [u8; 16],
-    /// Its SHA-256 in hexadecimal digits.
-    pub sha256: String,
-}
-
-/// Where the bytes of a piece are.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// In memory.
-    Bytes(Bytes),
-    /// In a file, which is read as it is sent.
-    File {
-        /// Open for reading.
-        file: Arc<File>,
-        /// Where the piece begins.
-        offset: u64,
-        /// How long it is.
-        length: u64,
-    },
 }
 
 /// A part that a server has.
@@ -173,29 +145,6 @@ impl Retriable for Error {
                 if is_passing { Verdict::Again { after: *retry_after } } else { Verdict::Permanent }
             }
             Error::Malformed { .. } | Error::Different { .. } => Verdict::Permanent,
-        }
-    }
-}
-
-impl Piece {
-    /// A piece in memory.
-    pub fn bytes(bytes: Bytes) -> Self {
-        let sha256 = Digest::sha256(&bytes).hex().to_owned();
-        Piece { md5: md5(&bytes), sha256, content: Content::Bytes(bytes) }
-    }
-
-    /// Its length in bytes.
-    pub fn length(&self) -> u64 {
-        match &self.content {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::File { length, .. } => *length,
-        }
-    }
-
-    fn body(&self) -> Body {
-        match &self.content {
-            Content::Bytes(bytes) => bytes.clone().into(),
-            Content::File { file, offset, length } => file_body(file.clone(), *offset, *length),
         }
     }
 }
@@ -451,17 +400,6 @@ impl Head {
     }
 }
 
-/// The MD5 of `bytes`.
-pub fn md5(bytes: &[u8]) -> [u8; 16] {
-    use md5::Digest;
-    md5::Md5::digest(bytes).into()
-}
-
-/// The ETag that servers give an object of parts: the MD5 of the parts' MD5s, and their number.
-pub fn multipart_etag(parts: &[[u8; 16]]) -> String {
-    format!("{}-{}", hex(&md5(&parts.concat())), parts.len())
-}
-
 /// A value that can be user metadata, which is visible ASCII: anything else is written as an encoded word (RFC 2047), cut
 /// so that it takes at most `longest` bytes.
 pub fn metadata_value(text: &str, longest: usize) -> String {
@@ -496,23 +434,6 @@ fn unquoted(etag: impl AsRef<str>) -> String {
     etag.as_ref().trim().trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
-/// A piece of a file, read a step ahead of the connection, never whole in memory.
-pub(super) fn file_body(file: Arc<File>, offset: u64, length: u64) -> Body {
-    let stream = futures_util::stream::try_unfold((file, offset, length), async |(file, offset, left)| {
-        if left == 0 {
-            return Ok(None);
-        }
-        let size = left.min(STEP);
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; usize::try_from(size).expect("a step fits")];
-            file.read_exact_at(&mut bytes, offset).map(|()| (file, Bytes::from(bytes)))
-        });
-        let (file, bytes) = reading.await.map_err(std::io::Error::other)??;
-        Ok::<_, std::io::Error>(Some((bytes, (file, offset + size, left - size))))
-    });
-    Body::wrap_stream(stream)
-}
-
 /// The digest of nothing.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -522,19 +443,9 @@ const ANSWER_LIMIT: u64 = 4 << 20;
 /// Bytes a second below which a server is given up.
 const SLOWEST: u64 = 50 << 10;
 
-/// How much of a file is read at one time.
-const STEP: u64 = 512 << 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn etags_of_parts_are_those_that_a_real_server_gave() {
-        // 20 MiB and 8 MiB of zeros would not tell the parts apart; the numbers are those of a file that counts.
-        assert_eq!(multipart_etag(&[md5(b"")]), "59adb24ef3cdbe0297f05b395827453f-1");
-        assert_eq!(unquoted("\"abc-3\""), "abc-3");
-    }
 
     #[test]
     fn metadata_is_ascii_and_short_whatever_the_name() {

@@ -10,10 +10,10 @@
 //! A file that is there with the same SHA-256 is passed over, one with another is left unless it is to be overwritten. The
 //! server refuses what does not have the stated checksums.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +21,11 @@ use futures_util::StreamExt;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use sha1::Digest as _;
 use url::Url;
 
-use crate::digest::{Algorithm, Digest, Hasher, hex};
+use self::files::{Sums, sums};
+pub use self::files::{Wanted, files_below};
+use crate::digest::Digest;
 use crate::fs::{PathContext, PathError};
 use crate::http::{self, Http, Retriable, Verdict, read_limited};
 use crate::progress::{Progress, Unit};
@@ -49,15 +50,6 @@ pub enum Login {
     Bearer(String),
     /// An API key, as long as the server takes them.
     ApiKey(String),
-}
-
-/// What is to be in the repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Where the file is.
-    pub file: PathBuf,
-    /// Where it goes: parts separated by `/`.
-    pub path: String,
 }
 
 /// What to do beside it.
@@ -229,38 +221,12 @@ struct Checksums {
     sha256: Option<String>,
 }
 
-struct Sums {
-    size: u64,
-    sha256: Digest,
-    sha1: String,
-    md5: String,
-}
-
 /// How a file turned out.
 enum Deployment {
     New(Deployed),
     Replaced(Deployed),
     Skipped,
     Different { sha256: Digest, there: Option<String> },
-}
-
-/// The files below a directory, each to the same path in the repository. Names that begin with a dot are passed over:
-/// they are what is being written.
-pub fn files_below(directory: &Path) -> Result<Vec<Wanted>, Error> {
-    let mut files = Vec::new();
-    let is_visible =
-        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
-    for entry in
-        walkdir::WalkDir::new(directory).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_visible)
-    {
-        let entry = entry.map_err(io::Error::from).at("list", directory)?;
-        if entry.file_type().is_file() {
-            let inside = entry.path().strip_prefix(directory).unwrap_or(entry.path());
-            let path = inside.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
-            files.push(Wanted { file: entry.into_path(), path });
-        }
-    }
-    Ok(files)
 }
 
 impl Artifactory {
@@ -338,7 +304,7 @@ impl Artifactory {
         if !options.dry_run {
             starting(wanted);
             if is_brief {
-                sums = self::sums(wanted.file.clone(), false).await?;
+                sums = files::sums(wanted.file.clone(), false).await?;
             }
             by_checksum = self.put(wanted, &sums, &options.properties).await?;
         }
@@ -515,32 +481,6 @@ fn with_causes(error: &Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Reads a file once for its checksums; a brief look has only SHA-256.
-async fn sums(path: PathBuf, is_brief: bool) -> Result<Sums, PathError> {
-    let read = move || -> Result<Sums, PathError> {
-        let mut file = File::open(&path).at("open", &path)?;
-        let (mut sha256, mut sha1, mut md5) = (Hasher::new(Algorithm::Sha256), sha1::Sha1::new(), md5::Md5::new());
-        let (mut block, mut size) = (vec![0; 256 << 10], 0);
-        loop {
-            let read = match file.read(&mut block) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => result.at("read", &path)?,
-            };
-            if read == 0 {
-                break;
-            }
-            sha256.update(&block[..read]);
-            if !is_brief {
-                sha1.update(&block[..read]);
-                md5.update(&block[..read]);
-            }
-            size += read as u64;
-        }
-        Ok(Sums { size, sha256: sha256.finish(), sha1: hex(&sha1.finalize()), md5: hex(&md5.finalize()) })
-    };
-    tokio::task::spawn_blocking(read).await.expect("reading does not panic")
 }
 
 const ANSWER_LIMIT: u64 = 1 << 20;

@@ -1,0 +1,72 @@
+//! The files here: which there are, and their checksums.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha1::Digest as _;
+
+use crate::digest::{Algorithm, Digest, Hasher, hex};
+use crate::fs::{PathContext, PathError};
+
+/// What is to be in the repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where the file is.
+    pub file: PathBuf,
+    /// Where it goes: parts separated by `/`.
+    pub path: String,
+}
+
+/// What the server compares.
+pub(super) struct Sums {
+    pub(super) size: u64,
+    pub(super) sha256: Digest,
+    pub(super) sha1: String,
+    pub(super) md5: String,
+}
+
+/// The files below a directory, each to the same path in the repository. Names that begin with a dot are passed over:
+/// they are what is being written.
+pub fn files_below(directory: &Path) -> Result<Vec<Wanted>, PathError> {
+    let mut files = Vec::new();
+    let is_visible =
+        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+    for entry in
+        walkdir::WalkDir::new(directory).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_visible)
+    {
+        let entry = entry.map_err(io::Error::from).at("list", directory)?;
+        if entry.file_type().is_file() {
+            let inside = entry.path().strip_prefix(directory).unwrap_or(entry.path());
+            let path = inside.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
+            files.push(Wanted { file: entry.into_path(), path });
+        }
+    }
+    Ok(files)
+}
+
+/// Reads a file once for its checksums; a brief look has only SHA-256.
+pub(super) async fn sums(path: PathBuf, is_brief: bool) -> Result<Sums, PathError> {
+    let read = move || -> Result<Sums, PathError> {
+        let mut file = File::open(&path).at("open", &path)?;
+        let (mut sha256, mut sha1, mut md5) = (Hasher::new(Algorithm::Sha256), sha1::Sha1::new(), md5::Md5::new());
+        let (mut block, mut size) = (vec![0; 256 << 10], 0);
+        loop {
+            let read = match file.read(&mut block) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result.at("read", &path)?,
+            };
+            if read == 0 {
+                break;
+            }
+            sha256.update(&block[..read]);
+            if !is_brief {
+                sha1.update(&block[..read]);
+                md5.update(&block[..read]);
+            }
+            size += read as u64;
+        }
+        Ok(Sums { size, sha256: sha256.finish(), sha1: hex(&sha1.finalize()), md5: hex(&md5.finalize()) })
+    };
+    tokio::task::spawn_blocking(read).await.expect("reading does not panic")
+}
