@@ -13,7 +13,7 @@ use super::{Context, block_on};
 use crate::digest::Digest;
 use crate::fs::PathContext;
 use crate::http::{HostTls, Http, HttpOptions};
-use crate::image::{self, Platform, Store, archive, layout, manifest};
+use crate::image::{self, Layout, Platform, Store, archive, layout, manifest};
 use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{AuthFiles, CopyOptions, CopyReport, Memory, Registry, Repository, Source, Target, copy};
@@ -87,7 +87,8 @@ pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
             let platforms = manifest::children(&image, &source.document(&image).await?)?.len();
             return Err(archive::Error::SeveralPlatforms { path: path.clone(), platforms }.into());
         }
-        let place = Place::open(&args.destination, args.registries.dest_tls_verify, &auth, context).await?;
+        let place =
+            Place::open(&args.destination, args.registries.dest_tls_verify, &auth, args.dry_run, context).await?;
         let progress = context.ui.progress();
         let mut report = copy(&source, &image, &place.target, place.name.as_deref(), &options, progress).await?;
         if !args.dry_run {
@@ -151,11 +152,13 @@ pub(super) async fn repository(
 }
 
 /// Where a copy goes.
-struct Place {
+pub(super) struct Place {
     target: Target,
     /// A registry's tag; places on the disk name what they have got when they are finished.
     name: Option<String>,
     local: Option<image::Place>,
+    /// Stands for a place that is not there, in a dry run.
+    _passing: Option<tempfile::TempDir>,
 }
 
 impl Place {
@@ -163,17 +166,45 @@ impl Place {
         reference: &ImageRef,
         verify_tls: bool,
         auth: &AuthFiles,
+        dry_run: bool,
         context: &Context,
     ) -> Result<Self, Failure> {
-        let ImageRef::Docker(remote) = reference else {
-            let place = image::Place::open(reference)?;
-            return Ok(Place { target: Target::Layout(place.layout().clone()), name: None, local: Some(place) });
-        };
+        let ImageRef::Docker(remote) = reference else { return Place::local(reference, dry_run) };
         if let RemoteTarget::Digest(_) = remote.target {
             return Err(Failure::usage(format!("{reference}: an image is copied to a tag, not to a digest")));
         }
         let target = Target::Repository(repository(remote, verify_tls, true, auth, context).await?);
-        Ok(Place { target, name: Some(remote.target().to_owned()), local: None })
+        Ok(Place { target, name: Some(remote.target().to_owned()), local: None, _passing: None })
+    }
+
+    /// A place that is no registry. Nothing is made there for a dry run.
+    pub(super) fn local(reference: &ImageRef, dry_run: bool) -> Result<Self, Failure> {
+        if dry_run && reference.path().is_some_and(|path| !path.exists()) {
+            let passing = tempfile::tempdir()?;
+            let layout = Layout::create(&passing.path().join("layout"))?;
+            return Ok(Place { target: Target::Layout(layout), name: None, local: None, _passing: Some(passing) });
+        }
+        let place = image::Place::open(reference)?;
+        let target = Target::Layout(place.layout().clone());
+        Ok(Place { target, name: None, local: Some(place), _passing: None })
+    }
+
+    /// The layout in which a place is filled that is no registry.
+    pub(super) fn layout(&self) -> Option<Layout> {
+        match &self.target {
+            Target::Layout(layout) => Some(layout.clone()),
+            Target::Repository(_) => None,
+        }
+    }
+
+    /// Makes images appear that were listed in the layout under these names.
+    pub(super) fn finish_all<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Result<(), Failure> {
+        let Some(mut place) = self.local else { return Ok(()) };
+        for name in names {
+            let image = place.layout().find(Some(name))?;
+            place.add(&image, &[name.to_owned()])?;
+        }
+        Ok(place.finish(0)?)
     }
 
     /// Lists the image under its names and makes it appear; returns the digest that it has there.

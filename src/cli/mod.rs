@@ -14,6 +14,7 @@ mod kernel_image;
 mod matrix;
 mod outcome;
 mod publish;
+mod sync;
 mod ui;
 mod verify;
 
@@ -85,6 +86,7 @@ enum Command {
     Refresh(entrypoint::RefreshArgs),
     Build(build::BuildArgs),
     Copy(copy::CopyArgs),
+    Sync(sync::SyncArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     /// Kernel packages: which there are, and directories in which modules can be built for them
@@ -176,6 +178,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Refresh(args) => entrypoint::refresh(&args, context),
         Command::Build(args) => build::run(&args, context),
         Command::Copy(args) => copy::run(&args, context),
+        Command::Sync(args) => sync::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),

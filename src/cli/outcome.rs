@@ -306,6 +306,8 @@ fn registry_hint(error: &registry::Error) -> Option<String> {
         registry::Error::Unauthorized(_) => {
             "log in with `podman login` or `docker login`, or name the file with credentials with `--authfile`".into()
         }
+        registry::Error::Before(error) => return causes(&**error).find_map(hint),
+        registry::Error::UploadLost(_) => "run the command again; what has arrived is not sent again".into(),
         _ => return None,
     })
 }

@@ -396,13 +396,18 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(jiff::Timestamp::now()).try_into().unwrap_or(Duration::ZERO))
 }
 
-/// What an error body says: `detail`, `message` or `title` of a JSON document, or its text without markup.
+/// What an error body says: `detail`, `message` or `title` of a JSON document or of the first of its `errors`, or its
+/// text without markup.
 pub fn reason_in(body: &[u8]) -> String {
     let text = match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(document) => ["detail", "message", "error", "title"]
-            .iter()
-            .find_map(|key| document.get(key)?.as_str().map(str::to_owned))
-            .unwrap_or_default(),
+        Ok(document) => {
+            // Registries list their reasons, of which the first is enough.
+            let inner = document.pointer("/errors/0").unwrap_or(&document);
+            ["detail", "message", "error", "title", "code"]
+                .iter()
+                .find_map(|key| inner.get(key)?.as_str().map(str::to_owned))
+                .unwrap_or_default()
+        }
         Err(_) => without_tags(&String::from_utf8_lossy(body)),
     };
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -468,6 +473,7 @@ mod tests {
                 "no such field",
             ),
             (br#"{"title":"Bad Request"}"#, "Bad Request"),
+            (br#"{"errors":[{"code":"X","message":"blob unknown","detail":{"digest":"sha256:0"}}]}"#, "blob unknown"),
             (b"<html><head><title>504</title></head>\n<body><h1>Gateway Time-out</h1></body>", "504 Gateway Time-out"),
             (b"", ""),
         ] {

@@ -293,12 +293,12 @@ fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Er
 }
 
 /// The keys of a table, and the tables below them.
-struct Keys {
-    plain: &'static [&'static str],
-    tables: &'static [(&'static str, &'static Keys)],
+pub(crate) struct Keys {
+    pub(crate) plain: &'static [&'static str],
+    pub(crate) tables: &'static [(&'static str, &'static Keys)],
 }
 
-fn unknown_key(table: &toml::Table, keys: &Keys, above: &str) -> Option<(String, &'static str)> {
+pub(crate) fn unknown_key(table: &toml::Table, keys: &Keys, above: &str) -> Option<(String, &'static str)> {
     table.iter().find_map(|(key, value)| {
         if let Some((_, below)) = keys.tables.iter().find(|(name, _)| name == key) {
             return match value {

@@ -132,8 +132,10 @@ impl Layout {
             return Err(Error::NotALayout(root.to_owned()));
         }
         let layout = Layout { root: root.to_owned() };
-        fs::create_dir_all(&root.join(BLOBS).join("sha256"))?;
+        // The marker first: whoever comes meanwhile sees whose directory it is, and waits.
+        fs::create_dir_all(root)?;
         let (marker, mut file) = (root.join(MARKER), layout.lock()?);
+        fs::create_dir_all(&root.join(BLOBS).join("sha256"))?;
         if file.metadata().at("read", &marker)?.len() == 0 {
             file.write_all(canonical(&serde_json::json!({ "imageLayoutVersion": VERSION })).as_slice())
                 .at("write", &marker)?;

@@ -96,6 +96,15 @@ pub enum Error {
     /// The disk, while something was on its way.
     #[error("cannot read what is to be sent")]
     Io(#[from] std::io::Error),
+    /// What happened to an earlier request for the same thing in this run.
+    #[error("{0}")]
+    Before(#[source] Arc<Error>),
+    /// Something in a list stands for nothing.
+    #[error("{0}")]
+    NothingMatches(String),
+    /// Two images of a list have one destination.
+    #[error("{0} goes to the same place")]
+    SamePlace(String),
     /// The platforms that were asked for are not in the index.
     #[error("no image for {0} in it")]
     NoPlatform(String),

@@ -166,16 +166,31 @@ impl Job<'_> {
         stream::iter(parts.blobs.values().map(Ok))
             .try_for_each_concurrent(self.options.parallel, |blob| self.blob(blob))
             .await?;
-        if self.options.dry_run {
-            return Ok(true);
-        }
-        let mut listed = false;
+        let mut listed = self.options.dry_run;
         for (described, bytes) in &parts.documents {
             let last = described.digest() == top.digest();
-            listed = self.document(described, bytes, name.filter(|_| last)).await?;
+            if let Target::Layout(layout) = self.target
+                && layout.holds(&layout::digest_of(described)?, described.size())
+            {
+                continue;
+            }
+            let digest = layout::digest_of(described)?;
+            // Some registries cannot take one manifest twice at one time, and images of one run may share some.
+            let _turn = self.options.memory.turn(&self.target.store(), &digest).await;
+            if !(last && name.is_some()) && self.is_written(&digest) {
+                continue;
+            }
             self.counts.documents.fetch_add(1, Ordering::Relaxed);
+            if !self.options.dry_run {
+                listed = self.document(described, bytes, name.filter(|_| last)).await?;
+            }
+            if let Target::Repository(to) = self.target {
+                self.options.memory.note(to.registry().host(), to.name(), &digest, false);
+            }
         }
-        if let (Target::Layout(layout), Some(name)) = (self.target, name) {
+        if let (Target::Layout(layout), Some(name), false) = (self.target, name, self.options.dry_run)
+            && layout.find(Some(name)).map(|there| there.digest().clone()).ok().as_ref() != Some(top.digest())
+        {
             layout.tag(top, Some(name))?;
         }
         Ok(listed)
@@ -190,10 +205,13 @@ impl Job<'_> {
         name: Option<&str>,
     ) -> Result<bool, Error> {
         let (Some(name), Some((described, bytes))) = (name, parts.documents.last()) else { return Ok(true) };
-        if self.options.dry_run || repository.digest_of(name).await?.as_ref() == Some(digest) {
+        if repository.digest_of(name).await?.as_ref() == Some(digest) {
             return Ok(true);
         }
         self.counts.documents.fetch_add(1, Ordering::Relaxed);
+        if self.options.dry_run {
+            return Ok(true);
+        }
         repository.put_document(name, described.media_type(), bytes).await
     }
 
@@ -283,6 +301,12 @@ impl Job<'_> {
             Target::Layout(_) => None,
         };
         source.into_iter().chain(target).collect()
+    }
+
+    /// Whether this run wrote a manifest to the repository before.
+    fn is_written(&self, digest: &Digest) -> bool {
+        let Target::Repository(to) = self.target else { return false };
+        self.options.memory.seen(to.registry().host(), digest).iter().any(|place| place == to.name())
     }
 
     async fn document(&self, described: &Descriptor, bytes: &[u8], tag: Option<&str>) -> Result<bool, Error> {

@@ -10,7 +10,9 @@ pub mod existing;
 pub mod memory;
 pub mod referrers;
 pub mod repository;
+pub mod session;
 mod stored;
+pub mod sync;
 pub mod upload;
 pub mod verify;
 
@@ -20,4 +22,5 @@ pub use copy::{CopyOptions, CopyReport, Source, Target, copy};
 pub use existing::{Existing, existing};
 pub use memory::Memory;
 pub use repository::Repository;
+pub use session::Session;
 pub use verify::RemoteImage;
