@@ -99,7 +99,7 @@ fn five_artifacts_make_the_calls_of_the_old_helper_and_print_what_it_printed() {
         let is_trailing =
             |name: &&str| name.contains("trailer") || name.contains("checksum") || *name == "content-encoding";
         assert_eq!(names.iter().find(|name| is_trailing(name)), None);
-        assert!(put.headers["x-amz-content-sha256"].len() == 64 && names.contains(&"content-md5"));
+        assert_eq!(put.headers["x-amz-content-sha256"].len(), 64);
     }
 }
 

@@ -259,7 +259,8 @@ fn order(args: &ImsArgs, context: &Context) -> Result<Order, Failure> {
 fn plan(order: &Order, bucket: &str) -> Value {
     let place = |name: &str| format!("s3://{bucket}/IMAGE-ID/{name}");
     let entries = order.artifacts.iter();
-    let entries = entries.map(|artifact| Entry::of(artifact, place(artifact.kind.key()), artifact.etag())).collect();
+    let etag = |artifact: &Artifact| artifact.etag().unwrap_or_else(|| "ETAG".to_owned());
+    let entries = entries.map(|artifact| Entry::of(artifact, place(artifact.kind.key()), etag(artifact))).collect();
     let uploads: Vec<Value> = order
         .artifacts
         .iter()

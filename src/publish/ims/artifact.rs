@@ -16,7 +16,7 @@ use sha2::Sha256;
 use crate::digest::hex;
 use crate::fs::{PathContext, PathError};
 use crate::progress::Task;
-use crate::publish::s3::{Content, Piece, multipart_etag};
+use crate::publish::s3::{Content, Piece};
 
 /// What a file is to a node that boots the image. The order is that of uploads and of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,7 +49,8 @@ pub struct Artifact {
     pub sha256: String,
     /// How long each part is but the last. A file of one part is sent whole.
     pub part_size: u64,
-    parts: Vec<PartDigests>,
+    /// SHA-256 of each part.
+    parts: Vec<String>,
     file: Arc<File>,
     stamp: Stamp,
 }
@@ -88,12 +89,6 @@ pub enum Error {
         /// What `--arch` says.
         expected: String,
     },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct PartDigests {
-    md5: [u8; 16],
-    sha256: String,
 }
 
 /// What tells that a file was changed: its size, and the time of the last change of content.
@@ -149,7 +144,7 @@ impl Artifact {
             kind,
             path: path.to_owned(),
             size,
-            md5: hex(&digests.md5),
+            md5: digests.md5,
             sha256: digests.sha256,
             part_size,
             parts: digests.parts,
@@ -171,16 +166,13 @@ impl Artifact {
     pub fn piece(&self, number: u32) -> Piece {
         let offset = u64::from(number - 1) * self.part_size;
         let length = self.part_size.min(self.size - offset);
-        let PartDigests { md5, sha256 } = self.parts[number as usize - 1].clone();
-        Piece { content: Content::File { file: self.file.clone(), offset, length }, md5, sha256 }
+        let sha256 = self.parts[number as usize - 1].clone();
+        Piece { content: Content::File { file: self.file.clone(), offset, length }, sha256 }
     }
 
-    /// The ETag that S3 will give it.
-    pub fn etag(&self) -> String {
-        match self.parts.as_slice() {
-            [_] if self.size < MULTIPART_FROM => self.md5.clone(),
-            parts => multipart_etag(&parts.iter().map(|part| part.md5).collect::<Vec<_>>()),
-        }
+    /// The ETag that S3 gives it when it is sent whole. That of parts is known once they are sent.
+    pub fn etag(&self) -> Option<String> {
+        (!self.is_multipart()).then(|| self.md5.clone())
     }
 
     /// Whether it goes in parts, as the old helper's transfer manager sends what has 8 MiB or more.
@@ -234,9 +226,9 @@ fn part_size(size: u64) -> u64 {
 }
 
 struct Digests {
-    md5: [u8; 16],
+    md5: String,
     sha256: String,
-    parts: Vec<PartDigests>,
+    parts: Vec<String>,
     size: u64,
 }
 
@@ -250,19 +242,17 @@ fn digests(file: &File, part_size: u64, task: &Task) -> io::Result<Digests> {
             senders.push(sender);
             receiver
         };
-        let (a, b, c, d) = (blocks(), blocks(), blocks(), blocks());
+        let (a, b, c) = (blocks(), blocks(), blocks());
         let md5 = scope.spawn(move || whole::<Md5>(&a));
         let sha256 = scope.spawn(move || whole::<Sha256>(&b));
-        let part_md5s = scope.spawn(move || each::<Md5>(&c, part_size));
-        let part_sha256s = scope.spawn(move || each::<Sha256>(&d, part_size));
+        let parts = scope.spawn(move || each::<Sha256>(&c, part_size));
         let size = send_blocks(file, part_size, &senders, task)?;
         // Without them, the threads come to their end.
         drop(senders);
         let lost = |_| io::Error::other("a thread that computes a digest failed");
         let (md5, sha256) = (md5.join().map_err(lost)?, sha256.join().map_err(lost)?);
-        let parts = part_md5s.join().map_err(lost)?.into_iter().zip(part_sha256s.join().map_err(lost)?);
-        let parts = parts.map(|(md5, sha256)| PartDigests { md5: array(&md5), sha256: hex(&sha256) }).collect();
-        Ok(Digests { md5: array(&md5), sha256: hex(&sha256), parts, size })
+        let parts = parts.join().map_err(lost)?.iter().map(|sha256| hex(sha256)).collect();
+        Ok(Digests { md5: hex(&md5), sha256: hex(&sha256), parts, size })
     })
 }
 
@@ -319,10 +309,6 @@ fn each<D: md5::Digest>(blocks: &Receiver<Bytes>, part_size: usize) -> Vec<Vec<u
     parts
 }
 
-fn array(md5: &[u8]) -> [u8; 16] {
-    md5.try_into().expect("an MD5 has 16 bytes")
-}
-
 /// From which size on a file goes in parts.
 const MULTIPART_FROM: u64 = 8 << 20;
 
@@ -356,15 +342,13 @@ mod tests {
             let artifact = artifact(&content);
             assert_eq!((artifact.size, &artifact.md5), (u64::from(size), &hex(&md5(&content))));
             assert_eq!(artifact.sha256, crate::digest::Digest::sha256(&content).hex());
-            let parts: Vec<[u8; 16]> = content.chunks(8 << 20).map(md5).collect();
-            assert_eq!(artifact.part_count() as usize, parts.len());
+            assert_eq!(artifact.part_count(), size.div_ceil(8 << 20));
             for (number, part) in (1..).zip(content.chunks(8 << 20)) {
                 let piece = artifact.piece(number);
-                let expected = (part.len() as u64, md5(part), crate::digest::Digest::sha256(part).hex().to_owned());
-                assert_eq!((piece.length(), piece.md5, piece.sha256), expected, "{size} {number}");
+                let expected = (part.len() as u64, crate::digest::Digest::sha256(part).hex().to_owned());
+                assert_eq!((piece.length(), piece.sha256), expected, "{size} {number}");
             }
-            let etag = if size < 8 << 20 { artifact.md5.clone() } else { multipart_etag(&parts) };
-            assert_eq!(artifact.etag(), etag);
+            assert_eq!(artifact.etag(), (size < 8 << 20).then(|| artifact.md5.clone()));
         }
     }
 

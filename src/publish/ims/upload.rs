@@ -16,7 +16,7 @@ use crate::publish::ims::artifact::{self, Artifact};
 use crate::publish::ims::journal::{Journal, MultipartUpload};
 use crate::publish::ims::manifest::{Entry, Link, Manifest};
 use crate::publish::ims::order::{Error, Order, Published};
-use crate::publish::s3::{self, Bucket, Head, Piece, metadata_value};
+use crate::publish::s3::{self, Bucket, Head, Piece, md5, metadata_value, multipart_etag};
 
 /// An upload under way. Its parts are separate so that a run can be broken off at any time and cleaned up after.
 pub struct Upload<'a> {
@@ -265,7 +265,7 @@ impl<'a> Upload<'a> {
         self.left().objects.insert(key.clone());
         if is_resumed
             && let Some(head) = self.bucket.head(&key).await?
-            && self.compare(&key, &head, artifact).is_ok()
+            && self.compare(&key, &head, artifact, artifact.etag()).is_ok()
         {
             task.add(artifact.size);
             return Ok(entry(head.etag));
@@ -276,10 +276,10 @@ impl<'a> Upload<'a> {
         };
         // What was refused because of a wrong digest, or broke off, may be due to this.
         self.unchanged(artifact)?;
-        sent?;
+        let etag = sent?;
         let head = self.bucket.head(&key).await?;
         let head = head.ok_or_else(|| Error::Vanished { place: self.bucket.place(&key) })?;
-        self.compare(&key, &head, artifact)?;
+        self.compare(&key, &head, artifact, etag)?;
         Ok(entry(head.etag))
     }
 
@@ -290,8 +290,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Compares what the server says of an object with what was read.
-    fn compare(&self, key: &str, head: &Head, artifact: &Artifact) -> Result<(), s3::Error> {
+    /// Compares what the server says of an object with what was read and sent.
+    fn compare(&self, key: &str, head: &Head, artifact: &Artifact, etag: Option<String>) -> Result<(), s3::Error> {
         let different = |what, found: Option<String>, expected: String| match found {
             Some(found) if found != expected => {
                 Err(s3::Error::Different { place: self.bucket.place(key), what, found, expected })
@@ -300,21 +300,22 @@ impl<'a> Upload<'a> {
         };
         different("size", head.size.map(|size| size.to_string()), artifact.size.to_string())?;
         different("md5sum", head.metadata.get("md5sum").cloned(), artifact.md5.clone())?;
+        let Some(expected) = etag.filter(|_| !head.is_encrypted) else { return Ok(()) };
         // Of the same form, or it is no MD5.
-        let form =
-            |etag: &str| etag.split_once('-').map_or((etag.len(), None), |(md5, n)| (md5.len(), Some(n.to_owned())));
-        let expected = artifact.etag();
-        let is_md5 = !head.is_encrypted && form(&head.etag) == form(&expected);
+        let form = |etag: &str| {
+            etag.split_once('-').map_or((etag.len(), None), |(md5, parts)| (md5.len(), Some(parts.to_owned())))
+        };
+        let is_md5 = form(&head.etag) == form(&expected);
         different("ETag", is_md5.then(|| head.etag.clone()), expected)
     }
 
-    async fn whole(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<(), Error> {
+    async fn whole(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<Option<String>, Error> {
         self.bucket.put(key, &artifact.piece(1), &self.metadata(artifact, id)).await?;
         self.count(artifact.size, task);
-        Ok(())
+        Ok(artifact.etag())
     }
 
-    async fn parts(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<(), Error> {
+    async fn parts(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<Option<String>, Error> {
         let MultipartUpload { id: upload, parts: mut done } = self.multipart(key, artifact, id).await?;
         task.add(done.keys().map(|number| artifact.piece(*number).length()).sum());
         let missing: Vec<u32> = (1..=artifact.part_count()).filter(|number| !done.contains_key(number)).collect();
@@ -332,16 +333,17 @@ impl<'a> Upload<'a> {
             .await?;
         done.extend(sent);
         let etags: Vec<String> = done.into_values().collect();
+        let etag = multipart_etag(&etags);
         match self.bucket.complete(key, &upload, &etags).await {
             Ok(_) => {}
             // A try whose answer was lost may have completed it; then there is no such upload any more.
             Err(error) => match self.bucket.head(key).await? {
-                Some(head) if self.compare(key, &head, artifact).is_ok() => {}
+                Some(head) if self.compare(key, &head, artifact, etag.clone()).is_ok() => {}
                 _ => return Err(error.into()),
             },
         }
         self.left().uploads.remove(key);
-        Ok(())
+        Ok(etag)
     }
 
     /// The multipart upload of an artifact with the parts that are there: the one of the run that was killed, or a new one.
@@ -361,13 +363,6 @@ impl<'a> Upload<'a> {
                         })
                     };
                     upload.parts.retain(is_there);
-                    // Killed between the part and the note of it.
-                    for part in parts.iter().filter(|part| part.number <= artifact.part_count()) {
-                        let md5 = hex(&artifact.piece(part.number).md5);
-                        if part.etag.as_ref() == Some(&md5) {
-                            upload.parts.insert(part.number, md5);
-                        }
-                    }
                     return Ok(upload);
                 }
                 // The server cannot list them: what was noted was answered with 200.
@@ -404,7 +399,7 @@ impl<'a> Upload<'a> {
         let key = format!("{id}/{MANIFEST}");
         let piece = Piece::bytes(bytes.clone().into());
         self.left().objects.insert(key.clone());
-        self.bucket.put(&key, &piece, &[("md5sum".to_owned(), hex(&piece.md5))]).await?;
+        self.bucket.put(&key, &piece, &[("md5sum".to_owned(), hex(&md5(&bytes)))]).await?;
         let place = self.bucket.place(&key);
         let head = self.bucket.head(&key).await?.ok_or_else(|| Error::Vanished { place: place.clone() })?;
         let expected = bytes.len() as u64;

@@ -10,8 +10,8 @@
 //! DELETE /BUCKET/KEY[?uploadId=U]
 //! ```
 //!
-//! Requests are signed with the digest of their payload ([`sign`]) and carry `Content-MD5`, so that a server can refuse
-//! what was damaged on the way. There are no trailing checksums, which older servers that speak S3 do not know. The address
+//! Requests are signed with the SHA-256 of their payload ([`sign`]), so that a server refuses what was damaged on the way.
+//! There are no trailing checksums, which older servers that speak S3 do not know. The address
 //! is path style, as such servers want it. Why not a ready-made crate: object_store does not list the parts of an upload,
 //! so that it cannot be resumed, and brings an HTTP stack of its own.
 
@@ -336,9 +336,6 @@ impl Bucket {
         headers.extend(names.iter().map(String::as_str).zip(metadata.iter().map(|(_, value)| value.clone())));
         if let Some(token) = &credentials.session_token {
             headers.insert("x-amz-security-token", token.clone());
-        }
-        if let Some(piece) = piece {
-            headers.insert("content-md5", BASE64.encode(piece.md5));
         }
         let to_sign = sign::Request { method: method.as_str(), url: &url, headers: &headers, payload };
         let authorization = sign::authorization(&to_sign, credentials, region, &date);

@@ -14,8 +14,6 @@ use crate::digest::{Digest, hex};
 pub struct Piece {
     /// What is sent.
     pub content: Content,
-    /// Its MD5.
-    pub md5: [u8; 16],
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: String,
 }
@@ -40,7 +38,7 @@ impl Piece {
     /// A piece in memory.
     pub fn bytes(bytes: Bytes) -> Self {
         let sha256 = Digest::sha256(&bytes).hex().to_owned();
-        Piece { md5: md5(&bytes), sha256, content: Content::Bytes(bytes) }
+        Piece { sha256, content: Content::Bytes(bytes) }
     }
 
     /// Its length in bytes.
@@ -65,9 +63,17 @@ pub fn md5(bytes: &[u8]) -> [u8; 16] {
     md5::Md5::digest(bytes).into()
 }
 
-/// The ETag that servers give an object of parts: the MD5 of the parts' MD5s, and their number.
-pub fn multipart_etag(parts: &[[u8; 16]]) -> String {
-    format!("{}-{}", hex(&md5(&parts.concat())), parts.len())
+/// The ETag that servers give an object of parts: the MD5 of the parts' MD5s, and their number. None when the parts' ETags
+/// are no MD5s, as with keys of a key service.
+pub fn multipart_etag<'e>(parts: impl IntoIterator<Item = &'e String>) -> Option<String> {
+    let mut digests = Vec::new();
+    let mut count = 0;
+    for etag in parts {
+        let value = u128::from_str_radix(etag, 16).ok().filter(|_| etag.len() == 32)?;
+        digests.extend_from_slice(&value.to_be_bytes());
+        count += 1;
+    }
+    Some(format!("{}-{count}", hex(&md5(&digests))))
 }
 
 /// A piece of a file, read a step ahead of the connection, never whole in memory.
@@ -96,6 +102,9 @@ mod tests {
 
     #[test]
     fn the_etag_of_parts_is_the_digest_of_their_digests() {
-        assert_eq!(multipart_etag(&[md5(b"")]), "59adb24ef3cdbe0297f05b395827453f-1");
+        let etags = [b"one".as_slice(), b"two"].map(|part| hex(&md5(part)));
+        let whole = md5(&[md5(b"one"), md5(b"two")].concat());
+        assert_eq!(multipart_etag(&etags), Some(format!("{}-2", hex(&whole))));
+        assert_eq!(multipart_etag(&["not-an-md5".to_owned()]), None);
     }
 }
