@@ -272,3 +272,34 @@ fn credentials_come_from_the_environment_or_a_file_and_wrong_ones_end_the_run() 
     let run = Run::of(command.env("ARTIFACTORY_TOKEN", "t0ken").output().unwrap());
     assert!(run.status == 1 && run.stderr.contains("no repository `nowhere`"), "{}", run.stderr);
 }
+
+#[test]
+fn the_packages_of_a_kernel_set_are_found_as_stated_or_beside_it() {
+    let (server, dir) = (Server::start(), packages());
+    let package = |name: &str, location: &str| json!({ "role": "headers", "name": name, "version": "6.1.192-2", "architecture": "amd64", "format": "deb", "location": location });
+    let set = |packages: &[Value]| {
+        let kernel = json!({
+            "distribution": "debian", "uname": "6.1.0-56-amd64", "machine": "x86_64", "flavour": "default",
+            "build": "6.1.192-2", "packages": packages,
+        });
+        let set = json!({ "format": "haversack.kernels", "version": 1, "kernels": [kernel] });
+        std::fs::write(dir.path().join("kernels.json"), set.to_string()).unwrap();
+        let mut command = haversack(dir.path());
+        command.args([
+            "publish",
+            "artifactory",
+            "kernels.json",
+            "--url",
+            &server.url,
+            "--repo",
+            "redhat-sources",
+            "--json",
+        ]);
+        Run::of(command.env("ARTIFACTORY_TOKEN", "t0ken").output().unwrap())
+    };
+    std::fs::write(dir.path().join("far.deb"), "far").unwrap();
+    let document = set(&[package("a", "packages/a.rpm"), package("far", "https://mirror.example/pool/far.deb")]).done();
+    assert_eq!(paths(&document, "uploaded"), ["a.rpm", "far.deb"]);
+    let run = set(&[package("gone", "https://mirror.example/pool/gone.deb")]);
+    assert!(run.status == 1 && run.stderr.contains("gone.deb: not fetched"), "{}", run.stderr);
+}

@@ -57,8 +57,8 @@ pub(crate) enum Act {
     RefuseAfter(u16, &'static str),
     /// Never answers.
     Hang,
-    /// Answers with another ETag.
-    WrongEtag,
+    /// Answers with another ETag, of zeros and this.
+    WrongEtag(&'static str),
     /// Appends to a file before the request is read.
     Append(PathBuf),
 }
@@ -160,9 +160,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             refusal(status, code)
         }
         Some(Act::Hang) => std::future::pending().await,
-        Some(Act::WrongEtag) => {
+        Some(Act::WrongEtag(end)) => {
             let mut response = forward(&shared, request).await;
-            response.headers_mut().insert("etag", "\"00000000000000000000000000000000\"".parse().unwrap());
+            response.headers_mut().insert("etag", format!("\"{}{end}\"", "0".repeat(32)).parse().unwrap());
             response
         }
         Some(Act::Append(path)) => {
