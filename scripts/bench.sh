@@ -9,6 +9,12 @@ if [ -z "${HAVERSACK_REAL_DATA:-}" ] && [ -d ../shared/data ]; then
 fi
 [ $# -gt 0 ] || { echo "usage: scripts/bench.sh catalog" >&2; exit 2; }
 for name in "$@"; do
-    [ -f "benches/$name.rs" ] || { echo "error: there is no benchmark called $name" >&2; exit 2; }
-    cargo bench --locked --bench "$name"
+    # A benchmark may have parts: images.rs, images_build.rs …
+    found=
+    for part in "benches/$name.rs" "benches/$name"_*.rs; do
+        [ -f "$part" ] || continue
+        found=yes
+        cargo bench --locked --bench "$(basename "$part" .rs)"
+    done
+    [ -n "$found" ] || { echo "error: there is no benchmark called $name" >&2; exit 2; }
 done
