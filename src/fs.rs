@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 /// An operating system error with the path it happened to.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,17 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
 /// Opens a file for buffered reading.
 pub fn open(path: &Path) -> Result<BufReader<File>, PathError> {
     File::open(path).map(|file| BufReader::with_capacity(128 << 10, file)).at("open", path)
+}
+
+/// Opens a file that is one: a link could lead anywhere on the host, a pipe would wait for ever.
+pub fn open_regular(path: &Path) -> Result<File, PathError> {
+    let refuse = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+    if !fs::symlink_metadata(path).at("open", path)?.is_file() {
+        return Err(refuse()).at("open", path);
+    }
+    // It may have been replaced in between.
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag of open(2)");
+    fs::OpenOptions::new().read(true).custom_flags(flags).open(path).at("open", path)
 }
 
 /// Writes a whole file so that it is complete or not there: temp beside, sync, rename.

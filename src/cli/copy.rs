@@ -77,7 +77,9 @@ pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
         retry: context.http.retry,
         memory: Memory::new(context.config.cache_dir(), args.parallel.into(), HashMap::new()),
     };
-    let report = block_on(async {
+    // It outlives the runtime: when a copy fails, others of its writers may still be at work in what then goes away.
+    let mut held = None;
+    let (image, mut report) = block_on(async {
         let auth = args.registries.auth(context);
         let (source, image) = open_source(&args.source, args.registries.src_tls_verify, &auth, context).await?;
         if let ImageRef::DockerArchive { path, .. } = &args.destination
@@ -89,13 +91,13 @@ pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
         }
         let place =
             Place::open(&args.destination, args.registries.dest_tls_verify, &auth, args.dry_run, context).await?;
-        let progress = context.ui.progress();
-        let mut report = copy(&source, &image, &place.target, place.name.as_deref(), &options, progress).await?;
-        if !args.dry_run {
-            report.digest = place.finish(&image, &report)?;
-        }
-        Ok(report)
+        let (place, progress) = (held.insert(place), context.ui.progress());
+        let report = copy(&source, &image, &place.target, place.name.as_deref(), &options, progress).await?;
+        Ok((image, report))
     })?;
+    if let Some(place) = held.filter(|_| !args.dry_run) {
+        report.digest = place.finish(&image, &report)?;
+    }
     if report.rewritten {
         context.ui.say(format_args!("the index was rewritten for the platforms asked for: {}", report.digest));
     }

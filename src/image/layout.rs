@@ -164,7 +164,8 @@ impl Layout {
 
     /// Whether a blob of that digest and size is there. What is in it is for [`verify`](crate::image::verify) to say.
     pub fn holds(&self, digest: &Digest, size: u64) -> bool {
-        std::fs::metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
+        // A link is not a blob, wherever it leads.
+        std::fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
     /// Takes a blob from another layout that goes away, unless it is here: as another link to it where that is possible.
@@ -208,8 +209,7 @@ impl Layout {
     pub fn open_blob(&self, described: &Descriptor) -> Result<VerifyingReader<File>, Error> {
         let digest = digest_of(described)?;
         let path = self.blob_path(&digest);
-        let file = File::open(&path).at("open", &path)?;
-        Ok(VerifyingReader::new(file, digest, described.size()))
+        Ok(VerifyingReader::new(fs::open_regular(&path)?, digest, described.size()))
     }
 
     /// Reads a manifest, an index or a configuration: at most 4 MiB, checked, as its very bytes.
@@ -459,23 +459,25 @@ fn with_name(image: &Descriptor, name: Option<&str>) -> Descriptor {
 
 /// Finds an image in the index of a layout or archive, for `path` see the errors.
 pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Result<Descriptor, Error> {
-    let known = || {
-        let names = index
-            .manifests()
-            .iter()
-            .map(|there| ref_name(there).map_or_else(|| there.digest().to_string(), str::to_owned));
-        names.collect()
-    };
+    let call = |there: &Descriptor| ref_name(there).map_or_else(|| there.digest().to_string(), str::to_owned);
     match (name, &index.manifests()[..]) {
         (None, manifests) => {
-            // What has no name beside one that has is there because something refers to it, or refers to that.
-            let named: Vec<_> = manifests.iter().filter(|there| ref_name(there).is_some()).collect();
-            let candidates = if named.is_empty() { manifests.iter().collect() } else { named };
+            // What has no name beside one that has is there because something refers to it, or refers to that; so is an
+            // artifact beside an image.
+            let only = |fits: fn(&&Descriptor) -> bool| {
+                Some(manifests.iter().filter(fits).collect::<Vec<_>>()).filter(|found| !found.is_empty())
+            };
+            let candidates = only(|there| ref_name(there).is_some())
+                .or_else(|| only(|there| there.artifact_type().is_none()))
+                .unwrap_or_else(|| manifests.iter().collect());
             match &candidates[..] {
                 [first, others @ ..] if others.iter().all(|other| other.digest() == first.digest()) => {
                     Ok((*first).clone())
                 }
-                _ => Err(Error::Ambiguous { path: path.to_owned(), known: known() }),
+                several => {
+                    let known = several.iter().map(|there| call(there)).collect();
+                    Err(Error::Ambiguous { path: path.to_owned(), known })
+                }
             }
         }
         (Some(name), manifests) => {
@@ -488,7 +490,7 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
             named.or_else(by_number).or_else(by_digest).cloned().ok_or_else(|| Error::NotFound {
                 path: path.to_owned(),
                 name: name.to_owned(),
-                known: known(),
+                known: manifests.iter().map(call).collect(),
             })
         }
     }

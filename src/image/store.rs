@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, ImageIndex};
 
 use crate::digest::Digest;
-use crate::fs::{PathContext, PathError};
+use crate::fs::{self, PathContext, PathError};
 use crate::image::archive::{self, Archive};
 use crate::image::dir::Dir;
 use crate::image::docker_archive::DockerArchive;
@@ -117,7 +117,7 @@ impl Store {
             Store::DockerArchive(archive) => archive.open_raw(digest)?,
             Store::Layout(_) | Store::Dir(_) => {
                 let path = self.blob_path(digest).expect("these two have files");
-                Box::new(std::fs::File::open(&path).at("open", &path)?)
+                Box::new(fs::open_regular(&path)?)
             }
         })
     }
@@ -128,7 +128,7 @@ impl Store {
             Store::Archive(archive) => archive.blob_size(digest),
             Store::DockerArchive(archive) => archive.blob_size(digest),
             Store::Layout(_) | Store::Dir(_) => {
-                let found = std::fs::metadata(self.blob_path(digest)?).ok()?;
+                let found = std::fs::symlink_metadata(self.blob_path(digest)?).ok()?;
                 found.is_file().then_some(found.len())
             }
         }
@@ -150,7 +150,7 @@ impl Store {
                 let mut blobs = Vec::new();
                 for path in layout.files()? {
                     if let Some(digest) = layout.digest_at(&path) {
-                        blobs.push((digest, std::fs::metadata(&path).at("read", &path)?.len()));
+                        blobs.push((digest, std::fs::symlink_metadata(&path).at("read", &path)?.len()));
                     }
                 }
                 Ok(blobs)

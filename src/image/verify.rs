@@ -586,20 +586,28 @@ mod tests {
         let (_dir, layout, [_, config, layer]) = good();
         let mut document: serde_json::Value = serde_json::from_slice(&layout.read_document(&config).unwrap()).unwrap();
         let zeros = vec![0; 10 << 20];
-        let bomb = zstd::encode_all(&zeros[..], 19).unwrap();
-        let bomb = layout.write_blob(MediaType::ImageLayerZstd, &bomb).unwrap();
         document["rootfs"]["diff_ids"] = serde_json::json!([Digest::sha256(&zeros)]);
-        let config = layout.write_blob(MediaType::ImageConfig, &layout::canonical(&document)).unwrap();
-        let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [bomb] });
-        let image = layout.write_blob(MediaType::ImageManifest, &layout::canonical(&manifest)).unwrap();
-        assert_ne!(layer.digest(), bomb.digest());
-        let store = Store::Layout(layout);
-        let with = |layer_limit| {
-            verify(&store, Some(&image), &VerifyOptions { layer_limit }, &Progress::off()).unwrap().findings
+        let compressed = |compression| {
+            let mut encoder = compression::Encoder::new(Vec::new(), compression, Some(9)).unwrap();
+            io::Write::write_all(&mut encoder, &zeros).unwrap();
+            encoder.finish().unwrap()
         };
-        assert_eq!(with(10 << 20), []);
-        let reason = "decompresses to more than the limit of 10485759 bytes".to_owned();
-        let subject = bomb.digest().to_string();
-        assert_eq!(with((10 << 20) - 1), [Finding { subject, problem: Problem::Unreadable { reason } }]);
+        for (media_type, compression) in
+            [(MediaType::ImageLayerZstd, Compression::Zstd), (MediaType::ImageLayerGzip, Compression::Gzip)]
+        {
+            let bomb = layout.write_blob(media_type, &compressed(compression)).unwrap();
+            let config = layout.write_blob(MediaType::ImageConfig, &layout::canonical(&document)).unwrap();
+            let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [bomb] });
+            let image = layout.write_blob(MediaType::ImageManifest, &layout::canonical(&manifest)).unwrap();
+            assert_ne!(layer.digest(), bomb.digest());
+            let store = Store::Layout(layout.clone());
+            let with = |layer_limit| {
+                verify(&store, Some(&image), &VerifyOptions { layer_limit }, &Progress::off()).unwrap().findings
+            };
+            assert_eq!(with(10 << 20), []);
+            let reason = "decompresses to more than the limit of 10485759 bytes".to_owned();
+            let subject = bomb.digest().to_string();
+            assert_eq!(with((10 << 20) - 1), [Finding { subject, problem: Problem::Unreadable { reason } }]);
+        }
     }
 }
