@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-debian="gcc openssl podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools"
+debian="gcc openssl podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools python3-pip"
 fedora="gcc openssl podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools"
 missing() { for tool in cc openssl podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
@@ -20,6 +20,9 @@ if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
     elif command -v dnf >/dev/null; then
         dnf install -y -q --skip-unavailable $fedora || true
     fi
+fi
+if ! command -v pyspdxtools >/dev/null && [ "$(id -u)" = 0 ] && command -v pip >/dev/null; then
+    pip install --quiet --break-system-packages --root-user-action=ignore spdx-tools || true
 fi
 # Registries and tests start servers of their own.
 if command -v systemctl >/dev/null; then systemctl stop docker-registry >/dev/null 2>&1 || true; fi

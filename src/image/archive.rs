@@ -114,14 +114,9 @@ impl Archive {
         }
         let bytes = members.read(INDEX)?.ok_or_else(|| missing(INDEX))?;
         let mut archive = Archive { members, index: layout::parse(&format!("{}: {INDEX}", path.display()), &bytes)? };
-        let referrers = archive.index.annotations().as_ref().and_then(|all| all.get(REFERRERS)).cloned();
-        if let Some(referrers) = referrers {
-            let mut manifests = archive.index.manifests().clone();
-            manifests.extend(layout::parse::<Vec<Descriptor>>(
-                &format!("{}: {INDEX}", path.display()),
-                referrers.as_bytes(),
-            )?);
-            archive.index.set_manifests(manifests);
+        let referrers = referrers(path, &archive.index)?;
+        if !referrers.is_empty() {
+            archive.index.set_manifests([archive.index.manifests().clone(), referrers].concat());
         }
         Ok(archive)
     }
@@ -226,6 +221,12 @@ pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) ->
     }
     tar.finish().at("write", path)?.finish()?;
     Ok(())
+}
+
+/// What the index of an archive says refers to its images.
+pub(crate) fn referrers(path: &Path, index: &ImageIndex) -> Result<Vec<Descriptor>, Error> {
+    let Some(listed) = index.annotations().as_ref().and_then(|all| all.get(REFERRERS)) else { return Ok(Vec::new()) };
+    Ok(layout::parse(&format!("{}: {REFERRERS}", path.display()), listed.as_bytes())?)
 }
 
 /// Whether something is in a layout only because it refers to what else is there.

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use crate::compression::Compression;
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::fs::PathContext;
-use crate::image::archive::{Error, member_of};
+use crate::image::archive::{Error, member_of, referrers};
 use crate::image::layout::{self, INDEX, MARKER};
 use crate::image::manifest;
 use crate::image::members::{Links, Members};
@@ -35,6 +35,8 @@ use crate::image::members::{Links, Members};
 pub struct DockerArchive {
     members: Members,
     images: Vec<Saved>,
+    /// What the layout beside says refers to its images.
+    referrers: Vec<Descriptor>,
     contents: BTreeMap<Digest, Content>,
 }
 
@@ -70,7 +72,8 @@ impl DockerArchive {
             .read(MANIFEST)?
             .ok_or_else(|| Error::NotADockerArchive { path: path.to_owned(), missing: MANIFEST.to_owned() })?;
         let entries: Vec<Entry> = layout::parse(&format!("{}: {MANIFEST}", path.display()), &bytes)?;
-        let mut archive = DockerArchive { members, images: Vec::new(), contents: BTreeMap::new() };
+        let (images, referrers, contents) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut archive = DockerArchive { members, images, referrers, contents };
         let beside = archive.manifests_beside()?;
         for entry in &entries {
             let config = archive.config(entry)?;
@@ -94,7 +97,7 @@ impl DockerArchive {
             [] => vec![image.manifest.clone()],
             tags => tags.iter().map(|tag| layout::named(&image.manifest, tag)).collect(),
         });
-        layout::index_of(listed.collect())
+        layout::index_of(listed.chain(self.referrers.iter().cloned()).collect())
     }
 
     /// The image with that tag, where `a` is `docker.io/library/a:latest`; `@N` is the Nth, counted from 0; without a
@@ -135,10 +138,14 @@ impl DockerArchive {
     }
 
     /// The manifests of a layout that lies beside, by the digest of their configuration.
-    fn manifests_beside(&self) -> Result<BTreeMap<Digest, Descriptor>, Error> {
+    fn manifests_beside(&mut self) -> Result<BTreeMap<Digest, Descriptor>, Error> {
         let mut found = BTreeMap::new();
         let (Some(_), Some(bytes)) = (self.members.size(MARKER), self.members.read(INDEX)?) else { return Ok(found) };
         let index: ImageIndex = layout::parse(&format!("{}: {INDEX}", self.path().display()), &bytes)?;
+        for referrer in referrers(self.path(), &index)? {
+            self.take(&referrer)?;
+            self.referrers.push(referrer);
+        }
         let mut open: Vec<(Descriptor, usize)> = index.manifests().iter().map(|it| (it.clone(), 0)).collect();
         while let Some((described, depth)) = open.pop() {
             let Some(bytes) = self.document_beside(&described)? else { continue };

@@ -23,6 +23,7 @@ pub mod place;
 pub mod plan;
 pub mod platform;
 pub mod roots;
+pub mod sbom;
 pub(crate) mod sparse;
 pub mod store;
 pub mod template;

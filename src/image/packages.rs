@@ -14,6 +14,7 @@ use crate::image::assemble::{BuildReport, Error};
 use crate::image::fingerprint::FINGERPRINT;
 use crate::image::layer::{Layer, LayerOptions};
 use crate::image::layout::{self, Layout};
+use crate::image::sbom::Component;
 use crate::image::{Platform, Tree};
 
 /// `packages = { deb = ["gcc", "mawk | gawk"], rpm = ["gcc"], … }`: packages with all that they depend on.
@@ -69,6 +70,8 @@ pub struct Part {
     pub platform: Option<Platform>,
     /// What is in it.
     pub tree: Tree,
+    /// The packages that it is made of.
+    pub components: Vec<Component>,
 }
 
 /// Layers that were written into a layout, by what is in them.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::digest::Digest;
 use crate::fs::{self, OutsideError};
 use crate::image::definition::{Base, Definition, LayerDefinition};
+use crate::image::sbom::Component;
 use crate::image::tree::{self, Kind, Node, Overrides, Tree};
 use crate::image::{LayerCache, Part, Platform, roots};
 
@@ -30,6 +31,8 @@ pub struct Inputs {
     pub cache: LayerCache,
     /// What is known only now: labels and annotations beside those of the definition, which win.
     pub annotations: BTreeMap<String, String>,
+    /// What of all this has a name of its own, beside the packages: for the SBOM.
+    pub components: Vec<Component>,
     /// `SOURCE_DATE_EPOCH`: no time in the image is later.
     pub epoch: Option<i64>,
 }
@@ -91,6 +94,14 @@ pub enum Error {
     /// What is to be in a layer.
     #[error("{0}")]
     Tree(#[from] tree::Error),
+}
+
+impl Inputs {
+    /// All that has a name of its own, sorted, once each.
+    pub fn components(&self) -> Vec<Component> {
+        let packages = self.parts.values().flatten().flat_map(|part| &part.components);
+        self.components.iter().chain(packages).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 impl Plan {

@@ -206,3 +206,28 @@ fn verify_reads_a_registrys_image_to_its_last_byte_and_finds_all_that_is_wrong_a
     let layers = report["images"][0]["layers"].as_array().unwrap();
     assert_eq!(subjects, layers.iter().map(|layer| layer["digest"].as_str().unwrap()).collect());
 }
+
+#[test]
+#[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
+fn of_a_base_only_the_platforms_that_are_built_are_fetched() {
+    let registry = DockerRegistry::start();
+    let two = "name = 'x'\nplatforms = ['linux/amd64', 'linux/arm64']\n[[layers]]\nbinary = '/x'\n";
+    let dir = definition(two);
+    std::fs::write(dir.path().join("other"), "a program").unwrap();
+    let base = registry.at("base:1");
+    let programs = ["--binary=linux/amd64=other", "--binary=linux/arm64=def/image.toml"];
+    let report = built(dir.path(), &[&["def", "--push", &base, "--dest-tls-verify=false"][..], &programs].concat());
+    // The other platform's layer is gone: whoever asks for it fails.
+    let layer =
+        report["images"][1]["layers"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    let blobs = registry.data().join("docker/registry/v2/blobs/sha256").join(&layer[..2]).join(&layer);
+    std::fs::remove_dir_all(blobs).unwrap();
+    let over = format!("name = 'over'\nbase = '{base}'\n[[layers]]\nfiles = [{{ text = 'x', dest = '/y' }}]\n");
+    std::fs::create_dir(dir.path().join("over")).unwrap();
+    std::fs::write(dir.path().join("over/image.toml"), over).unwrap();
+    let args = ["over", "--src-tls-verify=false", "--retries=0", "--output", "oci:store"];
+    built(dir.path(), &[&args[..], &["--platform=linux/amd64"]].concat());
+    done(&haversack(dir.path(), &["verify", "oci:store"]));
+    let failed = haversack(dir.path(), &[&["build"], &args[..], &["--platform=linux/arm64"]].concat());
+    assert_eq!(failed.status.code(), Some(1));
+}

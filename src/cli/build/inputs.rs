@@ -1,6 +1,7 @@
 //! What definitions take from elsewhere: the catalog, programs, bases.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex};
@@ -11,9 +12,11 @@ use crate::catalog::tree::{self, DumpOptions};
 use crate::cli::copy::open_source;
 use crate::cli::outcome::Failure;
 use crate::cli::{Context, block_on};
-use crate::fs;
+use crate::digest::{Algorithm, HashingReader};
+use crate::fs::{self, PathContext};
 use crate::image::definition::Base;
 use crate::image::plan::{self, CatalogInput};
+use crate::image::sbom::{self, Component};
 use crate::image::{Definition, Inputs, Layout, Platform, assemble, layout, manifest};
 use crate::reference::{ImageRef, Target as RemoteTarget};
 use crate::registry::{CopyOptions, Target, copy};
@@ -77,9 +80,27 @@ pub(super) fn inputs(
         let mut note =
             |key: &str, value: String| inputs.annotations.insert(format!("io.haversack.catalog.{key}"), value);
         note("taken", facts.taken.to_string());
-        note("digest", facts.digest);
+        note("digest", facts.digest.clone());
         for (kind, count) in facts.counts {
             note(&format!("count.{kind}"), count.to_string());
+        }
+        inputs.components.push(Component {
+            name: "certified-catalog".into(),
+            version: Some(facts.taken.to_string()),
+            digest: facts.digest.parse().ok(),
+            purpose: "FILE",
+            ..Component::default()
+        });
+    }
+    if definition.layers.iter().any(|layer| layer.ca_roots.is_some()) {
+        inputs.components.extend(sbom::crates().into_iter().filter(|it| it.name == "webpki-root-certs"));
+    }
+    if definition.layers.iter().any(|layer| layer.binary.is_some()) {
+        for platform in &inputs.platforms {
+            // Planning says which one is missing.
+            let Some(path) = inputs.binaries.get(platform) else { continue };
+            let own = args.binary.iter().all(|(given, _)| given != platform);
+            inputs.components.push(program(path, platform, own)?);
         }
     }
     for (number, layer) in definition.layers.iter().enumerate() {
@@ -90,9 +111,20 @@ pub(super) fn inputs(
     Ok(inputs)
 }
 
+/// The program in an image: this one, or one that was given and of which no more is known.
+fn program(path: &Path, platform: &Platform, own: bool) -> Result<Component, Failure> {
+    let mut reader = HashingReader::new(fs::open(path)?, Algorithm::Sha256);
+    io::copy(&mut reader, &mut io::sink()).at("read", path)?;
+    let digest = Some(reader.finish().0);
+    let name = if own { "haversack".to_owned() } else { format!("program for {platform}") };
+    let version = own.then(|| env!("CARGO_PKG_VERSION").to_owned());
+    let linked = if own { sbom::crates() } else { Vec::new() };
+    Ok(Component { name, version, digest, purpose: "APPLICATION", linked, ..Component::default() })
+}
+
 /// The base of an image: where it is, and what it is now.
 pub(super) struct FoundBase {
-    reference: ImageRef,
+    pub(super) reference: ImageRef,
     pub(super) image: Descriptor,
 }
 

@@ -25,6 +25,7 @@ use crate::digest::Digest;
 use crate::fs::AtomicDir;
 use crate::image::assemble::BuildReport;
 use crate::image::definition::Base;
+use crate::image::sbom::{self, Contents};
 use crate::image::{Definition, LayerOptions, Layout, Platform, Template, assemble, fingerprint, layout, plan};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
@@ -48,6 +49,9 @@ pub(super) struct BuildArgs {
     /// Lay the image over this one, instead of what the definition says
     #[arg(long, value_name = "REF")]
     base: Option<ImageRef>,
+    /// Attach no list of what is in the image
+    #[arg(long)]
+    no_sbom: bool,
     /// The catalog snapshot, for images that hold one
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
@@ -106,6 +110,9 @@ struct Skipped {
 struct Built {
     name: String,
     output: Vec<ImageRef>,
+    /// Digest of the manifest that has the SBOM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sbom: Option<Digest>,
     #[serde(flatten)]
     report: BuildReport,
 }
@@ -149,9 +156,9 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
             continue;
         };
         let (name, progress) = (definition.name.clone(), context.ui.progress());
-        let base = FoundBase::find(definition, directory, args, context)?;
+        let found = FoundBase::find(definition, directory, args, context)?;
         if args.skip_existing {
-            let base = base.as_ref().map(|base| layout::digest_of(&base.image)).transpose()?;
+            let base = found.as_ref().map(|base| layout::digest_of(&base.image)).transpose()?;
             let fingerprint = fingerprint(definition, &inputs, &plan, base.as_ref(), &options, progress)?;
             if let Some(output) = outputs.hold(definition, &fingerprint)? {
                 done.push(Done::Skipped(Skipped { name, output, fingerprint, skipped: true }));
@@ -159,14 +166,18 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
             }
         }
         let from = Layout::create(&scratch.path().join(format!("base-{number}")))?;
-        if let Some(base) = &base {
+        if let Some(base) = &found {
             base.fetch(&inputs.platforms, &from, args, context)?;
         }
-        let base = base.as_ref().map(|base| (&from, &base.image));
+        let base = found.as_ref().map(|base| (&from, &base.image));
         let (image, report) = assemble(definition, &inputs, &plan, base, &options, place.layout(), progress)?;
         youngest = youngest.max(report.created.as_second());
-        let output = outputs.give(place, &image, definition)?;
-        done.push(Done::Built(Built { name, output, report }));
+        let sbom = (!args.no_sbom).then(|| {
+            let base = found.as_ref().map(|base| (base.reference.to_string(), base.image.digest().to_string()));
+            sbom::document(&report, &Contents { name: &name, base, components: &inputs.components() })
+        });
+        let (output, sbom) = outputs.give(place, &image, definition, sbom.as_deref())?;
+        done.push(Done::Built(Built { name, output, sbom, report }));
     }
     drop(scratch);
     match place {
@@ -202,6 +213,9 @@ impl Built {
             let _ = writeln!(text, "{output}");
         }
         let _ = writeln!(text, "  digest   {}", self.report.digest);
+        if let Some(sbom) = &self.sbom {
+            let _ = writeln!(text, "  sbom     {sbom}");
+        }
         let _ = writeln!(text, "  created  {}", self.report.created);
         for image in &self.report.images {
             let bytes = image.layers.iter().map(|layer| layer.size).sum();

@@ -11,7 +11,7 @@ use crate::cli::outcome::Failure;
 use crate::cli::{Context, block_on};
 use crate::digest::Digest;
 use crate::image::fingerprint::FINGERPRINT;
-use crate::image::{Definition, Layout, Place, Store, layout, place};
+use crate::image::{Definition, Layout, Place, Store, layout, place, sbom};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, Source, Target, copy, existing};
 
@@ -70,28 +70,32 @@ impl<'a> Outputs<'a> {
         Ok(Some(all))
     }
 
-    /// Names an image that was built, and pushes it; returns where it will be found.
+    /// Names an image that was built, attaches its SBOM, and pushes it; returns where it will be found, and the SBOM.
     pub(super) fn give(
         &self,
         place: &mut Place,
         image: &Descriptor,
         definition: &Definition,
-    ) -> Result<Vec<ImageRef>, Failure> {
-        let mut all = self.name(place, image, definition)?;
+        sbom: Option<&[u8]>,
+    ) -> Result<(Vec<ImageRef>, Option<Digest>), Failure> {
+        let (mut all, sbom) = self.name(place, image, definition, sbom)?;
         all.extend(self.push(place.layout(), image, definition)?);
-        Ok(all)
+        Ok((all, sbom))
     }
 
-    /// Names an image that was built; returns where it will be found.
+    /// Names an image that was built, and attaches its SBOM; returns where it will be found, and the SBOM.
     pub(super) fn name(
         &self,
         place: &mut Place,
         image: &Descriptor,
         definition: &Definition,
-    ) -> Result<Vec<ImageRef>, Failure> {
+        sbom: Option<&[u8]>,
+    ) -> Result<(Vec<ImageRef>, Option<Digest>), Failure> {
         let names = place.names(&own_names(definition));
-        place.add(image, &names)?;
-        Ok(self.stored.as_ref().map(|output| references(output, names)).unwrap_or_default())
+        let listed = place.add(image, &names)?;
+        let sbom = sbom.map(|document| sbom::attach(place.layout(), &listed, document)).transpose()?;
+        let sbom = sbom.map(|described| layout::digest_of(&described)).transpose()?;
+        Ok((self.stored.as_ref().map(|output| references(output, names)).unwrap_or_default(), sbom))
     }
 
     /// Pushes an image that was built to all registries.
@@ -161,7 +165,7 @@ impl<'a> Push<'a> {
             let auth = args.registries.auth(context);
             let repository = repository(remote, args.registries.dest_tls_verify, true, &auth, context).await?;
             let source = Source::Store(Arc::new(Store::Layout(layout.clone())));
-            let options = CopyOptions { referrers: false, retry: context.http.retry, ..CopyOptions::default() };
+            let options = CopyOptions { retry: context.http.retry, ..CopyOptions::default() };
             let mut pushed = Vec::new();
             for tag in self.tags(definition) {
                 let target = Target::Repository(repository.clone());

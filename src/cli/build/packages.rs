@@ -9,13 +9,14 @@ use crate::cli::kernel::{self, From as KernelArgs};
 use crate::cli::outcome::{Exit, Failure};
 use crate::cli::{Context, block_on};
 use crate::image::packages::{KernelsDefinition, PackagesDefinition};
+use crate::image::sbom::Component;
 use crate::image::tree::{Kind, Node};
 use crate::image::{Definition, Part, Tree};
 use crate::kernel::classify::Role;
 use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::group::Kernel;
 use crate::kernel::layer::{self, Placement};
-use crate::kernel::package::{Format, Package};
+use crate::kernel::package::{Format, Name, Package};
 use crate::kernel::release::Machine;
 use crate::kernel::resolve::{Request, Universe, wanted};
 use crate::kernel::set::{Filter, KernelSet};
@@ -53,6 +54,40 @@ pub(super) struct PackageArgs {
     /// Keep fetched packages here for the next time, instead of throwing them away
     #[arg(long, value_name = "DIR")]
     package_cache: Option<PathBuf>,
+}
+
+/// A package as the SBOM has it: with its package URL, its digest and where it came from.
+fn component(package: &Package, distribution: &str) -> Component {
+    let Name { name, version, architecture, format } = &package.name;
+    let vendor = match distribution {
+        "el" => "redhat",
+        "ol" => "oracle",
+        other => other,
+    };
+    let epoch = package.relations.as_ref().map_or(0, |relations| relations.epoch);
+    let (kind, version, qualifier) = match (format, epoch) {
+        (Format::Rpm, 0) => ("rpm", version.clone(), String::new()),
+        (Format::Rpm, epoch) => ("rpm", version.clone(), format!("&epoch={epoch}")),
+        (Format::Deb, 0) => ("deb", version.clone(), String::new()),
+        (Format::Deb, epoch) => ("deb", format!("{epoch}:{version}"), String::new()),
+    };
+    let plain = |text: &str| text.replace('%', "%25").replace('+', "%2B").replace(':', "%3A").replace('^', "%5E");
+    let purl = format!("pkg:{kind}/{vendor}/{}@{}?arch={architecture}{qualifier}", plain(name), plain(&version));
+    // Neither a path of this machine nor a token that came with a URL is anybody's business.
+    let source = package.location.parse::<url::Url>().ok().filter(|url| url.has_host()).map(|mut url| {
+        url.set_query(None);
+        let _ = url.set_password(None).and_then(|()| url.set_username(""));
+        url.to_string()
+    });
+    Component {
+        name: name.clone(),
+        version: Some(version),
+        purl: Some(purl),
+        digest: package.sha256.clone(),
+        source,
+        purpose: "INSTALL",
+        linked: Vec::new(),
+    }
 }
 
 /// What the sources offer, and what was made of it so far.
@@ -152,7 +187,8 @@ impl<'a> Packages<'a> {
         let mut chosen = Vec::new();
         let platform = Some(crate::kernel::matrix::platform(machine).parse()?);
         for (number, described) in definition.layers.iter().enumerate() {
-            let tree = if let Some(packages) = &described.packages {
+            let distribution = &kernel.release.distribution;
+            let (tree, components) = if let Some(packages) = &described.packages {
                 let key = ToolsKey {
                     layer: number,
                     machine: machine.clone(),
@@ -162,7 +198,8 @@ impl<'a> Packages<'a> {
                 };
                 let tools = self.tools(&key, packages, &universe, &placement)?;
                 chosen.extend(&tools.chosen);
-                tools.tree.clone()
+                let made_of = tools.chosen.iter().map(|number| component(universe.package(*number), distribution));
+                (tools.tree.clone(), made_of.collect())
             } else if described.kernels.is_some() {
                 let provided = provided(definition);
                 let request = Request {
@@ -182,11 +219,12 @@ impl<'a> Packages<'a> {
                 let needed: Vec<Package> = needed.iter().map(|number| universe.package(*number).clone()).collect();
                 let mut trees = self.unpacked(&needed, &placement)?;
                 trees.extend(own_trees.iter().cloned());
-                composed(&trees)?
+                let made_of = needed.iter().chain(&packages).map(|package| component(package, distribution));
+                (composed(&trees)?, made_of.collect())
             } else {
                 continue;
             };
-            parts.insert(number, vec![Part { name: None, platform: platform.clone(), tree }]);
+            parts.insert(number, vec![Part { name: None, platform: platform.clone(), tree, components }]);
         }
         Ok(parts)
     }
@@ -240,9 +278,13 @@ impl<'a> Packages<'a> {
         let mut listed = Vec::new();
         for (name, kernel) in unpack::directory_names(kernels).into_iter().zip(kernels) {
             match self.kept_one(described, dest, &name, kernel) {
-                Ok((tree, kernel)) => {
-                    parts.push(Part { name: Some(name), platform: None, tree });
-                    listed.push(kernel);
+                Ok((tree, local)) => {
+                    let role = |role: &Role| described.roles.iter().any(|wanted| wanted == role.name());
+                    let made_of = kernel.packages.iter().filter(|(its, _)| role(its));
+                    let components =
+                        made_of.map(|(_, package)| component(package, &kernel.release.distribution)).collect();
+                    parts.push(Part { name: Some(name), platform: None, tree, components });
+                    listed.push(local);
                 }
                 Err(failure) => return Err(Failure::new(format!("{name}: {failure}"))),
             }
@@ -251,7 +293,7 @@ impl<'a> Packages<'a> {
             let json = serde_json::to_vec_pretty(&KernelSet::new(listed))?;
             let mut tree = Tree::default();
             tree.insert(list, Node::new(Kind::Bytes(json), 0o644))?;
-            parts.push(Part { name: Some("the list".into()), platform: None, tree });
+            parts.push(Part { name: Some("the list".into()), platform: None, tree, components: Vec::new() });
         }
         Ok(parts)
     }

@@ -32,6 +32,7 @@ use crate::digest::Digest;
 use crate::fs::{self, AtomicDir};
 use crate::image::assemble::BuildReport;
 use crate::image::packages::join;
+use crate::image::sbom::{self, Contents};
 use crate::image::{Definition, LayerCache, LayerOptions, Layout, Place, Platform, Template, assemble, layout, plan};
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
@@ -235,11 +236,17 @@ impl Workshop<'_> {
         let layout = place.lock().expect("no holder panics").layout().clone();
         let mut images = Vec::new();
         let mut definitions = Vec::new();
+        let mut components = Vec::new();
+        let mut bases = Vec::new();
         for kernel in kernels {
             let (definition, inputs) = self.prepare(wanted, kernel)?;
             let plan = plan(&definition, &inputs).map_err(hint_binary)?;
             let base = self.base(&definition, &inputs.platforms[0])?;
             let base = base.as_ref().map(|(layout, image)| (layout, image));
+            if let (Some((_, image)), crate::image::definition::Base::Image(reference)) = (base, &definition.base) {
+                bases.push((reference.to_string(), image.digest().to_string()));
+            }
+            components.push(inputs.components());
             let progress = self.context.ui.progress();
             images.push(assemble(&definition, &inputs, &plan, base, &self.options, &layout, progress)?);
             definitions.push(definition);
@@ -250,13 +257,21 @@ impl Workshop<'_> {
             let tags = definition.tags.iter().filter(|tag| common(tag) == is_common).cloned().collect();
             Definition { tags, ..definition.clone() }
         };
-        let mut named = vec![(&image, with_tags(&definitions[0], true))];
+        let all: BTreeSet<_> = components.iter().flatten().cloned().collect();
+        let mut named = vec![(&image, &report, with_tags(&definitions[0], true), all.into_iter().collect())];
         if !outputs.has_name() {
-            named.extend(images.iter().zip(&definitions).map(|((image, _), it)| (image, with_tags(it, false))));
+            let own = images.iter().zip(&definitions).zip(components);
+            named.extend(own.map(|(((image, report), it), made_of)| (image, report, with_tags(it, false), made_of)));
+            // What has no tag of its own is found in the list of all machines.
+            named.retain(|(_, _, definition, _)| !definition.tags.is_empty());
         }
         let mut output = Vec::new();
-        for (image, definition) in &named {
-            output.extend(outputs.name(&mut place.lock().expect("no holder panics"), image, definition)?);
+        for (image, report, definition, components) in &named {
+            let contents = Contents { name: &definition.name, base: bases.first().cloned(), components };
+            let sbom = (!self.args.no_sbom).then(|| sbom::document(report, &contents));
+            let mut place = place.lock().expect("no holder panics");
+            output.extend(outputs.name(&mut place, image, definition, sbom.as_deref())?.0);
+            drop(place);
             output.extend(outputs.push(&layout, image, definition)?);
         }
         let mut toolkit = Toolkit::new(wanted, &definitions[0].name, Status::Built, output);

@@ -1,0 +1,98 @@
+//! The SBOM of an image: what is in it, where it goes, and whether others take it for one.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::docker_registry::DockerRegistry;
+use crate::{DEFINITION, built, definition, done, haversack};
+
+/// The document that refers to an image of a layout, by way of its manifest.
+fn document(layout: &Path, sbom: &serde_json::Value) -> serde_json::Value {
+    let read = |digest: &serde_json::Value| -> serde_json::Value {
+        let path = layout.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let manifest = read(sbom);
+    assert_eq!(manifest["artifactType"], "application/spdx+json");
+    read(&manifest["layers"][0]["digest"])
+}
+
+#[test]
+fn the_sbom_names_image_base_layers_program_and_crates_and_is_the_same_each_time() {
+    let dir = definition(DEFINITION);
+    built(dir.path(), &["def", "--output", "oci:def/base"]);
+    std::fs::create_dir(dir.path().join("over")).unwrap();
+    let over = "name = 'a/over'\nbase = 'oci:../def/base:tools:1.2'\n[[layers]]\nname = 'again'\nbinary = '/again'\n";
+    std::fs::write(dir.path().join("over/image.toml"), over).unwrap();
+    let reports = ["one", "two"].map(|to| built(dir.path(), &["over", "--output", &format!("oci:{to}")]));
+    assert_eq!(reports[0]["sbom"], reports[1]["sbom"]);
+    let document = document(&dir.path().join("one"), &reports[0]["sbom"]);
+    let packages = document["packages"].as_array().unwrap();
+    let named = |name: &str| packages.iter().find(|package| package["name"] == name).unwrap();
+    let hex = |digest: &serde_json::Value| digest.as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    let sum = |package: &serde_json::Value| package["checksums"][0]["checksumValue"].as_str().unwrap().to_owned();
+    assert_eq!(sum(named("a/over")), hex(&reports[0]["digest"]));
+    assert_eq!(sum(named("layer again")), hex(&reports[0]["images"][0]["layers"][0]["digest"]));
+    assert_eq!(named("haversack")["versionInfo"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        named("oci-spec")["externalRefs"][0]["referenceLocator"].as_str().unwrap().split('@').next(),
+        Some("pkg:cargo/oci-spec")
+    );
+    let related = |kind: &str| {
+        let all = document["relationships"].as_array().unwrap().iter();
+        all.filter(|relation| relation["relationshipType"] == kind).count()
+    };
+    let crates = packages.len() - 4;
+    assert!(crates > 100, "{crates}");
+    assert_eq!(["DESCRIBES", "DESCENDANT_OF", "CONTAINS", "STATIC_LINK"].map(related), [1, 1, 2, crates]);
+    assert_eq!(document["creationInfo"]["created"], "2023-11-14T22:13:20Z");
+
+    let without = built(dir.path(), &["over", "--no-sbom", "--output", "oci:three"]);
+    assert_eq!((&without["digest"], &without["sbom"]), (&reports[0]["digest"], &serde_json::Value::Null));
+    assert_eq!(
+        haversack::image::Layout::open(&dir.path().join("three")).unwrap().index().unwrap().manifests().len(),
+        1
+    );
+}
+
+#[test]
+#[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
+fn the_sbom_is_found_in_every_place_that_can_have_one_and_travels_on() {
+    let registry = DockerRegistry::start();
+    let dir = definition(DEFINITION);
+    // Debian's registry has no list of referrers: it is found under the tag that stands in for it.
+    let pushed = registry.at("tools:1");
+    let insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+    let shown = |reference: &str| {
+        let text = done(&haversack(dir.path(), &["inspect", "--json", "--tls-verify=false", reference]));
+        let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let referrers = shown["referrers"].as_array().unwrap().iter();
+        referrers.map(|it| (it["digest"].clone(), it["artifact_type"].clone())).collect::<Vec<_>>()
+    };
+    for place in ["oci:store:x:1", "oci-archive:x.tar:x:1", "docker-archive:x.docker:x:1", &pushed] {
+        let report = built(dir.path(), &[&["def", "--output", place][..], &insecure].concat());
+        let expected = vec![(report["sbom"].clone(), serde_json::json!("application/spdx+json"))];
+        assert_eq!(shown(place), expected, "{place}");
+        let on = format!("oci:on:{}", place.split(':').next().unwrap());
+        done(&haversack(dir.path(), &[&["copy", place, &on][..], &insecure].concat()));
+        assert_eq!(shown(&on), expected, "{place}");
+        done(&haversack(dir.path(), &["verify", "--tls-verify=false", place]));
+    }
+    done(&haversack(dir.path(), &["verify", "oci:on"]));
+}
+
+#[test]
+#[ignore = "needs pyspdxtools; scripts/test.sh installs it and runs this"]
+fn the_reference_implementation_of_spdx_finds_nothing_wrong_in_it() {
+    let dir = definition(DEFINITION);
+    let report = built(dir.path(), &["def", "--output", "oci:store"]);
+    let document = document(&dir.path().join("store"), &report["sbom"]);
+    std::fs::write(dir.path().join("x.spdx.json"), document.to_string()).unwrap();
+    let output = Command::new("pyspdxtools")
+        .args(["--version", "SPDX-2.3", "--infile", "x.spdx.json"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    // It says nothing and ends with 0 when all is right.
+    assert_eq!((done(&output), String::from_utf8_lossy(&output.stderr).as_ref()), (String::new(), ""));
+}
