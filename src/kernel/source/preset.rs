@@ -13,6 +13,9 @@ use crate::kernel::source::{ParseError, Source};
 #[derive(Deserialize)]
 struct Preset {
     mirror: String,
+    /// Mirrors of machines that the first one does not have.
+    #[serde(default)]
+    mirrors: BTreeMap<String, String>,
     versions: Vec<String>,
     sources: Vec<String>,
 }
@@ -44,7 +47,8 @@ pub fn sources(distribution: &str, machine: &Machine, mirror: Option<&str>) -> R
         return Err(Error::Unknown { name: name.to_owned(), known: presets.into_keys().collect() });
     };
     let versions = version.map_or_else(|| preset.versions.clone(), |version| vec![version]);
-    let mirror = mirror.unwrap_or(&preset.mirror).trim_end_matches('/');
+    let own = preset.mirrors.get(machine.as_str()).unwrap_or(&preset.mirror);
+    let mirror = mirror.unwrap_or(own).trim_end_matches('/');
     let mut words = Vec::new();
     for version in &versions {
         for source in &preset.sources {
@@ -81,6 +85,14 @@ mod tests {
             sources("rocky:8.9", &machine, Some("http://m/")),
             Ok(vec![url("8.9/BaseOS/aarch64/os/"), url("8.9/AppStream/aarch64/os/")])
         );
+        let ubuntu = |machine: &str| {
+            let machine: Machine = machine.parse().unwrap_or_else(|never| match never {});
+            let Source::Apt(apt) = sources("ubuntu:noble", &machine, None).unwrap().remove(0) else { panic!("apt") };
+            apt.base.to_string()
+        };
+        // Other machines than PCs are on other servers.
+        assert_eq!(ubuntu("x86_64"), "http://archive.ubuntu.com/ubuntu");
+        assert_eq!(ubuntu("aarch64"), "http://ports.ubuntu.com/ubuntu-ports");
         let error = sources("plan9", &machine, None).unwrap_err().to_string();
         assert!(error.starts_with("no preset is called `plan9` (known: alinux, almalinux,"), "{error}");
     }
