@@ -126,6 +126,36 @@ impl Drop for Task {
     }
 }
 
+/// What the header downloader before this program printed while it worked, for those who read it or whose jobs do: marks on
+/// stderr, one for each page that was listed (`.`) and each package that is about to be fetched (`v`), and lines of a log
+/// with the time in front, as build servers show them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Narration {
+    /// Whether marks are printed.
+    pub marks: bool,
+    /// Whether lines are printed.
+    pub lines: bool,
+}
+
+impl Narration {
+    /// Prints a mark.
+    pub fn mark(self, mark: &str) {
+        if self.marks {
+            let _ = write!(std::io::stderr(), "{mark}");
+        }
+    }
+
+    /// Prints a line: `[2026-11-21 15:40:00,123] INFO - Downloading …`.
+    pub fn line(self, text: std::fmt::Arguments<'_>) {
+        if self.lines {
+            let now = jiff::Zoned::now();
+            let millisecond = now.millisecond();
+            let _ =
+                writeln!(std::io::stderr(), "[{},{millisecond:03}] INFO - {text}", now.strftime("%Y-%m-%d %H:%M:%S"));
+        }
+    }
+}
+
 /// `n` bytes as people write them (`1.5 MiB`), or `n` items as they are.
 pub fn amount(n: u64, unit: Unit) -> String {
     match unit {

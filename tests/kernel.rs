@@ -405,4 +405,68 @@ fn hard_links_ghosts_and_owners_of_an_rpm_are_what_its_header_says() {
     );
 }
 
+/// Killed at whatever it was doing; then run again.
+#[test]
+fn unpacking_goes_on_after_a_killed_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to, other) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("other"));
+    common_deb().write(&from);
+    for release in ["6.1.0-1-amd64", "6.1.0-1-cloud-amd64", "6.1.0-1-arm64"] {
+        headers_deb(release).zeros("./large", 1 << 26).write(&from);
+    }
+    unpack(&from, &other);
+    let arguments = ["kernel", "unpack", &format!("dir:{}", from.display()), "--to", to.to_str().unwrap()];
+    let mut run = Command::new(assert_cmd::cargo::cargo_bin("haversack"))
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Something is there, whole or not.
+    while fs::read_dir(to.join("debian")).map_or(0, Iterator::count) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let (status, report, stderr) = unpack(&from, &to);
+    assert_eq!((status, &*stderr), (0, ""));
+    assert_eq!(report["kernels"].as_object().unwrap().len(), 3);
+    for entry in fs::read_dir(to.join("debian")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            let (ours, theirs) = (tree(&path), tree(&other.join("debian").join(path.file_name().unwrap())));
+            // The makefile is written anew and has a new time.
+            let makefile = |name: &Path| name.ends_with("Makefile");
+            assert!(
+                ours.iter().filter(|(name, _)| !makefile(name)).eq(theirs.iter().filter(|(name, _)| !makefile(name)))
+            );
+            assert_eq!(ours.len(), theirs.len());
+        }
+    }
+    assert_eq!(fs::read_dir(to.join("debian")).unwrap().count(), 6);
+}
+
+#[test]
+#[ignore = "needs mount; makes a file system of 8 MiB, so root runs it"]
+fn a_disk_that_fills_costs_the_kernels_that_do_not_fit_and_leaves_nothing_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, disk) = (dir.path().join("from"), dir.path().join("disk"));
+    common_deb().write(&from);
+    headers_deb("6.1.0-1-amd64").write(&from);
+    // Not zeros: those would be a hole.
+    headers_deb("6.1.0-1-rt-amd64").file("./large", 0o644, &vec![7; 16 << 20]).write(&from);
+    fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&disk).status().unwrap();
+    assert!(mounted.success());
+    let (status, report, stderr) = unpack(&from, &disk);
+    let left = haversack::fs::list(&disk.join("debian")).unwrap();
+    assert!(Command::new("umount").arg("-l").arg(&disk).status().unwrap().success());
+    assert_eq!(status, 3, "{stderr}");
+    assert!(stderr.contains("6.1.0-1-rt-amd64") && stderr.contains("No space left on device"), "{stderr}");
+    assert_eq!(report["kernels"]["debian/6.1.0-1-amd64"]["status"], "unpacked");
+    assert_eq!(report["kernels"]["debian/6.1.0-1-rt-amd64"]["status"], "failed");
+    let left: Vec<_> = left.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(left, ["6.1.0-1-amd64", "6.1.0-1-amd64.json"]);
+}
+
 mod real;

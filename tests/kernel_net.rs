@@ -5,6 +5,7 @@ mod server;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use haversack::digest::Digest;
 use server::Server;
@@ -315,6 +316,157 @@ fn a_longer_file_than_was_stated_is_not_taken_and_a_missing_one_is_named() {
     assert!(stderr.contains("the answer is larger than 5 bytes") && stderr.contains("404 Not Found"), "{stderr}");
     let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("kernel")), "{left:?}");
+}
+
+#[test]
+fn kept_metadata_is_asked_about_checked_again_and_not_trusted_when_it_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (served, cache) = (dir.path().join("served"), dir.path().join("cache"));
+    copy_tree(&testdata("apt"), &served);
+    let server = Server::start(&served);
+    let source = format!("apt:{} stable main", server.url);
+    let list = |key: &str| {
+        let (cache, key) = (cache.to_str().unwrap(), testdata(key));
+        let more = ["--keyring", key.to_str().unwrap(), "--cache-dir", cache, "--retries", "0"];
+        haversack(&[&["kernel", "list", &source][..], &more].concat())
+    };
+    let requests = || server.take_requests().len();
+    let done = (0, APT_TABLE.to_owned(), String::new());
+    assert_eq!((list("trusted.asc"), requests(), server.not_modified()), (done.clone(), 2, 0));
+    // The second time the index is not asked for and InRelease is not sent.
+    assert_eq!((list("trusted.asc"), requests(), server.not_modified()), (done.clone(), 1, 1));
+    // What is kept is as good as what comes, and no better.
+    let empty = dir.path().join("none.asc");
+    fs::write(&empty, "").unwrap();
+    assert_eq!(list(empty.to_str().unwrap()).0, 1);
+    for kept in haversack::fs::list(&cache).unwrap() {
+        let mut bytes = fs::read(&kept).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&kept, bytes).unwrap();
+    }
+    requests();
+    assert_eq!((list("trusted.asc"), requests(), server.not_modified()), (done.clone(), 2, 1));
+    // A new state of the repository is seen.
+    fs::copy(served.join("dists/expired/InRelease"), served.join("dists/stable/InRelease")).unwrap();
+    let (status, _, stderr) = list("trusted.asc");
+    assert!(status == 3 && stderr.contains("valid only until"), "{stderr}");
+}
+
+#[test]
+#[ignore = "needs openssl; scripts/test.sh runs it where it is"]
+fn entitled_repositories_are_shown_the_client_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "
+        set -e
+        new() { openssl req -newkey rsa:2048 -nodes -subj \"/CN=$1\" -keyout $1.key \"${@:2}\" 2>/dev/null; }
+        new ca -x509 -days 2 -out ca.pem
+        printf 'subjectAltName=IP:127.0.0.1' > extensions
+        for name in server client; do
+            new $name | openssl x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions \
+                -out $name.pem 2>/dev/null
+        done
+        cat client.pem client.key > both.pem";
+    assert!(Command::new("bash").args(["-c", script]).current_dir(dir.path()).status().unwrap().success());
+    rpm_repository(&dir.path().join("os"), primary(&rpm_package("kernel-devel", "1.el9", "")).as_bytes());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-quiet", "-WWW", "-Verify", "1", "-verify_return_error", "-CAfile", "ca.pem"])
+        .args(["-cert", "server.pem", "-key", "server.key", "-accept", &format!("127.0.0.1:{port}")])
+        .current_dir(dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (ca, certificate, key, both) = (at("ca.pem"), at("client.pem"), at("client.key"), at("both.pem"));
+    let source = format!("rpm:https://127.0.0.1:{port}/os");
+    let list = |more: &[&str], retries| {
+        let arguments = ["kernel", "list", &source, "--ca-file", &ca, "--retries", retries, "--retry-delay", "0.1"];
+        haversack(&[&arguments[..], more].concat())
+    };
+    // The first one also waits for the server to listen.
+    let results = [
+        list(&["--client-cert", &certificate, "--client-key", &key], "100"),
+        list(&["--client-cert", &both], "1"),
+        list(&[], "0"),
+        list(&["--client-key", &key], "0"),
+    ];
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let [pair, one, none, keyless] = results;
+    assert!(pair.0 == 0 && pair.1.contains("5.14.0-1.el9.x86_64"), "{}", pair.2);
+    assert_eq!((one.0, &one.1), (0, &pair.1), "{}", one.2);
+    assert_eq!((none.0, keyless.0), (3, 2), "{}{}", none.2, keyless.2);
+}
+
+/// A run that is killed in the middle of a transfer, and another one.
+#[test]
+fn fetching_goes_on_where_a_killed_run_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (served, to) = (dir.path().join("served"), dir.path().join("to"));
+    fs::create_dir(&served).unwrap();
+    let core: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+    let file = "kernel-core-5.14.0-1.el9.x86_64.rpm";
+    fs::write(served.join(file), &core).unwrap();
+    fs::write(served.join("kernel-devel-5.14.0-1.el9.x86_64.rpm"), b"devel").unwrap();
+    let server = Server::start(&served);
+    server.stall(Some((file.to_owned(), 500_000)));
+    let source = set(dir.path(), &server, &[("core", &core, true), ("devel", b"devel", true)]);
+    let arguments = ["kernel", "fetch", &source, "--to", to.to_str().unwrap(), "--json"];
+    let mut run = Command::new(assert_cmd::cargo::cargo_bin("haversack"))
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let part = to.join(format!(".{file}.part"));
+    while fs::metadata(&part).map_or(0, |metadata| metadata.len()) < 500_000
+        || !to.join("kernel-devel-5.14.0-1.el9.x86_64.rpm").exists()
+    {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(!to.join(file).exists() && !to.join("fetch.lock").exists());
+    server.stall(None);
+    let (status, stdout, stderr) = haversack(&arguments);
+    assert_eq!(status, 0, "{stderr}");
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((report["fetched"].as_array().unwrap().len(), report["bytes"].as_u64()), (1, Some(300_000)), "{report}");
+    assert_eq!(server.ranges(), ["bytes=500000-"]);
+    assert!(fs::read(to.join(file)).unwrap() == core);
+    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[test]
+fn what_a_build_server_logs_is_dated_and_marks_replace_it_when_it_is_quiet() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = dir.path().join("served");
+    fs::create_dir(&served).unwrap();
+    let file = "kernel-core-5.14.0-1.el9.x86_64.rpm";
+    fs::write(served.join(file), b"core").unwrap();
+    let server = Server::start(&served);
+    let source = set(dir.path(), &server, &[("core", b"core", true)]);
+    let said = |to: &str, more: &[&str]| {
+        let to = dir.path().join(to);
+        haversack(&[&["kernel", "fetch", &source, "--to", to.to_str().unwrap()][..], more].concat()).2
+    };
+    let log = said("a", &[]);
+    let lines: Vec<&str> = log.lines().map(|line| line.split_once("] ").unwrap().1).collect();
+    let expected = [
+        format!("INFO - Downloading {file}"),
+        format!("INFO - Successfully downloaded {file}"),
+        "INFO - All done".into(),
+    ];
+    assert_eq!(lines, expected);
+    let time = log.split([' ', '[', ']']).nth(2).unwrap();
+    assert_eq!(time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>(), "00:00:00,000");
+    let again = said("a", &[]);
+    assert!(again.contains("exists and checksums match, so it will not be downloaded."), "{again}");
+    assert_eq!(said("b", &["-q", "-i"]), "v\n");
+    assert_eq!(said("c", &["--progress", "none"]), "");
 }
 
 #[test]

@@ -193,6 +193,16 @@ fn packages_are_fetched_from_the_cdn_without_the_token() {
 }
 
 #[test]
+fn pages_and_packages_are_marked_as_the_old_downloader_marked_them() {
+    let (_runtime, _, url) = start();
+    let (status, _, stderr) = haversack(&url, "offline", &["-q", "kernel", "list", "-i", "redhat:sorted"]);
+    assert_eq!((status, &*stderr), (0, "sorted............\n"));
+    let (_, _, stderr) = haversack(&url, "offline", &["kernel", "list", "redhat:sorted"]);
+    let lines: Vec<&str> = stderr.lines().filter_map(|line| Some(line.split_once("] INFO - ")?.1)).collect();
+    assert_eq!(lines, ["Scraping bucket sorted", "Done scraping bucket sorted"]);
+}
+
+#[test]
 fn a_token_that_is_not_taken_is_said_to_be_so_and_never_shown() {
     let (_runtime, _, url) = start();
     let (status, _, stderr) = haversack(&url, "stolen", &["-vv", "kernel", "list", "redhat:sorted"]);

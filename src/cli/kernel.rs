@@ -1,5 +1,6 @@
 //! `haversack kernel`: list, fetch and unpack kernel packages.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,18 +11,19 @@ use crate::cli::matrix::{self, MatrixArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
-use crate::http::Http;
+use crate::http::{ClientIdentity, HostTls, Http, HttpOptions};
 use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::group::{Grouping, Kernel, group};
 use crate::kernel::package::Package;
 use crate::kernel::release::Machine;
 use crate::kernel::set::{Filter, KernelSet};
+use crate::kernel::source::cache::Cache;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::redhat::{RedHat, RedHatOptions};
 use crate::kernel::source::{self, Source, Wanted, crawler, preset};
 use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport};
-use crate::progress::{Unit, amount};
+use crate::progress::{Narration, Progress, Unit, amount};
 
 /// Kernel packages: which there are, and directories in which modules can be built for them
 #[derive(Subcommand)]
@@ -104,6 +106,18 @@ pub(crate) struct From {
     /// Where access tokens for it come from
     #[arg(long, value_name = "URL", hide_short_help = true, default_value = SSO)]
     redhat_sso: Url,
+    /// The certificate to show to the hosts of rpm: and apt: sources, as entitled content needs (PEM)
+    #[arg(long, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// Its key, where it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+    /// Keep repositories' metadata in this directory, and ask only whether it changed
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Print a dot for each page of redhat: that was listed and a v for each package that is fetched
+    #[arg(short, long)]
+    interactive: bool,
     /// Take apt repositories whose Valid-Until is past
     #[arg(long)]
     allow_expired: bool,
@@ -160,9 +174,16 @@ fn list(args: &List, context: &Context) -> Outcome {
 
 fn fetch(args: &Fetch, context: &Context) -> Outcome {
     let (kernels, exit) = gather(&args.from, context)?;
-    let http = context.http()?;
-    let options = FetchOptions { per_host: args.parallel, redhat: redhat(&args.from, &http, context)? };
-    let progress = context.ui.progress();
+    let places = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &*package.location);
+    let http = http(&args.from, places, context)?;
+    let options = FetchOptions {
+        per_host: args.parallel,
+        redhat: redhat(&args.from, &http, context)?,
+        narration: narration(&args.from, context),
+    };
+    // Bars and marks would write over each other.
+    let off = Progress::off();
+    let progress = if args.from.interactive { &off } else { context.ui.progress() };
     let report = block_on(async { Ok(download::fetch(&http, kernels, &args.to, &options, progress).await?) })?;
     for (file, why) in &report.failed {
         context.ui.warn(format_args!("{file}: {why}"));
@@ -303,7 +324,8 @@ fn from_repositories(
             None
         }
     };
-    let http = context.http()?;
+    let places: Vec<&str> = repositories.iter().filter_map(place).collect();
+    let http = http(from, places.into_iter(), context)?;
     let options = source::Options {
         machines: machines(from),
         keyring,
@@ -311,6 +333,7 @@ fn from_repositories(
         now: jiff::Timestamp::now(),
         redhat: redhat(from, &http, context)?,
         wanted,
+        cache: from.cache_dir.as_deref().map(Cache::open).transpose()?,
     };
     block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
 }
@@ -324,7 +347,42 @@ pub(super) fn redhat(from: &From, http: &Http, context: &Context) -> Result<Opti
     let Some(offline_token) = token else { return Ok(None) };
     let names = from.package.clone();
     let options = RedHatOptions { api: from.redhat_api.clone(), sso: from.redhat_sso.clone(), offline_token, names };
-    Ok(Some(Arc::new(RedHat::new(http.clone(), options))))
+    Ok(Some(Arc::new(RedHat::new(http.clone(), options).narrated(narration(from, context)))))
+}
+
+/// A client that shows its certificate to the hosts of the places and to no other.
+fn http<'a>(from: &From, places: impl Iterator<Item = &'a str>, context: &Context) -> Result<Http, Failure> {
+    // Content is known by its digest; a server must not wrap it into another compression.
+    let mut options = HttpOptions { gzip: false, ..context.http.clone() };
+    if let Some(certificate) = &from.client_cert {
+        let key = from.client_key.as_ref().unwrap_or(certificate).clone();
+        let identity = ClientIdentity { certificate: certificate.clone(), key };
+        let hosts: BTreeSet<String> = places.filter_map(host).collect();
+        let with = |host| HostTls { identity: Some(identity.clone()), ..HostTls::new(host) };
+        options.hosts.extend(hosts.into_iter().map(with));
+    }
+    Ok(Http::new(&options)?)
+}
+
+/// `HOST`, with the port where it is not that of the scheme.
+fn host(place: &str) -> Option<String> {
+    let url = place.parse::<Url>().ok()?;
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+/// The address of a repository.
+fn place(source: &Source) -> Option<&str> {
+    match source {
+        Source::Rpm(url) => Some(url.as_str()),
+        Source::Apt(apt) => Some(apt.base.as_str()),
+        _ => None,
+    }
+}
+
+/// Marks where they are asked for; lines where nobody watches, as the log of a build server.
+fn narration(from: &From, context: &Context) -> Narration {
+    Narration { marks: from.interactive, lines: context.ui.is_logged() }
 }
 
 fn machines(from: &From) -> Vec<Machine> {

@@ -15,7 +15,8 @@ use crate::fs::PathError;
 use crate::http;
 use crate::image::archive;
 use crate::image::tree as image_tree;
-use crate::kernel::{matrix, resolve};
+use crate::kernel::source::{self, redhat};
+use crate::kernel::{matrix, resolve, unpack};
 use crate::publish::artifactory;
 use crate::publish::ims::{artifact, image_files, token};
 use crate::publish::s3;
@@ -151,7 +152,37 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return registry_hint(error);
     }
-    publish_hint(error).or_else(|| kernel_hint(error)).or_else(|| catalog_hint(error)).map(Into::into)
+    let theirs = publish_hint(error).or_else(|| kernel_hint(error)).or_else(|| packages_hint(error));
+    theirs.or_else(|| catalog_hint(error)).map(Into::into)
+}
+
+fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<source::Error>() {
+        return match error {
+            source::Error::NoToken => Some("give one with `--token-file` or in REDHAT_OFFLINE_TOKEN"),
+            source::Error::Signature { .. } => {
+                Some("check `--keyring`; the keys are in the distribution's keyring or RPM-GPG-KEY files")
+            }
+            source::Error::Expired { .. } => {
+                Some("the mirror may be old: try another one, or take it as it is with `--allow-expired`")
+            }
+            _ => None,
+        };
+    }
+    if error.is::<source::Mismatch>() {
+        return Some("the mirror may be at work: try again later, or another one");
+    }
+    if let Some(redhat::Error::OfflineToken { .. }) = error.downcast_ref() {
+        return Some("make a new offline token at https://access.redhat.com/management/api");
+    }
+    match error.downcast_ref::<unpack::Error>()? {
+        unpack::Error::Unsigned | unpack::Error::BadSignature(_) => {
+            Some("check `--keyring`, which must hold the key that the packages were signed with")
+        }
+        unpack::Error::Mismatch { .. } | unpack::Error::Payload(_) => Some("fetch the package again"),
+        unpack::Error::Locked(_) => Some("wait until the other run has ended, or give another `--to`"),
+        _ => None,
+    }
 }
 
 fn publish_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {

@@ -11,6 +11,7 @@ use crate::progress::Progress;
 pub(crate) struct Ui {
     quiet: bool,
     json: bool,
+    is_logged: bool,
     progress: Progress,
 }
 
@@ -35,7 +36,13 @@ impl Ui {
             ProgressMode::Auto if io::stderr().is_terminal() => Progress::bars(),
             ProgressMode::Auto => Progress::plain(),
         };
-        Ui { quiet, json, progress }
+        let is_logged = !quiet && mode != ProgressMode::None && !io::stderr().is_terminal();
+        Ui { quiet, json, is_logged, progress }
+    }
+
+    /// Whether what is said goes into a log and not to somebody who watches.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.is_logged
     }
 
     /// Where work reports how far it is.

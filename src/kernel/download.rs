@@ -24,8 +24,9 @@ use crate::http::{self, Http, Retriable, Verdict};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
 use crate::kernel::set::KernelSet;
+use crate::kernel::source::Mismatch;
 use crate::kernel::source::redhat::{self, RedHat};
-use crate::progress::{Progress, Task, Unit};
+use crate::progress::{Narration, Progress, Task, Unit};
 
 /// How packages are fetched.
 #[derive(Clone)]
@@ -34,12 +35,14 @@ pub struct FetchOptions {
     pub per_host: usize,
     /// The subscriber API, whose packages need its token.
     pub redhat: Option<Arc<RedHat>>,
+    /// What is said while packages are fetched, beside progress.
+    pub narration: Narration,
 }
 
 impl Default for FetchOptions {
     fn default() -> Self {
         // Red Hat's servers answer the fifth with 429.
-        FetchOptions { per_host: 4, redhat: None }
+        FetchOptions { per_host: 4, redhat: None, narration: Narration::default() }
     }
 }
 
@@ -74,15 +77,8 @@ pub enum Error {
     #[error("{0}")]
     Path(#[from] PathError),
     /// What came is not what should have come.
-    #[error("{url}: the digest is {actual}, not {expected}")]
-    Mismatch {
-        /// From where.
-        url: Box<Url>,
-        /// What it should be.
-        expected: Digest,
-        /// What it is.
-        actual: Digest,
-    },
+    #[error("{0}")]
+    Mismatch(#[from] Mismatch),
     /// Its place is no URL.
     #[error("`{0}` is no URL of a web server")]
     NoUrl(String),
@@ -152,7 +148,7 @@ pub async fn fetch_packages(
     for (file, package) in wanted {
         let host = package.location.split('/').nth(2).unwrap_or_default().to_owned();
         let gate = hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(options.per_host.max(1)))).clone();
-        let source = Origin { http: http.clone(), redhat: options.redhat.clone() };
+        let source = Origin { http: http.clone(), redhat: options.redhat.clone(), narration: options.narration };
         let (target, task) = (directory.join(&file), task.clone());
         running.spawn_local_on(
             async move {
@@ -190,6 +186,10 @@ pub async fn fetch_packages(
             }
         }
     }
+    if !report.fetched.is_empty() || !report.failed.is_empty() {
+        options.narration.mark("\n");
+    }
+    options.narration.line(format_args!("All done"));
     for list in [&mut report.fetched, &mut report.unchanged, &mut report.replaced, &mut report.unverified] {
         list.sort();
     }
@@ -225,6 +225,10 @@ async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> 
             (None, None) => true,
         };
         if is_right {
+            let target = target.display();
+            source
+                .narration
+                .line(format_args!("A local {target} exists and checksums match, so it will not be downloaded."));
             task.add(size);
             return Ok(Fetched { digest, size, how: How::Unchanged, transferred: 0 });
         }
@@ -235,6 +239,8 @@ async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> 
     if package.sha256.is_none() {
         fs::remove_file(&part)?;
     }
+    source.narration.mark("v");
+    source.narration.line(format_args!("Downloading {name}"));
     let mut transferred = 0;
     // What lay there may be the beginning of another file of that name: then once more from the start.
     for is_last in [false, true] {
@@ -246,11 +252,12 @@ async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> 
             Some(expected) if *expected != digest => {
                 fs::remove_file(&part)?;
                 if is_last || before == 0 {
-                    return Err(Error::Mismatch { url: Box::new(url), expected: expected.clone(), actual: digest });
+                    return Err(Mismatch { url: Box::new(url), expected: expected.clone(), actual: digest }.into());
                 }
             }
             _ => {
                 publish(&part, target)?;
+                source.narration.line(format_args!("Successfully downloaded {name}"));
                 return Ok(Fetched { digest, size, how, transferred });
             }
         }
@@ -298,6 +305,7 @@ async fn transfer(source: &Origin, url: &Url, part: &Path, size: Option<u64>, ta
 struct Origin {
     http: Http,
     redhat: Option<Arc<RedHat>>,
+    narration: Narration,
 }
 
 impl Origin {

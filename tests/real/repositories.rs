@@ -284,7 +284,7 @@ fn rpms_from_a_signed_repository_are_the_trees_that_rpm2cpio_and_cpio_make() {
     let listed: Vec<&str> =
         list["kernels"].as_array().unwrap().iter().map(|kernel| kernel["uname"].as_str().unwrap()).collect();
     assert_eq!(listed, names);
-    let (status, report, stderr) = run("fetch", &["--to", rpms.to_str().unwrap()]);
+    let (status, report, stderr) = run("fetch", &["--to", rpms.to_str().unwrap(), "-q"]);
     assert_eq!((status, &*stderr, report["fetched"].as_array().unwrap().len()), (0, "", payloads.len()));
     let (status, map, stderr) = unpack(&rpms, &to);
     assert_eq!((status, &*stderr), (0, ""));

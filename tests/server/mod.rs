@@ -1,4 +1,7 @@
-//! A web server of files on the loopback interface, with `Range`, a record of requests, and answers that break off.
+//! A web server of files on the loopback interface, with `Range`, `ETag`, a record of requests, and answers that break off
+//! or come to a halt.
+
+#![allow(dead_code, reason = "each user takes a part")]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,6 +27,10 @@ struct Shared {
     ranges: Vec<String>,
     /// By file: after how many bytes to break off, and how often.
     breaks: HashMap<String, (usize, usize)>,
+    /// The file after whose so many bytes nothing more comes.
+    stall: Option<(String, usize)>,
+    /// How many were told that what they have is still right.
+    not_modified: usize,
 }
 
 impl Server {
@@ -34,6 +41,8 @@ impl Server {
             requests: Vec::new(),
             ranges: Vec::new(),
             breaks: HashMap::new(),
+            stall: None,
+            not_modified: 0,
         }));
         let listener = runtime.block_on(tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -45,6 +54,19 @@ impl Server {
     /// Breaks off each of the next `times` answers with `file` after so many bytes.
     pub(crate) fn break_off(&self, file: String, after: usize, times: usize) {
         self.shared.lock().unwrap().breaks.insert(file, (after, times));
+    }
+
+    /// Sends so many bytes of each answer with `file` and then nothing; `None` sends all again.
+    pub(crate) fn stall(&self, stall: Option<(String, usize)>) {
+        self.shared.lock().unwrap().stall = stall;
+    }
+
+    pub(crate) fn not_modified(&self) -> usize {
+        self.shared.lock().unwrap().not_modified
+    }
+
+    pub(crate) fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.lock().unwrap().requests)
     }
 
     pub(crate) fn requests(&self) -> Vec<String> {
@@ -63,6 +85,11 @@ async fn file(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Res
     let Ok(content) = std::fs::read(shared.root.join(path.trim_start_matches('/'))) else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    let etag = format!("\"{}\"", haversack::digest::Digest::sha256(&content).hex());
+    if request.headers().get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        shared.not_modified += 1;
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
     let range = request.headers().get(header::RANGE).map(|range| range.to_str().unwrap().to_owned());
     let start: usize = match &range {
         Some(range) => {
@@ -74,13 +101,18 @@ async fn file(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Res
     if start >= content.len() && start > 0 {
         return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
     }
-    let mut answer = Response::builder().header(header::CONTENT_LENGTH, content.len() - start);
+    let mut answer =
+        Response::builder().header(header::CONTENT_LENGTH, content.len() - start).header(header::ETAG, etag);
     if range.is_some() {
         let range = format!("bytes {start}-{}/{}", content.len() - 1, content.len());
         answer = answer.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, range);
     }
     let content = Bytes::from(content).slice(start..);
     let name = path.rsplit('/').next().unwrap();
+    if let Some((_, after)) = shared.stall.as_ref().filter(|(file, _)| file == name) {
+        let first = content.slice(..*after);
+        return answer.body(Body::from_stream(futures_util::stream::unfold(Some(first), stalled))).unwrap();
+    }
     let body = match shared.breaks.get_mut(name).filter(|(_, times)| *times > 0) {
         Some((after, times)) => {
             *times -= 1;
@@ -89,6 +121,14 @@ async fn file(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Res
         None => Body::from(content),
     };
     answer.body(body).unwrap()
+}
+
+/// The bytes, and never more.
+async fn stalled(bytes: Option<Bytes>) -> Option<(std::io::Result<Bytes>, Option<Bytes>)> {
+    match bytes {
+        Some(bytes) => Some((Ok(bytes), None)),
+        None => std::future::pending().await,
+    }
 }
 
 /// The bytes, and a moment later, so that they are sent, an error.

@@ -15,7 +15,7 @@ use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::{self, Http};
 use crate::kernel::package::{Format, Name, Package, Relations};
-use crate::kernel::source::keyring::Keyring;
+use crate::kernel::source::cache::Cache;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{Error, Options, Wanted};
 use crate::kernel::unpack::deb::fields;
@@ -43,7 +43,7 @@ struct Release {
 /// Lists the kernel packages of a suite.
 pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options) -> Result<Vec<Package>, Error> {
     let dist = join(&apt.base, &format!("dists/{}/", apt.suite))?;
-    let text = release_text(http, &dist, options.keyring.as_deref()).await?;
+    let text = release_text(http, &dist, options).await?;
     let release = Release::parse(&text).ok_or_else(|| Error::malformed(&dist, "no usable Release file"))?;
     if let Some(until) = release.valid_until.filter(|until| *until < options.now && !options.allow_expired) {
         return Err(Error::Expired { url: Box::new(dist), until });
@@ -61,7 +61,7 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
             let Some((path, expected)) = release.index(&directory) else {
                 return Err(Error::malformed(&dist, "it does not list the component for this architecture"));
             };
-            let file = index(http, &dist, path, expected, release.by_hash).await?;
+            let file = index(http, &dist, (path, expected), release.by_hash, options.cache.as_ref()).await?;
             let (base, wanted) = (apt.base.clone(), options.wanted);
             let parsed = tokio::task::spawn_blocking(move || {
                 let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
@@ -74,13 +74,14 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
     Ok(packages)
 }
 
-async fn release_text(http: &Http, dist: &Url, keyring: Option<&Keyring>) -> Result<String, Error> {
+async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<String, Error> {
+    let (keyring, cache) = (options.keyring.as_deref(), options.cache.as_ref());
     let url = join(dist, "InRelease")?;
     let untrusted = |url: &Url| {
         let url = Box::new(url.clone());
         move |source| Error::Signature { url, source }
     };
-    match transfer::small(http, &url, RELEASE_LIMIT).await {
+    match transfer::small(http, &url, RELEASE_LIMIT, cache).await {
         Ok(bytes) => {
             let text = String::from_utf8(bytes).map_err(|_| Error::malformed(&url, "it is no text"))?;
             match keyring {
@@ -90,9 +91,9 @@ async fn release_text(http: &Http, dist: &Url, keyring: Option<&Keyring>) -> Res
         }
         Err(error) if is_missing(&error) => {
             let url = join(dist, "Release")?;
-            let bytes = transfer::small(http, &url, RELEASE_LIMIT).await?;
+            let bytes = transfer::small(http, &url, RELEASE_LIMIT, cache).await?;
             if let Some(keyring) = keyring {
-                let signature = transfer::small(http, &join(dist, "Release.gpg")?, RELEASE_LIMIT).await?;
+                let signature = transfer::small(http, &join(dist, "Release.gpg")?, RELEASE_LIMIT, cache).await?;
                 keyring.verify_detached(&bytes, &signature).map_err(untrusted(&url))?;
             }
             String::from_utf8(bytes).map_err(|_| Error::malformed(&url, "it is no text"))
@@ -104,19 +105,19 @@ async fn release_text(http: &Http, dist: &Url, keyring: Option<&Keyring>) -> Res
 async fn index(
     http: &Http,
     dist: &Url,
-    path: &str,
-    expected: &Expected,
+    (path, expected): (&str, &Expected),
     by_hash: bool,
+    cache: Option<&Cache>,
 ) -> Result<std::fs::File, Error> {
     if by_hash {
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
         let url = join(dist, &format!("{directory}/by-hash/SHA256/{}", expected.digest.hex()))?;
-        match transfer::large(http, &url, expected).await {
+        match transfer::large(http, &url, expected, cache).await {
             Err(Error::Http(error)) if is_missing(&error) => {}
             result => return result,
         }
     }
-    transfer::large(http, &join(dist, path)?, expected).await
+    transfer::large(http, &join(dist, path)?, expected, cache).await
 }
 
 impl Release {
@@ -260,7 +261,36 @@ const STANZA_LIMIT: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Fields in any order, twice, without values, with other bytes in them; and no fields at all.
+        #[test]
+        fn no_text_makes_reading_an_index_or_a_release_panic(
+            fields in prop::collection::vec((0..14_usize, "[ -~é\n]{0,24}"), 0..12),
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            const FIELDS: [&str; 14] = [
+                "Package: linux-headers-6.1.0-1-amd64", "Package", "Version", "Architecture", "Depends", "Provides",
+                "Filename", "Size", "SHA256", " ", "", "Valid-Until", "Acquire-By-Hash", "-----BEGIN PGP SIGNED MESSAGE-----",
+            ];
+            let text: String = fields.iter().map(|(field, value)| format!("{}: {value}\n", FIELDS[*field])).collect();
+            let base = "https://h/debian".parse().unwrap();
+            let _ = Release::parse(&text);
+            for bytes in [text.as_bytes(), &noise, &[text.as_bytes(), &noise].concat()] {
+                for wanted in [Wanted::Kernels, Wanted::All] {
+                    let packages = parse_packages(bytes, &base, wanted).unwrap();
+                    // What is taken for a package stays in the repository and has a file's name.
+                    for package in packages {
+                        prop_assert!(package.location.starts_with("https://h/debian/"), "{}", package.location);
+                        prop_assert!(!package.name.to_string().contains('/'));
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn only_kernel_stanzas_are_read_whatever_stands_between_them() {

@@ -4,6 +4,7 @@
 //! `apt:https://deb.debian.org/debian bookworm main`.
 
 mod apt;
+pub mod cache;
 pub mod crawler;
 pub mod keyring;
 pub mod local;
@@ -24,6 +25,7 @@ use crate::fs::PathError;
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::kernel::package::Package;
 use crate::kernel::release::Machine;
+use crate::kernel::source::cache::Cache;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::redhat::RedHat;
 
@@ -62,6 +64,8 @@ pub struct Options {
     pub redhat: Option<Arc<RedHat>>,
     /// Which packages are listed.
     pub wanted: Wanted,
+    /// Metadata of earlier runs.
+    pub cache: Option<Cache>,
 }
 
 /// Which packages of a repository are listed.
@@ -110,15 +114,8 @@ pub enum Error {
     #[error("{0}")]
     Path(#[from] PathError),
     /// A file is another one than the one above it says.
-    #[error("{url}: the digest is {actual}, not {expected}")]
-    Mismatch {
-        /// Of which file.
-        url: Box<Url>,
-        /// What it should be.
-        expected: Digest,
-        /// What it is.
-        actual: Digest,
-    },
+    #[error("{0}")]
+    Mismatch(#[from] Mismatch),
     /// It is not signed by a trusted key.
     #[error("{url}: not trusted")]
     Signature {
@@ -159,6 +156,18 @@ pub enum Error {
         /// Why.
         source: XmlError,
     },
+}
+
+/// What came from a URL is not what should have come.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: the digest is {actual}, not {expected}")]
+pub struct Mismatch {
+    /// From where.
+    pub url: Box<Url>,
+    /// What it should be.
+    pub expected: Digest,
+    /// What it is.
+    pub actual: Digest,
 }
 
 impl Wanted {

@@ -23,12 +23,14 @@ use crate::digest::Digest;
 use crate::http::{self, Http, Retriable, Verdict, read_limited};
 use crate::kernel::package::{Format, Name, Package};
 use crate::kernel::release::Machine;
+use crate::progress::Narration;
 
 /// The API with a subscriber's token.
 pub struct RedHat {
     http: Http,
     options: RedHatOptions,
     access: Mutex<Option<Access>>,
+    narration: Narration,
 }
 
 /// Where the API is and who asks.
@@ -144,7 +146,12 @@ struct Listed {
 impl RedHat {
     /// Prepares the API; contacts nobody.
     pub fn new(http: Http, options: RedHatOptions) -> Self {
-        RedHat { http, options, access: Mutex::new(None) }
+        RedHat { http, options, access: Mutex::new(None), narration: Narration::default() }
+    }
+
+    /// Says what is done while it is done.
+    pub fn narrated(self, narration: Narration) -> Self {
+        RedHat { narration, ..self }
     }
 
     /// Lists the wanted packages of a content set.
@@ -156,11 +163,18 @@ impl RedHat {
         let mut packages = Vec::new();
         let mut previous = String::new();
         let mut is_sorted = true;
+        let narration = self.narration;
+        narration.line(format_args!("Scraping bucket {content_set}"));
+        narration.mark(content_set);
         for batch in 0.. {
             let page = |n: usize| self.page(content_set, machine, (batch * 4 + n) * PAGE);
             let pages = tokio::try_join!(page(0), page(1), page(2), page(3))?;
             let mut is_last = false;
             for listed in [pages.0, pages.1, pages.2, pages.3] {
+                // Those behind the last one were asked for in vain.
+                if !is_last {
+                    narration.mark(".");
+                }
                 is_last |= listed.len() < PAGE;
                 for package in listed {
                     is_sorted &= previous <= package.name;
@@ -172,6 +186,8 @@ impl RedHat {
                 break;
             }
         }
+        narration.mark("\n");
+        narration.line(format_args!("Done scraping bucket {content_set}"));
         Ok(packages)
     }
 

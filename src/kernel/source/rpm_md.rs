@@ -41,7 +41,7 @@ pub enum XmlError {
 /// Lists the kernel packages of a repository: `url` is its directory, or a mirror list or metalink that names several.
 pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Result<Vec<Package>, Error> {
     let mirrors = if is_list(url) {
-        let list = transfer::small(http, url, LIST_LIMIT).await?;
+        let list = transfer::small(http, url, LIST_LIMIT, options.cache.as_ref()).await?;
         mirrors(&String::from_utf8_lossy(&list), options)
     } else {
         vec![url.clone()]
@@ -64,17 +64,18 @@ async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<P
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
     }
+    let cache = options.cache.as_ref();
     let url = join(&base, "repodata/repomd.xml")?;
-    let repomd = transfer::small(http, &url, REPOMD_LIMIT).await?;
+    let repomd = transfer::small(http, &url, REPOMD_LIMIT, cache).await?;
     if let Some(keyring) = &options.keyring {
-        let signature = transfer::small(http, &join(&base, "repodata/repomd.xml.asc")?, REPOMD_LIMIT).await?;
+        let signature = transfer::small(http, &join(&base, "repodata/repomd.xml.asc")?, REPOMD_LIMIT, cache).await?;
         keyring
             .verify_detached(&repomd, &signature)
             .map_err(|source| Error::Signature { url: Box::new(url.clone()), source })?;
     }
     let primary = parse_repomd(&repomd[..]).map_err(|source| Error::xml(&url, source))?;
     let url = join(&base, &primary.href)?;
-    let file = transfer::large(http, &url, &primary.expected).await?;
+    let file = transfer::large(http, &url, &primary.expected, cache).await?;
     let wanted = options.wanted;
     let parsed = tokio::task::spawn_blocking(move || {
         let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;

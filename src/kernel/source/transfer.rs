@@ -9,7 +9,8 @@ use url::Url;
 use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::PathContext;
 use crate::http::{self, Http, read_limited};
-use crate::kernel::source::Error;
+use crate::kernel::source::cache::{Cache, Kept};
+use crate::kernel::source::{Error, Mismatch};
 
 /// What an index is expected to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,25 +21,40 @@ pub(super) struct Expected {
     pub(super) size: Option<u64>,
 }
 
-/// Fetches a small file whole.
-pub(super) async fn small(http: &Http, url: &Url, limit: u64) -> Result<Vec<u8>, http::Error> {
+/// Fetches a small file whole, or what `cache` has when the server says that it is still the same.
+pub(super) async fn small(http: &Http, url: &Url, limit: u64, cache: Option<&Cache>) -> Result<Vec<u8>, http::Error> {
     http.retry()
         .run(async || {
-            let response = http.send(http.get(url)).await?;
-            if response.status() != StatusCode::OK {
-                return Err(http::Error::status(response).await);
+            let kept = cache.and_then(|cache| cache.answer(url, limit));
+            let conditions = kept.as_ref().map(Kept::conditions).unwrap_or_default();
+            let response = http.send(http.get(url).headers(conditions)).await?;
+            match (response.status(), kept) {
+                (StatusCode::NOT_MODIFIED, Some(kept)) => return Ok(kept.body),
+                (StatusCode::OK, _) => {}
+                _ => return Err(http::Error::status(response).await),
             }
-            read_limited(response, limit).await
+            let headers = response.headers().clone();
+            let body = read_limited(response, limit).await?;
+            if let Some(cache) = cache {
+                cache.keep_answer(url, &headers, &body);
+            }
+            Ok(body)
         })
         .await
 }
 
-/// Fetches a file into an unnamed temporary file, which stands at its beginning then.
-pub(super) async fn large(http: &Http, url: &Url, expected: &Expected) -> Result<File, Error> {
+/// Fetches a file into an unnamed temporary file, which stands at its beginning then; or finds it in `cache`.
+pub(super) async fn large(http: &Http, url: &Url, expected: &Expected, cache: Option<&Cache>) -> Result<File, Error> {
+    if let Some(file) = cache.and_then(|cache| cache.index(&expected.digest)) {
+        return Ok(file);
+    }
     let limit = expected.size.unwrap_or(LARGE_LIMIT).min(LARGE_LIMIT);
-    let (file, actual) = http.retry().run(async || once(http, url, limit).await).await?;
+    let (mut file, actual) = http.retry().run(async || once(http, url, limit).await).await?;
     if actual != expected.digest {
-        return Err(Error::Mismatch { url: Box::new(url.clone()), expected: expected.digest.clone(), actual });
+        return Err(Mismatch { url: Box::new(url.clone()), expected: expected.digest.clone(), actual }.into());
+    }
+    if let Some(cache) = cache {
+        cache.keep_index(&expected.digest, &mut file)?;
     }
     Ok(file)
 }
