@@ -196,7 +196,9 @@ fn completions(shell: clap_complete::Shell, context: &Context) -> Outcome {
 
 /// Runs something that touches the network to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(future)
+    // What is sent is hashed there, so one thread would not do, and a hundred cores have nothing to do.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(future)
 }
 
 /// Lets people's old commands work: called as `run.sh` (the images hold a link of that name), it is `haversack run`.

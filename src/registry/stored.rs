@@ -22,16 +22,23 @@ pub(super) async fn receive(source: &Source, layout: &Layout, described: &Descri
         move || PartialBlob::open(&layout, &described)
     };
     let partial = spawn_blocking(open).await.expect("opening a blob does not panic")?;
-    let mut chunks = source.blob(described, partial.as_ref().map_or(0, PartialBlob::arrived));
-    let (layout, described) = (layout.clone(), described.clone());
+    let begun = partial.as_ref().map_or(0, PartialBlob::arrived);
+    let mut chunks = source.blob(described, begun);
+    let (beside, expected) = (layout.clone(), described.clone());
     let write = move || {
-        let Some(mut partial) = partial else { return receive_beside(&layout, &described, chunks) };
+        let Some(mut partial) = partial else { return receive_beside(&beside, &expected, chunks) };
         while let Some(chunk) = chunks.blocking_recv() {
             partial.write(&chunk?)?;
         }
         Ok(partial.finish()?)
     };
-    spawn_blocking(write).await.expect("writing a blob does not panic")
+    match spawn_blocking(write).await.expect("writing a blob does not panic") {
+        // What an earlier attempt left was wrong; it is gone now.
+        Err(Error::Layout(layout::Error::Mismatch { .. })) if begun > 0 => {
+            Box::pin(receive(source, layout, described)).await
+        }
+        result => result,
+    }
 }
 
 /// The same, while somebody else writes the same blob: whoever is ready first gives it its name.

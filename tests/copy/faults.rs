@@ -6,8 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use haversack::digest::Digest;
+use haversack::image::{Layout, PartialBlob, layout};
+use oci_spec::image::MediaType;
 
 use crate::quirky::{LAYER_SIZE, Quirk, Quirky};
+use crate::real::large;
+use crate::taker::{Accident, Taker};
 use crate::{clean, done, error, haversack};
 
 /// Blobs that are there after a copy that failed.
@@ -31,16 +35,22 @@ fn an_image_arrives_with_its_digest_and_a_second_copy_sends_nothing() {
 
 #[test]
 fn a_connection_that_breaks_is_taken_up_where_it_broke() {
-    for (ranges, expected) in
-        [(true, ["", "bytes=150000-", "bytes=225000-"]), (false, ["", "bytes=150000-", "bytes=150000-"])]
-    {
-        let (registry, dir) = (Quirky::start(Quirk::BreaksOff { times: 2, ranges }), tempfile::tempdir().unwrap());
+    for (at, ranges, expected) in [
+        (150_000, true, ["", "bytes=150000-", ""]),
+        (100_000, true, ["", "bytes=100000-", "bytes=200000-"]),
+        (1, true, ["", "bytes=1-", "bytes=2-"]),
+        (0, true, ["", "", ""]),
+        (LAYER_SIZE - 1, true, ["", "bytes=299999-", ""]),
+        (150_000, false, ["", "bytes=150000-", "bytes=150000-"]),
+    ] {
+        let (registry, dir) = (Quirky::start(Quirk::BreaksOff { at, times: 2, ranges }), tempfile::tempdir().unwrap());
         done(&registry.copy(dir.path(), &[]));
         clean(dir.path());
         let (layer, _) = registry.blobs.iter().find(|(_, bytes)| bytes.len() == LAYER_SIZE).unwrap();
         let asked = registry.asked(layer);
         let ranges: Vec<_> = asked.iter().map(|line| line.split(' ').nth(3).unwrap_or_default()).collect();
-        assert_eq!(ranges, expected);
+        let expected: Vec<_> = expected.into_iter().take(ranges.len()).collect();
+        assert_eq!(ranges, expected, "{at}");
     }
 }
 
@@ -55,8 +65,21 @@ fn a_server_that_is_busy_is_asked_again() {
 fn what_is_not_what_was_described_is_refused_and_not_kept() {
     for (quirk, expected, kept) in [
         (Quirk::WrongByte, "expected sha256:", 1),
+        (Quirk::FewerBytes, "ended after 299999 of 300000 bytes", 1),
+        (
+            Quirk::OtherAnnounced,
+            "expected sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa, found",
+            0,
+        ),
+        (
+            Quirk::Digest("sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"),
+            "Invalid non-hexadecimal character in digest",
+            1,
+        ),
+        (Quirk::Digest("md5:d41d8cd98f00b204e9800998ecf8427e"), "unknown digest algorithm `md5`", 1),
+        (Quirk::Digest("sha256:../../../../etc/passwd"), "Invalid encoded value", 1),
         (Quirk::MoreBytes, "expected 300000 bytes, found more", 1),
-        (Quirk::BreaksOff { times: 99, ranges: false }, "the answer broke off", 1),
+        (Quirk::BreaksOff { at: 150_000, times: 99, ranges: false }, "the answer broke off", 1),
         (Quirk::Html, "no registry answers here", 0),
         (Quirk::HugeManifest, "larger than 4194304 bytes", 0),
         (Quirk::WrongManifest, "expected sha256:", 0),
@@ -119,4 +142,90 @@ fn a_registry_without_tls_is_told_at_once_with_what_to_do() {
     assert!(started.elapsed() < Duration::from_secs(10));
     assert!(error.starts_with(&format!("{address}: no trusted connection")), "{error}");
     assert!(error.contains("hint: add its certificate authority with `--ca-file FILE`, or"), "{error}");
+}
+
+#[test]
+fn a_blob_that_was_begun_is_gone_on_with_by_the_next_run() {
+    let (registry, dir) = (Quirky::start(Quirk::None), tempfile::tempdir().unwrap());
+    let (layer, bytes) = registry.blobs.iter().find(|(_, bytes)| bytes.len() == LAYER_SIZE).unwrap();
+    // What a run leaves that is killed.
+    let layout = Layout::create(&dir.path().join("store")).unwrap();
+    let described = layout::descriptor(MediaType::ImageLayer, &layer.parse().unwrap(), LAYER_SIZE as u64);
+    let mut begun = PartialBlob::open(&layout, &described).unwrap().unwrap();
+    begun.write(&bytes[..100_000]).unwrap();
+    drop(begun);
+    done(&registry.copy(dir.path(), &[]));
+    clean(dir.path());
+    assert_eq!(registry.asked(layer), [format!("GET /v2/r/i/blobs/{layer}  bytes=100000-")]);
+
+    // And when that was not what it should be, the blob is fetched anew.
+    let other = tempfile::tempdir().unwrap();
+    let layout = Layout::create(&other.path().join("store")).unwrap();
+    let mut begun = PartialBlob::open(&layout, &described).unwrap().unwrap();
+    begun.write(&[0; 1000]).unwrap();
+    drop(begun);
+    done(&registry.copy(other.path(), &[]));
+    clean(other.path());
+}
+
+#[test]
+fn tags_are_read_page_by_page_and_only_from_the_registry_itself() {
+    let elsewhere = Quirky::start(Quirk::None);
+    let foreign: &'static str = format!("http://{}/v2/r/i/tags/list", elsewhere.address).leak();
+    for (next, status, failure) in [
+        ("/v2/r/i/tags/list?n=1000&last=b", 3, "manifests/b: not found"),
+        (foreign, 3, "names a next page that is not its own"),
+        // The same page again and again.
+        ("/v2/r/i/tags/list?n=1000", 3, "names a next page that is not its own"),
+    ] {
+        let (registry, dir) = (Quirky::start(Quirk::Pages { next }), tempfile::tempdir().unwrap());
+        let list = format!(
+            "to = 'oci:store'\n[[images]]\nregistry = '{}'\nrepositories = ['r/i']\ntags = ['*']\n",
+            registry.address
+        );
+        std::fs::write(dir.path().join("list.toml"), list).unwrap();
+        let output = haversack(dir.path(), &["sync", "list.toml", "--src-tls-verify=false", "--json", "--retries=0"]);
+        assert_eq!(output.status.code(), Some(status));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = report["failed"][0]["error"].as_str().unwrap();
+        assert!(text.contains(failure) || text.ends_with(":b: not found"), "{text}");
+        assert_eq!(report["images"].as_array().unwrap().len(), usize::from(next.contains("last")));
+    }
+    assert_eq!(elsewhere.asked(""), [""; 0]);
+}
+
+#[test]
+fn a_large_upload_is_gone_on_with_where_it_broke_off() {
+    let piece = 32 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    large(dir.path(), 1, 40 << 20);
+    let layout = haversack::image::Layout::open(&dir.path().join("from")).unwrap();
+    let blobs = std::fs::read_dir(layout.root().join("blobs/sha256")).unwrap();
+    let size = blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).max().unwrap();
+    let patch = |start: u64| format!("PATCH {start}-{}", (start + piece).min(size) - 1);
+    let (first, rest) = (patch(0), patch(piece));
+    let half = format!("PATCH {}-{}", piece + (1 << 20), size - 1);
+    for (accident, expected) in [
+        (Accident::Breaks, vec![&*first, &rest, "GET", &half]),
+        (Accident::Refused, vec![&*first, &rest, "PUT whole"]),
+        (Accident::Forgotten, vec![&*first, &rest, "GET", &first, &rest]),
+    ] {
+        let taker = Taker::start(accident);
+        let to = format!("docker://{}/r/x:1", taker.address);
+        let copy =
+            ["copy", "oci:from:x", &to, "--dest-tls-verify=false", "--retry-delay=0", "--no-referrers", "--json"];
+        done(&haversack(dir.path(), &copy));
+        assert_eq!(taker.asked(), expected);
+        assert!(taker.holds(usize::try_from(size).unwrap()));
+    }
+    // And by the next run, when this one had to give up.
+    let taker = Taker::start(Accident::Ends);
+    let to = format!("docker://{}/r/x:1", taker.address);
+    let copy = ["copy", "oci:from:x", &to, "--dest-tls-verify=false", "--retries=0", "--no-referrers", "--json"];
+    error(&haversack(dir.path(), &copy));
+    assert_eq!(taker.asked(), [&*first, &rest]);
+    taker.come_back();
+    done(&haversack(dir.path(), &copy));
+    assert_eq!(taker.asked(), ["GET", &rest]);
+    assert!(taker.holds(usize::try_from(size).unwrap()));
 }

@@ -5,6 +5,7 @@ mod faults;
 mod quirky;
 mod real;
 mod syncing;
+mod taker;
 
 use std::path::Path;
 use std::process::{Command, Output};

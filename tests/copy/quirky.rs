@@ -29,6 +29,7 @@ pub(crate) enum Quirk {
     None,
     /// Breaks off the first answers with a large blob half-way.
     BreaksOff {
+        at: usize,
         times: usize,
         ranges: bool,
     },
@@ -48,6 +49,16 @@ pub(crate) enum Quirk {
     HugeManifest,
     /// Its manifest is not the one that was asked for.
     WrongManifest,
+    /// Describes its layer with another digest than can be.
+    Digest(&'static str),
+    /// Ends an answer early, as if it were whole.
+    FewerBytes,
+    /// Says that its tag is another image than it sends.
+    OtherAnnounced,
+    /// Lists its tags in pages, the last of which is said to be there.
+    Pages {
+        next: &'static str,
+    },
     /// Says 503 twice before it answers.
     Busy,
 }
@@ -80,7 +91,11 @@ impl Quirky {
             "layers": [describe("layer.v1.tar", &layer)],
             "annotations": if matches!(quirk, Quirk::HugeManifest) { HashMap::from([("x", "x".repeat(5 << 20))]) } else { HashMap::new() },
         });
-        let manifest = manifest.to_string().into_bytes();
+        let mut manifest = manifest.to_string();
+        if let Quirk::Digest(other) = quirk {
+            manifest = manifest.replace(Digest::sha256(&layer).as_str(), other);
+        }
+        let manifest = manifest.into_bytes();
         let mut blobs: HashMap<String, Vec<u8>> =
             [layer, config.into_bytes()].into_iter().map(|bytes| (Digest::sha256(&bytes).to_string(), bytes)).collect();
         blobs.insert("1".into(), manifest);
@@ -155,6 +170,13 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
         return status(StatusCode::OK);
     }
     let manifest = shared.blobs["1"].clone();
+    if let (Quirk::Pages { next }, "list") = (&shared.quirk, target) {
+        let page = |tags: &'static str| format!(r#"{{"name":"r/i","tags":[{tags}]}}"#);
+        return match query {
+            "n=1000" => ([(header::LINK, format!(r#"<{next}>; rel="next""#))], page(r#""1","b""#)).into_response(),
+            _ => page("null").replace("[null]", "null").into_response(),
+        };
+    }
     let bytes = match shared.blobs.get(target) {
         Some(bytes) => bytes.clone(),
         None if Digest::sha256(&manifest).as_str() == target => manifest,
@@ -162,6 +184,11 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
     };
     if request.method() == Method::HEAD {
         return status(StatusCode::OK);
+    }
+    if let Quirk::OtherAnnounced = shared.quirk
+        && target == "1"
+    {
+        return ([("docker-content-digest", Digest::sha256("other").to_string())], bytes).into_response();
     }
     if path.contains("/manifests/") {
         let body = match (&shared.quirk, target.starts_with("sha256:")) {
@@ -179,8 +206,9 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
             wrong[1000] ^= 1;
             wrong.into_response()
         }
+        Quirk::FewerBytes if large => bytes[..LAYER_SIZE - 1].to_vec().into_response(),
         Quirk::MoreBytes if large => [bytes, vec![0]].concat().into_response(),
-        Quirk::BreaksOff { times, ranges } if large => {
+        Quirk::BreaksOff { at, times, ranges } if large => {
             let start: usize = match &range {
                 Some(range) if *ranges => range["bytes=".len()..range.len() - 1].parse().unwrap(),
                 _ => 0,
@@ -189,7 +217,7 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
             let status = if start > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
             let content_range = format!("bytes {start}-{}/{LAYER_SIZE}", LAYER_SIZE - 1);
             let body = if asked_before < *times {
-                let half = rest[..rest.len() / 2].to_vec();
+                let half = rest[..(*at).min(rest.len())].to_vec();
                 let pieces = futures_util::stream::iter([Ok(half), Err(std::io::Error::other("cut"))]);
                 Body::from_stream(pieces.then(async |piece| {
                     // Time for what went before to leave.

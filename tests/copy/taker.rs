@@ -1,0 +1,168 @@
+//! A registry in the test's own process that takes uploads in pieces, and loses one of them half-way.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use haversack::digest::Digest;
+
+/// What becomes of the second piece of the first upload that has several.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accident {
+    /// The connection breaks when half of it has arrived, which the registry keeps.
+    Breaks,
+    /// The registry is gone from then on.
+    Ends,
+    /// The registry takes no second piece, as some do.
+    Refused,
+    /// The connection breaks, and the registry knows nothing of the upload any more.
+    Forgotten,
+}
+
+pub(crate) struct Taker {
+    pub(crate) address: String,
+    shared: Shared,
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Clone)]
+struct Shared {
+    state: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    accident: Option<Accident>,
+    gone: bool,
+    uploads: HashMap<String, Vec<u8>>,
+    blobs: HashMap<String, Vec<u8>>,
+    /// Method, and bytes from and to, of each piece of a large blob.
+    asked: Vec<String>,
+}
+
+impl Taker {
+    pub(crate) fn start(accident: Accident) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shared = Shared { state: Arc::new(Mutex::new(Inner { accident: Some(accident), ..Inner::default() })) };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let state = shared.clone();
+        runtime.spawn(async move {
+            let app = axum::Router::new().fallback(answer).with_state(state);
+            axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), app).await
+        });
+        Taker { address, shared, _runtime: runtime }
+    }
+
+    /// What was asked about pieces since the last time.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.state.lock().unwrap().asked)
+    }
+
+    /// The registry is there again.
+    pub(crate) fn come_back(&self) {
+        self.shared.state.lock().unwrap().gone = false;
+    }
+
+    pub(crate) fn holds(&self, size: usize) -> bool {
+        self.shared.state.lock().unwrap().blobs.values().any(|blob| blob.len() == size)
+    }
+}
+
+async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+    let query = request.uri().query().unwrap_or_default().replace("%3A", ":");
+    let range = request.headers().get(header::CONTENT_RANGE).map(|range| range.to_str().unwrap().to_owned());
+    let field = |name: header::HeaderName, value: String| [(name, value)];
+    let arrived = |inner: &Inner| format!("0-{}", inner.uploads[&path].len().saturating_sub(1));
+    if shared.state.lock().unwrap().gone {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let mut body = request.into_body().into_data_stream();
+    match (method.as_str(), path.as_str()) {
+        ("GET", "/v2/") => StatusCode::OK.into_response(),
+        ("POST", _) => {
+            let mut inner = shared.state.lock().unwrap();
+            let upload = format!("/v2/r/x/blobs/uploads/{}", inner.uploads.len());
+            inner.uploads.insert(upload.clone(), Vec::new());
+            (StatusCode::ACCEPTED, field(header::LOCATION, upload)).into_response()
+        }
+        ("GET", upload) if upload.contains("/uploads/") => {
+            let mut inner = shared.state.lock().unwrap();
+            inner.asked.push("GET".to_owned());
+            if inner.accident == Some(Accident::Forgotten) {
+                inner.accident = None;
+                return StatusCode::NOT_FOUND.into_response();
+            }
+            (StatusCode::NO_CONTENT, [(header::LOCATION, path.clone()), (header::RANGE, arrived(&inner))])
+                .into_response()
+        }
+        ("PATCH", _) => {
+            let range = range.unwrap();
+            let start: usize = range.split_once('-').unwrap().0.parse().unwrap();
+            let accident = {
+                let mut inner = shared.state.lock().unwrap();
+                inner.asked.push(format!("PATCH {range}"));
+                if start != inner.uploads[&path].len() {
+                    return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+                }
+                inner.accident.filter(|_| start > 0)
+            };
+            let mut piece = Vec::new();
+            while let Some(Ok(bytes)) = body.next().await {
+                piece.extend_from_slice(&bytes);
+                match accident {
+                    Some(Accident::Refused) => {}
+                    Some(Accident::Ends) => {
+                        let mut inner = shared.state.lock().unwrap();
+                        (inner.gone, inner.accident) = (true, None);
+                        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+                    }
+                    Some(accident) if piece.len() >= 1 << 20 => {
+                        let mut inner = shared.state.lock().unwrap();
+                        inner.uploads.get_mut(&path).unwrap().extend_from_slice(&piece[..1 << 20]);
+                        if accident == Accident::Breaks {
+                            inner.accident = None;
+                        }
+                        drop(inner);
+                        // Ends the connection without a word.
+                        std::panic::resume_unwind(Box::new("cut"));
+                    }
+                    _ => {}
+                }
+            }
+            let mut inner = shared.state.lock().unwrap();
+            if accident == Some(Accident::Refused) {
+                return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+            }
+            inner.uploads.get_mut(&path).unwrap().extend_from_slice(&piece);
+            (StatusCode::ACCEPTED, [(header::LOCATION, path.clone()), (header::RANGE, arrived(&inner))]).into_response()
+        }
+        ("PUT", upload) if upload.contains("/blobs/") => {
+            let mut whole = Vec::new();
+            while let Some(Ok(bytes)) = body.next().await {
+                whole.extend_from_slice(&bytes);
+            }
+            let mut inner = shared.state.lock().unwrap();
+            if whole.len() > 1 << 20 {
+                inner.asked.push("PUT whole".to_owned());
+            }
+            let content = if whole.is_empty() { inner.uploads[&path].clone() } else { whole };
+            let digest = Digest::sha256(&content).to_string();
+            if query != format!("digest={digest}") {
+                return StatusCode::BAD_REQUEST.into_response();
+            }
+            inner.blobs.insert(digest, content);
+            StatusCode::CREATED.into_response()
+        }
+        ("PUT", _) => StatusCode::CREATED.into_response(),
+        ("HEAD", _) if shared.state.lock().unwrap().blobs.contains_key(&name) => StatusCode::OK.into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
