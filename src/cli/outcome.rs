@@ -99,10 +99,10 @@ impl Failure {
     }
 
     /// Whether the reader of our output went away, as `head` does. That is no failure.
+    ///
+    /// Only `ui` writes there, and its errors arrive as they are; a connection that breaks is a cause of something else.
     pub(crate) fn is_broken_pipe(&self) -> bool {
-        causes(&*self.error)
-            .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        self.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
@@ -400,5 +400,7 @@ mod tests {
     fn a_reader_that_went_away_is_told_from_a_failure() {
         assert!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).is_broken_pipe());
         assert!(!Failure::new("x").is_broken_pipe());
+        let connection = registry::Error::Io(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(!Failure::from(connection).is_broken_pipe());
     }
 }
