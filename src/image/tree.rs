@@ -368,12 +368,16 @@ fn node(source: &Path, metadata: &Metadata, overrides: &Overrides) -> Result<Nod
 
 /// Capabilities and the user's own attributes. SELinux labels and ACLs belong to the host, not to the content.
 fn xattrs(source: &Path) -> Result<BTreeMap<String, Vec<u8>>, PathError> {
-    // Most files have none, and need no room for their names.
-    let mut names = match rustix::fs::llistxattr(source, &mut [0_u8; 0][..]) {
-        Ok(0) => return Ok(BTreeMap::new()),
-        _ => vec![0; 64 << 10],
+    // Most files have few or none: room for all that there can be is made only where it is needed.
+    let mut names = vec![0; 256];
+    let listed = match rustix::fs::llistxattr(source, &mut names[..]) {
+        Err(rustix::io::Errno::RANGE) => {
+            names.resize(64 << 10, 0);
+            rustix::fs::llistxattr(source, &mut names[..])
+        }
+        listed => listed,
     };
-    let length = match rustix::fs::llistxattr(source, &mut names[..]) {
+    let length = match listed {
         Ok(length) => length,
         // The file system has none.
         Err(rustix::io::Errno::NOTSUP) => 0,
