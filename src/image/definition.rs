@@ -376,6 +376,8 @@ mod tests {
         binary = "/b"
         ca-roots = "/c"
         catalog = { tree = "/t", db = "/d" }
+        packages = { deb = ["d"], rpm = ["r"], compiler = ["c"], provided = ["p"], merge = { "/m" = "/n" }, exclude = ["/x"] }
+        kernels = { dest = "/k", unpacked = true, list = "/i", roles = ["core"], flavours = ["rt"] }
         files = [{ src = "f", dest = "/f", mode = "0640", uid = 1, gid = 2 }, { text = "x", dest = "/g" }]
         directories = [{ src = "d", dest = "/", mode = "0750", file-mode = "0640", uid = 3, gid = 4 }]
         links = { "/l" = "b" }
@@ -397,6 +399,21 @@ mod tests {
             binary: Some("/b".into()),
             ca_roots: Some("/c".into()),
             catalog: Some(CatalogDefinition { tree: "/t".into(), db: "/d".into() }),
+            packages: Some(PackagesDefinition {
+                deb: vec!["d".into()],
+                rpm: vec!["r".into()],
+                compiler: vec!["c".into()],
+                provided: vec!["p".into()],
+                merge: [("/m".into(), "/n".into())].into(),
+                exclude: vec!["/x".into()],
+            }),
+            kernels: Some(KernelsDefinition {
+                dest: Some("/k".into()),
+                unpacked: true,
+                list: Some("/i".into()),
+                roles: vec!["core".into()],
+                flavours: vec!["rt".into()],
+            }),
             files: vec![
                 FileDefinition {
                     src: Some("f".into()),

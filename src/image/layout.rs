@@ -459,7 +459,12 @@ fn with_name(image: &Descriptor, name: Option<&str>) -> Descriptor {
 
 /// Finds an image in the index of a layout or archive, for `path` see the errors.
 pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Result<Descriptor, Error> {
-    let call = |there: &Descriptor| ref_name(there).map_or_else(|| there.digest().to_string(), str::to_owned);
+    let sorted = |there: Vec<&Descriptor>| {
+        let call = |it: &Descriptor| ref_name(it).map_or_else(|| it.digest().to_string(), str::to_owned);
+        let mut names: Vec<String> = there.into_iter().map(call).collect();
+        names.sort();
+        names
+    };
     match (name, &index.manifests()[..]) {
         (None, manifests) => {
             // What has no name beside one that has is there because something refers to it, or refers to that; so is an
@@ -474,10 +479,7 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
                 [first, others @ ..] if others.iter().all(|other| other.digest() == first.digest()) => {
                     Ok((*first).clone())
                 }
-                several => {
-                    let known = several.iter().map(|there| call(there)).collect();
-                    Err(Error::Ambiguous { path: path.to_owned(), known })
-                }
+                _ => Err(Error::Ambiguous { path: path.to_owned(), known: sorted(candidates) }),
             }
         }
         (Some(name), manifests) => {
@@ -490,7 +492,7 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
             named.or_else(by_number).or_else(by_digest).cloned().ok_or_else(|| Error::NotFound {
                 path: path.to_owned(),
                 name: name.to_owned(),
-                known: manifests.iter().map(call).collect(),
+                known: sorted(manifests.iter().collect()),
             })
         }
     }
