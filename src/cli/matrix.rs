@@ -243,7 +243,7 @@ async fn channel_nodes(
                 }
             })
             .await?;
-        return graph::parse(&body).map_err(|error| named(url.as_str(), error.into()));
+        return graph::parse(&body).map_err(|error| named(url.as_str(), error));
     }
     let path = Path::new(&args.graph);
     if path.is_dir() {
@@ -261,7 +261,7 @@ async fn channel_nodes(
                 } else {
                     graph::parse(&bytes)
                 };
-                return nodes.map_err(|error| named(&file.display().to_string(), error.into()));
+                return nodes.map_err(|error| named(&file.display().to_string(), error));
             }
         }
         return Err(Failure::new(format!("{}: it has no channel {channel}", path.display()))
@@ -272,11 +272,11 @@ async fn channel_nodes(
         Ok(None) => return Err(Failure::new(format!("{}: it has no channel {channel}", path.display()))),
         Err(_) => graph::parse(&fs::read(path, GRAPH_LIMIT)?),
     };
-    nodes.map_err(|error| named(&args.graph, error.into()))
+    nodes.map_err(|error| named(&args.graph, error))
 }
 
-fn named(what: &str, failure: Failure) -> Failure {
-    Failure::new(format!("{what}: {failure}"))
+fn named(what: &str, error: impl Into<Failure>) -> Failure {
+    Failure::new(format!("{what}: {}", error.into()))
 }
 
 /// Reads images where the map says they are.

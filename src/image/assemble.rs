@@ -114,11 +114,16 @@ pub fn assemble(
 
     let created = jiff::Timestamp::from_second(plan.created()).unwrap_or_default();
     let labels = annotations(&definition.annotations, inputs, created, base.map(|(_, base)| base));
+    let by_content = fingerprint::is_by_content(inputs);
     let identities: Vec<Digest> = parts
-        .iter()
+        .par_iter()
         .zip(&written)
-        .map(|((layer, ..), written)| layer.identity.as_ref().unwrap_or(&written.diff_id).clone())
-        .collect();
+        .map(|((layer, _, tree), written)| match &layer.identity {
+            Some(identity) => Ok(identity.clone()),
+            None if by_content => tree.diff_id(fingerprint::created(inputs, plan), plan.epoch, &task),
+            None => Ok(written.diff_id.clone()),
+        })
+        .collect::<Result<_, tree::Error>>()?;
     let base_digest = base.map(|(_, base)| layout::digest_of(base)).transpose().map_err(layout::Error::from)?;
     let fingerprint = fingerprint::of(definition, inputs, plan, base_digest.as_ref(), options, &identities);
     let mut annotations = labels.clone();

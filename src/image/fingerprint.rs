@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::image::definition::Definition;
 use crate::image::layer::LayerOptions;
 use crate::image::layout;
-use crate::image::plan::{Inputs, Plan, PlannedLayer};
+use crate::image::plan::{CATALOG_DIGEST, CATALOG_TAKEN, Inputs, Plan, PlannedLayer};
 use crate::image::tree;
 use crate::image::{Platform, Tree};
 use crate::progress::{Progress, Unit};
@@ -45,10 +45,20 @@ pub fn fingerprint(
         .par_iter()
         .map(|(layer, _, tree)| match &layer.identity {
             Some(identity) => Ok(identity.clone()),
-            None => tree.diff_id(plan.created(), plan.epoch, &task),
+            None => tree.diff_id(created(inputs, plan), plan.epoch, &task),
         })
         .collect::<Result<_, _>>()?;
     Ok(of(definition, inputs, plan, base, options, &identities))
+}
+
+/// A catalog that says what it said before makes no other image, whenever it was taken.
+pub(crate) fn is_by_content(inputs: &Inputs) -> bool {
+    inputs.catalog.is_some() && inputs.annotations.contains_key(CATALOG_DIGEST)
+}
+
+/// The time that counts: not that of the catalog, where its content does.
+pub(crate) fn created(inputs: &Inputs, plan: &Plan) -> i64 {
+    if is_by_content(inputs) { inputs.epoch.unwrap_or(0) } else { plan.created() }
 }
 
 /// The fingerprint, when what identifies each of [`Plan::parts`] is known.
@@ -60,6 +70,8 @@ pub(crate) fn of(
     options: &LayerOptions,
     identities: &[Digest],
 ) -> Digest {
+    let mut annotations = inputs.annotations.clone();
+    annotations.retain(|name, _| !(is_by_content(inputs) && name == CATALOG_TAKEN));
     let layers = plan.parts().into_iter().zip(identities);
     let layers =
         layers.map(|((layer, platform, _), identity)| Part { name: layer.name.as_deref(), platform, identity });
@@ -67,8 +79,8 @@ pub(crate) fn of(
         format: 1,
         tool: env!("CARGO_PKG_VERSION"),
         definition,
-        annotations: &inputs.annotations,
-        created: plan.created(),
+        annotations: &annotations,
+        created: created(inputs, plan),
         base,
         compression: format!("{:?}", options.compression).to_lowercase(),
         level: options.level,
@@ -117,7 +129,8 @@ mod tests {
     use super::*;
     use crate::compression::Compression;
     use crate::fs;
-    use crate::image::plan;
+    use crate::image::plan::CatalogInput;
+    use crate::image::{Layout, assemble, plan};
 
     const TEXT: &str = "name = 'x'\ntags = ['1']\nbase = 'oci:b'\nentrypoint = ['/a']\n[[layers]]\n\
                         files = [{ src = 'a', dest = '/a', mode = '0644' }]";
@@ -166,5 +179,37 @@ mod tests {
         ] {
             assert_ne!(first, other, "{what}");
         }
+    }
+
+    #[test]
+    fn a_catalog_counts_by_what_it_says_and_not_by_when_it_was_taken() {
+        let text = "name = 'x'\n[[layers]]\nfiles = [{ text = 'x', dest = '/x' }]\n[[layers]]\ncatalog = { tree = '/t', db = '/d' }";
+        let made = |taken: i64, digest: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(&dir.path().join("data")).unwrap();
+            fs::write(&dir.path().join("catalog.db"), taken.to_string().as_bytes()).unwrap();
+            let (tree, db) = (dir.path().join("data"), dir.path().join("catalog.db"));
+            let annotations = [(CATALOG_DIGEST, digest.to_owned()), (CATALOG_TAKEN, taken.to_string())];
+            let inputs = Inputs {
+                directory: dir.path().to_owned(),
+                platforms: vec!["linux/amd64".parse().unwrap()],
+                catalog: Some(CatalogInput { tree, db, taken }),
+                annotations: annotations.map(|(name, value)| (name.to_owned(), value)).into(),
+                ..Inputs::default()
+            };
+            let definition = Definition::parse(Path::new("image.toml"), text).unwrap();
+            let plan = plan(&definition, &inputs).unwrap();
+            let (options, progress) = (LayerOptions::default(), Progress::off());
+            let known = fingerprint(&definition, &inputs, &plan, None, &options, &progress).unwrap();
+            let layout = Layout::create(&dir.path().join("layout")).unwrap();
+            let (_, report) = assemble(&definition, &inputs, &plan, None, &options, &layout, &progress).unwrap();
+            // What is known before is what the image says afterwards.
+            assert_eq!(report.fingerprint, known);
+            (known, report.digest)
+        };
+        let (first, later, other) = (made(5, "sha256:a"), made(6, "sha256:a"), made(5, "sha256:b"));
+        assert_eq!(first.0, later.0);
+        assert_ne!(first.1, later.1);
+        assert_ne!(first.0, other.0);
     }
 }

@@ -140,11 +140,21 @@ pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
             }
             trees.push((platform.cloned(), tree));
         }
-        layers.push(PlannedLayer { name: described.name.clone(), identity: None, trees });
+        let identity = catalog_identity(described, inputs);
+        layers.push(PlannedLayer { name: described.name.clone(), identity, trees });
     }
     let youngest = layers.iter().flat_map(|layer| &layer.trees).filter_map(|(_, tree)| tree.youngest()).max();
     let created = inputs.epoch.or(inputs.catalog.as_ref().map(|catalog| catalog.taken)).or(youngest).unwrap_or(0);
     Ok(Plan { layers, created, epoch: inputs.epoch })
+}
+
+/// What a layer of the catalog follows from: what the catalog says, not when it was asked. Of a layer with more in it, all
+/// counts.
+fn catalog_identity(described: &LayerDefinition, inputs: &Inputs) -> Option<Digest> {
+    let catalog = described.catalog.as_ref()?;
+    let alone = LayerDefinition { name: described.name.clone(), catalog: Some(catalog.clone()), ..Default::default() };
+    let digest = inputs.annotations.get(CATALOG_DIGEST).filter(|_| *described == alone)?;
+    Some(Digest::sha256(format!("{digest} {} {}", catalog.tree, catalog.db)))
 }
 
 /// The layers that a layer of packages becomes. What else the definition puts into it is in the last one.
@@ -245,6 +255,11 @@ fn tree_of(
     }
     Ok(tree)
 }
+
+/// The annotation that says what is in the catalog of an image, as one digest.
+pub const CATALOG_DIGEST: &str = "io.haversack.catalog.digest";
+/// The annotation that says when the catalog of an image was taken.
+pub const CATALOG_TAKEN: &str = "io.haversack.catalog.taken";
 
 /// Where `/proc` says the running program is: the binary for its own platform.
 pub fn running_program() -> io::Result<PathBuf> {

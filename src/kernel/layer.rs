@@ -62,7 +62,7 @@ fn one(
     tree.finish()?;
     match std::fs::rename(&into, directory) {
         // Somebody else was faster, with the same package.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
         result => Ok(result.at("create", directory)?),
     }
 }

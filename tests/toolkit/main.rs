@@ -1,5 +1,6 @@
 //! Driver toolkits, kernel images and the matrix, as people run them.
 
+mod deploy;
 #[path = "../docker_registry/mod.rs"]
 #[allow(dead_code, reason = "each user takes a part")]
 mod docker_registry;
@@ -11,7 +12,11 @@ mod matrix;
 mod packages;
 mod podman;
 mod registry;
+mod rpm;
 mod scale;
+#[path = "../server/mod.rs"]
+#[allow(dead_code, reason = "each user takes a part")]
+mod server;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -24,6 +29,12 @@ fn haversack(dir: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(cargo_bin!("haversack"));
     command.args(args).args(["--progress", "none"]).current_dir(dir).env("XDG_CACHE_HOME", dir.join("cache"));
     command.output().unwrap()
+}
+
+/// Where something is that a test needs.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
 }
 
 /// Status, stdout and stderr.

@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use crate::registry::Registry;
 use crate::{json, pool, run};
 
+/// An OS image: its name in the payload, its labels, and the files of its last layer.
+type Os<'a> = (&'a str, Value, &'a [(&'a str, &'a str)]);
+
 /// Publishes OS images and a payload that lists them; returns the payload as a graph has it.
-fn payload(registry: &Registry, oses: &[(&str, Value, &[(&str, &str)])]) -> String {
+fn payload(registry: &Registry, oses: &[Os<'_>]) -> String {
     let tags: Vec<Value> = oses
         .iter()
         .map(|(name, labels, layer)| {
@@ -189,8 +192,7 @@ fn versions_without_places_are_found_by_tag_in_directories_archives_and_lists() 
 #[test]
 #[ignore = "needs HAVERSACK_REAL_DATA and jq; .ci/run sets it"]
 fn every_version_of_a_real_channel_is_there_although_numbers_are_missing() {
-    let data = std::env::var("HAVERSACK_REAL_DATA").unwrap();
-    let data = Path::new(&data).join("kernel");
+    let data = Path::new(&crate::variable("HAVERSACK_REAL_DATA")).join("kernel");
     let read = |path: &str| -> Value { serde_json::from_slice(&std::fs::read(data.join(path)).unwrap()).unwrap() };
     let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
     let mut labels = read("rhcos/machine-os-content-4.9.0-rc.1.labels.json")["config"]["config"]["Labels"].take();

@@ -1,1 +1,136 @@
 //! Toolkits and kernel images under podman.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{json, run, server};
+
+/// The image that a layout has under a name, in podman's storage until the end of the test.
+struct Loaded(String);
+
+impl Loaded {
+    fn new(dir: &Path, image: &str) -> Self {
+        let output = Command::new("podman")
+            .args(["pull", "--quiet", &format!("oci:{image}")])
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Loaded(String::from_utf8(output.stdout).unwrap().trim().lines().last().unwrap().to_owned())
+    }
+
+    /// Runs it without a network; returns status and output.
+    fn run(&self, options: &[&str], command: &[&str]) -> (i32, String) {
+        let output = Command::new("podman")
+            .args(["run", "--rm", "--network", "none"])
+            .args(options)
+            .arg(&self.0)
+            .args(command)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _ = Command::new("podman").args(["rmi", "--force", &self.0]).output();
+    }
+}
+
+/// A repository of the real packages that scripts/debs.sh fetched, as apt-ftparchive makes it.
+fn repository(dir: &Path) -> String {
+    let root = dir.join("debian");
+    let binary = root.join("dists/bookworm/main/binary-amd64");
+    std::fs::create_dir_all(&binary).unwrap();
+    let pool = crate::variable("HAVERSACK_DEBS");
+    std::os::unix::fs::symlink(pool, root.join("pool")).unwrap();
+    let archive = |args: &[&str], to: PathBuf| {
+        let output = Command::new("apt-ftparchive").args(args).current_dir(&root).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::write(to, output.stdout).unwrap();
+    };
+    archive(&["packages", "pool"], binary.join("Packages"));
+    archive(&["release", "dists/bookworm"], root.join("dists/bookworm/Release"));
+    root.display().to_string()
+}
+
+/// A module of its own, with something of the kernel in it.
+const MODULE: &str = r#"
+#include <linux/module.h>
+#include <linux/slab.h>
+static void *held;
+static int __init begin(void) { held = kmalloc(64, GFP_KERNEL); return held ? 0 : -ENOMEM; }
+static void __exit end(void) { kfree(held); }
+module_init(begin);
+module_exit(end);
+MODULE_LICENSE("GPL");
+"#;
+
+const BUILD: &str = "set -e; . /etc/driver-toolkit-release.sh; mkdir /tmp/m; cp /src/* /tmp/m; \
+    make -s -C /lib/modules/$KERNEL_VERSION/build M=/tmp/m modules >&2; modinfo -F vermagic /tmp/m/held.ko";
+
+#[test]
+#[ignore = "needs podman, apt-ftparchive and HAVERSACK_DEBS; scripts/debs.sh fetches real packages for it"]
+fn a_module_compiles_in_the_toolkit_of_each_kernel_and_names_that_kernel() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server::Server::start(Path::new(&repository(dir.path())));
+    let source = format!("apt:{} bookworm main", server.url);
+    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/driver-toolkit");
+    let definition = definition.to_str().unwrap();
+    let listed = json(dir.path(), 0, &["kernel", "list", &source, "--flavour", "default"]);
+    let kernels = listed["kernels"].as_array().unwrap();
+    let of = |series: &str, count: usize| -> Vec<String> {
+        let unames = kernels.iter().map(|it| it["uname"].as_str().unwrap().to_owned());
+        unames.filter(|it| it.starts_with(series)).take(count).collect()
+    };
+    let releases = [of("6.1.", 2), of("6.12.", 1)].concat();
+    assert_eq!(releases.len(), 3, "two releases of 6.1 and one of 6.12 are expected in HAVERSACK_DEBS");
+    let mut args = vec!["build", definition, "--kernels", &source, "--packages", &source, "--output", "oci:out"];
+    args.extend(releases.iter().flat_map(|release| ["--release", release]));
+    json(dir.path(), 0, &args);
+    let src = dir.path().join("src");
+    std::fs::create_dir(&src).unwrap();
+    std::fs::write(src.join("held.c"), MODULE).unwrap();
+    std::fs::write(src.join("Makefile"), "obj-m := held.o\n").unwrap();
+    let volume = format!("{}:/src:ro", src.display());
+    for release in releases {
+        let image = Loaded::new(dir.path(), &format!("out:driver-toolkit:{}", release.replace('+', "_")));
+        let (status, said) = image.run(&["--user", "1001", "-v", &volume], &["sh", "-c", BUILD]);
+        let names_it = said.lines().any(|line| line.starts_with(&format!("{release} SMP")));
+        assert!(status == 0 && names_it, "{release}: {said}");
+    }
+}
+
+#[test]
+#[ignore = "needs podman; scripts/test.sh runs it where podman works"]
+fn an_image_of_kernels_dumps_as_any_user_and_says_what_is_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::pool(dir.path());
+    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/kernels");
+    json(dir.path(), 0, &["build", definition.to_str().unwrap(), "--kernels", "dir:pool", "--output", "oci:out"]);
+    let image = Loaded::new(dir.path(), "out:haversack-kernels:latest");
+    let dump = dir.path().join("dump");
+    std::fs::create_dir(&dump).unwrap();
+    std::fs::set_permissions(&dump, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let volume = format!("{}:/tmp/dump", dump.display());
+    for user in ["0", "1001", "54321:54321"] {
+        let options = ["--user", user, "--read-only", "--read-only-tmpfs=false", "-v", &volume];
+        let (status, said) = image.run(&options, &[]);
+        assert_eq!(status, 0, "{user}: {said}");
+        let check = Command::new("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(&dump).status();
+        assert!(check.unwrap().success(), "{user}");
+        for entry in std::fs::read_dir(&dump).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+        }
+    }
+    let (status, said) = image.run(&["--user", "1001", "-v", &volume], &["dump", "--release", "6.1.0-2-amd64"]);
+    assert_eq!(status, 0, "{said}");
+    let (_, unpacked, _) = run(&dump, &["kernel", "list", "dir:debian"]);
+    assert!(unpacked.contains("6.1.0-2-amd64") && !unpacked.contains("6.1.0-1-amd64"), "{unpacked}");
+    let source = "HAVERSACK_KERNEL_SOURCE=rpm:http://mirror.invalid/os/";
+    let (status, said) = image.run(&["--env", source, "-v", &volume], &["run", "--retries", "0"]);
+    assert!(status != 0 && said.contains("mirror.invalid"), "{status}: {said}");
+}

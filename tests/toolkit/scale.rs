@@ -64,7 +64,7 @@ fn what_the_registry_has_is_not_built_again_and_a_changed_definition_is() {
     let (_, missing, _) = run(dir.path(), &matrix);
     assert!(missing.contains("6.1.0-1\"") && !missing.contains("6.1.0-10"), "{missing}");
 
-    definition(dir.path(), &TOOLKIT.replace("uid", "uid").replace("1001\"\nlabels", "1002\"\nlabels"));
+    definition(dir.path(), &TOOLKIT.replace("1001\"\nlabels", "1002\"\nlabels"));
     assert_eq!(statuses(&json(dir.path(), 0, &args))[0], ("6.1.0-10", "built"));
 }
 

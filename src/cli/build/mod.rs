@@ -4,7 +4,9 @@ mod explain;
 mod inputs;
 mod output;
 mod packages;
+mod recipe;
 mod toolkit;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +18,7 @@ use self::explain::{Explained, explain};
 use self::inputs::{FoundBase, inputs};
 use self::output::Outputs;
 use self::packages::PackageArgs;
-pub(super) use self::toolkit::tag;
+pub(super) use self::variables::tag;
 use super::Context;
 use super::copy::RegistryArgs;
 use super::outcome::{Exit, Failure, Outcome};

@@ -1,6 +1,7 @@
 //! Layers of packages: sources read, dependencies resolved, packages fetched and unpacked, each once for all images.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +9,7 @@ use super::BuildArgs;
 use crate::cli::kernel::{self, From as KernelArgs};
 use crate::cli::outcome::{Exit, Failure};
 use crate::cli::{Context, block_on};
+use crate::fs::{self, PathContext};
 use crate::image::packages::{KernelsDefinition, PackagesDefinition};
 use crate::image::sbom::Component;
 use crate::image::tree::{Kind, Node};
@@ -361,6 +363,10 @@ impl<'a> Packages<'a> {
             let options =
                 FetchOptions { redhat: kernel::redhat(&self.from, &http, self.context)?, ..FetchOptions::default() };
             let progress = self.context.ui.progress();
+            fs::create_dir_all(&self.cache)?;
+            // Two of us, or of other runs, must not go on with the same file.
+            let alone = File::open(&self.cache).at("open", &self.cache)?;
+            alone.lock().at("lock", &self.cache)?;
             let (report, right) = block_on(async {
                 Ok(download::fetch_packages(&http, remote.iter().copied(), &self.cache, &options, progress).await?)
             })?;

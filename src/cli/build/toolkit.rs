@@ -1,15 +1,5 @@
 //! `haversack build images/driver-toolkit`: an image for each kernel, from one definition with variables.
 //!
-//! | variable | for 5.14.0-427.35.1.el9_4.x86_64 | for 6.12.117+deb12-amd64 |
-//! | --- | --- | --- |
-//! | `${version}` | 5.14.0-427.35.1.el9_4 | 6.12.117+deb12 |
-//! | `${tag}` | the same, with `_` for what no tag may have | 6.12.117_deb12 |
-//! | `${release}`, `${release-tag}` | 5.14.0-427.35.1.el9_4.x86_64 | 6.12.117+deb12-amd64, 6.12.117_deb12-amd64 |
-//! | `${machine}` | x86_64 | x86_64 |
-//! | `${rhel}` | 9.4 | nothing |
-//! | `${rt}`, `${64k}` | the releases of these flavours that come along, or nothing | |
-//! | `${distribution}` | el | debian |
-//!
 //! A tag that is the same for all machines is the index's, one that is not is that machine's image alone. A kernel that fails
 //! is named and the others go on.
 
@@ -25,15 +15,17 @@ use super::explain::{Explained, explain};
 use super::inputs::{FoundBase, inputs};
 use super::output::Outputs;
 use super::packages::{Packages, shard};
+use super::recipe::{RECIPE, Recipes};
+use super::variables::{tag, values, without_rt};
 use super::{BuildArgs, hint_binary};
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::digest::Digest;
 use crate::fs::{self, AtomicDir};
 use crate::image::assemble::BuildReport;
+use crate::image::definition::Base;
 use crate::image::packages::join;
 use crate::image::sbom::{self, Contents};
-use crate::image::{Definition, LayerCache, LayerOptions, Layout, Place, Platform, Template, assemble, layout, plan};
+use crate::image::{Definition, Inputs, LayerCache, LayerOptions, Layout, Place, Platform, Template, assemble, plan};
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
 use crate::kernel::matrix::{self, Matrix, without_machine};
@@ -77,6 +69,7 @@ struct Workshop<'a> {
     directory: &'a Path,
     template: &'a Template,
     options: LayerOptions,
+    recipes: Recipes,
     packages: Packages<'a>,
     cache: LayerCache,
     scratch: PathBuf,
@@ -84,9 +77,17 @@ struct Workshop<'a> {
     context: &'a Context,
 }
 
+/// The image of one kernel, before it is put together.
+struct Prepared {
+    definition: Definition,
+    inputs: Inputs,
+    base: Option<(Layout, Descriptor)>,
+}
+
 pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, context: &Context) -> Outcome {
     let outline = template.outline()?;
     let outputs = Outputs::new(args, 1, context)?;
+    let recipes = Recipes::new(args, directory, template, &outline, context)?;
     let passing = tempfile::tempdir()?;
     let mut done = Vec::new();
     let mut wanted = Vec::new();
@@ -98,7 +99,7 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
         wanted = entries.map(|it| Wanted { kernel: it.kernel, rhel: it.rhel, machines: it.machines }).collect();
         keep_shard(&mut wanted, shard);
         // Before any source is read: most runs of a schedule have nothing to do.
-        done = skip_existing(args, directory, template, &outputs, &mut wanted, context)?;
+        done = skip_existing(args, directory, template, &recipes, &outputs, &mut wanted, context)?;
         if wanted.is_empty() {
             return report(&done, Exit::Done, context);
         }
@@ -113,7 +114,7 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
     if args.packages.matrix.is_none() {
         wanted = from_kernels(&packages.kernels, &args.packages.release)?;
         keep_shard(&mut wanted, shard);
-        done = skip_existing(args, directory, template, &outputs, &mut wanted, context)?;
+        done = skip_existing(args, directory, template, &recipes, &outputs, &mut wanted, context)?;
     }
     if outputs.has_name() && wanted.len() > 1 {
         return Err(Failure::usage(format!("{} images cannot have one name", wanted.len()))
@@ -125,6 +126,7 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
         directory,
         template,
         options: LayerOptions { compression: args.compression.into(), level: args.level },
+        recipes,
         packages,
         cache: LayerCache::default(),
         scratch: scratch.path().to_owned(),
@@ -238,12 +240,13 @@ impl Workshop<'_> {
         let mut definitions = Vec::new();
         let mut components = Vec::new();
         let mut bases = Vec::new();
+        // An image that lacks a machine is not what was wanted, and not there the next time.
+        let machines = kernels.iter().map(|kernel| kernel.release.machine.clone()).collect();
         for kernel in kernels {
-            let (definition, inputs) = self.prepare(wanted, kernel)?;
+            let Prepared { definition, inputs, base } = self.prepare(wanted, kernel, &machines)?;
             let plan = plan(&definition, &inputs).map_err(hint_binary)?;
-            let base = self.base(&definition, &inputs.platforms[0])?;
             let base = base.as_ref().map(|(layout, image)| (layout, image));
-            if let (Some((_, image)), crate::image::definition::Base::Image(reference)) = (base, &definition.base) {
+            if let (Some((_, image)), Base::Image(reference)) = (base, &definition.base) {
                 bases.push((reference.to_string(), image.digest().to_string()));
             }
             components.push(inputs.components());
@@ -287,7 +290,7 @@ impl Workshop<'_> {
 
     fn explain(&self, wanted: &Wanted) -> Result<Explained, Failure> {
         let kernel = self.kernels(wanted)?.0[0];
-        let (definition, inputs) = self.prepare(wanted, kernel)?;
+        let Prepared { definition, inputs, .. } = self.prepare(wanted, kernel, &wanted.machines)?;
         let plan = plan(&definition, &inputs).map_err(hint_binary)?;
         Ok(explain(&definition, &inputs, &plan))
     }
@@ -313,7 +316,7 @@ impl Workshop<'_> {
     }
 
     /// The definition for one kernel, and what goes into its image.
-    fn prepare(&self, wanted: &Wanted, kernel: &Kernel) -> Result<(Definition, crate::image::Inputs), Failure> {
+    fn prepare(&self, wanted: &Wanted, kernel: &Kernel, machines: &BTreeSet<Machine>) -> Result<Prepared, Failure> {
         let outline = self.template.outline()?;
         let flavours: Vec<String> =
             outline.layers.iter().filter_map(|it| it.kernels.as_ref()).flat_map(|it| it.flavours.clone()).collect();
@@ -335,20 +338,15 @@ impl Workshop<'_> {
         inputs.platforms = vec![platform];
         inputs.parts = self.packages.of_kernel(&definition, kernel, &siblings)?;
         inputs.cache = self.cache.clone();
-        let base = FoundBase::find(&definition, self.directory, self.args, self.context)?;
-        if let (Some(base), crate::image::definition::Base::Image(reference)) = (&base, &definition.base) {
+        let base = self.base(&definition, &inputs.platforms[0])?;
+        if let (Some(_), Base::Image(reference)) = (&base, &definition.base) {
             let name = reference.to_string();
             let name = name.strip_prefix("docker://").unwrap_or(&name).to_owned();
             inputs.annotations.insert(oci_spec::image::ANNOTATION_BASE_IMAGE_NAME.to_owned(), name);
-            inputs.annotations.insert(RECIPE.to_owned(), self.recipe(wanted, Some(&base.image))?.to_string());
-        } else {
-            inputs.annotations.insert(RECIPE.to_owned(), self.recipe(wanted, None)?.to_string());
         }
-        Ok((definition, inputs))
-    }
-
-    fn recipe(&self, wanted: &Wanted, base: Option<&Descriptor>) -> Result<Digest, Failure> {
-        recipe(self.template, wanted, base, &self.options)
+        let recipe = self.recipes.of(&wanted.kernel, &wanted.rhel, machines, base.as_ref().map(|(_, image)| image))?;
+        inputs.annotations.insert(RECIPE.to_owned(), recipe.to_string());
+        Ok(Prepared { definition, inputs, base })
     }
 
     /// Another flavour of the same kernel: the same version but for what the flavour adds to it.
@@ -365,7 +363,7 @@ impl Workshop<'_> {
 
     /// The base with its layers for one platform, fetched once.
     fn base(&self, definition: &Definition, platform: &Platform) -> Result<Option<(Layout, Descriptor)>, Failure> {
-        let crate::image::definition::Base::Image(reference) = &definition.base else { return Ok(None) };
+        let Base::Image(reference) = &definition.base else { return Ok(None) };
         let key = (reference.to_string(), platform.clone());
         let mut bases = self.bases.lock().expect("no holder panics");
         if let Some(base) = bases.get(&key) {
@@ -385,6 +383,7 @@ fn skip_existing(
     args: &BuildArgs,
     directory: &Path,
     template: &Template,
+    recipes: &Recipes,
     outputs: &Outputs<'_>,
     wanted: &mut Vec<Wanted>,
     context: &Context,
@@ -392,9 +391,8 @@ fn skip_existing(
     if !args.skip_existing || wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let options = LayerOptions { compression: args.compression.into(), level: args.level };
     let mut bases: BTreeMap<String, Option<Descriptor>> = BTreeMap::new();
-    let mut recipes = Vec::new();
+    let mut asked = Vec::new();
     let mut name = String::new();
     for wanted in wanted.iter() {
         // Tags in which the machine plays no part are the index's.
@@ -411,11 +409,11 @@ fn skip_existing(
             let base = FoundBase::find(&definition, directory, args, context)?;
             bases.insert(key.clone(), base.map(|base| base.image));
         }
-        let recipe = recipe(template, wanted, bases[&key].as_ref(), &options)?;
+        let recipe = recipes.of(&wanted.kernel, &wanted.rhel, &wanted.machines, bases[&key].as_ref())?;
         name.clone_from(&definition.name);
-        recipes.push((Definition { tags, ..definition }, recipe));
+        asked.push((Definition { tags, ..definition }, recipe));
     }
-    let there = outputs.hold_all(&recipes, RECIPE)?;
+    let there = outputs.hold_all(&asked, RECIPE)?;
     let mut done = Vec::new();
     let mut at = 0;
     wanted.retain(|wanted| {
@@ -427,38 +425,9 @@ fn skip_existing(
     Ok(done)
 }
 
-/// A digest of all that decides how an image is made but for what the sources offer at the time.
-fn recipe(
-    template: &Template,
-    wanted: &Wanted,
-    base: Option<&Descriptor>,
-    options: &LayerOptions,
-) -> Result<Digest, Failure> {
-    let base = base.map(layout::digest_of).transpose()?;
-    let Wanted { kernel, rhel, machines } = wanted;
-    let compression = format!("{:?} {:?}", options.compression, options.level);
-    let all = (1, env!("CARGO_PKG_VERSION"), template.text(), kernel, rhel, machines, base, compression);
-    Ok(Digest::sha256(layout::canonical(&all)))
-}
-
-/// What is known of a kernel by its name alone.
-fn values(kernel: &str, rhel: &str) -> BTreeMap<&'static str, String> {
-    let mut values: BTreeMap<&'static str, String> =
-        ["release", "release-tag", "machine", "distribution", "rt", "64k"].map(|name| (name, String::new())).into();
-    values.insert("version", kernel.to_owned());
-    values.insert("tag", tag(kernel));
-    values.insert("rhel", rhel.to_owned());
-    values
-}
-
-/// A kernel's name as a tag, in which no `+` and no `~` may be.
-pub(crate) fn tag(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
-}
-
 fn with_base(definition: Definition, args: &BuildArgs) -> Result<Definition, Failure> {
     let Some(base) = &args.base else { return Ok(definition) };
-    let base = crate::image::definition::Base::Image(base.below(&std::path::absolute(".")?));
+    let base = Base::Image(base.below(&std::path::absolute(".")?));
     Ok(Definition { base, ..definition })
 }
 
@@ -476,17 +445,6 @@ fn usable(kernel: &Kernel) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-/// `305.17.1.rt7.89.el8_4` as `305.17.1.el8_4`: until EL 9.2 real-time kernels had the patch level in the release.
-fn without_rt(build: &str) -> String {
-    let mut parts: Vec<&str> = build.split('.').collect();
-    let is_level = |part: &&str| part.strip_prefix("rt").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()));
-    if let Some(at) = parts.iter().position(is_level) {
-        let digits = parts.get(at + 1).is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()));
-        parts.drain(at..at + 1 + usize::from(digits));
-    }
-    parts.join(".")
 }
 
 impl Toolkit {
@@ -512,24 +470,4 @@ impl Toolkit {
     }
 }
 
-/// The annotation that says by which recipe an image was made: what `--skip-existing` compares for images of kernels, since
-/// their fingerprint is known only when all packages are.
-const RECIPE: &str = "io.haversack.recipe";
 const MATRIX_LIMIT: u64 = 64 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn real_time_kernels_are_found_by_the_version_of_their_siblings() {
-        for (build, plain) in [
-            ("4.18.0-305.17.1.rt7.89.el8_4", "4.18.0-305.17.1.el8_4"),
-            ("5.14.0-284.25.1.rt14.310.el9_2", "5.14.0-284.25.1.el9_2"),
-            ("5.14.0-427.35.1.el9_4", "5.14.0-427.35.1.el9_4"),
-            ("4.18.0-305.rt7.el8", "4.18.0-305.el8"),
-        ] {
-            assert_eq!(without_rt(build), plain);
-        }
-    }
-}

@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(Matrix::parse(old).unwrap().entries[0].machines, ["x86_64".parse().unwrap()].into());
         for (text, why) in [
             ("[]", "not a matrix of kernels: expected `entries`, `versions` or `include`"),
-            ("{\"versions\":[{}]}", "`` is no platform such as linux/amd64"),
+            ("{\"versions\":[{\"kernel\":\"k\"}]}", "`` is no platform such as linux/amd64"),
             (
                 "{\"versions\":[{\"archs\":\"linux/amd64\"}]}",
                 "not a matrix of kernels: expected `entries`, `versions` or `include`",

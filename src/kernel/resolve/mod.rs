@@ -145,8 +145,8 @@ impl Universe {
         for number in &request.chosen {
             search.by_name.insert(&self.packages[*number].name.name, *number);
         }
-        for wanted in &request.wanted {
-            search.needs.push(Need { any: wanted.clone(), by: None });
+        for any in request.wanted.iter().flat_map(|wanted| rich(wanted, Format::Rpm)) {
+            search.needs.push(Need { any, by: None });
         }
         search.meet(0).map_err(|failure| failure.error)?;
         Ok(search.chosen.split_off(request.chosen.len()))
@@ -274,7 +274,7 @@ impl<'a> Search<'a> {
         let package = &self.universe.packages[number];
         if let Some(other) = self.by_name.get(&*package.name.name) {
             let other_name = &self.universe.packages[*other].name;
-            let why = format!("{} is needed, too", other_name.to_string());
+            let why = format!("{other_name} is needed, too");
             return Some((*other, format!("{}: {why}", package.name)));
         }
         let conflicts = |number: usize| self.universe.packages[number].relations.iter().flat_map(|it| &it.conflicts);
@@ -450,164 +450,4 @@ pub fn wanted(text: &str) -> Vec<Relation> {
 const MOST_STEPS: u32 = 200_000;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::kernel::package::{Name, Relations};
-
-    /// Stanzas as in `Packages`, a package a line: `NAME VERSION; depends: …; provides: …; conflicts: …`.
-    fn debs(lines: &str) -> Vec<Package> {
-        let package = |line: &str| {
-            let mut parts = line.split(';').map(str::trim);
-            let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
-            let mut fields: BTreeMap<String, String> = parts
-                .map(|part| part.split_once(':').unwrap())
-                .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
-                .collect();
-            fields.insert("version".into(), version.into());
-            let plain = version.split_once(':').map_or(version, |(_, version)| version);
-            let mut package = Package::from_location(&format!("{name}_{plain}_all.deb")).unwrap();
-            package.relations = Some(Relations::from_deb_fields(&fields));
-            package
-        };
-        lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(package).collect()
-    }
-
-    fn rpm(name: &str, version: &str, requires: &[&str], provides: &[&str]) -> Package {
-        let architecture = "noarch".to_owned();
-        let name = Name { name: name.into(), version: version.into(), architecture, format: Format::Rpm };
-        let list = |texts: &[&str]| texts.iter().map(|text| rpm_relation(text)).collect::<Vec<_>>();
-        let relations = Relations {
-            depends: list(requires).into_iter().map(|relation| vec![relation]).collect(),
-            provides: list(provides),
-            ..Relations::default()
-        };
-        let package = Package::from_location(&name.to_string()).unwrap();
-        Package { relations: Some(relations), ..package }
-    }
-
-    fn answer(packages: Vec<Package>, wants: &[&str], provided: &[&str]) -> Result<Vec<String>, String> {
-        let universe = Universe::new(packages, &"x86_64".parse().unwrap());
-        let request = Request {
-            wanted: wants.iter().map(|text| wanted(text)).collect(),
-            provided: provided.iter().map(|name| (*name).to_owned()).collect(),
-            chosen: Vec::new(),
-        };
-        let name = |number: &usize| {
-            let Name { name, version, .. } = &universe.package(*number).name;
-            format!("{name} {version}")
-        };
-        match universe.resolve(&request) {
-            Ok(numbers) => Ok(numbers.iter().map(name).collect()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    #[test]
-    fn what_is_needed_is_found_whatever_the_order_of_the_packages() {
-        let lines = "
-            gcc 4:12.2.0-3; depends: gcc-12 (>= 12.2.0-1~), cpp (= 4:12.2.0-3)
-            gcc-12 12.2.0-14; depends: libc6 (>= 2.36)
-            cpp 4:12.2.0-3
-            cpp 4:12.1.0-1
-            libc6 2.36-9
-            libc6 2.36-10
-            awk-user 1; depends: awk, mawk | gawk
-            gawk 5; provides: awk
-            mawk 1.3; provides: awk
-            versioned 1; depends: api (>= 2)
-            old-api 1; provides: api (= 1)
-            new-api 1; provides: api (= 2)
-            unversioned-api 1; provides: api
-            circle-a 1; depends: circle-b
-            circle-b 1; depends: circle-a
-            picky 1; depends: libc6 (= 2.36-9)
-            either 1; depends: bad | good
-            bad 1; conflicts: gcc
-            good 1
-        ";
-        for (wants, provided, expected) in [
-            (&["gcc"][..], &[][..], Ok(&["gcc 12.2.0-3", "gcc-12 12.2.0-14", "cpp 12.2.0-3", "libc6 2.36-10"][..])),
-            (&["gcc"], &["gcc-12", "cpp"], Ok(&["gcc 12.2.0-3"])),
-            (&["awk-user"], &[], Ok(&["awk-user 1", "gawk 5"])),
-            (&["mawk", "awk-user"], &[], Ok(&["mawk 1.3", "awk-user 1"])),
-            (&["versioned"], &[], Ok(&["versioned 1", "new-api 1"])),
-            (&["circle-a"], &[], Ok(&["circle-a 1", "circle-b 1"])),
-            // Going back: the newest libc6 is chosen first and does not stay.
-            (&["libc6", "picky"], &[], Ok(&["libc6 2.36-9", "picky 1"])),
-            (&["gcc-12", "picky"], &[], Ok(&["gcc-12 12.2.0-14", "picky 1", "libc6 2.36-9"])),
-            (&["gcc", "either"], &["gcc-12", "cpp"], Ok(&["gcc 12.2.0-3", "either 1", "good 1"])),
-            (&["nothing"], &[], Err("nothing: no source has it")),
-            (
-                &["cpp (>= 4:13)"],
-                &[],
-                Err("cpp (>= 4:13): the sources have only cpp_12.1.0-1_all.deb, cpp_12.2.0-3_all.deb"),
-            ),
-            (
-                &["gcc", "bad"],
-                &["gcc-12", "cpp"],
-                Err("bad: bad_1_all.deb conflicts with gcc, which is gcc_12.2.0-3_all.deb"),
-            ),
-        ] {
-            let expected: Result<Vec<String>, String> = match expected {
-                Ok(names) => Ok(names.iter().map(|name| (*name).to_owned()).collect()),
-                Err(why) => Err(why.to_owned()),
-            };
-            let mut packages = debs(lines);
-            assert_eq!(answer(packages.clone(), wants, provided), expected, "{wants:?}");
-            packages.reverse();
-            assert_eq!(answer(packages, wants, provided), expected, "{wants:?} reversed");
-        }
-    }
-
-    #[test]
-    fn a_dead_end_is_explained_by_the_chain_that_leads_to_it() {
-        let lines = "
-            toolkit 1; depends: compiler, other
-            compiler 2; depends: library (= 2)
-            other 1
-            library 1
-            left 1; depends: shared (= 1)
-            right 1; depends: shared (= 2)
-            shared 1
-            shared 2
-        ";
-        let why = |wants: &[&str]| answer(debs(lines), wants, &[]).unwrap_err();
-        insta::assert_snapshot!(why(&["toolkit"]), @"toolkit_1_all.deb needs compiler_2_all.deb needs library (= 2): the sources have only library_1_all.deb");
-        insta::assert_snapshot!(why(&["left", "right"]), @"right_1_all.deb needs shared (= 2): shared_2_all.deb: shared_1_all.deb is needed, too");
-    }
-
-    #[test]
-    fn dead_ends_in_one_corner_do_not_multiply_those_in_another() {
-        // 30 independent packages of 10 versions each, and then something that is not there: 10^30 combinations.
-        let mut lines: String = (0..30).flat_map(|n| (0..10).map(move |v| format!("p{n} {v}\n"))).collect();
-        lines.push_str("last 1; depends: nowhere\n");
-        let wants: Vec<String> = (0..30).map(|n| format!("p{n}")).chain(["last".to_owned()]).collect();
-        let wants: Vec<&str> = wants.iter().map(String::as_str).collect();
-        assert_eq!(answer(debs(&lines), &wants, &[]).unwrap_err(), "last_1_all.deb needs nowhere: no source has it");
-    }
-
-    #[test]
-    fn rpm_requirements_are_met_by_capabilities_files_and_rich_expressions() {
-        let universe = || {
-            vec![
-                rpm("gcc", "11.5.0-5.el9", &["libmpc.so.3()(64bit)", "rpmlib(CompressedFileNames) <= 3.0.4-1"], &[]),
-                rpm("gcc", "11.4.1-3.el9", &[], &[]),
-                rpm("libmpc", "1.2.1-4.el9", &["/bin/sh", "(glibc-a or glibc-b)"], &["libmpc.so.3()(64bit)"]),
-                rpm("bash", "5.1-9.el9", &[], &["/bin/sh"]),
-                rpm("glibc-b", "2-1", &["(x if y)", "(z >= 2 with z < 3)"], &[]),
-                rpm("z", "2.5-1", &[], &[]),
-                rpm("z", "3.0-1", &[], &[]),
-            ]
-        };
-        let names = answer(universe(), &["gcc"], &[]);
-        assert_eq!(
-            names.unwrap(),
-            ["gcc 11.5.0-5.el9", "libmpc 1.2.1-4.el9", "bash 5.1-9.el9", "glibc-b 2-1", "z 2.5-1"]
-        );
-        // A bound without a release takes any release of that version.
-        assert_eq!(answer(universe(), &["gcc (= 11.4.1)"], &[]).unwrap(), ["gcc 11.4.1-3.el9"]);
-        assert_eq!(answer(universe(), &["libmpc"], &["/bin/sh", "glibc-a"]).unwrap(), ["libmpc 1.2.1-4.el9"]);
-    }
-}
+mod tests;
