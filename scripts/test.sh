@@ -6,9 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-debian="gcc openssl podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools python3-pip"
-fedora="gcc openssl podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools"
-missing() { for tool in cc openssl podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs; do
+debian="gcc openssl podman runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools python3-pip jq python3-venv"
+fedora="gcc openssl podman runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools jq python3"
+missing() { for tool in cc openssl podman runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs jq; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
 if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
     echo "==> Installing what the tests need: $(missing | xargs)"
@@ -23,6 +23,18 @@ if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
 fi
 if ! command -v pyspdxtools >/dev/null && [ "$(id -u)" = 0 ] && command -v pip >/dev/null; then
     pip install --quiet --break-system-packages --root-user-action=ignore spdx-tools || true
+fi
+# Validators for deploy/ and .github/, and real packages for driver toolkits: what cannot be had costs its own tests only.
+validators=target/validators
+if ! command -v kubernetes-validate >/dev/null && [ ! -x "$validators/bin/kubernetes-validate" ]; then
+    python3 -m venv "$validators" >/dev/null 2>&1 &&
+        "$validators/bin/pip" install --quiet kubernetes-validate check-jsonschema >/dev/null 2>&1 || true
+fi
+PATH=$PWD/$validators/bin:$PATH
+if [ -z "${HAVERSACK_DEBS:-}" ] && command -v apt-get >/dev/null; then
+    if [ -n "$(ls target/debs 2>/dev/null)" ] || scripts/debs.sh target/debs 4 >/dev/null 2>&1; then
+        export HAVERSACK_DEBS=$PWD/target/debs
+    fi
 fi
 # Registries and tests start servers of their own.
 if command -v systemctl >/dev/null; then systemctl stop docker-registry >/dev/null 2>&1 || true; fi
