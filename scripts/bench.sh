@@ -7,7 +7,7 @@ if [ -z "${HAVERSACK_REAL_DATA:-}" ] && [ -d ../shared/data ]; then
     HAVERSACK_REAL_DATA=$(cd ../shared/data && pwd)
     export HAVERSACK_REAL_DATA
 fi
-[ $# -gt 0 ] || { echo "usage: scripts/bench.sh catalog" >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: scripts/bench.sh catalog toolkit …" >&2; exit 2; }
 for name in "$@"; do
     # A benchmark may have parts: images.rs, images_build.rs …
     found=
