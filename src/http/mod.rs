@@ -206,13 +206,13 @@ impl Http {
 
     /// A `GET` request to be completed by the caller and passed to [`Http::send`].
     pub fn get(&self, url: &Url) -> RequestBuilder {
-        self.clients.general().get(url.clone())
+        self.clients.plain().get(url.clone())
     }
 
     /// A client to make requests of other methods than `GET` with. They still go through [`Http::send`], which knows
     /// what the host needs.
     pub fn client(&self) -> &Client {
-        self.clients.general()
+        self.clients.plain()
     }
 
     /// Sends a request once and returns the answer whatever its status.

@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use reqwest::{Certificate, Client, Identity, redirect};
@@ -52,8 +52,13 @@ impl HostTls {
 
 /// The clients of a run, by host.
 pub(super) struct Clients {
-    general: Client,
-    roots: Vec<Certificate>,
+    /// Trusts nobody: for plain HTTP, and to make requests with that another one sends.
+    plain: Client,
+    /// For hosts without settings, when TLS is first spoken: to read the host's 140 authorities takes as long as a
+    /// whole run that finds nothing to do.
+    general: OnceLock<Client>,
+    /// Those that were given, beside the host's.
+    authorities: Vec<Certificate>,
     given: Vec<HostTls>,
     directories: Vec<PathBuf>,
     timeouts: [Duration; 2],
@@ -66,20 +71,21 @@ impl Clients {
     pub(super) fn new(options: &HttpOptions) -> Result<Arc<Self>, Error> {
         // ring rather than aws-lc: it needs a C compiler only, no CMake. A second call finds it installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut roots = roots();
+        let mut given = Vec::new();
         let directly = options.cert_dirs.iter().map(|directory| Directory::read(directory));
         for directory in directly.collect::<Result<Vec<_>, _>>()? {
             // Shown to everybody it would tell everybody who we are.
             if let Some(path) = directory.certificates.first().or(directory.keys.first()) {
                 return Err(Error::Misplaced { path: path.clone() });
             }
-            directory.authorities.iter().try_for_each(|path| authorities(path, &mut roots))?;
+            directory.authorities.iter().try_for_each(|path| authorities(path, &mut given))?;
         }
-        options.ca_files.iter().try_for_each(|path| authorities(path, &mut roots))?;
+        options.ca_files.iter().try_for_each(|path| authorities(path, &mut given))?;
         let timeouts = [options.connect_timeout, options.read_timeout];
         Ok(Arc::new(Clients {
-            general: build(&roots, None, true, timeouts, options.gzip)?,
-            roots,
+            plain: build(&[], None, true, timeouts, options.gzip)?,
+            general: OnceLock::new(),
+            authorities: given,
             given: options.hosts.clone(),
             directories: options.cert_dirs.clone(),
             timeouts,
@@ -88,21 +94,33 @@ impl Clients {
         }))
     }
 
-    /// For hosts without settings.
-    pub(super) fn general(&self) -> &Client {
-        &self.general
+    /// To make requests with.
+    pub(super) fn plain(&self) -> &Client {
+        &self.plain
     }
 
-    /// For the host of a URL.
+    /// To send a request to a URL with.
     pub(super) fn of(&self, url: &Url) -> Result<Client, Error> {
         let host = authority(url);
         let mut by_host = self.by_host.lock().expect("no holder panics");
-        if let Some(known) = by_host.get(&host) {
-            return Ok(known.as_ref().unwrap_or(&self.general).clone());
+        if !by_host.contains_key(&host) {
+            by_host.insert(host.clone(), self.own(&host)?);
         }
-        let own = self.own(&host)?;
-        by_host.insert(host, own.clone());
-        Ok(own.unwrap_or_else(|| self.general.clone()))
+        if let Some(own) = &by_host[&host] {
+            return Ok(own.clone());
+        }
+        if url.scheme() == "http" {
+            return Ok(self.plain.clone());
+        }
+        if let Some(general) = self.general.get() {
+            return Ok(general.clone());
+        }
+        let general = build(&self.roots(), None, true, self.timeouts, self.gzip)?;
+        Ok(self.general.get_or_init(|| general).clone())
+    }
+
+    fn roots(&self) -> Vec<Certificate> {
+        [roots(), self.authorities.clone()].concat()
     }
 
     fn own(&self, host: &str) -> Result<Option<Client>, Error> {
@@ -113,10 +131,10 @@ impl Clients {
         if settings.is_empty() {
             return Ok(None);
         }
-        let mut roots = self.roots.clone();
+        let verify = settings.iter().all(|one| one.verify);
+        let mut roots = if verify { self.roots() } else { Vec::new() };
         settings.iter().flat_map(|one| &one.ca_files).try_for_each(|path| authorities(path, &mut roots))?;
         let identity = settings.iter().find_map(|one| one.identity.as_ref()).map(identity).transpose()?;
-        let verify = settings.iter().all(|one| one.verify);
         build(&roots, identity, verify, self.timeouts, self.gzip).map(Some)
     }
 }

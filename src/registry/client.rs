@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use oci_spec::image::Descriptor;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -32,6 +33,8 @@ pub(super) struct Inner {
     auth: AuthFiles,
     /// `Authorization` by scope.
     pub(super) tokens: Mutex<HashMap<String, String>>,
+    /// Documents that were read by tag, to be read by digest next, under `REPOSITORY@DIGEST`.
+    pub(super) recent: Mutex<HashMap<String, (Descriptor, Vec<u8>)>>,
 }
 
 /// What a registry, or the way to it, can do wrong.
@@ -151,7 +154,8 @@ impl Registry {
             match answer {
                 Ok(response) if matches!(response.status().as_u16(), 200 | 401 | 403) => {
                     let (http, host, auth) = (http.clone(), host.to_owned(), auth.clone());
-                    return Ok(Registry(Arc::new(Inner { http, host, base, auth, tokens: Mutex::default() })));
+                    let inner = Inner { http, host, base, auth, tokens: Mutex::default(), recent: Mutex::default() };
+                    return Ok(Registry(Arc::new(inner)));
                 }
                 Ok(_) => failed = Some(Error::NotARegistry(base)),
                 Err(error) if error.is_tls() && tls => {

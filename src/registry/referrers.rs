@@ -5,6 +5,7 @@
 //! `.att` and `.sbom`. In a layout, the first are entries of `index.json` without a name, the last entries with their
 //! tag as the name.
 
+use futures_util::future::{try_join, try_join_all};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use crate::digest::Digest;
@@ -27,17 +28,22 @@ pub async fn list(source: &Source, subject: &Digest) -> Result<Vec<Referrer>, Er
     let mut found = Vec::new();
     match source {
         Source::Repository(repository) => {
-            let index = match repository.referrers(subject).await? {
-                Some(index) => Some(index),
-                None => fallback(repository, subject).await?,
-            };
+            let tags = cosign_tags(subject);
+            let (index, tagged) = try_join(
+                async {
+                    match repository.referrers(subject).await? {
+                        Some(index) => Ok(Some(index)),
+                        None => fallback(repository, subject).await,
+                    }
+                },
+                try_join_all(tags.iter().map(|tag| repository.digest_of(tag))),
+            )
+            .await?;
             let listed = index.iter().flat_map(|index| index.manifests().clone());
             found.extend(listed.map(|described| Referrer { described, tag: None }));
-            for tag in cosign_tags(subject) {
-                if repository.digest_of(&tag).await?.is_some() {
-                    let (described, _) = repository.document(&tag).await?;
-                    found.push(Referrer { described, tag: Some(tag) });
-                }
+            for (tag, _) in tags.into_iter().zip(tagged).filter(|(_, there)| there.is_some()) {
+                let (described, _) = repository.document(&tag).await?;
+                found.push(Referrer { described, tag: Some(tag) });
             }
         }
         Source::Store(store) => {

@@ -82,7 +82,6 @@ fn what_is_not_what_was_described_is_refused_and_not_kept() {
         (Quirk::BreaksOff { at: 150_000, times: 99, ranges: false }, "the answer broke off", 1),
         (Quirk::Html, "no registry answers here", 0),
         (Quirk::HugeManifest, "larger than 4194304 bytes", 0),
-        (Quirk::WrongManifest, "expected sha256:", 0),
     ] {
         let (registry, dir) = (Quirky::start(quirk), tempfile::tempdir().unwrap());
         let error = error(&registry.copy(dir.path(), &[]));
@@ -92,6 +91,16 @@ fn what_is_not_what_was_described_is_refused_and_not_kept() {
             assert_eq!(haversack(dir.path(), &["inspect", "oci:store:x"]).status.code(), Some(1));
         }
     }
+}
+
+#[test]
+fn a_manifest_that_is_not_the_one_of_its_digest_is_refused() {
+    let (registry, dir) = (Quirky::start(Quirk::WrongManifest), tempfile::tempdir().unwrap());
+    let digest = Digest::sha256(&registry.blobs["1"]);
+    let source = format!("docker://{}/r/i@{digest}", registry.address);
+    let error = error(&haversack(dir.path(), &["copy", &source, "oci:store:x", "--src-tls-verify=false"]));
+    assert!(error.contains(&format!("expected {digest}, found sha256:")), "{error}");
+    assert!(!dir.path().join("store").exists());
 }
 
 #[test]
