@@ -345,7 +345,7 @@ fn kept_metadata_is_asked_about_checked_again_and_not_trusted_when_it_is_broken(
         fs::write(&kept, bytes).unwrap();
     }
     requests();
-    assert_eq!((list("trusted.asc"), requests(), server.not_modified()), (done.clone(), 2, 1));
+    assert_eq!((list("trusted.asc"), requests(), server.not_modified()), (done, 2, 1));
     // A new state of the repository is seen.
     fs::copy(served.join("dists/expired/InRelease"), served.join("dists/stable/InRelease")).unwrap();
     let (status, _, stderr) = list("trusted.asc");

@@ -15,7 +15,6 @@ mod registry;
 mod rpm;
 mod scale;
 #[path = "../server/mod.rs"]
-#[allow(dead_code, reason = "each user takes a part")]
 mod server;
 
 use std::path::Path;
