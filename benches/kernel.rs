@@ -56,13 +56,13 @@ fn primary(dir: &Path) {
     let mut xml = format!("<?xml version=\"1.0\"?>\n<metadata packages=\"{PACKAGES}\">\n");
     for n in 0..PACKAGES {
         let name = if n % 1000 == 0 { "kernel-devel" } else { "library" };
-        write!(
+        writeln!(
             xml,
             "<package type=\"rpm\"><name>{name}</name><arch>x86_64</arch><version epoch=\"0\" ver=\"5.14.{n}\" rel=\"1.el9\"/>\
              <checksum type=\"sha256\" pkgid=\"YES\">{n:064x}</checksum><summary>a library</summary>\
              <description>{}</description><size package=\"{n}\" installed=\"1\" archive=\"1\"/>\
              <location href=\"Packages/{name}-5.14.{n}-1.el9.x86_64.rpm\"/><format><rpm:requires>{}</rpm:requires>\
-             </format></package>\n",
+             </format></package>",
             "What it is for, at length. ".repeat(20),
             (0..20).map(|k| format!("<rpm:entry name=\"lib{}.so()(64bit)\"/>", n * k % 7919)).collect::<String>()
         )
