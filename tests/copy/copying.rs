@@ -174,3 +174,41 @@ fn a_build_is_pushed_under_its_tags_and_is_the_base_of_another() {
     assert_eq!(seen["images"][0]["layers"].as_array().unwrap().len(), 3);
     assert!(haversack(dir.path(), &["verify", "oci:over.oci"]).status.success());
 }
+
+#[test]
+#[ignore = "needs docker-registry, skopeo and podman; scripts/test.sh runs it where they are"]
+fn podman_and_skopeo_see_the_digest_on_the_far_side_that_the_image_had_on_the_near_one() {
+    let (one, two, dir) = (Real::start(), Real::start(), tempfile::tempdir().unwrap());
+    let digest = two_platforms(dir.path());
+    for (from, to) in [
+        ("oci:store:x".to_owned(), one.at("team/x:1")),
+        (one.at("team/x:1"), "oci-archive:x.tar:x".to_owned()),
+        ("oci-archive:x.tar:x".to_owned(), two.at("far/x:1")),
+    ] {
+        let insecure = ["--src-tls-verify=false", "--dest-tls-verify=false", "--json"];
+        assert_eq!(done(&haversack(dir.path(), &[&["copy", &from, &to], &insecure[..]].concat()))["digest"], digest);
+    }
+    let output = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let far = format!("{}/far/x", two.address);
+    let (tagged, by_digest) = (format!("{far}:1"), format!("{far}@{digest}"));
+    for name in [&tagged, &by_digest] {
+        let seen =
+            output("skopeo", &["inspect", "--tls-verify=false", "--format={{.Digest}}", &format!("docker://{name}")]);
+        assert_eq!(seen.trim(), digest);
+    }
+    // Storage of its own, which goes away.
+    let storage = ["--root=storage", "--runroot=run", "--storage-driver=vfs"].map(|option| {
+        let (name, value) = option.split_once('=').unwrap();
+        if value == "vfs" { option.to_owned() } else { format!("{name}={}", dir.path().join(value).display()) }
+    });
+    let storage: Vec<&str> = storage.iter().map(String::as_str).collect();
+    let podman = |arguments: &[&str]| output("podman", &[&storage[..], arguments].concat());
+    podman(&["pull", "--quiet", "--tls-verify=false", &tagged]);
+    let digests = podman(&["image", "inspect", "--format={{json .RepoDigests}}", &tagged]);
+    assert!(digests.contains(&by_digest), "{digests}");
+    podman(&["pull", "--quiet", "--tls-verify=false", &by_digest]);
+}

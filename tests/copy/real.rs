@@ -73,6 +73,7 @@ pub(crate) fn two_platforms(dir: &Path) -> String {
     let build = [
         "build",
         "def",
+        "--no-sbom",
         "--json",
         "-o",
         "oci:store:x",
@@ -126,6 +127,6 @@ pub(crate) fn large(dir: &Path, layers: u32, bytes: usize) -> u64 {
         text += &format!("[[layers]]\nfiles = [{{ src = '{layer}', dest = '/{layer}' }}]\n");
     }
     std::fs::write(dir.join("def/image.toml"), text).unwrap();
-    done(&haversack(dir, &["build", "def", "--json", "-o", "oci:from:x"]));
+    done(&haversack(dir, &["build", "def", "--no-sbom", "--json", "-o", "oci:from:x"]));
     u64::from(layers) * bytes as u64
 }

@@ -21,7 +21,8 @@
 //! to = "docker://other.example/backup"
 //! ```
 //!
-//! In a pattern `*` is any text without a slash, `**` any text, `?` one character and `[ab]` one of several. Unknown keys are errors.
+//! In a pattern `*` is any text without a slash, `**` any text, `?` one character and `[ab]` one of several. Unknown keys
+//! are errors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
