@@ -87,7 +87,12 @@ impl Repository {
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => {
-                Ok(header(response.headers(), "docker-content-digest").and_then(|text| text.parse().ok()))
+                let announced = header(response.headers(), "docker-content-digest").and_then(|text| text.parse().ok());
+                match announced.or_else(|| target.parse().ok()) {
+                    Some(digest) => Ok(Some(digest)),
+                    // Not all registries say so, and what is there must not count as missing.
+                    None => Ok(Some(layout::digest_of(&self.document(target).await?.0)?)),
+                }
             }
             _ => Err(http::Error::status(response).await.into()),
         }
