@@ -25,6 +25,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use self::config::Config;
 use self::outcome::{Exit, Failure, Outcome};
@@ -216,14 +219,15 @@ fn log_to_stderr(verbose: u8, config: &Config) {
         1 => "haversack=info",
         _ => "haversack=debug",
     };
-    let filter = tracing_subscriber::EnvFilter::new(config.variable("HAVERSACK_LOG").unwrap_or(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    // `Targets` rather than `EnvFilter`, which brings an engine for regular expressions.
+    let wanted = config.variable("HAVERSACK_LOG").and_then(|text| text.parse::<Targets>().ok());
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .without_time()
-        .with_target(false)
-        .init();
+        .with_target(false);
+    let filter = wanted.unwrap_or_else(|| default.parse().expect("ours are well formed"));
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
