@@ -8,13 +8,16 @@ if [ -z "${HAVERSACK_REAL_DATA:-}" ] && [ -d ../shared/data ]; then
     export HAVERSACK_REAL_DATA
 fi
 [ $# -gt 0 ] || { echo "usage: scripts/bench.sh catalog toolkit …" >&2; exit 2; }
+cargo build --release --locked
+HAVERSACK_BENCH_BINARY=$(ls -t "$PWD"/target/*/release/haversack | head -1)
+export HAVERSACK_BENCH_BINARY
 for name in "$@"; do
     # A benchmark may have parts: images.rs, images_build.rs …
     found=
     for part in "benches/$name.rs" "benches/$name"_*.rs; do
         [ -f "$part" ] || continue
         found=yes
-        cargo bench --locked --bench "$(basename "$part" .rs)"
+        cargo bench --locked --profile dev --bench "$(basename "$part" .rs)"
     done
     [ -n "$found" ] || { echo "error: there is no benchmark called $name" >&2; exit 2; }
 done

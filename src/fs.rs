@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
@@ -195,6 +195,51 @@ impl AtomicFile {
         file.as_file().sync_all().at("sync", path)?;
         file.persist(path).map_err(|error| error.error).at("write", path)?;
         sync_dir(parent(path))
+    }
+}
+
+/// The lock of something that one process at a time may work on: a file beside it that is removed with the lock.
+pub struct Lock {
+    _file: std::fs::File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock, or says of `target` that somebody else has it, in the words of `busy`.
+    pub fn take(path: &Path, target: &Path, busy: &'static str) -> Result<Self, PathError> {
+        Self::hold(path, |file| {
+            file.try_lock().map_err(|error| {
+                let source = match error {
+                    std::fs::TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, busy),
+                    std::fs::TryLockError::Error(error) => error,
+                };
+                PathError { action: "lock", path: target.to_owned(), source }
+            })
+        })
+    }
+
+    /// Takes the lock as soon as nobody else has it.
+    pub fn wait(path: &Path) -> Result<Self, PathError> {
+        Self::hold(path, |file| file.lock().at("lock", path))
+    }
+
+    fn hold(path: &Path, lock: impl Fn(&std::fs::File) -> Result<(), PathError>) -> Result<Self, PathError> {
+        loop {
+            let file = std::fs::File::create(path).at("create", path)?;
+            lock(&file)?;
+            // The one before us removes the file when it is done; a lock on a file without a name keeps nobody out.
+            let ours = file.metadata().at("read", path)?.ino();
+            if std::fs::metadata(path).is_ok_and(|named| named.ino() == ours) {
+                return Ok(Lock { _file: file, path: path.to_owned() });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is still held. A lock file that stays is no harm.
+        let _ = remove_file(&self.path);
     }
 }
 

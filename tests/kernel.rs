@@ -477,3 +477,36 @@ fn a_disk_that_fills_costs_the_kernels_that_do_not_fit_and_leaves_nothing_of_the
 }
 
 mod real;
+
+#[test]
+fn packages_of_a_directory_are_fetched_and_the_lock_keeps_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    for release in ["6.1.0-1-amd64", "6.1.0-2-amd64"] {
+        headers_deb(release).write(&from);
+    }
+    common_deb().write(&from);
+    let source = format!("dir:{}", from.display());
+    let fetch = |source: &str, more: &[&str]| {
+        let arguments = ["kernel", "fetch", source, "--to", to.to_str().unwrap(), "--progress", "none"];
+        haversack(&[&arguments, more].concat())
+    };
+    let (status, _, stderr) = fetch(&source, &[]);
+    assert_eq!(status, 0, "{stderr}");
+    for file in fs::read_dir(&from).unwrap().map(|entry| entry.unwrap().path()) {
+        let copy = to.join(file.file_name().unwrap());
+        assert_eq!(fs::read(&copy).unwrap(), fs::read(&file).unwrap(), "{}", file.display());
+    }
+    let lock = fs::read(to.join("fetch.lock")).unwrap();
+    // Neither a run about less nor one that finds nothing forgets what lies there.
+    assert_eq!(fetch(&source, &["--release", "6.1.0-2-amd64"]).0, 0);
+    assert_eq!(fs::read(to.join("fetch.lock")).unwrap(), lock);
+    assert_ne!(fetch("dir:/nowhere", &[]).0, 0);
+    assert_eq!(fs::read(to.join("fetch.lock")).unwrap(), lock);
+    // What is gone is forgotten.
+    fs::remove_file(to.join("linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb")).unwrap();
+    fs::remove_file(from.join("linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb")).unwrap();
+    assert_eq!(fetch(&source, &[]).0, 0);
+    let text = fs::read_to_string(to.join("fetch.lock")).unwrap();
+    assert!(text.contains("6.1.0-2-amd64") && !text.contains("6.1.0-1-amd64"), "{text}");
+}

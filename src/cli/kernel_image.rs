@@ -101,6 +101,10 @@ pub(super) fn refresh(args: &KernelImageArgs, place: &PlaceArgs, context: &Conte
     let mut is_whole = is_whole.into_iter();
     kernels.retain(|_| is_whole.next().unwrap_or(false));
     let count = kernels.len();
+    if count == 0 {
+        return Err(Failure::new("no kernel could be fetched; the list of those that are there stays as it was")
+            .hint("see the warnings above; `dump` writes what the image holds, without a network"));
+    }
     finish(&KernelSet::new(kernels), &sums, to)?;
     context.ui.say(format_args!("{count} kernels in {}", to.display()));
     Ok(exit)

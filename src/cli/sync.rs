@@ -95,7 +95,9 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
         let failed = planned.failures.into_iter().chain(failed).map(FailedItem::new).collect();
         let mut report = Report::new(args.dry_run, images, failed);
         if let (Some(directory), false) = (&args.mirror_config, args.dry_run) {
-            report.mirror_config = write_mirror_config(&planned.ways, &tls, directory, context)?;
+            // Consumers are led to what arrived, and to nothing else.
+            let arrived: Vec<Way> = report.images.iter().map(|image| image.way.clone()).collect();
+            report.mirror_config = write_mirror_config(&arrived, &tls, directory, context)?;
         }
         Ok(report)
     })?;
@@ -130,6 +132,12 @@ fn write_mirror_config(
 ) -> Result<Vec<PathBuf>, Failure> {
     let insecure = |host: &str| tls.get(host) == Some(&false);
     let written = mirror_config::write(ways, &insecure, directory)?;
+    if written.files.is_empty() {
+        let place = directory.display();
+        context
+            .ui
+            .warn(format_args!("{place}: nothing was written, because no image went from a registry to a registry"));
+    }
     for repository in &written.renamed {
         context.ui.warn(format_args!("{repository}: containerd cannot be told of a mirror with another path"));
     }
@@ -162,7 +170,7 @@ impl Report {
         for Synced { way, status, report } in &self.images {
             let what = match status {
                 Status::Present => "is there".to_owned(),
-                Status::Copied => {
+                Status::Copied | Status::ToCopy => {
                     let (blobs, bytes) = (report.sent_blobs, amount(report.sent_bytes, Unit::Bytes));
                     format!("{blobs} blobs {}, {bytes}", if self.dry_run { "to send" } else { "sent" })
                 }

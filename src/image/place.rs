@@ -6,7 +6,7 @@
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
-use crate::fs::AtomicDir;
+use crate::fs::{self, AtomicDir, Lock, PathError};
 use crate::image::layout::{self, Layout, ref_name};
 use crate::image::store::{Error, Store};
 use crate::image::{archive, dir, manifest};
@@ -20,23 +20,32 @@ pub struct Place {
     last: Option<Descriptor>,
     /// Goes away when it is dropped.
     beside: Option<AtomicDir>,
+    /// Who adds to an archive writes it anew: one at a time, or what the others add would be lost.
+    _lock: Option<Lock>,
 }
 
 impl Place {
-    /// Opens a place for writing. What is there and is no such place is an error and left as it is.
+    /// Opens a place for writing. What is there and is no such place is an error and left as it is. Waits while another
+    /// process writes to the same archive or directory.
     pub fn open(reference: &ImageRef) -> Result<Self, Error> {
-        let place = |layout, beside| Place { reference: reference.clone(), layout, last: None, beside };
+        let place =
+            |layout, beside, lock| Place { reference: reference.clone(), layout, last: None, beside, _lock: lock };
         let Some(path) = reference.path() else { return Err(Error::Transport(reference.clone())) };
         if reference.name().is_some_and(|name| name.starts_with('@')) {
             return Err(Error::Selection(reference.clone()));
         }
         if let ImageRef::Oci { .. } = reference {
-            return Ok(place(Layout::create(path)?, None));
+            return Ok(place(Layout::create(path)?, None, None));
         }
         if let ImageRef::Dir { .. } = reference {
             dir::Dir::may_replace(path)?;
         }
+        if !fs::parent(path).is_dir() {
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(PathError { action: "write", path: path.to_owned(), source }.into());
+        }
         let mut name = path.file_name().unwrap_or_default().to_owned();
+        let lock = Lock::wait(&path.with_file_name(format!(".{}.lock", name.display())))?;
         name.push(".work");
         let beside = AtomicDir::create(&path.with_file_name(name))?;
         let layout = Layout::create(&beside.path().join("layout"))?;
@@ -49,7 +58,7 @@ impl Place {
                 layout.tag(image, ref_name(image))?;
             }
         }
-        Ok(place(layout, Some(beside)))
+        Ok(place(layout, Some(beside), Some(lock)))
     }
 
     /// The layout to write into.
@@ -137,7 +146,6 @@ fn tagged(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs;
     use crate::image::fixture;
     use crate::image::verify::{VerifyOptions, verify};
     use crate::progress::Progress;
@@ -168,6 +176,25 @@ mod tests {
         let left: Vec<_> =
             fs::list(dir.path()).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(left, ["dir", "docker-archive", "from", "oci", "oci-archive"]);
+    }
+
+    #[test]
+    fn several_writers_of_one_archive_lose_none_of_their_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, image) = fixture::image(&dir.path().join("from"));
+        for transport in ["oci-archive", "docker-archive"] {
+            let reference = format!("{transport}:{}", dir.path().join(transport).display());
+            std::thread::scope(|scope| {
+                for number in 0..4 {
+                    let (reference, layout, image) = (&reference, &layout, &image);
+                    scope.spawn(move || put(&format!("{reference}:a:{number}"), layout, image).unwrap());
+                }
+            });
+            let store = Store::open(&reference.parse().unwrap()).unwrap();
+            for number in 0..4 {
+                assert_eq!(store.find(Some(&format!("a:{number}"))).unwrap().digest(), image.digest(), "{transport}");
+            }
+        }
     }
 
     #[test]

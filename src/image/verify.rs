@@ -334,7 +334,13 @@ impl<C: Contents> Walk<'_, C> {
         let mut exact = described.clone();
         exact.set_size(self.store.size(described, &name.parse().expect("noted")).unwrap_or(described.size()));
         // A digest that is wrong is found when the blob is read; its content is nobody's word.
-        let Ok(bytes) = self.store.read_document(&exact) else { return };
+        let bytes = match self.store.read_document(&exact) {
+            Ok(bytes) => bytes,
+            Err(error) if exact.size() > layout::DOCUMENT_LIMIT => {
+                return self.find(&name, Problem::Unreadable { reason: chain(&error) });
+            }
+            Err(_) => return,
+        };
         if depth > manifest::DEPTH {
             return self.find(&name, Problem::Unreadable { reason: "lists of manifests are nested too deeply".into() });
         }

@@ -2,10 +2,13 @@
 //!
 //! A package is written to `.FILE.part` and renamed when its digest is right. What a killed run left there is continued
 //! (`Range`), provided that the digest is known in advance; otherwise one would not know of which file it is the beginning.
-//! At the end `fetch.lock` holds what was fetched, in the form of `kernels.json` with every digest: given as a source
-//! (`set:DIR/fetch.lock`), it fetches the same again.
+//! Packages that are files here are copied and checked alike.
+//!
+//! At the end `fetch.lock` holds the kernels that are in the directory, in the form of `kernels.json` with every digest:
+//! given as a source (`set:DIR/fetch.lock`), it fetches the same again. Kernels of earlier runs stay in it as long as
+//! their packages are there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,11 +22,12 @@ use tokio::task::{JoinSet, LocalSet};
 use url::Url;
 
 use crate::digest::{Algorithm, Digest, HashingWriter};
-use crate::fs::{self, PathContext, PathError};
+use crate::fs::{self, AtomicFile, PathContext, PathError};
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
-use crate::kernel::set::KernelSet;
+use crate::kernel::release::Release;
+use crate::kernel::set::{EntryPackage, KernelSet};
 use crate::kernel::source::Mismatch;
 use crate::kernel::source::redhat::{self, RedHat};
 use crate::progress::{Narration, Progress, Task, Unit};
@@ -79,6 +83,16 @@ pub enum Error {
     /// What came is not what should have come.
     #[error("{0}")]
     Mismatch(#[from] Mismatch),
+    /// A file here is not what it should be.
+    #[error("{}: has the digest {actual}, where {expected} was stated", path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// The digest that a source stated.
+        expected: Digest,
+        /// The digest that it has.
+        actual: Digest,
+    },
     /// Its place is no URL.
     #[error("`{0}` is no URL of a web server")]
     NoUrl(String),
@@ -121,9 +135,26 @@ pub async fn fetch(
 ) -> Result<FetchReport, PathError> {
     let packages = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package);
     let (report, right) = fetch_packages(http, packages, directory, options, progress).await?;
-    let lock = serde_json::to_vec_pretty(&KernelSet::new(locked(kernels, &right))).expect("a set is plain data");
-    fs::write(&directory.join("fetch.lock"), &lock)?;
+    let path = directory.join("fetch.lock");
+    let mut set = KernelSet::new(locked(kernels, &right));
+    keep_earlier(&mut set, &path, directory);
+    let lock = serde_json::to_vec_pretty(&set).expect("a set is plain data");
+    fs::write(&path, &lock)?;
     Ok(report)
+}
+
+/// Takes over from the lock of earlier runs the kernels that this one is not about, or could not get, and whose packages
+/// lie there. A lock that cannot be read has nothing to keep.
+fn keep_earlier(set: &mut KernelSet, lock: &Path, directory: &Path) {
+    let Some(earlier) = fs::read(lock, LOCK_LIMIT).ok().and_then(|json| KernelSet::parse(&json).ok()) else { return };
+    let new: HashSet<Release> = set.kernels.iter().map(|kernel| kernel.release.clone()).collect();
+    let is_there = |package: &EntryPackage| {
+        let metadata = std::fs::metadata(directory.join(package.name.to_string()));
+        metadata.is_ok_and(|there| package.size.is_none_or(|size| there.len() == size))
+    };
+    let kept = earlier.kernels.into_iter().filter(|kernel| !new.contains(&kernel.release));
+    set.kernels.extend(kept.filter(|kernel| kernel.packages.iter().all(is_there)));
+    set.kernels.sort_by(|one, other| one.release.cmp(&other.release));
 }
 
 /// Fetches packages into a directory, each once, under their file names. Returns digest and size of those that are there.
@@ -212,10 +243,16 @@ fn locked(mut kernels: Vec<Kernel>, right: &HashMap<String, (Digest, u64)>) -> V
 }
 
 async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> Result<Fetched, Error> {
-    let url: Url = package.location.parse().map_err(|_| Error::NoUrl(package.location.clone()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Error::NoUrl(package.location.clone()));
-    }
+    let url = match package.location.contains("://") {
+        false => None,
+        true => {
+            let url: Url = package.location.parse().map_err(|_| Error::NoUrl(package.location.clone()))?;
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(Error::NoUrl(package.location.clone()));
+            }
+            Some(url)
+        }
+    };
     let mut how = How::New;
     if target.exists() {
         let (digest, size) = hash(target).await?;
@@ -234,6 +271,7 @@ async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> 
         }
         how = How::Replaced;
     }
+    let Some(url) = url else { return copied(source, package, target, how, task).await };
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let part = target.with_file_name(format!(".{name}.part"));
     if package.sha256.is_none() {
@@ -263,6 +301,27 @@ async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> 
         }
     }
     unreachable!("the second round returns")
+}
+
+/// Copies a package that is a file here.
+async fn copied(source: &Origin, package: &Package, target: &Path, how: How, task: &Task) -> Result<Fetched, Error> {
+    let (from, to) = (PathBuf::from(&package.location), target.to_owned());
+    let expected = package.sha256.clone();
+    let copy = move || -> Result<(Digest, u64), Error> {
+        let mut reader = fs::open(&from)?;
+        let mut writer = HashingWriter::new(AtomicFile::create(&to)?, Algorithm::Sha256);
+        io::copy(&mut reader, &mut writer).at("write", &to)?;
+        let (digest, size, file) = writer.finish();
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(Error::Copy { path: from, expected, actual: digest });
+        }
+        file.finish()?;
+        Ok((digest, size))
+    };
+    let (digest, size) = tokio::task::spawn_blocking(copy).await.expect("copying does not panic")?;
+    task.add(size);
+    source.narration.line(format_args!("Copied {}", package.location));
+    Ok(Fetched { digest, size, how, transferred: size })
 }
 
 /// Appends what is missing of `url` to `part`.
@@ -339,6 +398,9 @@ async fn hash(path: &Path) -> Result<(Digest, u64), PathError> {
     });
     hashed.await.expect("hashing does not panic")
 }
+
+/// A lock of a thousand kernels has some megabytes.
+const LOCK_LIMIT: u64 = 256 << 20;
 
 /// The largest kernel package, with debug information, has 1 GiB.
 const PACKAGE_LIMIT: u64 = 8 << 30;

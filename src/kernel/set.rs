@@ -100,6 +100,9 @@ pub enum Error {
         /// The version that it says.
         version: u32,
     },
+    /// A package's name would not be the name of a file.
+    #[error("`{0}` is no name of a package")]
+    Name(String),
 }
 
 impl KernelSet {
@@ -132,7 +135,13 @@ impl KernelSet {
         if format != FORMAT || version != VERSION {
             return Err(Error::Version { format, version });
         }
-        Ok(serde_json::from_slice(json)?)
+        let set: KernelSet = serde_json::from_slice(json)?;
+        // Packages are put into directories under these names, and a list may come from anywhere.
+        let mut names = set.kernels.iter().flat_map(|kernel| &kernel.packages).map(|package| package.name.to_string());
+        match names.find(|name| name.contains(['/', '\0']) || name.starts_with('.')) {
+            Some(name) => Err(Error::Name(name)),
+            None => Ok(set),
+        }
     }
 
     /// The packages of all kernels, each once, to be grouped again together with others.
@@ -253,6 +262,24 @@ mod tests {
         let mut kernels = group(files.iter().map(|file| Package::from_location(file).unwrap()).collect()).kernels;
         filter.apply(&mut kernels);
         KernelSet::new(kernels)
+    }
+
+    #[test]
+    fn a_package_whose_name_leads_out_of_a_directory_is_refused() {
+        let whole = set(&FILES, &Filter::default());
+        let json = |change: fn(&mut Name)| {
+            let mut set = whole.clone();
+            change(&mut set.kernels[0].packages[0].name);
+            KernelSet::parse(&serde_json::to_vec(&set).unwrap())
+        };
+        assert_eq!(json(|_| {}).unwrap(), whole);
+        for change in [
+            (|name| name.name = "a/../../b".into()) as fn(&mut Name),
+            |name| name.version = "1/../../../pwn".into(),
+            |name| name.name = "..".into(),
+        ] {
+            assert!(matches!(json(change), Err(Error::Name(_))));
+        }
     }
 
     const FILES: [&str; 8] = [

@@ -102,7 +102,7 @@ fn shards_at_once_make_every_image_once_although_one_is_killed_and_repeated() {
     };
     let start = |shard: usize| {
         let mut command = Command::new(cargo_bin!("haversack"));
-        command.args(args(shard)).current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+        command.args(args(shard)).current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let mut workers: Vec<_> = (0..4).map(start).collect();
     // Not before it has sent something.
@@ -115,7 +115,7 @@ fn shards_at_once_make_every_image_once_although_one_is_killed_and_repeated() {
     for (number, worker) in workers.into_iter().enumerate() {
         let output = worker.wait_with_output().unwrap();
         if number != 2 {
-            assert!(output.status.success(), "{number}");
+            assert!(output.status.success(), "{number}: {}", String::from_utf8_lossy(&output.stderr));
             built.extend(serde_json::from_slice::<Value>(&output.stdout).unwrap().as_array().unwrap().clone());
         }
     }

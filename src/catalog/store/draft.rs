@@ -4,7 +4,6 @@
 //! the run is for. Pages are committed as they arrive, so that a killed run goes on where it stopped. [`Draft::finish`]
 //! writes a compact copy beside the old snapshot, syncs it and renames it into place: until then the old one answers.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::catalog::entry::{Bundle, Chart, Image, Instant, Kind, split_csv_name}
 use crate::catalog::store::query::{FACTS, fact};
 use crate::catalog::store::{Error, Info, KindInfo, Snapshot, packed_digest, packed_id, schema, sqlite, unpacked};
 use crate::digest::{Algorithm, Hasher};
-use crate::fs::{self, PathContext, PathError};
+use crate::fs::{self, Lock, PathContext, PathError};
 
 /// A snapshot that is being made.
 pub struct Draft {
@@ -54,7 +53,7 @@ impl Draft {
         let purpose = &format!("{purpose} from {base}");
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let work = fs::parent(target).join(format!(".{name}.work"));
-        let lock = Lock::take(&work, target)?;
+        let lock = Lock::take(&work.with_extension("work.lock"), target, "another haversack is writing this snapshot")?;
         if work.is_file() {
             let draft = Self::connect(&work, target, lock)?;
             // Whatever is wrong with it, a work file is only worth the requests that it saves.
@@ -417,44 +416,6 @@ impl Draft {
 
     fn sql<T>(&self, run: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
         run(&self.connection).map_err(|error| sqlite(&self.work, error))
-    }
-}
-
-/// The lock of a work file: a file beside it that is removed with the lock.
-struct Lock {
-    _file: std::fs::File,
-    path: PathBuf,
-}
-
-impl Lock {
-    /// Takes the lock, or says that somebody else has it.
-    fn take(work: &Path, target: &Path) -> Result<Self, PathError> {
-        let path = work.with_extension("work.lock");
-        loop {
-            let file = std::fs::File::create(&path).at("create", &path)?;
-            file.try_lock().map_err(|error| {
-                let source = match error {
-                    std::fs::TryLockError::WouldBlock => std::io::Error::new(
-                        std::io::ErrorKind::ResourceBusy,
-                        "another haversack is writing this snapshot",
-                    ),
-                    std::fs::TryLockError::Error(error) => error,
-                };
-                PathError { action: "lock", path: target.to_owned(), source }
-            })?;
-            // The one before us removes the file when it is done; a lock on a file without a name keeps nobody out.
-            let ours = file.metadata().at("read", &path)?.ino();
-            if std::fs::metadata(&path).is_ok_and(|named| named.ino() == ours) {
-                return Ok(Lock { _file: file, path });
-            }
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // While it is still held. A lock file that stays is no harm.
-        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -409,6 +409,17 @@ pub(super) fn kept(
     }
     let mut kernels = std::mem::take(&mut packages.kernels);
     let filter = Filter { releases: args.packages.release.clone(), ..Filter::default() };
+    for release in &args.packages.release {
+        let one = Filter { releases: vec![release.clone()], ..Filter::default() };
+        if !kernels.iter().any(|kernel| one.admits(&kernel.release)) {
+            return Err(Failure::new(format!("{release}: no source has this kernel"))
+                .hint("`haversack kernel list SOURCE…` shows those that there are"));
+        }
+    }
+    if kernels.is_empty() {
+        return Err(Failure::new("the sources have no kernels: the image would be empty")
+            .hint("`haversack kernel list SOURCE…` shows what a source has"));
+    }
     filter.apply(&mut kernels);
     if let Some(text) = &args.packages.shard {
         let (which, of) = shard(text, context.config.variable("JOB_COMPLETION_INDEX"))?;

@@ -68,7 +68,12 @@ struct Published<'a> {
 }
 
 pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
-    let mut wanted = wanted(args)?;
+    for (option, text) in [("--repo", &args.repo), ("--prefix", &args.prefix)] {
+        if text.split('/').any(|part| matches!(part, "." | "..")) || option == "--repo" && text.contains('/') {
+            return Err(Failure::usage(format!("{option}: `{text}` leads out of the repository")));
+        }
+    }
+    let mut wanted = wanted(args, context)?;
     if wanted.is_empty() {
         return Err(Failure::new(format!("{}: no files to upload", args.source.display())));
     }
@@ -104,9 +109,14 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
     Ok(if is_whole { Exit::Done } else { Exit::Partial })
 }
 
-fn wanted(args: &ArtifactoryArgs) -> Result<Vec<Wanted>, Failure> {
+fn wanted(args: &ArtifactoryArgs, context: &Context) -> Result<Vec<Wanted>, Failure> {
     if args.source.is_dir() {
-        return Ok(files_below(&args.source)?);
+        let (files, left_out) = files_below(&args.source)?;
+        for path in left_out {
+            let path = path.display();
+            context.ui.warn(format_args!("{path}: left out: no file of this directory, or a name that is no text"));
+        }
+        return Ok(files);
     }
     let set = KernelSet::parse(&fs::read(&args.source, SET_LIMIT)?)?;
     let beside = fs::parent(&args.source);

@@ -10,7 +10,7 @@ use clap::ArgAction;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::input::{Input, input};
+use super::input::{Files, Input, input};
 use super::key_value;
 use super::settings::{S3Args, ServiceArgs, state_directory, variable};
 use crate::cli::outcome::{Exit, Failure, Outcome};
@@ -160,7 +160,8 @@ fn report(result: Result<Value, Failed>, context: &Context) -> Outcome {
 }
 
 fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
-    let order = order(args, context)?;
+    // What was taken out of an image goes away with `_files`.
+    let (order, _files) = order(args, context)?;
     if let Some(directory) = &args.bundle {
         let bundle = Bundle::new(&order.name, &order.arch, &order.metadata, &order.artifacts);
         bundle.write(&order.artifacts, directory)?;
@@ -206,7 +207,7 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
 }
 
 /// Reads and checks the files and the names.
-fn order(args: &ImsArgs, context: &Context) -> Result<Order, Failure> {
+fn order(args: &ImsArgs, context: &Context) -> Result<(Order, Files), Failure> {
     let Input { name, arch, metadata, files, bundle } = input(args, context)?;
     let name = name.trim();
     if name.is_empty() {
@@ -243,7 +244,7 @@ fn order(args: &ImsArgs, context: &Context) -> Result<Order, Failure> {
         }
         artifacts.push(artifact);
     }
-    Ok(Order {
+    let order = Order {
         name: name.to_owned(),
         arch,
         job,
@@ -252,7 +253,8 @@ fn order(args: &ImsArgs, context: &Context) -> Result<Order, Failure> {
         skip_existing: args.skip_existing,
         state: state_directory(&context.config),
         parallel: args.parallel.into(),
-    })
+    };
+    Ok((order, files))
 }
 
 /// What would be uploaded where.

@@ -27,22 +27,29 @@ pub(super) struct Sums {
 }
 
 /// The files below a directory, each to the same path in the repository. Names that begin with a dot are passed over:
-/// they are what is being written.
-pub fn files_below(directory: &Path) -> Result<Vec<Wanted>, PathError> {
-    let mut files = Vec::new();
+/// they are what is being written. A link is followed to a file that lies in the directory, too; others, and what is no
+/// file, are left out and listed second, for only what the user pointed at leaves this machine.
+pub fn files_below(directory: &Path) -> Result<(Vec<Wanted>, Vec<PathBuf>), PathError> {
+    let (mut files, mut left_out) = (Vec::new(), Vec::new());
+    let root = directory.canonicalize().at("list", directory)?;
+    let is_inside = |link: &Path| link.canonicalize().is_ok_and(|target| target.starts_with(&root) && target.is_file());
     let is_visible =
         |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
-    for entry in
-        walkdir::WalkDir::new(directory).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_visible)
-    {
+    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().filter_entry(is_visible) {
         let entry = entry.map_err(io::Error::from).at("list", directory)?;
-        if entry.file_type().is_file() {
-            let inside = entry.path().strip_prefix(directory).unwrap_or(entry.path());
-            let path = inside.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
-            files.push(Wanted { file: entry.into_path(), path });
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        let inside = entry.path().strip_prefix(directory).unwrap_or(entry.path());
+        // A name that is no text has no address there.
+        let path: Option<Vec<&str>> = inside.iter().map(|part| part.to_str()).collect();
+        let is_link = entry.path_is_symlink();
+        match path.filter(|_| entry.file_type().is_file() || is_link && is_inside(entry.path())) {
+            Some(parts) => files.push(Wanted { path: parts.join("/"), file: entry.into_path() }),
+            None => left_out.push(entry.into_path()),
         }
     }
-    Ok(files)
+    Ok((files, left_out))
 }
 
 /// Reads a file once for its checksums; a brief look has only SHA-256.

@@ -128,6 +128,10 @@ impl Kind {
 impl Artifact {
     /// Opens a file and reads it once for all digests. Blocks; counts the bytes in `task`.
     pub fn read(kind: Kind, path: &Path, task: &Task) -> Result<Self, Error> {
+        // Looked at first: to open a pipe is to wait for its other end.
+        if !std::fs::metadata(path).at("read", path)?.is_file() {
+            return Err(Error::NotAFile { path: path.to_owned() });
+        }
         let file = File::open(path).at("open", path)?;
         let metadata = file.metadata().at("read", path)?;
         if !metadata.is_file() {

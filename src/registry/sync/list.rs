@@ -205,7 +205,7 @@ impl List {
         }
         match (&entry.registry, &entry.from) {
             (Some(host), None) => {
-                if format!("{host}/x").parse::<Remote>().is_err() {
+                if host.contains('/') || format!("{host}/x").parse::<Remote>().is_err() {
                     return Some(format!("registry: `{host}` is no HOST or HOST:PORT with a dot or a port in it"));
                 }
                 if entry.repositories.is_empty() {

@@ -68,6 +68,8 @@ pub struct Synced {
 pub enum Status {
     /// It, or something that it needs, was not there.
     Copied,
+    /// It, or something that it needs, is not there; nothing was copied, for this was a dry run.
+    ToCopy,
     /// All was there.
     Present,
 }
@@ -127,7 +129,11 @@ pub async fn sync(
         match result {
             Ok(report) => {
                 let nothing = report.sent_blobs + report.mounted_blobs + report.documents == 0;
-                let status = if nothing { Status::Present } else { Status::Copied };
+                let status = match nothing {
+                    true => Status::Present,
+                    false if options.copy.dry_run => Status::ToCopy,
+                    false => Status::Copied,
+                };
                 synced.push(Synced { way: way.clone(), status, report });
             }
             Err(error) => {
