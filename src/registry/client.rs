@@ -55,6 +55,9 @@ pub enum Error {
     /// An upload of which the registry knows nothing any more, or which it does not let us go on with.
     #[error("{0}: the upload has to begin anew")]
     UploadLost(String),
+    /// A manifest that the registry finds not to have its digest, which it has.
+    #[error("{0}")]
+    NotItsDigest(http::Error),
     /// Something else than a registry answers.
     #[error("{0}: no registry answers here")]
     NotARegistry(Url),
@@ -117,7 +120,7 @@ impl Retriable for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Error::Http(error) => error.verdict(),
-            Error::TokenExpired(_) | Error::UploadLost(_) => Verdict::Again { after: None },
+            Error::TokenExpired(_) | Error::UploadLost(_) | Error::NotItsDigest(_) => Verdict::Again { after: None },
             _ => Verdict::Permanent,
         }
     }

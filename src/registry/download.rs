@@ -47,6 +47,7 @@ impl Repository {
                     url: Box::new(self.url(&format!("blobs/{}", described.digest()))),
                     status: StatusCode::GATEWAY_TIMEOUT,
                     detail: format!("ended after {offset} of {size} bytes"),
+                    code: None,
                     retry_after: None,
                 }),
                 Err(error) => error,

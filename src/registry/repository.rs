@@ -145,13 +145,17 @@ impl Repository {
             let request = self.client().put(url.clone()).header(CONTENT_TYPE, media_type.as_ref());
             request.body(body.clone())
         };
-        let response = self.retried(put).await?;
-        match response.status() {
-            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => {
-                Ok(response.headers().contains_key("oci-subject"))
+        let attempt = || async {
+            let response = self.retried(put).await?;
+            match response.status() {
+                StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => {
+                    Ok(response.headers().contains_key("oci-subject"))
+                }
+                StatusCode::BAD_REQUEST => Err(refusal(http::Error::status(response).await)),
+                _ => Err(http::Error::status(response).await.into()),
             }
-            _ => Err(http::Error::status(response).await.into()),
-        }
+        };
+        again(self.registry.0.http.retry(), attempt).await
     }
 
     /// What the registry lists as referring to a digest; `None` when it has no such list to give.
@@ -286,6 +290,15 @@ impl Registry {
             }
         }
         Err(Error::Protocol { url, problem: format!("lists more than {PAGES} pages") })
+    }
+}
+
+/// Distribution before 3.0 empties the file by which a repository knows a blob before it writes it again. A manifest
+/// that arrives while another client brings the same blob is refused with `DIGEST_INVALID`, and taken a moment later.
+fn refusal(error: http::Error) -> Error {
+    match &error {
+        http::Error::Status { code, .. } if code.as_deref() == Some("DIGEST_INVALID") => Error::NotItsDigest(error),
+        _ => error.into(),
     }
 }
 

@@ -238,3 +238,20 @@ fn a_large_upload_is_gone_on_with_where_it_broke_off() {
     assert_eq!(taker.asked(), ["GET", &rest]);
     assert!(taker.holds(usize::try_from(size).unwrap()));
 }
+
+#[test]
+fn a_manifest_said_not_to_have_its_digest_is_sent_again_and_one_said_to_be_invalid_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    large(dir.path(), 1, 1000);
+    for (code, taken) in [("DIGEST_INVALID", true), ("MANIFEST_INVALID", false)] {
+        let taker = Taker::start(Accident::Manifest(code));
+        let to = format!("docker://{}/r/x:1", taker.address);
+        let copy =
+            ["copy", "oci:from:x", &to, "--dest-tls-verify=false", "--retry-delay=0", "--no-referrers", "--json"];
+        let output = haversack(dir.path(), &copy);
+        assert_eq!(output.status.success(), taken, "{code}");
+        if !taken {
+            assert!(error(&output).ends_with("400 Bad Request: refused"), "{}", error(&output));
+        }
+    }
+}

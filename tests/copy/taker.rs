@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use haversack::digest::Digest;
 
-/// What becomes of the second piece of the first upload that has several.
+/// What becomes of the second piece of the first upload that has several, or of the first manifest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accident {
     /// The connection breaks when half of it has arrived, which the registry keeps.
@@ -21,6 +21,8 @@ pub(crate) enum Accident {
     Refused,
     /// The connection breaks, and the registry knows nothing of the upload any more.
     Forgotten,
+    /// The first manifest is answered with this code.
+    Manifest(&'static str),
 }
 
 pub(crate) struct Taker {
@@ -161,7 +163,17 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
             inner.blobs.insert(digest, content);
             StatusCode::CREATED.into_response()
         }
-        ("PUT", _) => StatusCode::CREATED.into_response(),
+        ("PUT", _) => {
+            let mut inner = shared.state.lock().unwrap();
+            match inner.accident {
+                Some(Accident::Manifest(code)) => {
+                    inner.accident = None;
+                    let body = format!(r#"{{"errors":[{{"code":"{code}","message":"refused"}}]}}"#);
+                    (StatusCode::BAD_REQUEST, body).into_response()
+                }
+                _ => StatusCode::CREATED.into_response(),
+            }
+        }
         ("HEAD", _) if shared.state.lock().unwrap().blobs.contains_key(&name) => StatusCode::OK.into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     }

@@ -422,7 +422,7 @@ impl Artifactory {
         let url = Box::new(response.url().clone());
         let retry_after = http::retry_after(response.headers());
         let body = read_limited(response, ANSWER_LIMIT).await.unwrap_or_default();
-        Err(http::Error::Status { url, status, detail: reason(&body), retry_after }.into())
+        Err(http::Error::Status { url, status, detail: reason(&body), code: None, retry_after }.into())
     }
 
     fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
