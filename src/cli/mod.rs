@@ -131,7 +131,7 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let args = applet(args);
+    let args = publish::names_first(applet(args));
     let parsed = config.apply(command).try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
     let Args { global, command } = match parsed {
         Ok(args) => args,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use haversack::image::{Layout, layout};
 use oci_spec::image::MediaType;
@@ -165,6 +167,30 @@ fn without_mksquashfs_the_way_out_is_told() {
 }
 
 #[test]
+fn a_run_that_is_stopped_before_it_has_contacted_anybody_says_so_and_leaves_no_files() {
+    let site = Site::start();
+    image(&site.path("layout"));
+    for directory in ["bin", "scratch"] {
+        std::fs::create_dir(site.path(directory)).unwrap();
+    }
+    let tool = site.file("bin/mksquashfs", b"#!/bin/sh\ntouch \"$0.begun\"\nexec /bin/sleep 60\n");
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = site.command(&["ims", "n", "--from", "oci:layout:live", "-k", "boot/vmlinuz"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", site.path("bin").display())).env("TMPDIR", site.path("scratch"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while !site.path("bin/mksquashfs.begun").exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "mksquashfs was never run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(std::fs::read_dir(site.path("scratch")).unwrap().count(), 1);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    Run::of(child.wait_with_output().unwrap()).failed("stopped by SIGTERM");
+    assert_eq!(std::fs::read_dir(site.path("scratch")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_bundle_is_uploaded_later_from_elsewhere_and_not_when_it_was_changed() {
     let site = Site::start();
     let document = site.ims("carried", &["--bundle", "bundle", "--arch", "aarch64", "--metadata", "stage=prod"]).done();
@@ -183,6 +209,8 @@ fn a_bundle_is_uploaded_later_from_elsewhere_and_not_when_it_was_changed() {
     assert_eq!(record["metadata"], json!({ "stage": "prod" }));
     assert!(object(&other, &document, "initrd") == content(7000));
 
+    let wrong = other.publish(&["ims", "--from", bundle.to_str().unwrap(), "--arch", "x86_64"]);
+    assert!(wrong.status == 2 && wrong.stderr.contains("the bundle is for aarch64"), "{}", wrong.stderr);
     std::fs::write(bundle.join("kernel"), content(9001)).unwrap();
     other.publish(&["ims", "--from", bundle.to_str().unwrap()]).failed("damaged or exchanged");
     assert_eq!(other.publish(&["ims"]).status, 2);

@@ -122,3 +122,29 @@ fn what_is_kept_after_a_failure_is_completed_by_the_next_run_without_sending_it_
     assert!(site.s3.lines(&id).iter().all(|line| !line.starts_with("PUT")));
     assert_eq!(site.service.job()["resultant_image_id"], *id);
 }
+
+#[test]
+fn a_run_that_ends_while_its_record_is_created_leaves_none_that_nobody_knows_of() {
+    for (sent, answer) in [(rustix::process::Signal::INT, 1), (rustix::process::Signal::KILL, 30)] {
+        let site = Site::start();
+        site.service.slow(Duration::from_secs(answer));
+        let mut command = site.command(&["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let started = Instant::now();
+        while site.service.images().is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(60), "no record was created");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        signal(&child, sent);
+        let run = Run::of(child.wait_with_output().unwrap());
+        site.service.slow(Duration::ZERO);
+        if sent == rustix::process::Signal::INT {
+            run.failed("stopped by SIGINT");
+            assert!(site.is_clean());
+        } else {
+            let id = site.service.images()[0]["id"].as_str().unwrap().to_owned();
+            let document = site.publish(&["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz"]).done();
+            assert_eq!((document["ims_image_record"]["id"].as_str(), site.service.images().len()), (Some(&*id), 1));
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -32,6 +33,8 @@ struct Shared {
     tokens: usize,
     /// Seconds that a token is said to live.
     lifetime: u64,
+    /// How long the answer about a new record takes, after it has been made.
+    slow: Duration,
     /// How many tokens from the first on are not taken.
     stale: usize,
 }
@@ -96,6 +99,11 @@ impl Service {
         self.shared.lock().unwrap().lifetime = seconds;
     }
 
+    /// The answer about a new record comes this late.
+    pub(crate) fn slow(&self, wait: Duration) {
+        self.shared.lock().unwrap().slow = wait;
+    }
+
     /// The first tokens are refused by the service.
     pub(crate) fn stale(&self, tokens: usize) {
         self.shared.lock().unwrap().stale = tokens;
@@ -134,22 +142,35 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let (answer, wait) = answer_now(&shared, &method, &uri, &headers, &body);
+    tokio::time::sleep(wait).await;
+    answer
+}
+
+fn answer_now(
+    shared: &Mutex<Shared>,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> (Response, Duration) {
     let mut shared = shared.lock().unwrap();
     let path = uri.path().to_owned();
     let body = String::from_utf8(body.to_vec()).unwrap();
+    let wait = if method == Method::POST && path.ends_with("/images") { shared.slow } else { Duration::ZERO };
     shared.requests.push(Asked { line: format!("{method} {path}"), headers: headers.clone(), body: body.clone() });
-    let is_meant = |fault: &&mut Fault| fault.times > 0 && fault.method == method && path.starts_with(&fault.path);
+    let is_meant = |fault: &&mut Fault| fault.times > 0 && fault.method == *method && path.starts_with(&fault.path);
     let fault = shared.faults.iter_mut().find(is_meant).map(|fault| {
         fault.times -= 1;
         (fault.status, fault.media_type, fault.body, fault.is_done)
     });
     if let Some((status, media_type, text, is_done)) = fault {
         if is_done {
-            shared.answer(&method, &path, &headers, &body);
+            shared.answer(method, &path, headers, &body);
         }
-        return (StatusCode::from_u16(status).unwrap(), [("content-type", media_type)], text).into_response();
+        return ((StatusCode::from_u16(status).unwrap(), [("content-type", media_type)], text).into_response(), wait);
     }
-    shared.answer(&method, &path, &headers, &body)
+    (shared.answer(method, &path, headers, &body), wait)
 }
 
 impl Shared {

@@ -10,7 +10,7 @@ use clap::ArgAction;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::input::{Files, Input, input};
+use super::input::{Files, Input, Scratch, input};
 use super::key_value;
 use super::settings::{S3Args, ServiceArgs, state_directory, variable};
 use crate::cli::outcome::{Exit, Failure, Outcome};
@@ -46,9 +46,9 @@ pub(in crate::cli) struct ImsArgs {
     /// Kernel parameters
     #[arg(short = 'p', long, value_name = "FILE")]
     pub(super) boot_parameters: Option<PathBuf>,
-    /// The machines that it is for
-    #[arg(long, value_parser = ["x86_64", "aarch64"], default_value = "x86_64")]
-    pub(super) arch: String,
+    /// The machines that it is for; x86_64 where nothing is said, and what a bundle states
+    #[arg(long, value_parser = ["x86_64", "aarch64"])]
+    pub(super) arch: Option<String>,
     /// Take the files out of an image, in which the other options then name them; without `--rootfs`, mksquashfs makes one of
     /// all its files. Or the directory of a bundle
     #[arg(long, value_name = "REF|DIR")]
@@ -160,11 +160,12 @@ fn report(result: Result<Value, Failed>, context: &Context) -> Outcome {
 }
 
 fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
+    let scratch = Scratch::default();
     // What was taken out of an image goes away with `_files`.
-    let (order, _files) = order(args, context)?;
+    let (order, _files) = stoppable(&scratch, context, || order(args, &scratch, context))?;
     if let Some(directory) = &args.bundle {
         let bundle = Bundle::new(&order.name, &order.arch, &order.metadata, &order.artifacts);
-        bundle.write(&order.artifacts, directory)?;
+        stoppable(&scratch, context, || bundle.write(&order.artifacts, directory))?;
         context.ui.say(format_args!("upload it with `haversack publish ims --from {}`", directory.display()));
         return Ok(json!({ "bundle": bundle, "directory": directory }));
     }
@@ -178,10 +179,9 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let upload = Upload::new(&ims, &bucket, &order);
     let mut left = Vec::new();
     let published = block_on(async {
-        let stopped = async { Failure::new(format!("stopped by {}", stop().await)) };
-        let result = tokio::select! {
-            result = upload.run(context.ui.progress()) => result.map_err(Failure::from),
-            failure = stopped => Err(failure),
+        let result = match upload.run_until(context.ui.progress(), stop()).await {
+            Ok(result) => result.map_err(Failure::from),
+            Err(signal) => Err(Failure::new(format!("stopped by {signal}"))),
         };
         if result.is_err() {
             left = match args.keep {
@@ -206,9 +206,31 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     Ok(document.into())
 }
 
+/// Does what nothing is to be undone of but a directory of files, and ends the program when somebody wants it to end
+/// meanwhile: a file that is read or squashed cannot be waited for.
+fn stoppable<T>(scratch: &Scratch, context: &Context, work: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        scope.spawn(move || {
+            let signal = block_on(async { Ok(tokio::select! { signal = stop() => Some(signal), _ = ended => None }) });
+            if let Ok(Some(signal)) = signal {
+                scratch.remove();
+                let stopped = Failure::new(format!("stopped by {signal}"));
+                if let Err(failure) = report(Err(stopped.into()), context) {
+                    context.ui.error(failure);
+                }
+                std::process::exit(Exit::No as i32);
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
 /// Reads and checks the files and the names.
-fn order(args: &ImsArgs, context: &Context) -> Result<(Order, Files), Failure> {
-    let Input { name, arch, metadata, files, bundle } = input(args, context)?;
+fn order(args: &ImsArgs, scratch: &Scratch, context: &Context) -> Result<(Order, Files), Failure> {
+    let Input { name, arch, metadata, files, bundle } = input(args, scratch, context)?;
     let name = name.trim();
     if name.is_empty() {
         return Err(Failure::usage("the image's name is empty"));

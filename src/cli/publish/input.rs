@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
@@ -34,7 +35,21 @@ pub(super) struct Files {
     _directory: Option<TempDir>,
 }
 
-pub(super) fn input(args: &ImsArgs, context: &Context) -> Result<Input, Failure> {
+/// The directory in which files are kept while the program runs, once there is one.
+#[derive(Default)]
+pub(super) struct Scratch(Mutex<Option<PathBuf>>);
+
+impl Scratch {
+    /// Removes it, when the program is to end before it would go away by itself.
+    pub(super) fn remove(&self) {
+        if let Some(directory) = &*self.0.lock().expect("no holder panics") {
+            // Nobody is left to be told.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+pub(super) fn input(args: &ImsArgs, scratch: &Scratch, context: &Context) -> Result<Input, Failure> {
     let named = named(args);
     if let Some(directory) = args.from.as_ref().map(Path::new).filter(|directory| is_bundle(directory)) {
         if !named.is_empty() {
@@ -44,10 +59,11 @@ pub(super) fn input(args: &ImsArgs, context: &Context) -> Result<Input, Failure>
     }
     let name = args.name.clone().ok_or_else(|| Failure::usage("the image's name is missing"))?;
     let files = match &args.from {
-        Some(reference) => from_image(reference, named, args, context)?,
+        Some(reference) => from_image(reference, named, args, scratch, context)?,
         None => Files { paths: named, _directory: None },
     };
-    Ok(Input { name, arch: args.arch.clone(), metadata: args.metadata.clone(), files, bundle: None })
+    let arch = args.arch.clone().unwrap_or_else(|| "x86_64".to_owned());
+    Ok(Input { name, arch, metadata: args.metadata.clone(), files, bundle: None })
 }
 
 fn named(args: &ImsArgs) -> BTreeMap<Kind, PathBuf> {
@@ -57,6 +73,13 @@ fn named(args: &ImsArgs) -> BTreeMap<Kind, PathBuf> {
 
 fn from_bundle(directory: &Path, args: &ImsArgs) -> Result<Input, Failure> {
     let bundle = Bundle::read(directory)?;
+    if let Some(arch) = args.arch.as_ref().filter(|arch| **arch != bundle.arch) {
+        let directory = directory.display();
+        return Err(Failure::usage(format!(
+            "{directory}: the bundle is for {}, and `--arch` says {arch}",
+            bundle.arch
+        )));
+    }
     let paths = bundle.artifacts.iter().map(|stated| (stated.kind, directory.join(stated.kind.key()))).collect();
     let mut metadata = bundle.metadata.clone();
     metadata.extend(args.metadata.iter().cloned());
@@ -74,11 +97,13 @@ fn from_image(
     reference: &str,
     named: BTreeMap<Kind, PathBuf>,
     args: &ImsArgs,
+    scratch: &Scratch,
     context: &Context,
 ) -> Result<Files, Failure> {
-    let reference: ImageRef = reference.parse()?;
+    let reference: ImageRef = reference.parse().map_err(|error| Failure::usage(format!("--from: {error}")))?;
     let directory = tempfile::Builder::new().prefix("haversack-ims.").tempdir()?;
-    let architecture = if args.arch == "aarch64" { "arm64" } else { "amd64" };
+    *scratch.0.lock().expect("no holder panics") = Some(directory.path().to_owned());
+    let architecture = if args.arch.as_deref() == Some("aarch64") { "arm64" } else { "amd64" };
     let (store, image) = match &reference {
         ImageRef::Docker(_) => fetch(&reference, architecture, directory.path(), args, context)?,
         _ => Store::open_image(&reference)?,

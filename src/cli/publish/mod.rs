@@ -41,13 +41,29 @@ pub(super) fn verbosity(command: &Command, config: &Config) -> u8 {
     }
 }
 
+/// Lets options stand before the names of the commands for IMS, as the old helper had them.
+pub(super) fn names_first(mut args: Vec<OsString>) -> Vec<OsString> {
+    let place = |name: &str, from: usize| args.iter().skip(from).position(|arg| arg == name).map(|at| at + from);
+    let is_option = |at: usize| args.get(at).is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+    let Some(group) = place("publish", 1).filter(|group| *group == 1 || is_option(1)) else { return args };
+    let name = ["ims", "ims-job-status"].into_iter().filter_map(|name| place(name, group + 1)).min();
+    if let Some(name) = name.filter(|name| *name == group + 1 || is_option(group + 1)) {
+        let name = args.remove(name);
+        let group = args.remove(group);
+        args.splice(1..1, [group, name]);
+    }
+    args
+}
+
 /// Says on stdout, too, that a command line makes no sense, for those who read the one JSON object of `publish ims`.
 pub(super) fn tell_usage(args: &[OsString], error: &clap::Error, ui: &Ui) {
     let is_ims =
         args.iter().any(|arg| arg == "publish") && args.iter().any(|arg| arg == "ims" || arg == "ims-job-status");
     if is_ims && error.use_stderr() {
         let text = error.to_string();
-        let reason = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // The usage follows after an empty line.
+        let reason = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+        let reason = reason.trim_start_matches("error: ");
         let document = serde_json::json!({ "error": reason, "result": "failure" });
         // When stdout is gone there is nobody to tell.
         let _ = ui.data(String::from_utf8_lossy(&pretty(&document)));
@@ -70,3 +86,23 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 const SECRET_LIMIT: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_commands_come_first_wherever_the_options_stand() {
+        for (given, expected) in [
+            ("h publish ims n -r f", "h publish ims n -r f"),
+            ("h publish --ims-url u ims n", "h publish ims --ims-url u n"),
+            ("h --quiet publish --ims-url u ims-job-status j s", "h publish ims-job-status --quiet --ims-url u j s"),
+            ("h --json publish artifactory ims", "h --json publish artifactory ims"),
+            ("h build publish ims", "h build publish ims"),
+            ("h", "h"),
+        ] {
+            let words = given.split(' ').map(OsString::from).collect();
+            assert_eq!(names_first(words), expected.split(' ').map(OsString::from).collect::<Vec<_>>(), "{given}");
+        }
+    }
+}

@@ -3,15 +3,17 @@
 //! One file for each upload under way, named by the digest of what is uploaded and to where, of one JSON object a line:
 //!
 //! ```json
+//! {"creating":["5a6b9e2c-…"]}
 //! {"image":"18a6414f-52d5-475d-b925-4f532c537540"}
 //! {"artifact":"rootfs","upload":"UPLOAD-ID"}
 //! {"upload":"UPLOAD-ID","part":3,"etag":"…"}
 //! ```
 //!
-//! A line is added after what it says is true; the last may be torn. The file is locked by the run that writes it, so a
+//! A line is added after what it says is true, and the first before: a record is being created, and those with these ids
+//! were there. The last line may be torn. The file is locked by the run that writes it, so a
 //! second run of the same upload takes another file, and starts from the beginning. It is removed at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +28,7 @@ use crate::publish::ims::artifact::Kind;
 #[derive(Default)]
 pub struct Journal {
     file: Option<(File, PathBuf)>,
+    creating: Option<HashSet<String>>,
     image: Option<String>,
     uploads: BTreeMap<Kind, MultipartUpload>,
 }
@@ -42,6 +45,7 @@ pub struct MultipartUpload {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {
+    Creating { creating: HashSet<String> },
     Image { image: String },
     Upload { artifact: Kind, upload: String },
     Part { upload: String, part: u32, etag: String },
@@ -93,6 +97,11 @@ impl Journal {
         Ok(journal)
     }
 
+    /// When a record was being created and it is not known which: those that were there before.
+    pub fn creating(&self) -> Option<&HashSet<String>> {
+        self.creating.as_ref()
+    }
+
     /// The record that was created.
     pub fn image(&self) -> Option<&str> {
         self.image.as_deref()
@@ -101,6 +110,11 @@ impl Journal {
     /// The multipart upload of an artifact.
     pub fn upload(&self, kind: Kind) -> Option<MultipartUpload> {
         self.uploads.get(&kind).cloned()
+    }
+
+    /// Notes that a record is about to be created beside these.
+    pub fn add_creating(&mut self, known: &HashSet<String>) {
+        self.add(Line::Creating { creating: known.clone() });
     }
 
     /// Notes the record.
@@ -123,7 +137,7 @@ impl Journal {
         if let Some((file, _)) = &self.file {
             let _ = file.set_len(0);
         }
-        (self.image, self.uploads) = (None, BTreeMap::new());
+        (self.creating, self.image, self.uploads) = (None, None, BTreeMap::new());
     }
 
     /// Removes the file: nothing is left to go on with.
@@ -148,8 +162,9 @@ impl Journal {
 
     fn apply(&mut self, line: Line) {
         match line {
+            Line::Creating { creating } => self.creating = Some(creating),
             Line::Image { image } => {
-                self.image = Some(image);
+                (self.creating, self.image) = (None, Some(image));
                 self.uploads.clear();
             }
             Line::Upload { artifact, upload } => {

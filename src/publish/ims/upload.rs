@@ -1,9 +1,10 @@
 //! The upload of an image, from the checks to the record.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
 use reqwest::StatusCode;
@@ -57,7 +58,7 @@ impl<'a> Upload<'a> {
             self.journal().remove();
             return Ok(Published { record, entries: Vec::new(), job, is_existing: true, sent: 0 });
         }
-        let (record, is_resumed) = match self.resumable().await? {
+        let (record, is_resumed) = match self.resumable(records.clone()).await? {
             Some(record) => (record, true),
             None => (self.create(records).await?, false),
         };
@@ -85,6 +86,24 @@ impl<'a> Upload<'a> {
         *self.left() = Left::default();
         self.journal().remove();
         Ok(Published { record, entries, job, is_existing: false, sent: self.sent.load(Ordering::Relaxed) })
+    }
+
+    /// The same, until `stop` comes. A record that is just being created is waited for a while: only its answer says what
+    /// is to be removed.
+    pub async fn run_until<S>(
+        &self,
+        progress: &Progress,
+        stop: impl Future<Output = S>,
+    ) -> Result<Result<Published, Error>, S> {
+        let mut run = pin!(self.run(progress));
+        let why = tokio::select! { result = &mut run => return Ok(result), why = stop => why };
+        let created = async {
+            while self.left().creating.is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! { _ = &mut run => {}, () = created => {}, () = tokio::time::sleep(ANSWER) => {} }
+        Err(why)
     }
 
     /// Removes everything that was created, and returns what could not be removed.
@@ -206,8 +225,23 @@ impl<'a> Upload<'a> {
     }
 
     /// The record of the run that was killed, when it is still ours to complete.
-    async fn resumable(&self) -> Result<Option<Record>, Error> {
-        let Some(id) = self.journal().image().map(str::to_owned) else { return Ok(None) };
+    async fn resumable(&self, records: Option<Vec<Record>>) -> Result<Option<Record>, Error> {
+        let state = {
+            let journal = self.journal();
+            (journal.image().map(str::to_owned), journal.creating().cloned())
+        };
+        let id = match state {
+            (Some(id), _) => id,
+            (None, None) => return Ok(None),
+            // Killed before it knew what had been created.
+            (None, Some(known)) => match self.own(records.unwrap_or_default(), &known).as_slice() {
+                [record] => {
+                    self.journal().add_image(&record.id);
+                    record.id.clone()
+                }
+                _ => return Ok(None),
+            },
+        };
         let record = self.ims.image(&id).await?.filter(|record| {
             let is_ours = |link: &Link| link.path == self.bucket.place(&format!("{id}/{MANIFEST}"));
             self.is_alike(record) && record.link.as_ref().is_none_or(is_ours)
@@ -224,6 +258,9 @@ impl<'a> Upload<'a> {
     async fn create(&self, known: Option<Vec<Record>>) -> Result<Record, Error> {
         let known: Option<HashSet<String>> = known.map(|records| records.into_iter().map(|record| record.id).collect());
         self.left().creating.clone_from(&known);
+        if let Some(known) = &known {
+            self.journal().add_creating(known);
+        }
         let mut tries = 0;
         let record = loop {
             let started = Instant::now();
@@ -446,6 +483,9 @@ const MANIFEST: &str = "manifest.json";
 
 /// What the service takes.
 const MANIFEST_LIMIT: u64 = 1 << 20;
+
+/// How long the answer about a new record is waited for when the run is to end.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Bytes of an image's name in an object's metadata.
 const NAME_LIMIT: usize = 1024;
