@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use clap::{Args, ValueEnum};
-use futures_util::stream::{self, StreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde_json::Value;
 use url::Url;
@@ -171,7 +171,7 @@ async fn from_releases(
         }
         for path in &args.versions {
             let text = fs::read(path, LIST_LIMIT)?;
-            for node in graph::parse_versions(&String::from_utf8_lossy(&text))? {
+            for node in graph::parse_versions(&String::from_utf8_lossy(&text)) {
                 wanted.entry((machine.clone(), node.version.clone())).or_insert(node);
             }
         }
@@ -290,6 +290,7 @@ struct Images<'a> {
 impl Images<'_> {
     /// The kernels of a release's OS images.
     async fn release(&self, node: &Node, machine: &Machine) -> Result<Vec<(String, Kernels)>, Failure> {
+        node.check()?;
         let place = match &node.payload {
             Some(payload) => payload.clone(),
             None => format!("{}:{}-{machine}", self.args.payloads, node.version),
@@ -414,41 +415,50 @@ fn cache(args: &MatrixArgs, context: &Context) -> Option<PathBuf> {
     }
 }
 
-/// Takes out what a repository has an image for: under the kernel's version, or with the machine for that machine alone.
+/// Takes out what a repository has an image for: under the kernel's version, when its index has one for the machine, or
+/// under the version with the machine.
 fn leave_out(matrix: &mut Matrix, place: &ImageRef, args: &MatrixArgs, context: &Context) -> Result<(), Failure> {
     let remote = match place {
         ImageRef::Docker(remote) if !matches!(remote.target, Target::Digest(_)) => remote,
         other => return Err(Failure::usage(format!("{other}: expected docker://HOST/REPOSITORY"))),
     };
-    let with_machine = |entry: &Entry, machine: &Machine| match entry.kernel.split_once('+') {
-        Some((plain, variant)) if !entry.rhel.is_empty() => tag(&format!("{plain}.{machine}+{variant}")),
-        _ => tag(&format!("{}.{machine}", entry.kernel)),
-    };
-    let tags: Vec<String> = matrix
+    let own =
+        |entry: &Entry, machine: &Machine| matrix::with_machine(entry, machine).into_iter().map(|uname| tag(&uname));
+    let tags: BTreeSet<String> = matrix
         .entries
         .iter()
         .flat_map(|entry| {
-            let own = entry.machines.iter().map(|machine| with_machine(entry, machine));
-            std::iter::once(tag(&entry.kernel)).chain(own).collect::<Vec<_>>()
+            entry
+                .machines
+                .iter()
+                .flat_map(|machine| own(entry, machine))
+                .chain([tag(&entry.kernel)])
+                .collect::<Vec<_>>()
         })
         .collect();
-    let answers = block_on(async {
+    let tags = Vec::from_iter(tags);
+    let there: HashMap<String, Vec<String>> = block_on(async {
         let auth = args.registries.auth(context);
         let verify = args.registries.dest_tls_verify && !is_loopback(&remote.registry);
         let repository = repository(remote, verify, false, &auth, context).await?;
-        Ok(existing(&repository, &tags, 16).await)
-    })?;
-    let mut there = HashMap::new();
-    for (tag, answer) in tags.into_iter().zip(answers) {
+        let answers = existing(&repository, &tags, ASKED).await;
+        let platforms = tags.into_iter().zip(answers).map(async |(tag, answer)| match answer? {
+            Some(image) => Ok(Some((tag, image.platforms(&repository).await?))),
+            None => Ok::<_, Failure>(None),
+        });
         // Who may not ask does not know: that is no absence.
-        there.insert(tag, answer?.is_some());
-    }
+        let found: Vec<_> = stream::iter(platforms).buffer_unordered(ASKED).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    })?;
     matrix.entries.retain_mut(|entry| {
         let machines = std::mem::take(&mut entry.machines);
-        let is_missing = |machine: &Machine| !there[&with_machine(entry, machine)];
-        let missing: BTreeSet<Machine> = machines.into_iter().filter(is_missing).collect();
+        let is_missing = |machine: &Machine| {
+            let mut tags = own(entry, machine).chain([tag(&entry.kernel)]);
+            !tags.any(|tag| there.get(&tag).is_some_and(|platforms| platforms.contains(&matrix::platform(machine))))
+        };
+        let missing = machines.into_iter().filter(is_missing).collect();
         entry.machines = missing;
-        !there[&tag(&entry.kernel)] && !entry.machines.is_empty()
+        !entry.machines.is_empty()
     });
     Ok(())
 }
@@ -488,5 +498,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const GRAPH_LIMIT: u64 = 64 << 20;
 const LIST_LIMIT: u64 = 16 << 20;
 const KEPT_LIMIT: u64 = 16 << 20;
+/// Tags that are asked for at one time.
+const ASKED: usize = 16;
 /// In how many of a release's layers, from the last on, image-references are looked for.
 const LAYERS: usize = 3;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt};
+use oci_spec::image::Descriptor;
+use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::image::fingerprint::FINGERPRINT;
@@ -19,6 +21,33 @@ pub struct Existing {
     pub fingerprint: Option<String>,
     /// All its annotations.
     pub annotations: BTreeMap<String, String>,
+    images: Images,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Images {
+    /// For these platforms.
+    Index(Vec<String>),
+    /// One, whose configuration says for which.
+    Single(Option<Box<Descriptor>>),
+}
+
+impl Existing {
+    /// For which platforms it has images, as `linux/arm64`. That of a single image is read from its configuration.
+    pub async fn platforms(&self, repository: &Repository) -> Result<Vec<String>, Error> {
+        match &self.images {
+            Images::Index(platforms) => Ok(platforms.clone()),
+            Images::Single(None) => Ok(Vec::new()),
+            Images::Single(Some(config)) => {
+                let bytes = repository.small_blob(config).await?;
+                Ok(platform(&layout::parse(config.digest().as_ref(), &bytes)?).into_iter().collect())
+            }
+        }
+    }
+}
+
+fn platform(of: &Value) -> Option<String> {
+    Some(format!("{}/{}", of["os"].as_str()?, of["architecture"].as_str()?))
 }
 
 /// Asks what is under each tag of a repository, so many at one time; the answers are in the order of the tags.
@@ -45,8 +74,12 @@ async fn one(repository: &Repository, tag: &str) -> Result<Option<Existing>, Err
         Err(error) => return Err(error),
     };
     // Whatever was built by others is there, too, and says nothing of this kind.
-    let document: serde_json::Value = layout::parse(described.digest().as_ref(), &bytes)?;
+    let document: Value = layout::parse(described.digest().as_ref(), &bytes)?;
     let fingerprint = document["annotations"][FINGERPRINT].as_str().map(str::to_owned);
     let annotations = serde_json::from_value(document["annotations"].clone()).unwrap_or_default();
-    Ok(Some(Existing { digest: layout::digest_of(&described)?, fingerprint, annotations }))
+    let images = match document["manifests"].as_array() {
+        Some(images) => Images::Index(images.iter().filter_map(|image| platform(&image["platform"])).collect()),
+        None => Images::Single(serde_json::from_value(document["config"].clone()).ok().map(Box::new)),
+    };
+    Ok(Some(Existing { digest: layout::digest_of(&described)?, fingerprint, annotations, images }))
 }

@@ -136,6 +136,24 @@ fn what_a_repository_has_is_left_out_and_a_registry_that_lets_nobody_in_has_not_
         matrix["entries"].as_array().unwrap().iter().map(|it| it["kernel"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(kernels(&json(dir.path(), 0, &args)), ["6.1.0-1"]);
+    // As Debian names it; for another machine; and in an index of both.
+    for (tags, left) in [
+        (&[("6.1.0-1-amd64", "amd64")][..], vec![]),
+        (&[("6.1.0-1-amd64", "arm64")], vec!["6.1.0-1"]),
+        (&[("6.1.0-1", "amd64 arm64"), ("6.1.0-2", "arm64")], vec!["6.1.0-2"]),
+    ] {
+        for (name, machines) in tags {
+            let images: Vec<Value> = machines
+                .split(' ')
+                .map(|machine| json!({ "digest": image, "platform": { "os": "linux", "architecture": machine } }))
+                .collect();
+            registry.document(&format!("driver-toolkit:{name}"), &json!({ "schemaVersion": 2, "manifests": images }));
+        }
+        assert_eq!(kernels(&json(dir.path(), 0, &args)), left, "{tags:?}");
+        registry.untag("driver-toolkit:6.1.0-1-amd64");
+    }
+    registry.untag("driver-toolkit:6.1.0-1");
+    registry.tag("driver-toolkit:6.1.0-2", &image);
     assert_eq!(kernels(&json(dir.path(), 0, &args[..3])), ["6.1.0-1", "6.1.0-2", "6.12.9+deb12"]);
     registry.lock();
     let (status, stdout, stderr) = run(dir.path(), &args);

@@ -63,6 +63,16 @@ impl Registry {
         self.shared.lock().unwrap().tags.insert(name.into(), digest.into());
     }
 
+    /// Tags an index.
+    pub(crate) fn document(&self, name: &str, document: &Value) {
+        let (digest, _) = self.blob(document.to_string().into_bytes());
+        self.tag(name, &digest);
+    }
+
+    pub(crate) fn untag(&self, name: &str) {
+        self.shared.lock().unwrap().tags.remove(name);
+    }
+
     /// A file that is no part of any image.
     pub(crate) fn file(&self, path: &str, content: Vec<u8>) {
         self.shared.lock().unwrap().files.insert(path.into(), content);

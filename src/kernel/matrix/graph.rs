@@ -55,7 +55,7 @@ pub fn parse(json: &[u8]) -> Result<Vec<Node>, Error> {
     #[derive(Deserialize)]
     struct Release {
         version: String,
-        payload: String,
+        payload: Option<String>,
     }
     #[derive(Deserialize)]
     struct Refusal {
@@ -69,8 +69,8 @@ pub fn parse(json: &[u8]) -> Result<Vec<Node>, Error> {
     if let Some(version) = graph.version.filter(|version| *version != 1) {
         return Err(Error::Version(version));
     }
-    let nodes = graph.nodes.into_iter().map(|node| Node { version: node.version, payload: Some(node.payload) });
-    sorted(nodes.collect())
+    let nodes = graph.nodes.into_iter().map(|node| Node { version: node.version, payload: node.payload });
+    Ok(sorted(nodes.collect()))
 }
 
 /// Reads `channels/NAME.yaml` of the graph data.
@@ -81,7 +81,7 @@ pub fn parse_channel(yaml: &str) -> Result<Vec<Node>, Error> {
         versions: Vec<String>,
     }
     let channel: Channel = serde_saphyr::from_str(yaml).map_err(|error| Error::Yaml(error.to_string()))?;
-    sorted(channel.versions.into_iter().map(|version| Node { version, payload: None }).collect())
+    Ok(sorted(channel.versions.into_iter().map(|version| Node { version, payload: None }).collect()))
 }
 
 /// Finds `channels/NAME.yaml` in an archive of the graph data, a compressed tar; `None` when it has none.
@@ -101,23 +101,24 @@ pub fn channel_of_archive(archive: impl BufRead + Send, channel: &str) -> io::Re
 }
 
 /// Reads a list of versions, one a line; what follows a `#` is a comment.
-pub fn parse_versions(text: &str) -> Result<Vec<Node>, Error> {
+pub fn parse_versions(text: &str) -> Vec<Node> {
     let lines = text.lines().map(|line| line.split(['#', '\t']).next().unwrap_or_default().trim());
     let versions = lines.filter(|line| !line.is_empty() && *line != "version");
     sorted(versions.map(|version| Node { version: version.to_owned(), payload: None }).collect())
 }
 
-fn sorted(mut nodes: Vec<Node>) -> Result<Vec<Node>, Error> {
-    let version = |node: &Node| {
-        // `4.12.0-rc.0`, and what the multi-architecture payloads add: `4.12.0+build`.
-        semver::Version::parse(&node.version).map_err(|_| Error::NoVersion(node.version.clone()))
-    };
-    for node in &nodes {
-        version(node)?;
+impl Node {
+    /// Refuses what is no version: `4.12.0-rc.0` is one, and what payloads of several machines are called, `4.12.0+multi`.
+    pub fn check(&self) -> Result<(), Error> {
+        semver::Version::parse(&self.version).map(drop).map_err(|_| Error::NoVersion(self.version.clone()))
     }
-    nodes.sort_by_cached_key(|node| (version(node).ok(), node.clone()));
+}
+
+/// What is no version comes first, for one bad line is no reason to lose the others.
+fn sorted(mut nodes: Vec<Node>) -> Vec<Node> {
+    nodes.sort_by_cached_key(|node| (semver::Version::parse(&node.version).ok(), node.clone()));
     nodes.dedup_by(|b, a| a.version == b.version);
-    Ok(nodes)
+    nodes
 }
 
 const ARCHIVE_LIMIT: u64 = 1 << 30;
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(nodes[3].payload.as_deref(), Some("q/r@sha256:b"));
         let channel =
             parse_channel("feeder:\n  delay: PT0H\nname: stable-4.9\nversions:\n- 4.9.10\n- 4.9.4\n").unwrap();
-        assert_eq!(channel, parse_versions("4.9.4 # first\n\n4.9.10\n4.9.4\n").unwrap());
+        assert_eq!(channel, parse_versions("4.9.4 # first\n\n4.9.10\n4.9.4\n"));
     }
 
     #[test]
@@ -147,7 +148,6 @@ mod tests {
         for (text, why) in [
             ("{}", "not an update graph"),
             ("{\"version\": 2, \"nodes\": []}", "an update graph of version 2; this program reads version 1"),
-            ("{\"nodes\": [{\"version\": \"four\", \"payload\": \"x\"}]}", "`four` is no version of OpenShift"),
             (
                 "{\"kind\": \"missing_params\", \"value\": \"mandatory client parameters missing: channel\"}",
                 "the update service says missing_params: mandatory client parameters missing: channel",
@@ -155,5 +155,8 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), why);
         }
+        let nodes = parse(br#"{"nodes": [{"version": "4.9.1", "payload": "x"}, {"version": "four"}]}"#).unwrap();
+        assert_eq!(nodes[0].check().unwrap_err().to_string(), "`four` is no version of OpenShift");
+        assert!(nodes[1].check().is_ok());
     }
 }

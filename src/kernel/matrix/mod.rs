@@ -158,6 +158,20 @@ pub fn without_machine(release: &Release) -> String {
     of_debian.map_or_else(|| uname.clone(), |(plain, _)| plain.to_owned())
 }
 
+/// What `uname -r` can print for an entry on a machine: with the machine's name as RPMs have it,
+/// `5.14.0-427.el9_4.x86_64+rt`, and where it is no kernel of RHEL, as Debian has it, `6.1.0-56-amd64`.
+pub fn with_machine(entry: &Entry, machine: &Machine) -> Vec<String> {
+    let of_rpm = match entry.kernel.split_once('+') {
+        Some((plain, variant)) if !entry.rhel.is_empty() => format!("{plain}.{machine}+{variant}"),
+        _ => format!("{}.{machine}", entry.kernel),
+    };
+    let mut names = vec![of_rpm];
+    if entry.rhel.is_empty() {
+        names.push(format!("{}-{}", entry.kernel, architecture(machine)));
+    }
+    names
+}
+
 /// The version of RHEL in a kernel's name: `el8_4` is 8.4, `el8` is 8, wherever it stands (`…el8_2.dt1`).
 pub fn rhel(kernel: &str) -> String {
     let tag = kernel.split(['.', '+']).find_map(|part| {
@@ -169,13 +183,16 @@ pub fn rhel(kernel: &str) -> String {
 
 /// The platform of an image for a machine.
 pub fn platform(machine: &Machine) -> String {
-    let architecture = match machine.as_str() {
+    format!("linux/{}", architecture(machine))
+}
+
+fn architecture(machine: &Machine) -> &str {
+    match machine.as_str() {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "i686" => "386",
         other => other,
-    };
-    format!("linux/{architecture}")
+    }
 }
 
 fn github_entry(row: &Value) -> Result<Entry, Error> {
