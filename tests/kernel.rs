@@ -510,3 +510,40 @@ fn packages_of_a_directory_are_fetched_and_the_lock_keeps_what_is_there() {
     let text = fs::read_to_string(to.join("fetch.lock")).unwrap();
     assert!(text.contains("6.1.0-2-amd64") && !text.contains("6.1.0-1-amd64"), "{text}");
 }
+
+#[test]
+fn what_cannot_be_read_in_a_directory_is_named_and_the_rest_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    headers_deb("6.1.0-1-amd64").write(dir.path());
+    let source = format!("dir:{}", dir.path().display());
+    let (_, before, _) = haversack(&["kernel", "list", &source]);
+    std::os::unix::fs::symlink("gone.rpm", dir.path().join("dangling.rpm")).unwrap();
+    std::os::unix::fs::symlink("gone", dir.path().join("no-package")).unwrap();
+    std::os::unix::fs::symlink(".", dir.path().join("circle")).unwrap();
+    let (status, stdout, stderr) = haversack(&["kernel", "list", &source]);
+    assert_eq!((status, stdout), (3, before));
+    for (name, is_named) in [("dangling.rpm", true), ("circle", true), ("no-package", false)] {
+        assert_eq!(stderr.contains(name), is_named, "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn a_complete_kernel_is_not_exchanged_for_one_that_lacks_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    headers_deb("6.1.0-1-amd64").write(&from);
+    common_deb().write(&from);
+    assert_eq!(unpack(&from, &to).0, 0);
+    let before = tree(&to);
+    for common in fs::read_dir(&from).unwrap().map(|entry| entry.unwrap().path()) {
+        if common.to_str().unwrap().contains("common") {
+            fs::remove_file(common).unwrap();
+        }
+    }
+    let (status, report, _) = unpack(&from, &to);
+    let kernel = report["kernels"].as_object().unwrap().values().next().unwrap();
+    assert_eq!((status, &kernel["status"]), (3, &serde_json::json!("failed")));
+    let error = kernel["error"].as_str().unwrap();
+    assert!(error.contains("common") && error.contains("until you remove it"), "{error}");
+    assert_eq!(tree(&to), before);
+}

@@ -99,6 +99,27 @@ fn apt_metadata_that_was_changed_is_refused() {
     refused("detached", "the answer is larger than");
 }
 
+#[test]
+fn an_index_that_a_mirror_lacks_is_taken_in_the_next_form_that_is_stated() {
+    let dir = tempfile::tempdir().unwrap();
+    let dist = dir.path().join("dists/stable");
+    fs::create_dir_all(dist.join("main/binary-amd64")).unwrap();
+    let index = "Package: linux-headers-6.1.0-1-amd64\nVersion: 6.1.4-1\nArchitecture: amd64\n\
+        Filename: pool/linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb\nSize: 1\n";
+    let line =
+        |form: &str| format!(" {} {} main/binary-amd64/{form}\n", Digest::sha256(index.as_bytes()).hex(), index.len());
+    let forms = ["Packages.xz", "Packages.gz", "Packages"].map(line).concat();
+    fs::write(dist.join("Release"), format!("Suite: stable\nSHA256:\n{forms}")).unwrap();
+    let server = Server::start(dir.path());
+    let source = format!("apt:{} stable main", server.url);
+    let list = || haversack(&["kernel", "list", &source, "--retries", "0"]);
+    let (status, _, stderr) = list();
+    assert!(status == 3 && stderr.contains("Packages.xz: 404 Not Found"), "{stderr}");
+    fs::write(dist.join("main/binary-amd64/Packages"), index).unwrap();
+    let (status, stdout, stderr) = list();
+    assert!(status == 0 && stdout.contains("6.1.0-1-amd64"), "{stderr}");
+}
+
 /// A repository of two kernels, its `primary.xml` as it is given.
 fn rpm_repository(root: &Path, primary: &[u8]) {
     fs::create_dir_all(root.join("repodata")).unwrap();

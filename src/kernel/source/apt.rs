@@ -58,10 +58,7 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
             // security.debian.org calls its components updates/main and keeps them in main.
             let component = component.strip_prefix("updates/").unwrap_or(component);
             let directory = format!("{component}/binary-{machine}");
-            let Some((path, expected)) = release.index(&directory) else {
-                return Err(Error::malformed(&dist, "it does not list the component for this architecture"));
-            };
-            let file = index(http, &dist, (path, expected), release.by_hash, options.cache.as_ref()).await?;
+            let file = smallest(http, &dist, &release, &directory, options.cache.as_ref()).await?;
             let (base, wanted) = (apt.base.clone(), options.wanted);
             let parsed = tokio::task::spawn_blocking(move || {
                 let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
@@ -100,6 +97,25 @@ async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<Stri
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Fetches an index in the smallest form that is stated, or, where a mirror lacks that one, in the next.
+async fn smallest(
+    http: &Http,
+    dist: &Url,
+    release: &Release,
+    directory: &str,
+    cache: Option<&Cache>,
+) -> Result<std::fs::File, Error> {
+    let mut missing = None;
+    for stated in release.indexes(directory) {
+        match index(http, dist, stated, release.by_hash, cache).await {
+            Err(Error::Http(error)) if is_missing(&error) => missing = missing.or(Some(error)),
+            result => return result,
+        }
+    }
+    let unlisted = || Error::malformed(dist, "it does not list the component for this architecture");
+    Err(missing.map_or_else(unlisted, Error::from))
 }
 
 async fn index(
@@ -147,13 +163,13 @@ impl Release {
         })
     }
 
-    /// The smallest form of an index.
-    fn index(&self, directory: &str) -> Option<(&str, &Expected)> {
+    /// The forms of an index, the smallest first.
+    fn indexes(&self, directory: &str) -> impl Iterator<Item = (&str, &Expected)> {
         ["xz", "zst", "bz2", "gz"]
-            .iter()
-            .map(|ending| format!("{directory}/Packages.{ending}"))
+            .into_iter()
+            .map(move |ending| format!("{directory}/Packages.{ending}"))
             .chain([format!("{directory}/Packages")])
-            .find_map(|path| self.files.get_key_value(&path))
+            .filter_map(|path| self.files.get_key_value(&path))
             .map(|(path, expected)| (&**path, expected))
     }
 }

@@ -65,16 +65,24 @@ pub fn packages(
     depth: Depth,
     progress: &Progress,
 ) -> Result<(Vec<Package>, Vec<Problem>), PathError> {
-    let mut paths = Vec::new();
+    let is_package = |path: &Path| path.extension().is_some_and(|ending| ending == "rpm" || ending == "deb");
+    let (mut paths, mut packages, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for entry in walkdir::WalkDir::new(directory).follow_links(true) {
-        let entry = entry.map_err(io::Error::from).at("list", directory)?;
-        let is_package = entry.path().extension().is_some_and(|ending| ending == "rpm" || ending == "deb");
-        if is_package && entry.file_type().is_file() {
-            paths.push(entry.into_path());
+        match entry {
+            Ok(entry) if is_package(entry.path()) && entry.file_type().is_file() => paths.push(entry.into_path()),
+            Ok(_) => {}
+            Err(error) if error.depth() == 0 => return Err(io::Error::from(error)).at("list", directory),
+            // A directory that may not be read, or a link that leads nowhere or in a circle: the others are there.
+            Err(error) => {
+                let path = error.path().unwrap_or(directory).to_owned();
+                if is_package(&path) || path.is_dir() {
+                    let error = Err::<(), _>(io::Error::from(error)).at("read", &path).map_err(Error::from);
+                    problems.extend(error.err().map(|error| Problem { path, error }));
+                }
+            }
         }
     }
     paths.sort();
-    let (mut packages, mut problems) = (Vec::new(), Vec::new());
     let lock = directory.join("fetch.lock");
     let stated = stated(&lock).unwrap_or_else(|error| {
         problems.push(Problem { path: lock, error });

@@ -201,6 +201,14 @@ pub enum Error {
         /// What is wrong.
         source: Box<Error>,
     },
+    /// An earlier run unpacked more than there is now.
+    #[error("not here: {missing}; {} has it, and is left as it is until you remove it", directory.display())]
+    Incomplete {
+        /// What is there.
+        directory: PathBuf,
+        /// What it would lack.
+        missing: String,
+    },
     /// It breaks its format.
     #[error("damaged: {0}")]
     Malformed(&'static str),
@@ -389,6 +397,9 @@ fn try_fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: U
     if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
         return Ok(Work::Done(unpacked));
     }
+    if let Some(missing) = earlier(directory, &entry).and_then(|earlier| lost(kernel, &earlier)) {
+        return Err(Error::Incomplete { directory: directory.to_owned(), missing });
+    }
     let target = AtomicDir::create(directory)?;
     let mut tree = tree::Tree::new(target.path().to_owned());
     let mut packages = Vec::new();
@@ -449,17 +460,28 @@ pub(crate) fn contents_into(
     Ok((sha256, size, checks, special))
 }
 
-/// The entry of an earlier run, when it was made from the same packages and its directory is there.
-fn unchanged(kernel: &Kernel, directory: &Path, entry: &Path, options: &UnpackOptions) -> Option<Unpacked> {
+/// The entry of an earlier run, when its directory is there.
+fn earlier(directory: &Path, entry: &Path) -> Option<Unpacked> {
     let earlier: Unpacked = serde_json::from_slice(&fs::read(entry, 16 << 20).ok()?).ok()?;
+    (earlier.directory == directory && directory.is_dir()).then_some(earlier)
+}
+
+/// What the kernel lacks now and did not lack in an earlier run.
+fn lost(kernel: &Kernel, earlier: &Unpacked) -> Option<String> {
+    let mut lost = kernel.missing.iter().filter(|what| !earlier.missing.contains(what)).cloned().peekable();
+    lost.peek()?;
+    Some(lost.collect::<Vec<_>>().join(", "))
+}
+
+/// The entry of an earlier run, when it was made from the same packages.
+fn unchanged(kernel: &Kernel, directory: &Path, entry: &Path, options: &UnpackOptions) -> Option<Unpacked> {
+    let earlier = earlier(directory, entry)?;
     let is_same = |(unpacked, (_, package)): (&UnpackedPackage, &(Role, Package))| {
         let signed = options.keys.is_none() || !unpacked.unverified.contains(&Check::Signature);
         unpacked.file == package.name.to_string() && Some(&unpacked.sha256) == package.sha256.as_ref() && signed
     };
-    let same = earlier.packages.len() == kernel.packages.len()
-        && earlier.packages.iter().zip(&kernel.packages).all(is_same)
-        && earlier.directory == directory
-        && directory.is_dir();
+    let same =
+        earlier.packages.len() == kernel.packages.len() && earlier.packages.iter().zip(&kernel.packages).all(is_same);
     same.then_some(Unpacked { status: Status::Unchanged, missing: kernel.missing.clone(), ..earlier })
 }
 
