@@ -73,7 +73,9 @@ fn toolkits(pool: &Path) {
     std::fs::create_dir(&own).unwrap();
     let layers = "name = 'own'\n[[layers]]\nkernels = { dest = '/kernels', unpacked = true }\n";
     std::fs::write(own.join("image.toml"), layers).unwrap();
-    let (layers, _) = build("layers", own.to_str().unwrap(), &[]);
+    // Of the same kernels.
+    let releases: Vec<&str> = kernels.iter().flat_map(|kernel| ["--release", kernel]).collect();
+    let (layers, _) = build("layers", own.to_str().unwrap(), &releases);
     let count = kernels.len();
     row(
         &format!("{count} toolkits in one call ÷ (the first toolkit + the kernels' own layers)"),
