@@ -96,7 +96,7 @@ pub fn assemble(
     progress: &Progress,
 ) -> Result<(Descriptor, BuildReport), Error> {
     let parts = plan.parts();
-    let total = parts.iter().flat_map(|(_, _, tree)| tree.nodes()).map(|(_, node)| node.size()).sum();
+    let total = parts.iter().map(|(_, _, tree)| tree.size()).sum();
     let task = progress.task(format!("packing {}", definition.name), Unit::Bytes, Some(total));
     let written: Vec<Layer> = parts
         .par_iter()

@@ -39,7 +39,7 @@ pub fn fingerprint(
 ) -> Result<Digest, tree::Error> {
     let parts = plan.parts();
     let unknown = parts.iter().filter(|(layer, ..)| layer.identity.is_none());
-    let total = unknown.flat_map(|(_, _, tree)| tree.nodes()).map(|(_, node)| node.size()).sum();
+    let total = unknown.map(|(_, _, tree)| tree.size()).sum();
     let task = progress.task(format!("reading what {} is made of", definition.name), Unit::Bytes, Some(total));
     let identities: Vec<Digest> = parts
         .par_iter()

@@ -16,6 +16,7 @@ pub mod layer;
 pub mod layout;
 pub mod manifest;
 pub(crate) mod members;
+pub mod name;
 pub mod packages;
 pub mod partial;
 pub mod pax;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::digest::Digest;
 use crate::fs::{self, OutsideError};
 use crate::image::definition::{Base, Definition, LayerDefinition};
+use crate::image::name::Name;
 use crate::image::sbom::Component;
 use crate::image::tree::{self, Kind, Node, Overrides, Tree};
 use crate::image::{LayerCache, Part, Platform, roots};
@@ -129,17 +130,16 @@ pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
             Some(_) => inputs.platforms.iter().map(Some).collect(),
             None => vec![None],
         };
-        let mut trees = Vec::new();
-        let before = present.clone();
+        let (mut trees, mut own) = (Vec::new(), BTreeSet::new());
         for platform in platforms {
             let mut tree = tree_of(described, number, platform, inputs)?;
             // A directory that a layer below has, or may have in a base, keeps its mode and owner.
-            present = before.clone();
             if definition.base == Base::Scratch {
-                tree.imply_directories(&mut present);
+                own.append(&mut tree.imply_directories(&present));
             }
             trees.push((platform.cloned(), tree));
         }
+        present.append(&mut own);
         let identity = catalog_identity(described, inputs);
         layers.push(PlannedLayer { name: described.name.clone(), identity, trees });
     }
@@ -163,7 +163,7 @@ fn parts(
     described: &LayerDefinition,
     number: usize,
     inputs: &Inputs,
-    present: &mut BTreeSet<PathBuf>,
+    present: &mut BTreeSet<Name>,
 ) -> Result<Vec<PlannedLayer>, Error> {
     let parts = inputs.parts.get(&number).ok_or(Error::NoPackages { layer: number })?;
     let mut layers = Vec::new();
@@ -174,9 +174,7 @@ fn parts(
         }
         // Each has all its directories, so that it is the same whatever lies below.
         if definition.base == Base::Scratch {
-            let mut own = BTreeSet::new();
-            tree.imply_directories(&mut own);
-            present.append(&mut own);
+            present.append(&mut tree.imply_directories(&BTreeSet::new()));
         }
         tree.settle_times();
         let name = part.name.clone().or_else(|| described.name.clone());

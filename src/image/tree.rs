@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::io::{self, Write};
+use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -13,14 +14,15 @@ use rayon::prelude::*;
 use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, OutsideError, PathContext, PathError};
 use crate::image::layer::{Layer, LayerOptions, LayerWriter};
+use crate::image::name::Name;
 use crate::image::pax::{Meta, TarWriter};
 use crate::image::sparse::SparseReader;
 use crate::progress::Task;
 
-/// Entries of a layer by name, relative to the image's root. Parents sort before what is in them.
+/// Entries of a layer by name, relative to the image's root. Parents sort before what is in them, and are directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
-    nodes: BTreeMap<PathBuf, Node>,
+    nodes: BTreeMap<Name, Node>,
 }
 
 /// One entry.
@@ -134,7 +136,7 @@ impl Node {
 impl Tree {
     /// Adds an entry under an absolute name, in place of one of that name.
     pub fn insert(&mut self, dest: &str, node: Node) -> Result<(), Error> {
-        self.put(relative(dest)?, node)
+        self.put(Name::new(&relative(dest)?), node)
     }
 
     /// Adds a file from the disk under an absolute name.
@@ -147,8 +149,9 @@ impl Tree {
         }
         let path = relative(dest)?;
         let overrides = Overrides { file_mode: mode, ..Overrides::default() };
-        self.put(path.clone(), node(source, &metadata, &overrides)?)?;
-        Ok(self.nodes.get_mut(&path).expect("just added"))
+        let name = Name::new(&path);
+        self.put(name.clone(), node(source, &metadata, &overrides)?)?;
+        Ok(self.nodes.get_mut(&name).expect("just added"))
     }
 
     /// Adds what is in a directory on the disk, under an absolute name that it takes itself, too.
@@ -192,7 +195,7 @@ impl Tree {
                     None => drop(first_names.insert((metadata.dev(), metadata.ino()), path.clone())),
                 }
             }
-            self.put(path, node)?;
+            self.put(Name::new(&path), node)?;
         }
         Ok(())
     }
@@ -204,23 +207,24 @@ impl Tree {
     pub fn add_unpacked(&mut self, source: &Path, dest: &str) -> Result<(), Error> {
         let mut package = Tree::default();
         package.add_directory(source, dest, &Overrides::default())?;
-        for (path, mut node) in package.nodes {
+        for (name, mut node) in package.nodes {
             if !matches!(node.kind, Kind::File { .. } | Kind::HardLink(_)) {
                 node.mtime = None;
             }
-            if let Some(there) = self.nodes.get(&path)
+            if let Some(there) = self.nodes.get(&name)
                 && !is_same(there, &node).at("compare", source)?
             {
-                return Err(Error::Clash { path, package: source.file_name().unwrap_or_default().into() });
+                let package = source.file_name().unwrap_or_default().into();
+                return Err(Error::Clash { path: name.path(), package });
             }
-            self.put(path, node)?;
+            self.put(name, node)?;
         }
         Ok(())
     }
 
     /// Adds the entries of another tree, in place of those of the same names.
     pub fn merge(&mut self, other: Tree) -> Result<(), Error> {
-        other.nodes.into_iter().try_for_each(|(path, node)| self.put(path, node))
+        other.nodes.into_iter().try_for_each(|(name, node)| self.put(name, node))
     }
 
     /// Gives what has no time of its own that of the youngest entry that has one: the layer is the same in every image.
@@ -236,23 +240,29 @@ impl Tree {
         self.nodes.values().all(|node| node.mtime.is_some())
     }
 
-    /// Adds directories that are needed but neither here nor in `present`, and then notes in `present` all there are.
-    pub fn imply_directories(&mut self, present: &mut BTreeSet<PathBuf>) {
+    /// Adds directories that are needed and neither here nor in `present`; returns all that are here then.
+    pub fn imply_directories(&mut self, present: &BTreeSet<Name>) -> BTreeSet<Name> {
         let mut implied = BTreeSet::new();
-        for path in self.nodes.keys() {
-            let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
-            implied.extend(parents.filter(|parent| !present.contains(*parent)).map(Path::to_owned));
+        for name in self.nodes.keys() {
+            // What one that is here lies in is seen to when its turn comes.
+            let missing = name.ancestors().take_while(|above| !self.nodes.contains_key(*above));
+            implied.extend(missing.filter(|above| !present.contains(*above)).map(Name::from));
         }
-        for path in implied {
-            self.nodes.entry(path).or_insert_with(|| Node::new(Kind::Directory, 0o755));
+        for name in implied {
+            self.nodes.insert(name, Node::new(Kind::Directory, 0o755));
         }
         let directories = self.nodes.iter().filter(|(_, node)| node.kind == Kind::Directory);
-        present.extend(directories.map(|(path, _)| path.clone()));
+        directories.map(|(name, _)| name.clone()).collect()
     }
 
     /// The entries with their names, relative to the root, in the order they are written.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
-        self.nodes.iter().map(|(path, node)| (path.as_path(), node))
+    pub fn nodes(&self) -> impl Iterator<Item = (PathBuf, &Node)> {
+        self.nodes.iter().map(|(name, node)| (name.path(), node))
+    }
+
+    /// Bytes of content of all entries.
+    pub fn size(&self) -> u64 {
+        self.nodes.values().map(Node::size).sum()
     }
 
     /// The time of the youngest thing that came from the disk.
@@ -288,7 +298,8 @@ impl Tree {
         clamp: Option<i64>,
         task: &Task,
     ) -> Result<(), Error> {
-        for (path, node) in &self.nodes {
+        for (path, node) in self.nodes() {
+            let path = &path;
             let mtime = node.mtime.map_or(created, |mtime| clamp.map_or(mtime, |clamp| mtime.min(clamp)));
             let meta = Meta { mode: node.mode, uid: node.uid, gid: node.gid, mtime, xattrs: node.xattrs.clone() };
             match &node.kind {
@@ -302,7 +313,7 @@ impl Tree {
                 }
                 Kind::Symlink(target) => layer.symlink(path, &meta, target).at("write", OUT)?,
                 Kind::HardLink(target) => {
-                    if !matches!(self.nodes.get(target), Some(Node { kind: Kind::File { .. }, .. })) {
+                    if !matches!(self.nodes.get(&Name::new(target)), Some(Node { kind: Kind::File { .. }, .. })) {
                         return Err(Error::LostTarget { path: path.clone(), target: target.clone() });
                     }
                     layer.hard_link(path, &meta, target).at("write", OUT)?;
@@ -314,13 +325,23 @@ impl Tree {
         Ok(())
     }
 
-    fn put(&mut self, path: PathBuf, node: Node) -> Result<(), Error> {
-        for above in path.ancestors().skip(1) {
-            if self.nodes.get(above).is_some_and(|node| node.kind != Kind::Directory) {
-                return Err(Error::NotADirectory { above: above.to_owned(), path });
+    fn put(&mut self, name: Name, node: Node) -> Result<(), Error> {
+        let not_a_directory = |above: &Name, name: &Name| {
+            let (above, path) = (above.path(), name.path());
+            Err(Error::NotADirectory { above, path })
+        };
+        // What a directory that is here lies in was looked at when it came.
+        let nearest = name.ancestors().find_map(|above| self.nodes.get_key_value(above));
+        if let Some((above, _)) = nearest.filter(|(_, node)| node.kind != Kind::Directory) {
+            return not_a_directory(above, &name);
+        }
+        if node.kind != Kind::Directory && self.nodes.get(&name).is_some_and(|there| there.kind == Kind::Directory) {
+            let next = self.nodes.range::<Name, _>((Bound::Excluded(&name), Bound::Unbounded)).next();
+            if let Some((inside, _)) = next.filter(|(next, _)| next.is_in(&name)) {
+                return not_a_directory(&name, inside);
             }
         }
-        self.nodes.insert(path, node);
+        self.nodes.insert(name, node);
         Ok(())
     }
 }
@@ -441,8 +462,7 @@ mod tests {
         tree.add_directory(dir.path(), "/srv/data", &overrides).unwrap();
         tree.insert("/srv-x", Node::new(Kind::Bytes(b"x".to_vec()), 0o644)).unwrap();
         tree.insert("/old/thing", Node::new(Kind::Whiteout, 0)).unwrap();
-        let mut present = BTreeSet::from([PathBuf::from("old")]);
-        tree.imply_directories(&mut present);
+        let present = tree.imply_directories(&BTreeSet::from([Name::new(Path::new("old"))]));
         assert_eq!(
             listing(&tree, 100, Some(100)),
             [
@@ -457,7 +477,7 @@ mod tests {
                 "1777 100 tmp/",
             ]
         );
-        assert_eq!(present, ["old", "srv", "srv/data", "tmp"].map(PathBuf::from).into());
+        assert_eq!(present, ["srv", "srv/data", "tmp"].map(|path| Name::new(Path::new(path))).into());
     }
 
     #[test]
@@ -472,6 +492,13 @@ mod tests {
             tree.insert("/etc/../../x", file()).unwrap_err(),
             tree.insert("/", file()).unwrap_err(),
             tree.insert("/etc/x/y", file()).unwrap_err(),
+            tree.insert("/etc/x/y/z", file()).unwrap_err(),
+            {
+                tree.insert("/d", Node::new(Kind::Directory, 0o755)).unwrap();
+                tree.insert("/d.x", file()).unwrap();
+                tree.insert("/d/e/f", file()).unwrap();
+                tree.insert("/d", file()).unwrap_err()
+            },
             tree.add_file(&socket, "/s", None).unwrap_err(),
             tree.add_directory(dir.path(), "/s", &Overrides::default()).unwrap_err(),
             tree.add_file(&dir.path().join("none"), "/s", None).unwrap_err(),
@@ -483,6 +510,8 @@ mod tests {
                 "`etc/../../x` is not a path inside the target directory".to_owned(),
                 "`` is not a path inside the target directory".into(),
                 "/etc/x/y: /etc/x is not a directory".into(),
+                "/etc/x/y/z: /etc/x is not a directory".into(),
+                "/d/e/f: /d is not a directory".into(),
                 odd.clone(),
                 odd,
                 format!("cannot read {}", dir.path().join("none").display()),
@@ -505,10 +534,7 @@ mod tests {
         }
         let mut tree = Tree::default();
         tree.add_directory(dir.path(), "/", &Overrides::default()).unwrap();
-        assert_eq!(
-            tree.nodes().map(|(path, node)| (path, &node.xattrs)).collect::<Vec<_>>(),
-            [(Path::new("x"), &xattrs)]
-        );
+        assert_eq!(tree.nodes().map(|(path, node)| (path, &node.xattrs)).collect::<Vec<_>>(), [("x".into(), &xattrs)]);
         let task = Progress::off().task("x", Unit::Bytes, None);
         let (_, bytes) = tree.write(Vec::new(), &PLAIN, 0, None, &task).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);

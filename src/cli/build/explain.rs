@@ -64,8 +64,8 @@ pub(super) fn explain(definition: &Definition, inputs: &Inputs, plan: &Plan) -> 
         layer.trees.iter().map(|(platform, tree)| ExplainedLayer {
             name: layer.name.clone(),
             platform: platform.clone(),
-            bytes: tree.nodes().map(|(_, node)| node.size()).sum(),
-            entries: tree.nodes().map(|(path, node)| ExplainedEntry::new(path, node)).collect(),
+            bytes: tree.size(),
+            entries: tree.nodes().map(|(path, node)| ExplainedEntry::new(&path, node)).collect(),
         })
     });
     Explained { name: definition.name.clone(), platforms: inputs.platforms.clone(), layers: layers.collect() }
