@@ -37,9 +37,9 @@ impl<T> PathContext<T> for io::Result<T> {
     }
 }
 
-/// A member name that would leave the directory it is unpacked into, or is no name at all.
+/// A name that would lead out of the directory that it is to be in, or is no name at all.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{name}` is not a path inside the target directory")]
+#[error("`{name}` is not a path inside the directory")]
 pub struct OutsideError {
     /// The offending name, lossily decoded.
     pub name: String,

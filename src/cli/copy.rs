@@ -1,7 +1,7 @@
 //! `haversack copy`: an image from one place to another, unchanged.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ArgAction;
@@ -80,7 +80,7 @@ pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
     // It outlives the runtime: when a copy fails, others of its writers may still be at work in what then goes away.
     let mut held = None;
     let (image, mut report) = block_on(async {
-        let auth = args.registries.auth(context);
+        let auth = args.registries.auth(context)?;
         let (source, image) = open_source(&args.source, args.registries.src_tls_verify, &auth, context).await?;
         if let ImageRef::DockerArchive { path, .. } = &args.destination
             && manifest::is_index(image.media_type())
@@ -109,12 +109,16 @@ pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
 
 impl RegistryArgs {
     /// The files with credentials.
-    pub(super) fn auth(&self, context: &Context) -> AuthFiles {
-        match &self.authfile {
-            Some(path) => AuthFiles { paths: vec![path.clone()] },
-            None => AuthFiles { paths: context.config.auth_files() },
-        }
+    pub(super) fn auth(&self, context: &Context) -> Result<AuthFiles, Failure> {
+        auth_files(self.authfile.as_deref(), context)
     }
+}
+
+/// The files with credentials: the one that is named, which has to be there, or podman's and docker's.
+pub(super) fn auth_files(named: Option<&Path>, context: &Context) -> Result<AuthFiles, Failure> {
+    let Some(path) = named else { return Ok(AuthFiles { paths: context.config.auth_files() }) };
+    std::fs::metadata(path).at("read", path)?;
+    Ok(AuthFiles { paths: vec![path.to_owned()] })
 }
 
 /// Opens what a reference names for reading.

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use serde::Serialize;
 
-use super::copy::open_source;
+use super::copy::{auth_files, open_source};
 use super::outcome::{Exit, Outcome};
 use super::{Context, block_on};
 use crate::image::inspect::{self, InspectReport};
 use crate::image::layout;
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
-use crate::registry::{AuthFiles, referrers};
+use crate::registry::referrers;
 
 /// Show an image's manifest, configuration, layers and history
 #[derive(clap::Args)]
@@ -52,10 +52,7 @@ struct ReferrerLine {
 }
 
 pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
-    let auth = match &args.authfile {
-        Some(path) => AuthFiles { paths: vec![path.clone()] },
-        None => AuthFiles { paths: context.config.auth_files() },
-    };
+    let auth = auth_files(args.authfile.as_deref(), context)?;
     let (image, documents, found) = block_on(async {
         let (source, image) = open_source(&args.image, args.tls_verify, &auth, context).await?;
         let documents = source.documents(&image).await?;

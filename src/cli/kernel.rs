@@ -1,7 +1,7 @@
 //! `haversack kernel`: list, fetch and unpack kernel packages.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -213,7 +213,7 @@ fn unpack(args: &Unpack, context: &Context) -> Outcome {
             .hint("fetch the packages first: haversack kernel fetch SOURCE… --to DIR, then unpack dir:DIR"));
     }
     let keys = match &args.from.keyring {
-        Some(path) => Some(Keys::from_armor(&fs::read(path, KEYRING_LIMIT)?)?),
+        Some(path) => Some(Keys::from_armor(&fs::read(path, KEYRING_LIMIT)?).map_err(|error| about(error, path))?),
         None => None,
     };
     let options = UnpackOptions { package_limit: args.package_limit << 30, keys };
@@ -258,8 +258,14 @@ pub(super) fn packages(from: &From, wanted: Wanted, context: &Context) -> Result
                 }
                 packages.extend(found);
             }
-            Source::Set(path) => packages.extend(KernelSet::parse(&fs::read(&path, SET_LIMIT)?)?.into_packages()),
-            Source::Crawler(path) => packages.extend(crawler::packages(fs::open(&path)?)?),
+            Source::Set(path) => {
+                let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
+                packages.extend(set.map_err(|error| about(error, &path))?.into_packages());
+            }
+            Source::Crawler(path) => {
+                let list = crawler::packages(fs::open(&path)?);
+                packages.extend(list.map_err(|error| about(error, &path))?);
+            }
             Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }
@@ -278,6 +284,7 @@ pub(super) fn packages(from: &From, wanted: Wanted, context: &Context) -> Result
 /// The kernels that the sources offer, filtered; the status is [`Exit::Partial`] when some of it could not be had.
 pub(super) fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exit), Failure> {
     let (packages, mut exit) = packages(from, Wanted::Kernels, context)?;
+    let count = packages.len();
     let mut grouping = group(packages);
     if say(&grouping, context) {
         exit = Exit::Partial;
@@ -289,8 +296,20 @@ pub(super) fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exi
         flavours: from.flavour.clone(),
         latest: from.latest,
     };
+    let before = grouping.kernels.len();
     filter.apply(&mut grouping.kernels);
+    match (before, grouping.kernels.len()) {
+        (0, _) => context.ui.warn(format_args!("no kernel is among the {count} packages that were found")),
+        (_, 0) => {
+            context.ui.warn(format_args!("none of the {before} kernels that were found is one that was asked for"));
+        }
+        _ => {}
+    }
     Ok((grouping.kernels, exit))
+}
+
+fn about(error: impl Into<Failure>, path: &Path) -> Failure {
+    error.into().about(path.display())
 }
 
 impl From {
@@ -318,7 +337,9 @@ fn from_repositories(
         return Ok(Vec::new());
     }
     let keyring = match &from.keyring {
-        Some(path) => Some(Arc::new(Keyring::read(&fs::read(path, KEYRING_LIMIT)?)?)),
+        Some(path) => {
+            Some(Arc::new(Keyring::read(&fs::read(path, KEYRING_LIMIT)?).map_err(|error| about(error, path))?))
+        }
         None => {
             tracing::info!("no key ring was given: signatures of repositories are not checked");
             None

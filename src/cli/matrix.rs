@@ -355,7 +355,7 @@ impl Images<'_> {
         if let Some(open) = self.open.lock().expect("no holder panics").get(&key) {
             return Ok(open.clone());
         }
-        let auth = self.args.registries.auth(self.context);
+        let auth = self.args.registries.auth(self.context)?;
         let verify = self.args.registries.src_tls_verify && !is_loopback(&remote.registry);
         let opened = repository(remote, verify, false, &auth, self.context).await?;
         self.open.lock().expect("no holder panics").insert(key, opened.clone());
@@ -438,7 +438,7 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, args: &MatrixArgs, context: 
         .collect();
     let tags = Vec::from_iter(tags);
     let there: HashMap<String, Vec<String>> = block_on(async {
-        let auth = args.registries.auth(context);
+        let auth = args.registries.auth(context)?;
         let verify = args.registries.dest_tls_verify && !is_loopback(&remote.registry);
         let repository = repository(remote, verify, false, &auth, context).await?;
         let answers = existing(&repository, &tags, ASKED).await;

@@ -80,6 +80,11 @@ impl Failure {
         self
     }
 
+    /// Says first what it is about: the file that was read.
+    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
+        Failure { error: Box::new(About { what: what.to_string(), source: self.error }), ..self }
+    }
+
     /// Ends the run with another status than 1.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
@@ -110,6 +115,13 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Failure { error: Box::new(error), hint: None, exit: Exit::No }
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct About {
+    what: String,
+    source: Box<dyn Error + Send + Sync>,
 }
 
 impl fmt::Display for Failure {

@@ -68,7 +68,7 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
         let mut options = HttpOptions { gzip: false, ..context.http.clone() };
         let lax = tls.iter().filter(|(_, verify)| !**verify);
         options.hosts.extend(lax.map(|(host, _)| HostTls { verify: false, ..HostTls::new(host) }));
-        let session = Session::new(Http::new(&options)?, args.registries.auth(context), tls.clone());
+        let session = Session::new(Http::new(&options)?, args.registries.auth(context)?, tls.clone());
         let options = SyncOptions {
             images: args.parallel_images.into(),
             copy: CopyOptions {

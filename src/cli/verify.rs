@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::ArgAction;
 use serde::Serialize;
 
-use super::copy::repository;
+use super::copy::{auth_files, repository};
 use super::outcome::{Exit, Failure, Outcome};
 use super::{Context, block_on};
 use crate::image::verify::{self, VerifyOptions, VerifyReport};
 use crate::image::{Store, archive, store};
 use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote};
-use crate::registry::{AuthFiles, RemoteImage};
+use crate::registry::RemoteImage;
 
 /// Check every digest, size and diff id of a layout or an archive, and find what is missing or not needed
 #[derive(clap::Args)]
@@ -84,10 +84,7 @@ fn remote_report(
     options: &VerifyOptions,
     context: &Context,
 ) -> Result<VerifyReport, Failure> {
-    let auth = match &args.authfile {
-        Some(path) => AuthFiles { paths: vec![path.clone()] },
-        None => AuthFiles { paths: context.config.auth_files() },
-    };
+    let auth = auth_files(args.authfile.as_deref(), context)?;
     block_on(async {
         let repository = repository(remote, args.tls_verify, false, &auth, context).await?;
         let (image, _) = repository.document(remote.target()).await?;

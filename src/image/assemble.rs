@@ -100,6 +100,8 @@ pub fn assemble(
     let task = progress.task(format!("packing {}", definition.name), Unit::Bytes, Some(total));
     let written: Vec<Layer> = parts
         .par_iter()
+        // Whoever is ready takes the next one, large as they are.
+        .with_max_len(1)
         .map(|(_, _, tree)| {
             if let Some(layer) = inputs.cache.find(tree, options, plan.epoch) {
                 return Ok(layer);

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use crate::digest::Digest;
 use crate::fs::{self, OutsideError};
 use crate::image::definition::{Base, Definition, LayerDefinition};
@@ -65,7 +67,7 @@ pub struct PlannedLayer {
     /// What its content follows from, where that has a digest and the content need not be read to be known.
     pub identity: Option<Digest>,
     /// Its entries: one tree for all platforms, or one for each.
-    pub trees: Vec<(Option<Platform>, Tree)>,
+    pub trees: Trees,
 }
 
 /// Why an image cannot be planned.
@@ -90,7 +92,7 @@ pub enum Error {
         layer: usize,
     },
     /// A `src` outside the definition's directory.
-    #[error("{0}")]
+    #[error("`{}` is not a path inside the definition's directory", .0.name)]
     Outside(#[from] OutsideError),
     /// What is to be in a layer.
     #[error("{0}")]
@@ -121,23 +123,18 @@ impl Plan {
 pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
     let mut present = BTreeSet::new();
     let mut layers = Vec::new();
-    for (number, described) in definition.layers.iter().enumerate() {
-        if described.packages.is_some() || described.kernels.is_some() {
+    // Looking at a hundred thousand files takes as long as reading them does, and no layer waits for another.
+    let trees = definition.layers.par_iter().enumerate().map(|(number, described)| trees(described, number, inputs));
+    let trees: Vec<Trees> = trees.collect::<Result<_, _>>()?;
+    for (number, (described, mut trees)) in definition.layers.iter().zip(trees).enumerate() {
+        if is_of_packages(described) {
             layers.extend(parts(definition, described, number, inputs, &mut present)?);
             continue;
         }
-        let platforms: Vec<Option<&Platform>> = match described.binary {
-            Some(_) => inputs.platforms.iter().map(Some).collect(),
-            None => vec![None],
-        };
-        let (mut trees, mut own) = (Vec::new(), BTreeSet::new());
-        for platform in platforms {
-            let mut tree = tree_of(described, number, platform, inputs)?;
-            // A directory that a layer below has, or may have in a base, keeps its mode and owner.
-            if definition.base == Base::Scratch {
-                own.append(&mut tree.imply_directories(&present));
-            }
-            trees.push((platform.cloned(), tree));
+        let mut own = BTreeSet::new();
+        // A directory that a layer below has, or may have in a base, keeps its mode and owner.
+        for (_, tree) in trees.iter_mut().filter(|_| definition.base == Base::Scratch) {
+            own.append(&mut tree.imply_directories(&present));
         }
         present.append(&mut own);
         let identity = catalog_identity(described, inputs);
@@ -146,6 +143,24 @@ pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
     let youngest = layers.iter().flat_map(|layer| &layer.trees).filter_map(|(_, tree)| tree.youngest()).max();
     let created = inputs.epoch.or(inputs.catalog.as_ref().map(|catalog| catalog.taken)).or(youngest).unwrap_or(0);
     Ok(Plan { layers, created, epoch: inputs.epoch })
+}
+
+/// A tree for all platforms, or one for each.
+type Trees = Vec<(Option<Platform>, Tree)>;
+
+/// What a layer will hold; nothing yet for one of packages.
+fn trees(described: &LayerDefinition, number: usize, inputs: &Inputs) -> Result<Trees, Error> {
+    let platforms: Vec<Option<&Platform>> = match described.binary {
+        _ if is_of_packages(described) => Vec::new(),
+        Some(_) => inputs.platforms.iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let tree = |platform: Option<&Platform>| Ok((platform.cloned(), tree_of(described, number, platform, inputs)?));
+    platforms.into_iter().map(tree).collect()
+}
+
+fn is_of_packages(described: &LayerDefinition) -> bool {
+    described.packages.is_some() || described.kernels.is_some()
 }
 
 /// What a layer of the catalog follows from: what the catalog says, not when it was asked. Of a layer with more in it, all
@@ -287,7 +302,10 @@ mod tests {
                 "catalog = { tree = '/t', db = '/d' }",
                 "layers[0] holds the certified catalog, and none was given".into(),
             ),
-            ("files = [{ src = '../x', dest = '/x' }]", "`../x` is not a path inside the target directory".into()),
+            (
+                "files = [{ src = '../x', dest = '/x' }]",
+                "`../x` is not a path inside the definition's directory".into(),
+            ),
             ("files = [{ src = 'x', dest = '/x' }]", format!("cannot read {}", dir.path().join("x").display())),
         ] {
             let text = format!("name = 'x'\n[[layers]]\n{layer}");

@@ -19,8 +19,19 @@ pub struct Platform {
 
 /// A text that is no platform.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no platform: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64")]
-pub struct Error(String);
+pub enum Error {
+    /// It has another form.
+    #[error("`{0}` is no platform: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64")]
+    Form(String),
+    /// The kernel's name for an architecture, where Go's is used.
+    #[error("`{text}` is no platform: in images, {} is called {name}", text.split('/').nth(1).unwrap_or_default())]
+    Machine {
+        /// What was given.
+        text: String,
+        /// Go's name.
+        name: &'static str,
+    },
+}
 
 impl Platform {
     /// The platform of the running program.
@@ -75,10 +86,14 @@ impl FromStr for Platform {
         let (os, architecture, variant) = match parts[..] {
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant)),
-            _ => return Err(Error(text.to_owned())),
+            _ => return Err(Error::Form(text.to_owned())),
         };
+        let of_machine = [("x86_64", "amd64"), ("aarch64", "arm64"), ("i386", "386"), ("i686", "386")];
+        if let Some((_, name)) = of_machine.into_iter().find(|(machine, _)| *machine == architecture) {
+            return Err(Error::Machine { text: text.to_owned(), name });
+        }
         if !parts.into_iter().all(word) {
-            return Err(Error(text.to_owned()));
+            return Err(Error::Form(text.to_owned()));
         }
         Ok(Platform { os: os.into(), architecture: architecture.into(), variant: variant.map(Into::into) })
     }
@@ -115,7 +130,7 @@ mod tests {
             assert_eq!(Platform::from(&platform.to_spec()), platform);
         }
         for text in ["linux", "amd64", "linux/", "linux/AMD64", "a/b/c/d", "linux/../x"] {
-            assert_eq!(text.parse::<Platform>(), Err(Error(text.to_owned())));
+            assert_eq!(text.parse::<Platform>(), Err(Error::Form(text.to_owned())));
         }
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         assert!(platform("linux/arm64").accepts(&platform("linux/arm64/v8")));

@@ -83,7 +83,7 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name that leaves the image's root.
-    #[error("{0}")]
+    #[error("`{}` is not a path inside the image", .0.name)]
     Outside(#[from] OutsideError),
     /// A name below something that is no directory.
     #[error("/{}: /{} is not a directory", path.display(), above.display())]
@@ -507,8 +507,8 @@ mod tests {
         assert_eq!(
             errors.map(|error| error.to_string()),
             [
-                "`etc/../../x` is not a path inside the target directory".to_owned(),
-                "`` is not a path inside the target directory".into(),
+                "`etc/../../x` is not a path inside the image".to_owned(),
+                "`` is not a path inside the image".into(),
                 "/etc/x/y: /etc/x is not a directory".into(),
                 "/etc/x/y/z: /etc/x is not a directory".into(),
                 "/d/e/f: /d is not a directory".into(),

@@ -140,7 +140,7 @@ impl FoundBase {
         let Base::Image(reference) = &definition.base else { return Ok(None) };
         let reference = reference.below(directory);
         let image = block_on(async {
-            let auth = args.registries.auth(context);
+            let auth = args.registries.auth(context)?;
             Ok(open_source(&reference, args.registries.src_tls_verify, &auth, context).await?.1)
         })?;
         // What the name leads to may be another image when it is fetched.
@@ -160,7 +160,7 @@ impl FoundBase {
         context: &Context,
     ) -> Result<(), Failure> {
         block_on(async {
-            let auth = args.registries.auth(context);
+            let auth = args.registries.auth(context)?;
             let (source, _) = open_source(&self.reference, args.registries.src_tls_verify, &auth, context).await?;
             let mut wanted = vec![self.image.clone()];
             if manifest::is_index(self.image.media_type()) {

@@ -162,7 +162,7 @@ impl<'a> Push<'a> {
     fn send(&self, image: &Descriptor, definition: &Definition, layout: &Layout) -> Result<Vec<ImageRef>, Failure> {
         let Push { remote, args, context } = self;
         block_on(async {
-            let auth = args.registries.auth(context);
+            let auth = args.registries.auth(context)?;
             let repository = repository(remote, args.registries.dest_tls_verify, true, &auth, context).await?;
             let source = Source::Store(Arc::new(Store::Layout(layout.clone())));
             let options = CopyOptions { retry: context.http.retry, ..CopyOptions::default() };
@@ -181,7 +181,7 @@ impl<'a> Push<'a> {
         let Push { remote, args, context } = self;
         let tags = self.tags(definition);
         let answers = block_on(async {
-            let auth = args.registries.auth(context);
+            let auth = args.registries.auth(context)?;
             let repository = repository(remote, args.registries.dest_tls_verify, false, &auth, context).await?;
             Ok(existing(&repository, &tags, PARALLEL).await)
         })?;
@@ -201,7 +201,7 @@ impl<'a> Push<'a> {
         let Push { remote, args, context } = self;
         let tags: Vec<Vec<String>> = wanted.iter().map(|(definition, _)| self.tags(definition)).collect();
         let answers = block_on(async {
-            let auth = args.registries.auth(context);
+            let auth = args.registries.auth(context)?;
             let repository = repository(remote, args.registries.dest_tls_verify, false, &auth, context).await?;
             Ok(existing(&repository, &tags.concat(), PARALLEL).await)
         })?;

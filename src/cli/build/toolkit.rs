@@ -94,7 +94,8 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
     let shard = args.packages.shard.as_deref();
     let shard = shard.map(|text| shard_of(text, context)).transpose()?;
     if let Some(path) = &args.packages.matrix {
-        let matrix = Matrix::parse(&fs::read(path, MATRIX_LIMIT)?)?;
+        let matrix = Matrix::parse(&fs::read(path, MATRIX_LIMIT)?);
+        let matrix = matrix.map_err(|error| Failure::from(error).about(path.display()))?;
         let entries = matrix.entries.into_iter();
         wanted = entries.map(|it| Wanted { kernel: it.kernel, rhel: it.rhel, machines: it.machines }).collect();
         keep_shard(&mut wanted, shard);

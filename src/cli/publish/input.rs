@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 
 use super::ims::ImsArgs;
-use crate::cli::copy::open_source;
+use crate::cli::copy::{auth_files, open_source};
 use crate::cli::outcome::Failure;
 use crate::cli::{Context, block_on};
 use crate::fs::{self, PathContext};
@@ -16,7 +16,7 @@ use crate::publish::ims::Kind;
 use crate::publish::ims::bundle::{Bundle, is_bundle};
 use crate::publish::ims::image_files::ImageFiles;
 use crate::reference::ImageRef;
-use crate::registry::{AuthFiles, CopyOptions, Target, copy};
+use crate::registry::{CopyOptions, Target, copy};
 
 /// What an upload begins with.
 pub(super) struct Input {
@@ -145,8 +145,7 @@ fn fetch(
         ..CopyOptions::default()
     };
     block_on(async {
-        let paths = args.authfile.clone().map_or_else(|| context.config.auth_files(), |path| vec![path]);
-        let auth = AuthFiles { paths };
+        let auth = auth_files(args.authfile.as_deref(), context)?;
         let (source, image) = open_source(reference, args.src_tls_verify, &auth, context).await?;
         copy(&source, &image, &Target::Layout(layout), Some("image"), &options, context.ui.progress()).await?;
         Ok(())

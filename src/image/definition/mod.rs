@@ -25,15 +25,20 @@
 //! Names after `src` are relative to the definition's directory and stay inside it. Modes are octal texts; files and
 //! directories keep their own without one. Unknown keys are errors.
 
+mod check;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use self::keys::TOP;
+pub(crate) use self::keys::{Keys, unknown_key};
 use crate::fs::{self, PathError};
 use crate::image::Platform;
 use crate::image::packages::{KernelsDefinition, PackagesDefinition};
-use crate::reference::{self, ImageRef};
+use crate::reference::ImageRef;
 
 /// An image as we describe it.
 ///
@@ -226,47 +231,10 @@ impl Definition {
         }
         // From the text once more, for the line numbers in the errors.
         let definition: Definition = toml::from_str(text).map_err(invalid)?;
-        match definition.problem() {
+        match check::problem(&definition) {
             Some(problem) => Err(Error::Value { path: path.to_owned(), problem }),
             None => Ok(definition),
         }
-    }
-
-    fn problem(&self) -> Option<String> {
-        if format!("localhost/{}", self.name).parse::<reference::Remote>().is_err() || self.name.contains([':', '@']) {
-            return Some(format!("name: `{}` is no repository's name", self.name));
-        }
-        if let Some(tag) = self.tags.iter().find(|tag| !reference::is_tag(tag)) {
-            return Some(format!("tags: `{tag}` is no tag"));
-        }
-        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains('=')) {
-            return Some(format!("env: `{name}` is no variable's name"));
-        }
-        for (number, layer) in self.layers.iter().enumerate() {
-            for file in &layer.files {
-                if file.src.is_some() == file.text.is_some() {
-                    return Some(format!("layers[{number}].files: {}: give either `src` or `text`", file.dest));
-                }
-            }
-            let files = layer.files.iter().map(|file| &file.dest);
-            let directories = layer.directories.iter().map(|directory| &directory.dest);
-            let catalog = layer.catalog.iter().flat_map(|catalog| [&catalog.tree, &catalog.db]);
-            let packages = layer
-                .packages
-                .iter()
-                .flat_map(|packages| packages.merge.iter().flat_map(|(from, to)| [from, to]).chain(&packages.exclude));
-            let kernels = layer.kernels.iter().flat_map(|kernels| kernels.dest.iter().chain(&kernels.list));
-            let one = layer.binary.iter().chain(&layer.ca_roots).chain(packages).chain(kernels);
-            let mut names =
-                files.chain(directories).chain(catalog).chain(one).chain(layer.links.keys()).chain(&layer.remove);
-            if let Some(name) = names.find(|name| !name.starts_with('/')) {
-                return Some(format!("layers[{number}]: `{name}` does not start with a slash"));
-            }
-            if *layer == (LayerDefinition { name: layer.name.clone(), ..LayerDefinition::default() }) {
-                return Some(format!("layers[{number}]: nothing is in it"));
-            }
-        }
-        None
     }
 }
 
@@ -291,64 +259,6 @@ fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Er
         _ => Err(de::Error::custom(format_args!("`{text}` is no mode: expected octal digits, such as \"0755\""))),
     }
 }
-
-/// The keys of a table, and the tables below them.
-pub(crate) struct Keys {
-    pub(crate) plain: &'static [&'static str],
-    pub(crate) tables: &'static [(&'static str, &'static Keys)],
-}
-
-pub(crate) fn unknown_key(table: &toml::Table, keys: &Keys, above: &str) -> Option<(String, &'static str)> {
-    table.iter().find_map(|(key, value)| {
-        if let Some((_, below)) = keys.tables.iter().find(|(name, _)| name == key) {
-            return match value {
-                toml::Value::Table(inner) => unknown_key(inner, below, &format!("{above}{key}.")),
-                toml::Value::Array(items) => items
-                    .iter()
-                    .enumerate()
-                    .find_map(|(n, item)| unknown_key(item.as_table()?, below, &format!("{above}{key}[{n}]."))),
-                _ => None,
-            };
-        }
-        if keys.plain.contains(&key.as_str()) {
-            return None;
-        }
-        let known = keys.plain.iter().copied().chain(keys.tables.iter().map(|(name, _)| *name));
-        let nearest = known.max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-        Some((format!("{above}{key}"), nearest.expect("every table has keys")))
-    })
-}
-
-const TOP: Keys = Keys {
-    plain: &[
-        "name",
-        "tags",
-        "platforms",
-        "base",
-        "entrypoint",
-        "cmd",
-        "env",
-        "user",
-        "workdir",
-        "labels",
-        "annotations",
-        "volumes",
-        "stop-signal",
-    ],
-    tables: &[("layers", &LAYER)],
-};
-const LAYER: Keys = Keys {
-    plain: &["name", "binary", "ca-roots", "links", "remove"],
-    tables: &[
-        ("catalog", &Keys { plain: &["tree", "db"], tables: &[] }),
-        ("packages", &PACKAGES),
-        ("kernels", &Keys { plain: &["dest", "unpacked", "list", "roles", "flavours"], tables: &[] }),
-        ("files", &Keys { plain: &["src", "text", "dest", "mode", "uid", "gid"], tables: &[] }),
-        ("directories", &Keys { plain: &["src", "dest", "mode", "file-mode", "uid", "gid"], tables: &[] }),
-    ],
-};
-
-const PACKAGES: Keys = Keys { plain: &["deb", "rpm", "compiler", "provided", "merge", "exclude"], tables: &[] };
 
 /// The name of a definition in its directory.
 pub const FILE: &str = "image.toml";
@@ -493,6 +403,19 @@ mod tests {
             ("name = 'x'\nenv = { 'A=' = 'b' }", "i.toml: env: `A=` is no variable's name"),
             ("name = 'x'\n[[layers]]", "i.toml: layers[0]: nothing is in it"),
             ("name = 'x'\n[[layers]]\nbinary = 'b'", "i.toml: layers[0]: `b` does not start with a slash"),
+            (
+                "name = 'x'\n[[layers]]\nbinary = '/b'\nfiles = [{ text = '', dest = '/b/' }]",
+                "i.toml: layers[0]: `/b` is in it twice",
+            ),
+            (
+                "name = 'x'\n[[layers]]\nfiles = [{ text = '', dest = '/a/.wh.b' }]",
+                "i.toml: layers[0]: `/a/.wh.b` would remove a file of a layer below; name that in `remove`",
+            ),
+            ("name = 'x'\n[[layers]]\nlinks = { '/l' = '' }", "i.toml: layers[0].links: /l: it leads nowhere"),
+            (
+                "name = 'x'\nplatforms = ['linux/x86_64']",
+                "`linux/x86_64` is no platform: in images, x86_64 is called amd64",
+            ),
             (
                 "name = 'x'\n[[layers]]\nfiles = [{ dest = '/x' }]",
                 "i.toml: layers[0].files: /x: give either `src` or `text`",
