@@ -305,7 +305,12 @@ impl Layout {
 
     fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), Error> {
         manifests.sort_by_key(|there| (ref_name(there).map(str::to_owned), there.digest().to_string()));
-        Ok(fs::write(&self.root.join(INDEX), &canonical(&index_of(manifests)))?)
+        let (path, bytes) = (self.root.join(INDEX), canonical(&index_of(manifests)));
+        // Most of what is copied again is there, and syncing takes longer than seeing that.
+        if fs::read(&path, DOCUMENT_LIMIT).is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
+        Ok(fs::write(&path, &bytes)?)
     }
 
     /// Waits for and takes the lock; it is given back when the file is closed, also by a `kill -9`.
