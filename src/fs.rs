@@ -5,6 +5,8 @@
 //! ([`AtomicFile`], [`AtomicDir`]): a reader sees the old state or the new one, and so does the next run after a
 //! `kill -9`.
 
+mod spool;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -12,6 +14,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+
+pub use self::spool::{Slice, SliceReader, Spool, SpoolWriter};
 
 /// An operating system error with the path it happened to.
 #[derive(Debug, thiserror::Error)]
@@ -47,10 +51,15 @@ pub struct OutsideError {
 
 /// Reads a whole file of at most `limit` bytes. A larger one is an error, not a truncation.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
+    read_limited(open(path)?, limit).at("read", path)
+}
+
+/// Reads something to its end, which is at most `limit` bytes away.
+pub fn read_limited(reader: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit + 1).read_to_end(&mut bytes).at("read", path)?;
+    reader.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"))).at("read", path);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }
     Ok(bytes)
 }

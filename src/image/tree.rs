@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::Metadata;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::digest::{Algorithm, Digest, HashingWriter};
-use crate::fs::{self, OutsideError, PathContext, PathError};
+use crate::fs::{self, OutsideError, PathContext, PathError, Slice};
 use crate::image::layer::{Layer, LayerOptions, LayerWriter};
 use crate::image::name::Name;
 use crate::image::pax::{Meta, TarWriter};
@@ -56,6 +56,8 @@ pub enum Kind {
         /// How many bytes.
         size: u64,
     },
+    /// A file with its content in a spool.
+    Slice(Slice),
     /// A symbolic link.
     Symlink(PathBuf),
     /// Another name for a file of the same tree that sorts before it.
@@ -105,12 +107,12 @@ pub enum Error {
         target: PathBuf,
     },
     /// Two packages have different files under one name.
-    #[error("{}: /{} is in another package with other content", package.display(), path.display())]
+    #[error("{package}: /{} is in another package with other content", path.display())]
     Clash {
         /// The name.
         path: PathBuf,
-        /// The directory of the second package.
-        package: PathBuf,
+        /// The second package.
+        package: String,
     },
     /// Something on the disk.
     #[error("{0}")]
@@ -128,6 +130,7 @@ impl Node {
         match &self.kind {
             Kind::Bytes(bytes) => bytes.len() as u64,
             Kind::File { size, .. } => *size,
+            Kind::Slice(slice) => slice.size(),
             _ => 0,
         }
     }
@@ -200,26 +203,41 @@ impl Tree {
         Ok(())
     }
 
-    /// Adds what was unpacked from a package, under an absolute name, beside what other packages put there.
+    /// Adds an entry under a name relative to the root, in place of one of that name.
+    pub fn add(&mut self, path: &Path, node: Node) -> Result<(), Error> {
+        self.put(Name::new(path), node)
+    }
+
+    /// Adds what is in a package under an absolute name, beside what other packages put there.
     ///
-    /// Only files keep their times: those of directories and links are the hour of unpacking. Packages share directories,
-    /// links and files that are the same; a file with other content is an error.
-    pub fn add_unpacked(&mut self, source: &Path, dest: &str) -> Result<(), Error> {
-        let mut package = Tree::default();
-        package.add_directory(source, dest, &Overrides::default())?;
-        for (name, mut node) in package.nodes {
-            if !matches!(node.kind, Kind::File { .. } | Kind::HardLink(_)) {
-                node.mtime = None;
+    /// Packages share directories, links and files that are the same; a file with other content is an error.
+    pub fn add_package(&mut self, package: &Tree, dest: &str, name: &str) -> Result<(), Error> {
+        let root = if dest.bytes().all(|b| b == b'/') { PathBuf::new() } else { relative(dest)? };
+        for (path, node) in package.nodes() {
+            let path = root.join(path);
+            let mut node = node.clone();
+            if let Kind::HardLink(target) = &mut node.kind {
+                *target = root.join(&*target);
             }
-            if let Some(there) = self.nodes.get(&name)
-                && !is_same(there, &node).at("compare", source)?
+            let name_of = Name::new(&path);
+            if let Some(there) = self.nodes.get(&name_of)
+                && !is_same(there, &node).at("compare", &path)?
             {
-                let package = source.file_name().unwrap_or_default().into();
-                return Err(Error::Clash { path: name.path(), package });
+                return Err(Error::Clash { path, package: name.to_owned() });
             }
-            self.put(name, node)?;
+            self.put(name_of, node)?;
         }
         Ok(())
+    }
+
+    /// The content of a file, of at most `limit` bytes; `None` where there is none.
+    pub fn content(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
+        match self.nodes.get(&Name::new(path)).map(|node| &node.kind) {
+            Some(Kind::Bytes(bytes)) => Ok(Some(bytes.clone())),
+            Some(Kind::File { source, .. }) => fs::read(source, limit).map(Some),
+            Some(Kind::Slice(slice)) => fs::read_limited(slice.reader(), limit).at("read", path).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Adds the entries of another tree, in place of those of the same names.
@@ -311,9 +329,13 @@ impl Tree {
                     let file = std::fs::File::open(source).and_then(SparseReader::new).at("open", source)?;
                     layer.file(path, &meta, *size, file).at("pack", source)?;
                 }
+                Kind::Slice(slice) => layer.file(path, &meta, slice.size(), slice.reader()).at("pack", path)?,
                 Kind::Symlink(target) => layer.symlink(path, &meta, target).at("write", OUT)?,
                 Kind::HardLink(target) => {
-                    if !matches!(self.nodes.get(&Name::new(target)), Some(Node { kind: Kind::File { .. }, .. })) {
+                    if !matches!(
+                        self.nodes.get(&Name::new(target)),
+                        Some(Node { kind: Kind::File { .. } | Kind::Slice(_), .. })
+                    ) {
                         return Err(Error::LostTarget { path: path.clone(), target: target.clone() });
                     }
                     layer.hard_link(path, &meta, target).at("write", OUT)?;
@@ -349,10 +371,21 @@ impl Tree {
 /// Whether two packages may both have an entry.
 fn is_same(a: &Node, b: &Node) -> io::Result<bool> {
     match (&a.kind, &b.kind) {
-        (Kind::File { source: a, size: x }, Kind::File { source: b, size: y }) => {
-            Ok(x == y && std::fs::read(a)? == std::fs::read(b)?)
-        }
+        (Kind::Slice(a), Kind::Slice(b)) => Ok(a == b || a.size() == b.size() && is_equal(a.reader(), b.reader())?),
         (a, b) => Ok(a == b),
+    }
+}
+
+fn is_equal(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
+    let (mut ours, mut theirs) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let n = a.read(&mut ours)?;
+        if n == 0 {
+            return Ok(b.read(&mut theirs)? == 0);
+        }
+        if b.read_exact(&mut theirs[..n]).is_err() || ours[..n] != theirs[..n] {
+            return Ok(false);
+        }
     }
 }
 
@@ -558,7 +591,7 @@ mod tests {
         let (_, bytes) = tree.write(Vec::new(), &PLAIN, 0, None, &task).unwrap();
         let mut content = Vec::new();
         let mut archive = tar::Archive::new(&bytes[..]);
-        io::Read::read_to_end(&mut archive.entries().unwrap().next().unwrap().unwrap(), &mut content).unwrap();
+        Read::read_to_end(&mut archive.entries().unwrap().next().unwrap().unwrap(), &mut content).unwrap();
         assert!(content == std::fs::read(&path).unwrap());
     }
 

@@ -1,85 +1,120 @@
-//! Packages unpacked on their way into layers, each into a directory of its own.
+//! Packages unpacked on their way into layers, each once for all layers it is in.
 //!
-//! ```text
-//! ROOT/gcc-12_12.2.0-14_amd64.deb/usr/bin/x86_64-linux-gnu-gcc-12 …      one directory a package, for all layers it is in
-//! ```
-//!
-//! No script of a package runs. What a script would do and an image needs is declared with the image.
+//! Their files do not become files again: contents go into a spool, names and attributes into a tree each. No script of a
+//! package runs. What a script would do and an image needs is declared with the image.
 
-use std::io;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
-use crate::fs::{self, PathContext};
+use crate::fs::Spool;
+use crate::image::Tree;
+use crate::image::tree::{Kind, Node};
+use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
-use crate::kernel::unpack::tree::Tree;
+use crate::kernel::unpack::place::accessible;
+use crate::kernel::unpack::tree::{self, Member};
 use crate::kernel::unpack::{self, UnpackOptions};
 use crate::progress::{Progress, Unit};
 
 pub use crate::kernel::unpack::{Error, Placement};
 
-/// Unpacks packages, whose locations are paths, below `root`; those that are there already are left as they are.
-///
-/// Returns their directories in the order of the packages. A package that was not read to its end has none.
-pub fn unpack(
-    packages: &[Package],
-    root: &Path,
-    placement: &Placement,
-    options: &UnpackOptions,
-    progress: &Progress,
-) -> Result<Vec<PathBuf>, Error> {
-    fs::create_dir_all(root)?;
-    let total = packages.iter().filter_map(|package| package.size).sum();
-    let task = progress.task("unpacking", Unit::Bytes, Some(total));
-    packages
-        .par_iter()
-        .map(|package| {
-            let directory = root.join(package.name.to_string());
-            let named = |source| Error::Package { package: package.name.to_string(), source: Box::new(source) };
-            if !directory.is_dir() {
-                one(package, root, &directory, placement, options).map_err(named)?;
-            }
-            task.add(package.size.unwrap_or(0));
-            Ok(directory)
-        })
-        .collect()
+/// What was unpacked so far.
+pub struct Unpacked {
+    spool: Spool,
+    /// By file name.
+    packages: Mutex<HashMap<String, Arc<Tree>>>,
 }
 
-fn one(
-    package: &Package,
-    root: &Path,
-    directory: &Path,
-    placement: &Placement,
-    options: &UnpackOptions,
-) -> Result<(), Error> {
-    let unfinished =
-        tempfile::Builder::new().prefix(".unpacking.").tempdir_in(root).at("create a directory in", root)?;
-    let into = unfinished.path().join("package");
-    fs::create_dir_all(&into)?;
-    let mut tree = Tree::placed(into.clone(), placement.clone());
-    unpack::contents_into(package, &mut tree, options)?;
-    tree.finish()?;
-    match std::fs::rename(&into, directory) {
-        // Somebody else was faster, with the same package.
-        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
-        result => Ok(result.at("create", directory)?),
+impl Unpacked {
+    /// Nothing yet; contents will be in files in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Unpacked { spool: Spool::new(directory), packages: Mutex::default() }
+    }
+
+    /// Unpacks packages, whose locations are paths; those that were unpacked before are not read again. Returns their
+    /// trees in the order of the packages.
+    pub fn packages(
+        &self,
+        packages: &[Package],
+        placement: &Placement,
+        options: &UnpackOptions,
+        progress: &Progress,
+    ) -> Result<Vec<Arc<Tree>>, Error> {
+        let total = packages.iter().filter_map(|package| package.size).sum();
+        let task = progress.task("unpacking", Unit::Bytes, Some(total));
+        packages
+            .par_iter()
+            .with_max_len(1)
+            .map(|package| {
+                let tree = self.package(package, placement, options)?;
+                task.add(package.size.unwrap_or(0));
+                Ok(tree)
+            })
+            .collect()
+    }
+
+    fn package(&self, package: &Package, placement: &Placement, options: &UnpackOptions) -> Result<Arc<Tree>, Error> {
+        let name = package.name.to_string();
+        if let Some(tree) = self.packages.lock().expect("no holder panics").get(&name) {
+            return Ok(tree.clone());
+        }
+        let named = |source| Error::Package { package: name.clone(), source: Box::new(source) };
+        let mut members = tree::Tree::placed(self.spool.writer()?, placement.clone());
+        unpack::contents_into(package, &mut members, options).map_err(named)?;
+        let tree = Arc::new(of_members(members)?);
+        // Somebody else may have been faster, with the same package.
+        Ok(self.packages.lock().expect("no holder panics").entry(name).or_insert(tree).clone())
+    }
+
+    /// Unpacks a kernel as `kernel unpack` does.
+    pub fn kernel(&self, kernel: &Kernel, options: &UnpackOptions) -> Result<Tree, Error> {
+        of_members(unpack::spooled(kernel, self.spool.writer()?, options)?)
     }
 }
 
-/// Which compiler a kernel was built with, told from the configuration in its unpacked packages: `12.2.0`.
+/// Only files keep their times: those of directories and links are the hour of unpacking.
+fn of_members(tree: tree::Tree) -> Result<Tree, Error> {
+    let (members, mut files) = tree.into_members();
+    let members: BTreeMap<PathBuf, Member> = members.into_iter().collect();
+    let mut first_names: HashMap<u64, PathBuf> = HashMap::new();
+    let mut tree = Tree::default();
+    for (path, member) in members {
+        let node = match member {
+            Member::Directory { mode } => Node::new(Kind::Directory, accessible(mode)),
+            Member::Link(to) => Node::new(Kind::Symlink(to), 0o777),
+            Member::File => {
+                let file = files.remove(&path).expect("each file has its content in the spool");
+                let kind = match first_names.get(&file.number) {
+                    Some(first) => Kind::HardLink(first.clone()),
+                    None => {
+                        first_names.insert(file.number, path.clone());
+                        Kind::Slice(file.slice)
+                    }
+                };
+                Node { mtime: Some(file.mtime.try_into().unwrap_or(0)), ..Node::new(kind, file.mode) }
+            }
+        };
+        tree.add(&path, node)?;
+    }
+    Ok(tree)
+}
+
+/// Which compiler a kernel was built with, told from the configuration in its packages: `12.2.0`.
 ///
 /// `CONFIG_CC_VERSION_TEXT="gcc (GCC) 11.4.1 …"`, or before 4.18 the line `# Compiler: gcc (GCC) 8.5.0 …`.
-pub fn compiler(directories: &[PathBuf], uname: &str) -> Result<Option<String>, Error> {
-    for directory in directories {
+pub fn compiler(packages: &[Arc<Tree>], uname: &str) -> Result<Option<String>, Error> {
+    for package in packages {
         let places = [
             format!("lib/modules/{uname}/config"),
             format!("usr/lib/modules/{uname}/config"),
             format!("usr/src/kernels/{uname}/.config"),
             format!("boot/config-{uname}"),
         ];
-        for path in places.map(|place| directory.join(place)).iter().filter(|path| path.is_file()) {
-            let text = fs::read(path, CONFIG_LIMIT)?;
+        for place in places {
+            let Some(text) = package.content(Path::new(&place), CONFIG_LIMIT)? else { continue };
             if let Some(version) = gcc_version(&String::from_utf8_lossy(&text)) {
                 return Ok(Some(version));
             }

@@ -75,7 +75,7 @@ impl ExplainedEntry {
     fn new(path: &Path, node: &Node) -> Self {
         let (kind, target) = match &node.kind {
             Kind::Directory => ("directory", None),
-            Kind::Bytes(_) | Kind::File { .. } => ("file", None),
+            Kind::Bytes(_) | Kind::File { .. } | Kind::Slice(_) => ("file", None),
             Kind::Symlink(target) => ("link", Some(target.clone())),
             Kind::HardLink(target) => ("hardlink", Some(Path::new("/").join(target))),
             Kind::Whiteout => ("removed", None),

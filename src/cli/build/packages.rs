@@ -5,6 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use rayon::prelude::*;
+
 use super::BuildArgs;
 use crate::cli::kernel::{self, From as KernelArgs};
 use crate::cli::outcome::{Exit, Failure};
@@ -23,7 +25,7 @@ use crate::kernel::release::Machine;
 use crate::kernel::resolve::{Request, Universe, wanted};
 use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::Wanted;
-use crate::kernel::unpack::{self, Status, UnpackOptions};
+use crate::kernel::unpack::{self, UnpackOptions};
 
 /// Images of kernels and of their packages.
 #[derive(clap::Args)]
@@ -101,7 +103,7 @@ pub(super) struct Packages<'a> {
     all: Vec<Package>,
     universes: Mutex<BTreeMap<Machine, Arc<Universe>>>,
     tools: Mutex<Vec<(ToolsKey, Arc<Tools>)>>,
-    scratch: PathBuf,
+    unpacked: layer::Unpacked,
     cache: PathBuf,
     from: KernelArgs,
     context: &'a Context,
@@ -158,9 +160,9 @@ impl<'a> Packages<'a> {
         }
         all.extend(kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package.clone()));
         let cache = package_cache.clone().unwrap_or_else(|| scratch.join("packages"));
-        let scratch = scratch.join("unpacked");
+        let unpacked = layer::Unpacked::new(&scratch.join("unpacked"));
         let (universes, tools) = (Mutex::default(), Mutex::default());
-        Ok(Packages { kernels, exit, all, universes, tools, scratch, cache, from, context })
+        Ok(Packages { kernels, exit, all, universes, tools, unpacked, cache, from, context })
     }
 
     /// The parts of an image of one kernel. `siblings` are other flavours of the same kernel.
@@ -219,10 +221,10 @@ impl<'a> Packages<'a> {
                 let needed =
                     if universe.is_empty() { Vec::new() } else { universe.resolve(&request).map_err(unmet)? };
                 let needed: Vec<Package> = needed.iter().map(|number| universe.package(*number).clone()).collect();
-                let mut trees = self.unpacked(&needed, &placement)?;
-                trees.extend(own_trees.iter().cloned());
-                let made_of = needed.iter().chain(&packages).map(|package| component(package, distribution));
-                (composed(&trees)?, made_of.collect())
+                let trees = [self.unpacked(&needed, &placement)?, own_trees.clone()].concat();
+                let packages = [needed, packages.clone()].concat();
+                let made_of = packages.iter().map(|package| component(package, distribution));
+                (composed(&packages, &trees)?, made_of.collect())
             } else {
                 continue;
             };
@@ -267,7 +269,7 @@ impl<'a> Packages<'a> {
         }
         let chosen = universe.resolve(&request)?;
         let packages: Vec<Package> = chosen.iter().map(|number| universe.package(*number).clone()).collect();
-        let tree = composed(&self.unpacked(&packages, placement)?)?;
+        let tree = composed(&packages, &self.unpacked(&packages, placement)?)?;
         let tools = Arc::new(Tools { tree, chosen });
         made.push((key.clone(), tools.clone()));
         Ok(tools)
@@ -278,18 +280,22 @@ impl<'a> Packages<'a> {
         let dest = described.dest.as_deref().unwrap_or("/kernels");
         let mut parts = Vec::new();
         let mut listed = Vec::new();
-        for (name, kernel) in unpack::directory_names(kernels).into_iter().zip(kernels) {
-            match self.kept_one(described, dest, &name, kernel) {
-                Ok((tree, local)) => {
-                    let role = |role: &Role| described.roles.iter().any(|wanted| wanted == role.name());
-                    let made_of = kernel.packages.iter().filter(|(its, _)| role(its));
-                    let components =
-                        made_of.map(|(_, package)| component(package, &kernel.release.distribution)).collect();
-                    parts.push(Part { name: Some(name), platform: None, tree, components });
-                    listed.push(local);
-                }
-                Err(failure) => return Err(Failure::new(format!("{name}: {failure}"))),
-            }
+        let names = unpack::directory_names(kernels);
+        let kept: Vec<_> = names
+            .into_par_iter()
+            .zip(kernels)
+            .with_max_len(1)
+            .map(|(name, kernel)| {
+                let kept = self.kept_one(described, dest, &name, kernel);
+                kept.map(|kept| (name.clone(), kernel, kept)).map_err(|failure| failure.about(name))
+            })
+            .collect::<Result<_, Failure>>()?;
+        for (name, kernel, (tree, local)) in kept {
+            let role = |role: &Role| described.roles.iter().any(|wanted| wanted == role.name());
+            let made_of = kernel.packages.iter().filter(|(its, _)| role(its));
+            let components = made_of.map(|(_, package)| component(package, &kernel.release.distribution)).collect();
+            parts.push(Part { name: Some(name), platform: None, tree, components });
+            listed.push(local);
         }
         if let Some(list) = &described.list {
             let json = serde_json::to_vec_pretty(&KernelSet::new(listed))?;
@@ -317,15 +323,9 @@ impl<'a> Packages<'a> {
         }
         let mut tree = Tree::default();
         if described.unpacked {
-            let root = self.scratch.join("trees");
-            let options = UnpackOptions::default();
-            let progress = self.context.ui.progress();
-            let report = unpack::unpack(std::slice::from_ref(&kernel), &root, &options, progress)?;
-            let unpacked = report.kernels.into_values().next().expect("there is one kernel");
-            if unpacked.status == Status::Failed {
-                return Err(Failure::new(unpacked.error.unwrap_or_default()));
-            }
-            tree.add_unpacked(&unpacked.directory, &format!("{dest}/{name}"))?;
+            let contents = self.unpacked.kernel(&kernel, &UnpackOptions::default())?;
+            tree.insert(&format!("{dest}/{name}"), Node::new(Kind::Directory, 0o755))?;
+            tree.add_package(&contents, &format!("{dest}/{name}"), name)?;
         }
         for (_, package) in &mut kernel.packages {
             let file = package.name.to_string();
@@ -346,12 +346,12 @@ impl<'a> Packages<'a> {
         universes.entry(machine.clone()).or_insert_with(make).clone()
     }
 
-    /// Where packages lie unpacked.
-    fn unpacked(&self, packages: &[Package], placement: &Placement) -> Result<Vec<PathBuf>, Failure> {
+    /// What is in packages.
+    fn unpacked(&self, packages: &[Package], placement: &Placement) -> Result<Vec<Arc<Tree>>, Failure> {
         // A repository that is signed vouches for its packages by their digests.
         let options = UnpackOptions::default();
         let local = self.local(packages)?;
-        Ok(layer::unpack(&local, &self.scratch, placement, &options, self.context.ui.progress())?)
+        Ok(self.unpacked.packages(&local, placement, &options, self.context.ui.progress())?)
     }
 
     /// The packages with paths for locations; those that are not here are fetched.
@@ -433,10 +433,10 @@ pub(super) fn kept(
 }
 
 /// One tree of several packages.
-fn composed(directories: &[PathBuf]) -> Result<Tree, Failure> {
+fn composed(packages: &[Package], trees: &[Arc<Tree>]) -> Result<Tree, Failure> {
     let mut tree = Tree::default();
-    for directory in directories {
-        tree.add_unpacked(directory, "/")?;
+    for (package, contents) in packages.iter().zip(trees) {
+        tree.add_package(contents, "/", &package.name.to_string())?;
     }
     Ok(tree)
 }

@@ -121,7 +121,7 @@ fn kernel_directory(tree: &Tree, release: &Release, builds: &[PathBuf]) -> Optio
 }
 
 /// Debian's makefile names the headers that several flavours share by an absolute path; all lie side by side.
-fn fix_makefile(tree: &Tree, directory: &Path) -> Result<(), Error> {
+fn fix_makefile(tree: &mut Tree, directory: &Path) -> Result<(), Error> {
     let makefile = directory.join("Makefile");
     let Some(content) = text(tree, &makefile)? else { return Ok(()) };
     let mut fixed = content.clone();

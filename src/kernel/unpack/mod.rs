@@ -15,6 +15,7 @@
 mod cpio;
 pub(crate) mod deb;
 mod inspect;
+pub(crate) mod place;
 pub(crate) mod rpm;
 pub(crate) mod tree;
 
@@ -31,7 +32,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Algorithm, Digest, HashingReader};
-use crate::fs::{self, AtomicDir, PathContext, PathError};
+use crate::fs::{self, AtomicDir, PathContext, PathError, SpoolWriter};
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Package};
@@ -245,6 +246,9 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error("{0}")]
     Path(#[from] PathError),
+    /// What it holds cannot be in an image.
+    #[error("{0}")]
+    Layer(#[from] crate::image::tree::Error),
     /// Somebody else is at work.
     #[error("{}: another run is unpacking into it", .0.display())]
     Locked(PathBuf),
@@ -418,6 +422,17 @@ fn try_fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: U
         ..blank
     };
     Ok(Work::Filled { target, entry, unpacked })
+}
+
+/// Unpacks a kernel's packages on their way into a layer; links and makefiles work as they do in a directory.
+pub(crate) fn spooled(kernel: &Kernel, writer: SpoolWriter, options: &UnpackOptions) -> Result<tree::Tree, Error> {
+    let mut tree = tree::Tree::spooled(writer);
+    for (_, package) in &kernel.packages {
+        let named = |source| Error::Package { package: package.name.to_string(), source: Box::new(source) };
+        contents_into(package, &mut tree, options).map_err(named)?;
+    }
+    inspect::adapt(&mut tree, &kernel.release)?;
+    Ok(tree)
 }
 
 fn package_into(

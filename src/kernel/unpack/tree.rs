@@ -1,32 +1,24 @@
-//! Where members of packages are written: a directory that no member can leave.
+//! What members of packages make: a tree that no member can leave.
 //!
-//! The tree remembers what it wrote. A member may stand only in directories that it made itself, so a symbolic link that
-//! an earlier member left cannot lead a later one outside. Devices, sockets and setuid or setgid files are refused: no
-//! kernel package has any.
+//! The tree remembers what it was given. A member may stand only in directories that it made itself, so a symbolic link
+//! that an earlier member left cannot lead a later one outside. Devices, sockets and setuid or setgid files are refused: no
+//! kernel package has any. Where the tree is, on the disk or in a spool, is another file's business.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, linkat, mkdirat, openat, symlinkat};
-
-use crate::fs::{self, PathContext};
+use crate::fs::{self, SpoolWriter};
 use crate::kernel::unpack::Error;
+use crate::kernel::unpack::place::{Directory, Place, Spooled, SpooledFile};
 
-/// A directory that is being filled.
+/// A tree that is being filled.
 pub(crate) struct Tree {
-    root: PathBuf,
     members: HashMap<PathBuf, Member>,
     placement: Option<Placement>,
-    /// The directory of the last member. The next one is mostly in it too, and its path need not be walked again.
-    current: Option<(PathBuf, OwnedFd)>,
-    /// What is copied goes through here; a new one for each of 12,000 files would cost more than most of them.
-    buffer: Vec<u8>,
+    place: Place,
 }
 
 /// Where members of packages go in an image.
@@ -81,13 +73,18 @@ pub(crate) struct Attributes {
 impl Tree {
     /// Fills `root`, which exists and is empty.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Tree { root, members: HashMap::new(), placement: None, current: None, buffer: vec![0; 64 << 10] }
+        Tree { members: HashMap::new(), placement: None, place: Place::Directory(Directory::new(root)) }
     }
 
-    /// Fills `root` with what is to become a layer: members go where `placement` says, and set-id bits are dropped,
-    /// since nobody in the image is to become somebody else.
-    pub(crate) fn placed(root: PathBuf, placement: Placement) -> Self {
-        Tree { placement: Some(placement), ..Tree::new(root) }
+    /// Keeps the contents in a spool, on their way into a layer.
+    pub(crate) fn spooled(writer: SpoolWriter) -> Self {
+        Tree { members: HashMap::new(), placement: None, place: Place::Spool(Spooled::new(writer)) }
+    }
+
+    /// The same; members go where `placement` says, and set-id bits are dropped, since nobody in the image is to become
+    /// somebody else.
+    pub(crate) fn placed(writer: SpoolWriter, placement: Placement) -> Self {
+        Tree { placement: Some(placement), ..Tree::spooled(writer) }
     }
 
     /// Makes a directory; one that is there is fine.
@@ -97,17 +94,12 @@ impl Tree {
             return Ok(());
         }
         let Some(name) = &self.placed_name(name) else { return Ok(()) };
-        let (path, target) = self.place(name, attributes.mode)?;
+        let path = self.locate(name, attributes.mode)?;
         let member = Member::Directory { mode: attributes.mode & 0o777 };
         match self.members.get(&path) {
             Some(Member::Directory { .. }) => {}
             Some(_) => return Err(refused(name, "it is a directory here and something else in another package")),
-            None => {
-                let directory = self.directory_of(&path)?;
-                mkdirat(directory, file_name(&path), Mode::from_raw_mode(0o755))
-                    .map_err(io::Error::from)
-                    .at("create", &target)?;
-            }
+            None => self.place.directory(&path)?,
         }
         self.members.insert(path, member);
         Ok(())
@@ -118,22 +110,13 @@ impl Tree {
         let Some(name) = &self.placed_name(name) else {
             return std::io::copy(data, &mut io::sink()).map_err(Error::Payload);
         };
-        let (path, target) = self.place(name, attributes.mode)?;
+        let path = self.locate(name, attributes.mode)?;
         match self.members.get(&path) {
             None => {}
-            Some(Member::File) if is_same(&target, data)? => return Ok(0),
+            Some(Member::File) if self.place.is_same(&path, data)? => return Ok(0),
             Some(_) => return Err(refused(name, "another package has it with other content")),
         }
-        let mode = attributes.mode & 0o777;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(self.directory_of(&path)?, file_name(&path), flags, Mode::from_raw_mode(mode));
-        let mut file = opened.map(File::from).map_err(io::Error::from).at("create", &target)?;
-        let size = copy_sparsely(data, &mut file, &target, &mut self.buffer)?;
-        // The process's mask may have taken something away; asking costs less than saying it once more each time.
-        if file.metadata().at("read", &target)?.permissions().mode() & 0o777 != mode {
-            file.set_permissions(Permissions::from_mode(mode)).at("set the permissions of", &target)?;
-        }
-        set_time(&file, attributes.mtime).at("set the time of", &target)?;
+        let size = self.place.file(&path, attributes, data)?;
         self.members.insert(path, Member::File);
         Ok(size)
     }
@@ -143,18 +126,15 @@ impl Tree {
         let (new, old) = (self.placed_name(name), self.placed_name(of));
         let Some(name) = &new else { return Ok(()) };
         let Some(of) = &old else { return Err(refused(name, "it is a hard link to a file that is left out")) };
-        let (path, target) = self.place(name, 0)?;
-        let (original, source) = self.place(of, 0)?;
+        let path = self.locate(name, 0)?;
+        let original = self.locate(of, 0)?;
         if self.members.get(&original) != Some(&Member::File) {
             return Err(refused(name, "it is a hard link to something that is no file of this package"));
         }
         if self.members.contains_key(&path) {
             return Err(refused(name, "another package has it with other content"));
         }
-        let directory = self.directory_of(&path)?;
-        linkat(CWD, &source, directory, file_name(&path), AtFlags::empty())
-            .map_err(io::Error::from)
-            .at("create", &target)?;
+        self.place.hard_link(&path, &original)?;
         self.members.insert(path, Member::File);
         Ok(())
     }
@@ -166,7 +146,7 @@ impl Tree {
             return Ok(());
         }
         let Some(name) = &self.placed_name(name) else { return Ok(()) };
-        let (path, target) = self.place(name, 0)?;
+        let path = self.locate(name, 0)?;
         let to = PathBuf::from(std::ffi::OsStr::from_bytes(to));
         if to.as_os_str().is_empty() || to.as_os_str().as_bytes().contains(&0) {
             return Err(refused(name, "it is a symbolic link to nothing"));
@@ -176,16 +156,14 @@ impl Tree {
             Some(Member::Link(other)) if *other == to => return Ok(()),
             Some(_) => return Err(refused(name, "another package has it with other content")),
         }
-        symlinkat(&to, self.directory_of(&path)?, file_name(&path)).map_err(io::Error::from).at("create", &target)?;
+        self.place.symlink(&path, &to)?;
         self.members.insert(path, Member::Link(to));
         Ok(())
     }
 
     /// Puts a link in the place of another.
     pub(crate) fn relink(&mut self, path: &Path, to: PathBuf) -> Result<(), Error> {
-        let target = self.root.join(path);
-        fs::remove_file(&target)?;
-        std::os::unix::fs::symlink(&to, &target).at("create", &target)?;
+        self.place.relink(path, &to)?;
         self.members.insert(path.to_owned(), Member::Link(to));
         Ok(())
     }
@@ -207,18 +185,14 @@ impl Tree {
     /// Reads a regular file of at most `limit` bytes, or `None` where there is none.
     pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         match self.members.get(path) {
-            Some(Member::File) => Ok(Some(fs::read(&self.root.join(path), limit)?)),
+            Some(Member::File) => self.place.read(path, limit).map(Some),
             _ => Ok(None),
         }
     }
 
     /// Replaces a regular file's content and keeps its permissions and time.
-    pub(crate) fn rewrite(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
-        let target = self.root.join(path);
-        let metadata = std::fs::metadata(&target).at("read", &target)?;
-        fs::write(&target, content)?;
-        std::fs::set_permissions(&target, metadata.permissions()).at("set the permissions of", &target)?;
-        Ok(())
+    pub(crate) fn rewrite(&mut self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        self.place.rewrite(path, content)
     }
 
     /// Follows a symbolic link of this tree to a member of this tree. An absolute one counts from the tree's root.
@@ -235,30 +209,21 @@ impl Tree {
 
     /// Gives directories their permissions. They were writable until now, so that they could be filled.
     pub(crate) fn finish(&self) -> Result<(), Error> {
+        let Place::Directory(place) = &self.place else { return Ok(()) };
         for (path, member) in &self.members {
-            let Member::Directory { mode } = member else { continue };
-            let target = self.root.join(path);
-            // The owner keeps access: what cannot be entered cannot be removed or synced either.
-            let mode = mode | 0o700;
-            let metadata = std::fs::symlink_metadata(&target).at("read", &target)?;
-            if metadata.permissions().mode() & 0o777 != mode {
-                std::fs::set_permissions(&target, Permissions::from_mode(mode))
-                    .at("set the permissions of", &target)?;
+            if let Member::Directory { mode } = member {
+                place.set_mode(path, *mode)?;
             }
         }
         Ok(())
     }
 
-    /// The directory that a member stands in, open.
-    fn directory_of(&mut self, path: &Path) -> Result<BorrowedFd<'_>, Error> {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        if self.current.as_ref().is_none_or(|(current, _)| current != parent) {
-            let target = self.root.join(parent);
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = rustix::fs::open(&target, flags, Mode::empty());
-            self.current = Some((parent.to_owned(), opened.map_err(io::Error::from).at("open", &target)?));
+    /// All members with the contents of the files, which are in the spool.
+    pub(crate) fn into_members(self) -> (HashMap<PathBuf, Member>, HashMap<PathBuf, SpooledFile>) {
+        match self.place {
+            Place::Spool(spooled) => (self.members, spooled.into_files()),
+            Place::Directory(_) => (self.members, HashMap::new()),
         }
-        Ok(self.current.as_ref().expect("it was opened").1.as_fd())
     }
 
     /// Under which name a member is written, or `None` when it is left out.
@@ -269,8 +234,8 @@ impl Tree {
         }
     }
 
-    /// The place of a member, whose parents exist and are directories.
-    fn place(&mut self, name: &[u8], mode: u32) -> Result<(PathBuf, PathBuf), Error> {
+    /// The path of a member, whose parents exist then and are directories.
+    fn locate(&mut self, name: &[u8], mode: u32) -> Result<PathBuf, Error> {
         let mode = if self.placement.is_some() { mode & !0o6000 } else { mode };
         // `chmod u+s` on a shell in a package would hand it out to every user of the machine that unpacks.
         if mode & 0o6000 != 0 {
@@ -290,19 +255,13 @@ impl Tree {
                 // `x -> /etc`, then `x/passwd`.
                 Some(_) => return Err(refused(name, "one of its parents is no directory")),
                 None => {
-                    let target = self.root.join(&ancestor);
-                    std::fs::create_dir(&target).at("create", &target)?;
+                    self.place.directory(&ancestor)?;
                     self.members.insert(ancestor, Member::Directory { mode: 0o755 });
                 }
             }
         }
-        let target = self.root.join(&path);
-        Ok((path, target))
+        Ok(path)
     }
-}
-
-fn file_name(path: &Path) -> &Path {
-    Path::new(path.file_name().expect("`join_inside` refuses names without one"))
 }
 
 pub(crate) fn refused(name: &[u8], why: &'static str) -> Error {
@@ -325,60 +284,6 @@ pub(crate) fn normal(directory: &Path, to: &Path) -> Option<PathBuf> {
         }
     }
     Some(path)
-}
-
-/// Copies and leaves holes where there are only zeros: a `vmlinux` has many, and a made-up file may be nothing else.
-fn copy_sparsely(data: &mut impl Read, file: &mut File, target: &Path, buffer: &mut [u8]) -> Result<u64, Error> {
-    let (mut size, mut hole) = (0_u64, 0_u64);
-    loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match data.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Payload(error)),
-            }
-        }
-        let chunk = &buffer[..filled];
-        if filled == buffer.len() && chunk.iter().all(|byte| *byte == 0) {
-            hole += filled as u64;
-        } else {
-            if hole > 0 && filled > 0 {
-                file.seek(SeekFrom::Start(size)).at("write", target)?;
-                hole = 0;
-            }
-            file.write_all(chunk).at("write", target)?;
-        }
-        size += filled as u64;
-        if filled < buffer.len() {
-            break;
-        }
-    }
-    if hole > 0 {
-        file.set_len(size).at("write", target)?;
-    }
-    Ok(size)
-}
-
-fn is_same(target: &Path, data: &mut impl Read) -> Result<bool, Error> {
-    let mut other = fs::open(target)?;
-    let (mut ours, mut theirs) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    loop {
-        let n = data.read(&mut ours).map_err(Error::Payload)?;
-        if n == 0 {
-            return Ok(other.read(&mut theirs).at("read", target)? == 0);
-        }
-        if other.read_exact(&mut theirs[..n]).is_err() || ours[..n] != theirs[..n] {
-            return Ok(false);
-        }
-    }
-}
-
-fn set_time(file: &File, seconds: u64) -> io::Result<()> {
-    let time = Timespec { tv_sec: i64::try_from(seconds).unwrap_or(0), tv_nsec: 0 };
-    rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?;
-    Ok(())
 }
 
 /// As many links in a row as the kernel follows.
