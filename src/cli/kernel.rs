@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::cli::matrix::{self, MatrixArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::{Context, block_on};
+use crate::cli::{Context, block_on, refusal};
 use crate::fs;
 use crate::http::{ClientIdentity, HostTls, Http, HttpOptions};
 use crate::kernel::download::{self, FetchOptions};
@@ -321,7 +321,7 @@ impl From {
             from: From,
         }
         let words = std::iter::once("kernel".to_owned()).chain(words);
-        let only = <Only as clap::Parser>::try_parse_from(words).map_err(|error| Failure::usage(error.to_string()))?;
+        let only = <Only as clap::Parser>::try_parse_from(words).map_err(|error| Failure::usage(refusal(&error)))?;
         Ok(only.from)
     }
 }

@@ -204,6 +204,13 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(future)
 }
 
+/// Why clap refuses a command line, without the usage that follows after an empty line.
+fn refusal(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let reason = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+    reason.trim_start_matches("error: ").to_owned()
+}
+
 /// Lets people's old commands work: called as `run.sh` (the images hold a link of that name), it is `haversack run`.
 fn applet(mut args: Vec<OsString>) -> Vec<OsString> {
     let called = args.first().and_then(|arg| Path::new(arg).file_name());

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::catalog::snapshot::Error as SnapshotError;
@@ -157,6 +158,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
+    }
+    if let Some(source::ParseError::UnknownKind(text)) = error.downcast_ref::<source::ParseError>() {
+        return Path::new(text).is_dir().then(|| format!("write `dir:{text}` for the packages in this directory"));
     }
     if let Some(error) = error.downcast_ref::<archive::Error>() {
         return archive_hint(error).map(Into::into);

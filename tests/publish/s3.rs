@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -30,6 +31,8 @@ struct Shared {
 struct Seen {
     requests: Vec<Asked>,
     faults: Vec<Fault>,
+    /// How long it took to put parts together.
+    completing: Duration,
 }
 
 /// A request as it came.
@@ -94,6 +97,12 @@ impl S3 {
 
     pub(crate) fn requests(&self) -> Vec<Asked> {
         self.shared.state.lock().unwrap().requests.clone()
+    }
+
+    /// How long it took to put the parts of uploads together, which is no client's doing.
+    #[allow(dead_code, reason = "only the benchmark asks")]
+    pub(crate) fn completing(&self) -> Duration {
+        self.shared.state.lock().unwrap().completing
     }
 
     pub(crate) fn forget(&self) {
@@ -175,7 +184,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 async fn forward(shared: &Shared, request: Request) -> Response {
+    let is_completion =
+        request.method() == Method::POST && request.uri().query().is_some_and(|it| it.starts_with("uploadId="));
+    let started = Instant::now();
     let response = shared.service.call(request.map(s3s::Body::http_body_unsync)).await.unwrap();
+    if is_completion {
+        shared.state.lock().unwrap().completing += started.elapsed();
+    }
     response.map(Body::new).into_response()
 }
 

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::Context;
 use super::config::Config;
 use super::outcome::{Failure, Outcome};
 use super::ui::Ui;
+use super::{Context, refusal};
 use crate::fs;
 use crate::publish::ims::manifest::pretty;
 
@@ -60,11 +60,7 @@ pub(super) fn tell_usage(args: &[OsString], error: &clap::Error, ui: &Ui) {
     let is_ims =
         args.iter().any(|arg| arg == "publish") && args.iter().any(|arg| arg == "ims" || arg == "ims-job-status");
     if is_ims && error.use_stderr() {
-        let text = error.to_string();
-        // The usage follows after an empty line.
-        let reason = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
-        let reason = reason.trim_start_matches("error: ");
-        let document = serde_json::json!({ "error": reason, "result": "failure" });
+        let document = serde_json::json!({ "error": refusal(error), "result": "failure" });
         // When stdout is gone there is nobody to tell.
         let _ = ui.data(String::from_utf8_lossy(&pretty(&document)));
     }

@@ -180,17 +180,19 @@ pub struct DirectoryDefinition {
     pub gid: u64,
 }
 
-/// Why a definition cannot be used.
+/// Why a definition, or another file of this kind, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be read.
     #[error("{0}")]
     Read(#[from] PathError),
     /// It is not TOML, or a value is not of its key's type.
-    #[error("{}: not a valid definition", path.display())]
+    #[error("{}: not a valid {what}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
+        /// What it should be.
+        what: &'static str,
         /// What is wrong and where.
         source: Box<toml::de::Error>,
     },
@@ -224,7 +226,7 @@ impl Definition {
 
     /// Parses a definition; `path` is for the errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let invalid = |source| Error::Parse { path: path.to_owned(), source: Box::new(source) };
+        let invalid = |source| Error::Parse { path: path.to_owned(), what: "definition", source: Box::new(source) };
         let table: toml::Table = toml::from_str(text).map_err(invalid)?;
         if let Some((key, nearest)) = unknown_key(&table, &TOP, "") {
             return Err(Error::UnknownKey { path: path.to_owned(), key, nearest });

@@ -57,6 +57,9 @@ pub enum Error {
     /// A file.
     #[error("{0}")]
     Artifact(#[from] artifact::Error),
+    /// The run is to end.
+    #[error("stopped")]
+    Stopped,
     /// There is no such job.
     #[error("job {job}: the service does not know it")]
     NoSuchJob {

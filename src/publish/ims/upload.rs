@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::pin;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -27,6 +27,7 @@ pub struct Upload<'a> {
     journal: Mutex<Journal>,
     left: Mutex<Left>,
     sent: AtomicU64,
+    is_stopping: AtomicBool,
 }
 
 /// What is on the other side and would be useless without the rest.
@@ -44,7 +45,7 @@ impl<'a> Upload<'a> {
     /// Prepares an upload; contacts nobody.
     pub fn new(ims: &'a Ims, bucket: &'a Bucket, order: &'a Order) -> Self {
         let (journal, left) = (Mutex::default(), Mutex::default());
-        Upload { ims, bucket, order, journal, left, sent: AtomicU64::new(0) }
+        Upload { ims, bucket, order, journal, left, sent: AtomicU64::new(0), is_stopping: AtomicBool::new(false) }
     }
 
     /// Does everything. After an error, or when it is dropped, [`Upload::clean_up`] or [`Upload::left`] is to follow.
@@ -64,6 +65,9 @@ impl<'a> Upload<'a> {
         };
         let id = record.id.clone();
         self.left().image = Some(id.clone());
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
         let mut entries = Vec::new();
         if !self.order.artifacts.is_empty() {
             let total = self.order.artifacts.iter().map(|artifact| artifact.size).sum();
@@ -97,12 +101,11 @@ impl<'a> Upload<'a> {
     ) -> Result<Result<Published, Error>, S> {
         let mut run = pin!(self.run(progress));
         let why = tokio::select! { result = &mut run => return Ok(result), why = stop => why };
-        let created = async {
-            while self.left().creating.is_some() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::select! { _ = &mut run => {}, () = created => {}, () = tokio::time::sleep(ANSWER) => {} }
+        if self.left().creating.is_some() {
+            self.is_stopping.store(true, Ordering::Relaxed);
+            // Nothing is begun after it: what was begun could be done after it was removed.
+            let _ = tokio::time::timeout(ANSWER, run).await;
+        }
         Err(why)
     }
 

@@ -25,15 +25,16 @@
 //! are errors.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use glob::{MatchOptions, Pattern};
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::fs::{self, PathError};
+use crate::fs;
 use crate::image::Platform;
+pub use crate::image::definition::Error;
 use crate::image::definition::{Keys, unknown_key};
 use crate::reference::{self, ImageRef, Remote, Target};
 
@@ -131,40 +132,6 @@ pub struct Way {
     pub referrers: bool,
 }
 
-/// Why a list cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be read.
-    #[error("{0}")]
-    Read(#[from] PathError),
-    /// It is not TOML, or a value is not of its key's type.
-    #[error("{}: not a valid list of images", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong and where.
-        source: Box<toml::de::Error>,
-    },
-    /// A key that means nothing.
-    #[error("{}: unknown key `{key}`; the nearest known one is `{nearest}`", path.display())]
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// The key with those above it.
-        key: String,
-        /// What was perhaps meant.
-        nearest: &'static str,
-    },
-    /// Values of the right types that do not go together.
-    #[error("{}: {problem}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Which and why.
-        problem: String,
-    },
-}
-
 impl List {
     /// Reads a list.
     pub fn read(path: &Path) -> Result<Self, Error> {
@@ -173,7 +140,7 @@ impl List {
 
     /// Parses a list; `path` is for the errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let invalid = |source| Error::Parse { path: path.to_owned(), source: Box::new(source) };
+        let invalid = |source| Error::Parse { path: path.to_owned(), what: "list of images", source: Box::new(source) };
         let mut table: toml::Table = toml::from_str(text).map_err(invalid)?;
         let registries = match table.remove("registries") {
             Some(toml::Value::Table(registries)) => registries,

@@ -11,27 +11,26 @@
 //! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
 //! in one step and under a lock, so that two programs of this kind may write to one layout at the same time.
 
+mod blob;
+mod document;
+
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType, OciLayout};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use oci_spec::image::{Descriptor, ImageIndex, MediaType, OciLayout};
 
-use crate::digest::{self, Algorithm, Digest, HashingReader, HashingWriter};
+pub use self::blob::{BlobWriter, VerifyingReader};
+use self::document::with_name;
+pub use self::document::{DOCUMENT_LIMIT, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
+pub(crate) use self::document::{ReadError, find, index_of, named, read_document};
+use crate::digest::{self, Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
 
 /// A layout directory.
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
-}
-
-/// A blob that is being written; it has no name before [`BlobWriter::finish`].
-pub struct BlobWriter<'a> {
-    layout: &'a Layout,
-    file: HashingWriter<AtomicFile>,
 }
 
 /// Why a layout cannot be used as asked.
@@ -323,196 +322,6 @@ impl Layout {
     }
 }
 
-impl BlobWriter<'_> {
-    /// Ends the blob and gives it the name of what was written.
-    pub fn finish(self) -> Result<(Digest, u64), Error> {
-        let (digest, size, file) = self.file.finish();
-        let path = self.layout.blob_path(&digest);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        file.finish_as(&path)?;
-        Ok((digest, size))
-    }
-
-    /// Ends the blob if it is what `described` says; else nothing is kept.
-    pub fn finish_expecting(self, described: &Descriptor) -> Result<(), Error> {
-        let (digest, size, file) = self.file.finish();
-        let expected = digest_of(described)?;
-        if size != described.size() {
-            let (expected_size, found) = (format!("{} bytes", described.size()), format!("{size} bytes"));
-            return Err(Error::Mismatch { name: expected.to_string(), expected: expected_size, found });
-        }
-        if digest != expected {
-            let (name, expected, found) = (expected.to_string(), expected.to_string(), digest.to_string());
-            return Err(Error::Mismatch { name, expected, found });
-        }
-        let path = self.layout.blob_path(&expected);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        Ok(file.finish_as(&path)?)
-    }
-}
-
-impl Write for BlobWriter<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.file.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// Passes bytes through, and ends with an error when they are not those that the digest and the size promise.
-pub struct VerifyingReader<R> {
-    inner: Option<HashingReader<io::Take<R>>>,
-    digest: Digest,
-    size: u64,
-}
-
-impl<R: Read> VerifyingReader<R> {
-    /// Expects exactly the bytes of `digest`, `size` of them.
-    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
-        // One more than announced is enough to see that there are too many.
-        let inner = HashingReader::new(inner.take(size.saturating_add(1)), digest.algorithm());
-        VerifyingReader { inner: Some(inner), digest, size }
-    }
-}
-
-impl<R: Read> Read for VerifyingReader<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(inner) = &mut self.inner else { return Ok(0) };
-        let n = inner.read(buf)?;
-        if n > 0 || buf.is_empty() {
-            return Ok(n);
-        }
-        let (digest, size, _) = self.inner.take().expect("it was there above").finish();
-        if size != self.size {
-            let more = if size > self.size { "more" } else { "fewer" };
-            let text = format!("{}: {more} bytes than the {} described", self.digest, self.size);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        if digest != self.digest {
-            let text = format!("{}: the content has another digest: {digest}", self.digest);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(0)
-    }
-}
-
-/// Why a document could not be read; the caller knows the file.
-pub(crate) enum ReadError {
-    Io(io::Error),
-    Other(Error),
-}
-
-/// Reads all of a described document, which may not be larger than documents are.
-pub(crate) fn read_document(reader: impl Read, described: &Descriptor) -> Result<Vec<u8>, ReadError> {
-    if described.size() > DOCUMENT_LIMIT {
-        let (name, size) = (described.digest().to_string(), described.size());
-        return Err(ReadError::Other(Error::TooLarge { name, size, limit: DOCUMENT_LIMIT }));
-    }
-    let mut bytes = Vec::new();
-    let mut reader = reader;
-    reader.read_to_end(&mut bytes).map_err(ReadError::Io)?;
-    Ok(bytes)
-}
-
-/// Parses a document; `name` is for the error.
-pub fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|source| Error::Document { name: name.to_owned(), source })
-}
-
-/// The one way a value is written as JSON: keys sorted, no spaces. Digests of documents depend on it.
-pub fn canonical(value: &impl Serialize) -> Vec<u8> {
-    // `Value` keeps its objects in a BTreeMap, while the maps of the spec's types have no order.
-    let value = serde_json::to_value(value).expect("documents have string keys and finite numbers");
-    serde_json::to_vec(&value).expect("a value can always be written")
-}
-
-/// A plain descriptor.
-pub fn descriptor(media_type: MediaType, digest: &Digest, size: u64) -> Descriptor {
-    let digest: oci_spec::image::Digest = digest.as_str().parse().expect("ours are a subset of theirs");
-    Descriptor::new(media_type, size, digest)
-}
-
-/// The digest of a descriptor, refused where it is not as the specification has it.
-pub fn digest_of(described: &Descriptor) -> Result<Digest, digest::Error> {
-    described.digest().to_string().parse()
-}
-
-/// The name of an image in the index of a layout.
-pub fn ref_name(described: &Descriptor) -> Option<&str> {
-    described.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
-}
-
-/// The descriptor with that name in it.
-pub(crate) fn named(image: &Descriptor, name: &str) -> Descriptor {
-    with_name(image, Some(name))
-}
-
-fn with_name(image: &Descriptor, name: Option<&str>) -> Descriptor {
-    let mut image = image.clone();
-    let mut annotations = image.annotations().clone().unwrap_or_default();
-    annotations.remove(REF_NAME);
-    annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
-    image.set_annotations((!annotations.is_empty()).then_some(annotations));
-    image
-}
-
-/// Finds an image in the index of a layout or archive, for `path` see the errors.
-pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Result<Descriptor, Error> {
-    let sorted = |there: Vec<&Descriptor>| {
-        let call = |it: &Descriptor| ref_name(it).map_or_else(|| it.digest().to_string(), str::to_owned);
-        let mut names: Vec<String> = there.into_iter().map(call).collect();
-        names.sort();
-        names
-    };
-    match (name, &index.manifests()[..]) {
-        (None, manifests) => {
-            // What has no name beside one that has is there because something refers to it, or refers to that; so is an
-            // artifact beside an image.
-            let only = |fits: fn(&&Descriptor) -> bool| {
-                Some(manifests.iter().filter(fits).collect::<Vec<_>>()).filter(|found| !found.is_empty())
-            };
-            let candidates = only(|there| ref_name(there).is_some())
-                .or_else(|| only(|there| there.artifact_type().is_none()))
-                .unwrap_or_else(|| manifests.iter().collect());
-            match &candidates[..] {
-                [first, others @ ..] if others.iter().all(|other| other.digest() == first.digest()) => {
-                    Ok((*first).clone())
-                }
-                _ => Err(Error::Ambiguous { path: path.to_owned(), known: sorted(candidates) }),
-            }
-        }
-        (Some(name), manifests) => {
-            let named = manifests.iter().find(|there| ref_name(there) == Some(name));
-            // As in containers/image, `@2` is the third one listed; `@` may also stand before a digest.
-            let behind = name.strip_prefix('@');
-            let by_number = || manifests.get(behind?.parse::<usize>().ok()?);
-            let digest = behind.unwrap_or(name);
-            let by_digest = || manifests.iter().find(|there| there.digest().as_ref() == digest);
-            named.or_else(by_number).or_else(by_digest).cloned().ok_or_else(|| Error::NotFound {
-                path: path.to_owned(),
-                name: name.to_owned(),
-                known: sorted(manifests.iter().collect()),
-            })
-        }
-    }
-}
-
-/// An index document with these images.
-pub(crate) fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
-    ImageIndexBuilder::default()
-        .schema_version(2_u32)
-        .media_type(MediaType::ImageIndex)
-        .manifests(manifests)
-        .build()
-        .expect("version and manifests are set")
-}
-
 fn list(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(" (it holds: {})", known.join(", ")) }
 }
@@ -536,10 +345,6 @@ fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// The annotation that names an image in a layout.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Manifests, indexes and configurations above 4 MiB are refused, as by registries and containers/image.
-pub const DOCUMENT_LIMIT: u64 = 4 << 20;
 pub(crate) const MARKER: &str = "oci-layout";
 pub(crate) const INDEX: &str = "index.json";
 pub(crate) const BLOBS: &str = "blobs";

@@ -1,0 +1,127 @@
+//! Documents: manifests, indexes and configurations, and the descriptors that lead to them.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::digest::{self, Digest};
+use crate::image::layout::Error;
+
+/// Why a document could not be read; the caller knows the file.
+pub(crate) enum ReadError {
+    Io(io::Error),
+    Other(Error),
+}
+
+/// Reads all of a described document, which may not be larger than documents are.
+pub(crate) fn read_document(reader: impl Read, described: &Descriptor) -> Result<Vec<u8>, ReadError> {
+    if described.size() > DOCUMENT_LIMIT {
+        let (name, size) = (described.digest().to_string(), described.size());
+        return Err(ReadError::Other(Error::TooLarge { name, size, limit: DOCUMENT_LIMIT }));
+    }
+    let mut bytes = Vec::new();
+    let mut reader = reader;
+    reader.read_to_end(&mut bytes).map_err(ReadError::Io)?;
+    Ok(bytes)
+}
+
+/// Parses a document; `name` is for the error.
+pub fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Document { name: name.to_owned(), source })
+}
+
+/// The one way a value is written as JSON: keys sorted, no spaces. Digests of documents depend on it.
+pub fn canonical(value: &impl Serialize) -> Vec<u8> {
+    // `Value` keeps its objects in a BTreeMap, while the maps of the spec's types have no order.
+    let value = serde_json::to_value(value).expect("documents have string keys and finite numbers");
+    serde_json::to_vec(&value).expect("a value can always be written")
+}
+
+/// A plain descriptor.
+pub fn descriptor(media_type: MediaType, digest: &Digest, size: u64) -> Descriptor {
+    let digest: oci_spec::image::Digest = digest.as_str().parse().expect("ours are a subset of theirs");
+    Descriptor::new(media_type, size, digest)
+}
+
+/// The digest of a descriptor, refused where it is not as the specification has it.
+pub fn digest_of(described: &Descriptor) -> Result<Digest, digest::Error> {
+    described.digest().to_string().parse()
+}
+
+/// The name of an image in the index of a layout.
+pub fn ref_name(described: &Descriptor) -> Option<&str> {
+    described.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
+}
+
+/// The descriptor with that name in it.
+pub(crate) fn named(image: &Descriptor, name: &str) -> Descriptor {
+    with_name(image, Some(name))
+}
+
+pub(super) fn with_name(image: &Descriptor, name: Option<&str>) -> Descriptor {
+    let mut image = image.clone();
+    let mut annotations = image.annotations().clone().unwrap_or_default();
+    annotations.remove(REF_NAME);
+    annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
+    image.set_annotations((!annotations.is_empty()).then_some(annotations));
+    image
+}
+
+/// Finds an image in the index of a layout or archive, for `path` see the errors.
+pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Result<Descriptor, Error> {
+    let sorted = |there: Vec<&Descriptor>| {
+        let call = |it: &Descriptor| ref_name(it).map_or_else(|| it.digest().to_string(), str::to_owned);
+        let mut names: Vec<String> = there.into_iter().map(call).collect();
+        names.sort();
+        names
+    };
+    match (name, &index.manifests()[..]) {
+        (None, manifests) => {
+            // What has no name beside one that has is there because something refers to it, or refers to that; so is an
+            // artifact beside an image.
+            let only = |fits: fn(&&Descriptor) -> bool| {
+                Some(manifests.iter().filter(fits).collect::<Vec<_>>()).filter(|found| !found.is_empty())
+            };
+            let candidates = only(|there| ref_name(there).is_some())
+                .or_else(|| only(|there| there.artifact_type().is_none()))
+                .unwrap_or_else(|| manifests.iter().collect());
+            match &candidates[..] {
+                [first, others @ ..] if others.iter().all(|other| other.digest() == first.digest()) => {
+                    Ok((*first).clone())
+                }
+                _ => Err(Error::Ambiguous { path: path.to_owned(), known: sorted(candidates) }),
+            }
+        }
+        (Some(name), manifests) => {
+            let named = manifests.iter().find(|there| ref_name(there) == Some(name));
+            // As in containers/image, `@2` is the third one listed; `@` may also stand before a digest.
+            let behind = name.strip_prefix('@');
+            let by_number = || manifests.get(behind?.parse::<usize>().ok()?);
+            let digest = behind.unwrap_or(name);
+            let by_digest = || manifests.iter().find(|there| there.digest().as_ref() == digest);
+            named.or_else(by_number).or_else(by_digest).cloned().ok_or_else(|| Error::NotFound {
+                path: path.to_owned(),
+                name: name.to_owned(),
+                known: sorted(manifests.iter().collect()),
+            })
+        }
+    }
+}
+
+/// An index document with these images.
+pub(crate) fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
+    ImageIndexBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .build()
+        .expect("version and manifests are set")
+}
+
+/// The annotation that names an image in a layout.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Manifests, indexes and configurations above 4 MiB are refused, as by registries and containers/image.
+pub const DOCUMENT_LIMIT: u64 = 4 << 20;
