@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+mod program;
+
 #[path = "../tests/stand_in/mod.rs"]
 mod stand_in;
 
@@ -16,19 +18,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use program::HAVERSACK;
 use serde_json::{Value, json};
 use stand_in::{StandIn, State};
 
 const BUNDLES: usize = 40_000;
 const IMAGES: usize = 60_000;
 const PARALLEL: f64 = 4.0;
-
-/// The program to measure: scripts/bench.sh names the release build, so that what is shipped is measured without
-/// optimising the benchmark itself for minutes.
-const HAVERSACK: &str = match option_env!("HAVERSACK_BENCH_BINARY") {
-    Some(path) => path,
-    None => env!("CARGO_BIN_EXE_haversack"),
-};
 
 fn main() {
     let latency = std::env::var("HAVERSACK_BENCH_LATENCY").ok().and_then(|text| text.parse().ok()).unwrap_or(300);

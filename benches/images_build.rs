@@ -9,6 +9,8 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+mod program;
+
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,14 +19,8 @@ use std::time::Instant;
 
 use haversack::compression::{Compression, Encoder, decoder};
 use haversack::digest::{Algorithm, HashingWriter};
+use program::HAVERSACK;
 use rayon::prelude::*;
-
-/// The program to measure: scripts/bench.sh names the release build, so that what is shipped is measured without
-/// optimising the benchmark itself for minutes.
-const HAVERSACK: &str = match option_env!("HAVERSACK_BENCH_BINARY") {
-    Some(path) => path,
-    None => env!("CARGO_BIN_EXE_haversack"),
-};
 
 fn main() {
     let kernels = kernels();

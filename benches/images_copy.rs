@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+mod program;
+
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -15,15 +17,9 @@ use std::time::{Duration, Instant};
 use haversack::digest::{Algorithm, Digest};
 use haversack::image::{Layout, layout};
 use oci_spec::image::MediaType;
+use program::HAVERSACK;
 
 const LAYERS: u64 = 40;
-
-/// The program to measure: scripts/bench.sh names the release build, so that what is shipped is measured without
-/// optimising the benchmark itself for minutes.
-const HAVERSACK: &str = match option_env!("HAVERSACK_BENCH_BINARY") {
-    Some(path) => path,
-    None => env!("CARGO_BIN_EXE_haversack"),
-};
 
 fn main() {
     let megabytes = std::env::var("HAVERSACK_BENCH_LAYER_MB").ok().and_then(|text| text.parse().ok()).unwrap_or(50);

@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+mod program;
+
 #[path = "../tests/server/mod.rs"]
 mod server;
 
@@ -16,16 +18,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use haversack::digest::Digest;
+use program::HAVERSACK;
 use server::Server;
 
 const PACKAGES: usize = 100_000;
-
-/// The program to measure: scripts/bench.sh names the release build, so that what is shipped is measured without
-/// optimising the benchmark itself for minutes.
-const HAVERSACK: &str = match option_env!("HAVERSACK_BENCH_BINARY") {
-    Some(path) => path,
-    None => env!("CARGO_BIN_EXE_haversack"),
-};
 
 fn main() {
     let place = std::env::var_os("HAVERSACK_BENCH_DIR").map_or_else(|| "/dev/shm".into(), PathBuf::from);

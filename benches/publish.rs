@@ -7,6 +7,8 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+mod program;
+
 #[path = "../tests/publish/s3.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]
 mod s3;
@@ -24,6 +26,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use haversack::digest::Digest;
+use program::HAVERSACK;
 use s3::S3;
 use serde_json::{Value, json};
 use service::Service;
@@ -47,13 +50,6 @@ hashed = time.monotonic()
 client.upload_file(path, 'boot-images', key, ExtraArgs={'Metadata': {'md5sum': digest.hexdigest()}})
 print(hashed - started, time.monotonic() - hashed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 ";
-
-/// The program to measure: scripts/bench.sh names the release build, so that what is shipped is measured without
-/// optimising the benchmark itself for minutes.
-const HAVERSACK: &str = match option_env!("HAVERSACK_BENCH_BINARY") {
-    Some(path) => path,
-    None => env!("CARGO_BIN_EXE_haversack"),
-};
 
 fn main() {
     let mib: usize = std::env::var("HAVERSACK_BENCH_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(2048);

@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+mod program;
+
 #[path = "../tests/docker_registry/mod.rs"]
 #[allow(dead_code, reason = "each user takes a part")]
 mod docker_registry;
@@ -19,16 +21,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use packages::Deb;
+use program::HAVERSACK;
 use serde_json::{Value, json};
 
 const ENTRIES: usize = 500;
-
-/// The program to measure: scripts/bench.sh names the release build, so that what is shipped is measured without
-/// optimising the benchmark itself for minutes.
-const HAVERSACK: &str = match option_env!("HAVERSACK_BENCH_BINARY") {
-    Some(path) => path,
-    None => env!("CARGO_BIN_EXE_haversack"),
-};
 
 fn main() {
     println!("| what | measured | target |\n| --- | --- | --- |");

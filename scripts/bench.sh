@@ -9,7 +9,7 @@ if [ -z "${HAVERSACK_REAL_DATA:-}" ] && [ -d ../shared/data ]; then
 fi
 [ $# -gt 0 ] || { echo "usage: scripts/bench.sh catalog toolkit …" >&2; exit 2; }
 cargo build --release --locked
-HAVERSACK_BENCH_BINARY=$(ls -t "$PWD"/target/*/release/haversack | head -1)
+HAVERSACK_BENCH_BINARY=$PWD/target/$(rustc -vV | sed -n 's/^host: //p')/release/haversack
 export HAVERSACK_BENCH_BINARY
 for name in "$@"; do
     # A benchmark may have parts: images.rs, images_build.rs …

@@ -503,6 +503,13 @@ fn packages_of_a_directory_are_fetched_and_the_lock_keeps_what_is_there() {
     assert_eq!(fs::read(to.join("fetch.lock")).unwrap(), lock);
     assert_ne!(fetch("dir:/nowhere", &[]).0, 0);
     assert_eq!(fs::read(to.join("fetch.lock")).unwrap(), lock);
+    // Another machine gets the same from it, without the directory that it came from.
+    fs::rename(&from, dir.path().join("away")).unwrap();
+    let (set, other) = (format!("set:{}", to.join("fetch.lock").display()), dir.path().join("other"));
+    let (status, _, stderr) = haversack(&["kernel", "fetch", &set, "--to", other.to_str().unwrap()]);
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(fs::read_dir(&other).unwrap().count(), fs::read_dir(&to).unwrap().count());
+    fs::rename(dir.path().join("away"), &from).unwrap();
     // What is gone is forgotten.
     fs::remove_file(to.join("linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb")).unwrap();
     fs::remove_file(from.join("linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb")).unwrap();

@@ -260,7 +260,8 @@ pub(super) fn packages(from: &From, wanted: Wanted, context: &Context) -> Result
             }
             Source::Set(path) => {
                 let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
-                packages.extend(set.map_err(|error| about(error, &path))?.into_packages());
+                let set = set.map_err(|error| about(error, &path))?;
+                packages.extend(set.into_packages().into_iter().map(|package| at_hand(package, &path)));
             }
             Source::Crawler(path) => {
                 let list = crawler::packages(fs::open(&path)?);
@@ -306,6 +307,16 @@ pub(super) fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exi
         _ => {}
     }
     Ok((grouping.kernels, exit))
+}
+
+/// A package of a set where the set says, or beside the set: what was fetched from a disk lies beside its `fetch.lock` when
+/// the disk is gone.
+fn at_hand(package: Package, set: &Path) -> Package {
+    let beside = fs::parent(set).join(package.name.to_string());
+    if package.location.contains("://") || Path::new(&package.location).exists() || !beside.is_file() {
+        return package;
+    }
+    Package { location: beside.to_string_lossy().into_owned(), ..package }
 }
 
 fn about(error: impl Into<Failure>, path: &Path) -> Failure {

@@ -31,7 +31,7 @@ use crate::kernel::matrix::{self, Entry, Matrix, payload};
 use crate::kernel::release::Machine;
 use crate::progress::Unit;
 use crate::reference::{ImageRef, Remote, Target};
-use crate::registry::{Repository, existing};
+use crate::registry::{self, Repository, existing};
 
 #[derive(Args)]
 pub(crate) struct MatrixArgs {
@@ -123,7 +123,10 @@ pub(super) fn run(args: &MatrixArgs, context: &Context) -> Outcome {
     if let Some(place) = &args.missing_in {
         let before = matrix.entries.len();
         leave_out(&mut matrix, place, args, context)?;
-        context.ui.say(format_args!("{} of {before} kernels have an image in {place}", before - matrix.entries.len()));
+        context.ui.say(format_args!(
+            "{} of {before} kernels have all their images in {place}",
+            before - matrix.entries.len()
+        ));
     }
     match args.format {
         Some(Format::Json) => context.ui.data(serde_json::to_string_pretty(&matrix)?)?,
@@ -415,8 +418,8 @@ fn cache(args: &MatrixArgs, context: &Context) -> Option<PathBuf> {
     }
 }
 
-/// Takes out what a repository has an image for: under the kernel's version, when its index has one for the machine, or
-/// under the version with the machine.
+/// Takes out what a repository has images for, for each of its machines: under the kernel's version, when its index has one
+/// for the machine, or under the version with the machine.
 fn leave_out(matrix: &mut Matrix, place: &ImageRef, args: &MatrixArgs, context: &Context) -> Result<(), Failure> {
     let remote = match place {
         ImageRef::Docker(remote) if !matches!(remote.target, Target::Digest(_)) => remote,
@@ -443,22 +446,27 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, args: &MatrixArgs, context: 
         let repository = repository(remote, verify, false, &auth, context).await?;
         let answers = existing(&repository, &tags, ASKED).await;
         let platforms = tags.into_iter().zip(answers).map(async |(tag, answer)| match answer? {
-            Some(image) => Ok(Some((tag, image.platforms(&repository).await?))),
+            Some(image) => match image.platforms(&repository).await {
+                Ok(platforms) => Ok(Some((tag, platforms))),
+                // One that is broken is made again, and no reason not to make the others.
+                Err(error @ (registry::Error::NotFound(_) | registry::Error::Layout(_))) => {
+                    context.ui.warn(format_args!("{place}: {tag}: {error}; it counts as missing"));
+                    Ok(None)
+                }
+                Err(error) => Err(error.into()),
+            },
             None => Ok::<_, Failure>(None),
         });
         // Who may not ask does not know: that is no absence.
         let found: Vec<_> = stream::iter(platforms).buffer_unordered(ASKED).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     })?;
-    matrix.entries.retain_mut(|entry| {
-        let machines = std::mem::take(&mut entry.machines);
-        let is_missing = |machine: &Machine| {
+    // An entry stays whole: an image that is made for one machine takes the place of that for both.
+    matrix.entries.retain(|entry| {
+        entry.machines.iter().any(|machine| {
             let mut tags = own(entry, machine).chain([tag(&entry.kernel)]);
             !tags.any(|tag| there.get(&tag).is_some_and(|platforms| platforms.contains(&matrix::platform(machine))))
-        };
-        let missing = machines.into_iter().filter(is_missing).collect();
-        entry.machines = missing;
-        !entry.machines.is_empty()
+        })
     });
     Ok(())
 }

@@ -131,7 +131,10 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let args = publish::names_first(applet(args));
+    let names =
+        |command: &clap::Command| command.get_name_and_visible_aliases().into_iter().map(str::to_owned).collect();
+    let commands: Vec<String> = command.get_subcommands().flat_map(|it| -> Vec<String> { names(it) }).collect();
+    let args = publish::names_first(applet(args), &commands);
     let parsed = config.apply(command).try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
     let Args { global, command } = match parsed {
         Ok(args) => args,

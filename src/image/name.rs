@@ -31,6 +31,11 @@ impl Name {
         path(&self.0)
     }
 
+    /// The last component.
+    pub fn last(&self) -> &[u8] {
+        self.0.rsplit(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
     /// What it lies in, from the nearest directory up to the one below the root. Each can be looked up in a map of names.
     pub fn ancestors(&self) -> impl Iterator<Item = &[u8]> {
         let parent = |name: &[u8]| name.iter().rposition(|byte| *byte == 0);
@@ -85,6 +90,7 @@ mod tests {
     #[test]
     fn ancestors_come_from_the_nearest_to_the_one_below_the_root() {
         let name = Name::new(Path::new("a/b/c"));
+        assert_eq!((name.last(), Name::new(Path::new("a")).last()), (&b"c"[..], &b"a"[..]));
         assert_eq!(name.ancestors().map(path).collect::<Vec<_>>(), ["a/b", "a"].map(PathBuf::from));
         for (directory, is_in) in [("a", true), ("a/b", true), ("a/b/c", false), ("a/bc", false), ("b", false)] {
             assert_eq!(name.is_in(&Name::new(Path::new(directory))), is_in, "{directory}");

@@ -125,8 +125,9 @@ pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
     let mut layers = Vec::new();
     // Looking at a hundred thousand files takes as long as reading them does, and no layer waits for another.
     let trees = definition.layers.par_iter().enumerate().map(|(number, described)| trees(described, number, inputs));
-    let trees: Vec<Trees> = trees.collect::<Result<_, _>>()?;
-    for (number, (described, mut trees)) in definition.layers.iter().zip(trees).enumerate() {
+    let trees: Vec<Result<Trees, Error>> = trees.collect();
+    for (number, (described, trees)) in definition.layers.iter().zip(trees).enumerate() {
+        let mut trees = trees?;
         if is_of_packages(described) {
             layers.extend(parts(definition, described, number, inputs, &mut present)?);
             continue;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
+use crate::digest::Digest;
 use crate::fs::Spool;
 use crate::image::Tree;
 use crate::image::tree::{Kind, Node};
@@ -24,58 +25,59 @@ pub use crate::kernel::unpack::{Error, Placement};
 /// What was unpacked so far.
 pub struct Unpacked {
     spool: Spool,
-    /// By file name.
-    packages: Mutex<HashMap<String, Arc<Tree>>>,
+    placement: Placement,
+    options: UnpackOptions,
+    packages: Mutex<HashMap<Key, Arc<Tree>>>,
 }
 
+/// A package: its file name, and its digest where a source gave it.
+type Key = (String, Option<Digest>);
+
 impl Unpacked {
-    /// Nothing yet; contents will be in files in `directory`.
-    pub fn new(directory: &Path) -> Self {
-        Unpacked { spool: Spool::new(directory), packages: Mutex::default() }
+    /// Nothing yet; contents will be in files in `directory`, and members of packages where `placement` says.
+    pub fn new(directory: &Path, placement: Placement, options: UnpackOptions) -> Self {
+        Unpacked { spool: Spool::new(directory), placement, options, packages: Mutex::default() }
     }
 
     /// Unpacks packages, whose locations are paths; those that were unpacked before are not read again. Returns their
     /// trees in the order of the packages.
-    pub fn packages(
-        &self,
-        packages: &[Package],
-        placement: &Placement,
-        options: &UnpackOptions,
-        progress: &Progress,
-    ) -> Result<Vec<Arc<Tree>>, Error> {
+    pub fn packages(&self, packages: &[Package], progress: &Progress) -> Result<Vec<Arc<Tree>>, Error> {
         let total = packages.iter().filter_map(|package| package.size).sum();
         let task = progress.task("unpacking", Unit::Bytes, Some(total));
-        packages
+        let trees: Vec<Result<Arc<Tree>, Error>> = packages
             .par_iter()
             .with_max_len(1)
             .map(|package| {
-                let tree = self.package(package, placement, options)?;
+                let tree = self.package(package)?;
                 task.add(package.size.unwrap_or(0));
                 Ok(tree)
             })
-            .collect()
+            .collect();
+        // Of several errors the first, whichever came first.
+        trees.into_iter().collect()
     }
 
-    fn package(&self, package: &Package, placement: &Placement, options: &UnpackOptions) -> Result<Arc<Tree>, Error> {
+    fn package(&self, package: &Package) -> Result<Arc<Tree>, Error> {
         let name = package.name.to_string();
-        if let Some(tree) = self.packages.lock().expect("no holder panics").get(&name) {
+        let key = (name.clone(), package.sha256.clone());
+        if let Some(tree) = self.packages.lock().expect("no holder panics").get(&key) {
             return Ok(tree.clone());
         }
         let named = |source| Error::Package { package: name.clone(), source: Box::new(source) };
-        let mut members = tree::Tree::placed(self.spool.writer()?, placement.clone());
-        unpack::contents_into(package, &mut members, options).map_err(named)?;
+        let mut members = tree::Tree::placed(self.spool.writer()?, self.placement.clone());
+        unpack::contents_into(package, &mut members, &self.options).map_err(named)?;
         let tree = Arc::new(of_members(members)?);
         // Somebody else may have been faster, with the same package.
-        Ok(self.packages.lock().expect("no holder panics").entry(name).or_insert(tree).clone())
+        Ok(self.packages.lock().expect("no holder panics").entry(key).or_insert(tree).clone())
     }
 
     /// Unpacks a kernel as `kernel unpack` does.
-    pub fn kernel(&self, kernel: &Kernel, options: &UnpackOptions) -> Result<Tree, Error> {
-        of_members(unpack::spooled(kernel, self.spool.writer()?, options)?)
+    pub fn kernel(&self, kernel: &Kernel) -> Result<Tree, Error> {
+        of_members(unpack::spooled(kernel, self.spool.writer()?, &self.options)?)
     }
 }
 
-/// Only files keep their times: those of directories and links are the hour of unpacking.
+/// Only files keep their times; directories and links take the layer's.
 fn of_members(tree: tree::Tree) -> Result<Tree, Error> {
     let (members, mut files) = tree.into_members();
     let members: BTreeMap<PathBuf, Member> = members.into_iter().collect();

@@ -146,7 +146,7 @@ impl Repository {
             request.body(body.clone())
         };
         let attempt = || async {
-            let response = self.retried(put).await?;
+            let response = self.registry.send(&self.scope(), &put).await?;
             match response.status() {
                 StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => {
                     Ok(response.headers().contains_key("oci-subject"))

@@ -21,8 +21,8 @@ pub(crate) enum Accident {
     Refused,
     /// The connection breaks, and the registry knows nothing of the upload any more.
     Forgotten,
-    /// The first manifest is answered with this code.
-    Manifest(&'static str),
+    /// So many manifests are answered with this status and code.
+    Manifest(u16, &'static str, usize),
 }
 
 pub(crate) struct Taker {
@@ -42,6 +42,8 @@ struct Inner {
     gone: bool,
     uploads: HashMap<String, Vec<u8>>,
     blobs: HashMap<String, Vec<u8>>,
+    /// How often one was sent.
+    manifests: usize,
     /// Method, and bytes from and to, of each piece of a large blob.
     asked: Vec<String>,
 }
@@ -64,6 +66,11 @@ impl Taker {
     /// What was asked about pieces since the last time.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.state.lock().unwrap().asked)
+    }
+
+    /// How often a manifest was sent.
+    pub(crate) fn manifests(&self) -> usize {
+        self.shared.state.lock().unwrap().manifests
     }
 
     /// The registry is there again.
@@ -165,11 +172,12 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         }
         ("PUT", _) => {
             let mut inner = shared.state.lock().unwrap();
+            inner.manifests += 1;
             match inner.accident {
-                Some(Accident::Manifest(code)) => {
-                    inner.accident = None;
+                Some(Accident::Manifest(status, code, times)) if times > 0 => {
+                    inner.accident = Some(Accident::Manifest(status, code, times - 1));
                     let body = format!(r#"{{"errors":[{{"code":"{code}","message":"refused"}}]}}"#);
-                    (StatusCode::BAD_REQUEST, body).into_response()
+                    (StatusCode::from_u16(status).unwrap(), body).into_response()
                 }
                 _ => StatusCode::CREATED.into_response(),
             }

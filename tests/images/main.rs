@@ -174,6 +174,12 @@ fn mistakes_are_named_and_nothing_is_written() {
             "error: oci:x:@1: an image that is written has a name of its own, not a place in a list",
         ),
         (
+            DEFINITION,
+            &["build", "def", "-o", "oci:x", "--compression", "gzip", "--level", "15"],
+            2,
+            "error: --level 15: gzip has the levels 1 to 9",
+        ),
+        (
             "name = 'x'\n[[layers]]\nremove = ['/a']\n",
             &["build", "none", "-o", "oci:x"],
             1,

@@ -123,28 +123,48 @@ fn what_is_kept_after_a_failure_is_completed_by_the_next_run_without_sending_it_
     assert_eq!(site.service.job()["resultant_image_id"], *id);
 }
 
+/// Ends an upload while the service has made its record and not answered yet.
+fn ended_while_creating(site: &Site, sent: rustix::process::Signal, answer: u64) -> Run {
+    site.service.slow(Duration::from_secs(answer));
+    let mut command = site.command(&["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while site.service.images().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(60), "no record was created");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, sent);
+    let run = Run::of(child.wait_with_output().unwrap());
+    site.service.slow(Duration::ZERO);
+    run
+}
+
 #[test]
-fn a_run_that_ends_while_its_record_is_created_leaves_none_that_nobody_knows_of() {
-    for (sent, answer) in [(rustix::process::Signal::INT, 1), (rustix::process::Signal::KILL, 30)] {
+fn a_run_that_is_stopped_while_its_record_is_created_removes_it() {
+    let site = Site::start();
+    // Who may not list the records may create one.
+    let forbidden = (403, "application/problem+json", r#"{"detail":"not for you"}"#);
+    for may_list in [true, false] {
+        if !may_list {
+            site.service.fault(Method::GET, "/images", 1, forbidden, false);
+        }
+        ended_while_creating(&site, rustix::process::Signal::INT, 1).failed("stopped by SIGINT");
+        assert!(site.is_clean(), "{may_list}");
+    }
+}
+
+#[test]
+fn a_record_that_was_being_created_when_a_run_was_killed_is_completed_and_another_one_is_not() {
+    for is_other in [false, true] {
         let site = Site::start();
-        site.service.slow(Duration::from_secs(answer));
-        let mut command = site.command(&["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz"]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let started = Instant::now();
-        while site.service.images().is_empty() {
-            assert!(started.elapsed() < Duration::from_secs(60), "no record was created");
-            std::thread::sleep(Duration::from_millis(5));
+        ended_while_creating(&site, rustix::process::Signal::KILL, 30);
+        let id = site.service.images()[0]["id"].as_str().unwrap().to_owned();
+        if is_other {
+            // Of somebody else, from another day.
+            site.service.backdate();
         }
-        signal(&child, sent);
-        let run = Run::of(child.wait_with_output().unwrap());
-        site.service.slow(Duration::ZERO);
-        if sent == rustix::process::Signal::INT {
-            run.failed("stopped by SIGINT");
-            assert!(site.is_clean());
-        } else {
-            let id = site.service.images()[0]["id"].as_str().unwrap().to_owned();
-            let document = site.publish(&["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz"]).done();
-            assert_eq!((document["ims_image_record"]["id"].as_str(), site.service.images().len()), (Some(&*id), 1));
-        }
+        let document = site.publish(&["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz"]).done();
+        assert_eq!(document["ims_image_record"]["id"] == *id, !is_other);
+        assert_eq!(site.service.images().len(), if is_other { 2 } else { 1 });
     }
 }

@@ -104,6 +104,12 @@ impl Service {
         self.shared.lock().unwrap().slow = wait;
     }
 
+    /// All records were created long ago.
+    pub(crate) fn backdate(&self) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.images.iter_mut().for_each(|image| image["created"] = "2026-01-02T03:04:05.678901".into());
+    }
+
     /// The first tokens are refused by the service.
     pub(crate) fn stale(&self, tokens: usize) {
         self.shared.lock().unwrap().stale = tokens;
@@ -234,7 +240,7 @@ impl Shared {
         let number = self.images.len() + self.requests.len();
         let image = json!({
             "name": change["name"], "link": null, "arch": change["arch"], "metadata": {},
-            "id": format!("18a6414f-52d5-475d-b925-{number:012x}"), "created": "2026-11-21T09:50:08.082336",
+            "id": format!("18a6414f-52d5-475d-b925-{number:012x}"), "created": jiff::Timestamp::now().to_string().trim_end_matches('Z'),
         });
         self.images.push(image.clone());
         json_answer(201, &image)

@@ -119,6 +119,78 @@ fn trees_are_kept_and_dumped_when_the_definition_says_unpacked() {
 }
 
 #[test]
+fn a_layer_has_the_links_holes_modes_and_times_that_the_packages_have_on_however_many_cores() {
+    let dir = tempfile::tempdir().unwrap();
+    pool(dir.path());
+    let odd = "usr/lib/linux-kbuild-6.1/scripts";
+    Deb::new("linux-kbuild-6.1", "6.1.8-1", "amd64")
+        .file(&format!("{odd}/x"), 0o750, b"k")
+        // A name that sorts before that of the file.
+        .hard_link(&format!("{odd}/a"), &format!("{odd}/x"))
+        .zeros(&format!("{odd}/zeros"), 200_000)
+        .file(&format!("{odd}/empty"), 0o600, b"")
+        .symlink(&format!("{odd}/link"), "../x")
+        .write(&dir.path().join("pool"));
+    definition(dir.path(), &KEPT.replace("list", "unpacked = true, list"));
+    let digests = ["1", "8"].map(|threads| {
+        let args = ["build", "def", "--kernels", "dir:pool", "--release", "6.1.0-2", "--progress", "none", "--json"];
+        let output = format!("oci:out{threads}");
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("haversack"));
+        command.args(args).args(["--output", &output]).env("RAYON_NUM_THREADS", threads).current_dir(dir.path());
+        let built = command.output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        serde_json::from_slice::<Value>(&built.stdout).unwrap()[0]["digest"].clone()
+    });
+    assert_eq!(digests[0], digests[1]);
+
+    let (_, manifest, _) = documents(dir.path(), "out1:kernels:latest");
+    let layer = blob(dir.path(), "out1:kernels:latest", manifest["layers"][0]["digest"].as_str().unwrap());
+    let mut tar = tar::Archive::new(zstd::Decoder::new(std::fs::File::open(layer).unwrap()).unwrap());
+    let base = "kernels/debian/6.1.0-2-amd64";
+    let lines = tar.entries().unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let (path, header) = (entry.path().unwrap().into_owned(), entry.header());
+        let link = entry.link_name().unwrap().map(|link| format!(" -> {}", link.display())).unwrap_or_default();
+        format!("{:o} {} {}{link}", header.mode().unwrap(), header.size().unwrap(), path.display()).replace(base, "")
+    });
+    let lines: Vec<String> = lines.filter(|line| line.contains("/scripts/") && !line.ends_with("scripts/")).collect();
+    assert_eq!(
+        lines,
+        [
+            format!("750 1 /{odd}/a"),
+            format!("600 0 /{odd}/empty"),
+            format!("777 0 /{odd}/link -> ../x"),
+            format!("750 0 /{odd}/x -> /{odd}/a"),
+            format!("644 200000 /{odd}/zeros"),
+        ]
+    );
+    // The same files as on the disk.
+    let args = ["kernel", "unpack", "dir:pool", "--release", "6.1.0-2", "--to", "trees"];
+    let (status, _, stderr) = run(dir.path(), &args);
+    assert_eq!(status, 0, "{stderr}");
+    let (image, disk) =
+        (root(dir.path(), "out1:kernels:latest").join(base), dir.path().join("trees/debian/6.1.0-2-amd64"));
+    let listing = |root: &Path| -> Vec<String> {
+        let walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter().map(Result::unwrap);
+        let line = |entry: walkdir::DirEntry| {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = entry.path().symlink_metadata().unwrap();
+            let name = entry.path().strip_prefix(root).unwrap().display().to_string();
+            match metadata.is_file() {
+                true => {
+                    let content = std::fs::read(entry.path()).unwrap();
+                    let digest = haversack::digest::Digest::sha256(content);
+                    format!("{name} {:o} {} {} {digest}", metadata.mode(), metadata.mtime(), metadata.nlink())
+                }
+                false => format!("{name} {:o} {:?}", metadata.mode(), std::fs::read_link(entry.path()).ok()),
+            }
+        };
+        walk.map(line).collect()
+    };
+    assert_eq!(listing(&image), listing(&disk));
+}
+
+#[test]
 fn a_refresh_fetches_what_the_sources_have_now_into_the_same_place() {
     let dir = tempfile::tempdir().unwrap();
     let served = dir.path().join("served");

@@ -119,6 +119,18 @@ struct Built {
     report: BuildReport,
 }
 
+impl BuildArgs {
+    /// How layers are compressed, at a level that the compressor has.
+    fn layer_options(&self) -> Result<LayerOptions, Failure> {
+        match self.level {
+            Some(level) if self.compression == Compressor::Gzip && level > 9 => {
+                Err(Failure::usage(format!("--level {level}: gzip has the levels 1 to 9")))
+            }
+            level => Ok(LayerOptions { compression: self.compression.into(), level }),
+        }
+    }
+}
+
 pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
     let mut definitions: Vec<(&Path, Definition)> = Vec::new();
     for directory in &args.definitions {
@@ -136,8 +148,8 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
         }
         definitions.push((directory.as_path(), definition));
     }
+    let options = args.layer_options()?;
     let outputs = Outputs::new(args, definitions.len(), context)?;
-    let options = LayerOptions { compression: args.compression.into(), level: args.level };
     // What is only pushed is built in a layout that goes away.
     let passing = tempfile::tempdir()?;
     let mut place = if args.explain { None } else { Some(outputs.place(passing.path())?) };

@@ -160,7 +160,7 @@ impl<'a> Packages<'a> {
         }
         all.extend(kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package.clone()));
         let cache = package_cache.clone().unwrap_or_else(|| scratch.join("packages"));
-        let unpacked = layer::Unpacked::new(&scratch.join("unpacked"));
+        let unpacked = layer::Unpacked::new(&scratch.join("unpacked"), placement(definition), UnpackOptions::default());
         let (universes, tools) = (Mutex::default(), Mutex::default());
         Ok(Packages { kernels, exit, all, universes, tools, unpacked, cache, from, context })
     }
@@ -175,7 +175,6 @@ impl<'a> Packages<'a> {
         let machine = &kernel.release.machine;
         let universe = self.universe(machine);
         let format = kernel.packages.first().map_or(Format::Rpm, |(_, package)| package.name.format);
-        let placement = placement(definition);
         let roles = definition.layers.iter().find_map(|layer| layer.kernels.as_ref()).map(|kernels| &kernels.roles);
         let mut own: Vec<(Role, &Package)> = Vec::new();
         for (role, package) in std::iter::once(&kernel).chain(siblings).flat_map(|kernel| &kernel.packages) {
@@ -185,7 +184,7 @@ impl<'a> Packages<'a> {
             }
         }
         let packages: Vec<Package> = own.iter().map(|(_, package)| (*package).clone()).collect();
-        let own_trees = self.unpacked(&packages, &placement)?;
+        let own_trees = self.unpacked(&packages)?;
         let compiler = layer::compiler(&own_trees, &kernel.release.uname)?;
         let mut parts = BTreeMap::new();
         let mut chosen = Vec::new();
@@ -200,7 +199,7 @@ impl<'a> Packages<'a> {
                     compiler: compiler.clone().filter(|_| !packages.compiler.is_empty()),
                     below: chosen.clone(),
                 };
-                let tools = self.tools(&key, packages, &universe, &placement)?;
+                let tools = self.tools(&key, packages, &universe)?;
                 chosen.extend(&tools.chosen);
                 let made_of = tools.chosen.iter().map(|number| component(universe.package(*number), distribution));
                 (tools.tree.clone(), made_of.collect())
@@ -221,7 +220,7 @@ impl<'a> Packages<'a> {
                 let needed =
                     if universe.is_empty() { Vec::new() } else { universe.resolve(&request).map_err(unmet)? };
                 let needed: Vec<Package> = needed.iter().map(|number| universe.package(*number).clone()).collect();
-                let trees = [self.unpacked(&needed, &placement)?, own_trees.clone()].concat();
+                let trees = [self.unpacked(&needed)?, own_trees.clone()].concat();
                 let packages = [needed, packages.clone()].concat();
                 let made_of = packages.iter().map(|package| component(package, distribution));
                 (composed(&packages, &trees)?, made_of.collect())
@@ -239,7 +238,6 @@ impl<'a> Packages<'a> {
         key: &ToolsKey,
         described: &PackagesDefinition,
         universe: &Universe,
-        placement: &Placement,
     ) -> Result<Arc<Tools>, Failure> {
         // Held while one is made, so that the others wait for it instead of making it again.
         let mut made = self.tools.lock().expect("no holder panics");
@@ -269,7 +267,7 @@ impl<'a> Packages<'a> {
         }
         let chosen = universe.resolve(&request)?;
         let packages: Vec<Package> = chosen.iter().map(|number| universe.package(*number).clone()).collect();
-        let tree = composed(&packages, &self.unpacked(&packages, placement)?)?;
+        let tree = composed(&packages, &self.unpacked(&packages)?)?;
         let tools = Arc::new(Tools { tree, chosen });
         made.push((key.clone(), tools.clone()));
         Ok(tools)
@@ -281,7 +279,7 @@ impl<'a> Packages<'a> {
         let mut parts = Vec::new();
         let mut listed = Vec::new();
         let names = unpack::directory_names(kernels);
-        let kept: Vec<_> = names
+        let kept: Vec<Result<_, Failure>> = names
             .into_par_iter()
             .zip(kernels)
             .with_max_len(1)
@@ -289,8 +287,9 @@ impl<'a> Packages<'a> {
                 let kept = self.kept_one(described, dest, &name, kernel);
                 kept.map(|kept| (name.clone(), kernel, kept)).map_err(|failure| failure.about(name))
             })
-            .collect::<Result<_, Failure>>()?;
-        for (name, kernel, (tree, local)) in kept {
+            .collect();
+        for kept in kept {
+            let (name, kernel, (tree, local)) = kept?;
             let role = |role: &Role| described.roles.iter().any(|wanted| wanted == role.name());
             let made_of = kernel.packages.iter().filter(|(its, _)| role(its));
             let components = made_of.map(|(_, package)| component(package, &kernel.release.distribution)).collect();
@@ -323,7 +322,7 @@ impl<'a> Packages<'a> {
         }
         let mut tree = Tree::default();
         if described.unpacked {
-            let contents = self.unpacked.kernel(&kernel, &UnpackOptions::default())?;
+            let contents = self.unpacked.kernel(&kernel)?;
             tree.insert(&format!("{dest}/{name}"), Node::new(Kind::Directory, 0o755))?;
             tree.add_package(&contents, &format!("{dest}/{name}"), name)?;
         }
@@ -346,12 +345,9 @@ impl<'a> Packages<'a> {
         universes.entry(machine.clone()).or_insert_with(make).clone()
     }
 
-    /// What is in packages.
-    fn unpacked(&self, packages: &[Package], placement: &Placement) -> Result<Vec<Arc<Tree>>, Failure> {
-        // A repository that is signed vouches for its packages by their digests.
-        let options = UnpackOptions::default();
-        let local = self.local(packages)?;
-        Ok(self.unpacked.packages(&local, placement, &options, self.context.ui.progress())?)
+    /// What is in packages. A repository that is signed vouches for them by their digests.
+    fn unpacked(&self, packages: &[Package]) -> Result<Vec<Arc<Tree>>, Failure> {
+        Ok(self.unpacked.packages(&self.local(packages)?, self.context.ui.progress())?)
     }
 
     /// The packages with paths for locations; those that are not here are fetched.

@@ -126,7 +126,7 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
         args,
         directory,
         template,
-        options: LayerOptions { compression: args.compression.into(), level: args.level },
+        options: args.layer_options()?,
         recipes,
         packages,
         cache: LayerCache::default(),

@@ -41,13 +41,20 @@ pub(super) fn verbosity(command: &Command, config: &Config) -> u8 {
     }
 }
 
-/// Lets options stand before the names of the commands for IMS, as the old helper had them.
-pub(super) fn names_first(mut args: Vec<OsString>) -> Vec<OsString> {
-    let place = |name: &str, from: usize| args.iter().skip(from).position(|arg| arg == name).map(|at| at + from);
+/// Lets options stand before the names of the commands for IMS, as the old helper had them. `commands` are the names of
+/// all commands.
+pub(super) fn names_first(mut args: Vec<OsString>, commands: &[String]) -> Vec<OsString> {
+    let place = |names: &[&str], from: usize| {
+        args.iter().skip(from).position(|arg| names.iter().any(|name| arg == name)).map(|at| at + from)
+    };
     let is_option = |at: usize| args.get(at).is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-"));
-    let Some(group) = place("publish", 1).filter(|group| *group == 1 || is_option(1)) else { return args };
-    let name = ["ims", "ims-job-status"].into_iter().filter_map(|name| place(name, group + 1)).min();
-    if let Some(name) = name.filter(|name| *name == group + 1 || is_option(group + 1)) {
+    let all: Vec<&str> = commands.iter().map(String::as_str).collect();
+    // Behind another command's name it is an argument of that one.
+    let Some(group) = place(&all, 1).filter(|at| args[*at] == "publish" && (*at == 1 || is_option(1))) else {
+        return args;
+    };
+    let name = place(&["artifactory", "ims", "ims-job-status"], group + 1);
+    if let Some(name) = name.filter(|at| args[*at] != "artifactory" && (*at == group + 1 || is_option(group + 1))) {
         let name = args.remove(name);
         let group = args.remove(group);
         args.splice(1..1, [group, name]);
@@ -95,10 +102,17 @@ mod tests {
             ("h --quiet publish --ims-url u ims-job-status j s", "h publish ims-job-status --quiet --ims-url u j s"),
             ("h --json publish artifactory ims", "h --json publish artifactory ims"),
             ("h build publish ims", "h build publish ims"),
+            ("h -q build publish ims", "h -q build publish ims"),
+            ("h publish -q artifactory ims --repo r", "h publish -q artifactory ims --repo r"),
             ("h", "h"),
         ] {
             let words = given.split(' ').map(OsString::from).collect();
-            assert_eq!(names_first(words), expected.split(' ').map(OsString::from).collect::<Vec<_>>(), "{given}");
+            let commands = ["build", "publish"].map(str::to_owned);
+            assert_eq!(
+                names_first(words, &commands),
+                expected.split(' ').map(OsString::from).collect::<Vec<_>>(),
+                "{given}"
+            );
         }
     }
 }

@@ -40,11 +40,8 @@ fn of_layer(layer: &LayerDefinition) -> Option<String> {
     let filled = layer.directories.iter().filter(|directory| directory.src.is_some()).map(|directory| &directory.dest);
     let shared = merged.chain(kernels).chain(filled);
     let mut names = own.iter().copied().chain(shared);
-    if let Some(name) = names.clone().find(|name| !name.starts_with('/')) {
+    if let Some(name) = names.find(|name| !name.starts_with('/')) {
         return Some(format!(": `{name}` does not start with a slash"));
-    }
-    if let Some(name) = names.find(|name| name.split('/').any(|part| part.starts_with(".wh."))) {
-        return Some(format!(": `{name}` would remove a file of a layer below; name that in `remove`"));
     }
     let mut seen = HashSet::new();
     if let Some(name) = own.iter().find(|name| !seen.insert(name.trim_end_matches('/'))) {

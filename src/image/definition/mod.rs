@@ -409,10 +409,6 @@ mod tests {
                 "name = 'x'\n[[layers]]\nbinary = '/b'\nfiles = [{ text = '', dest = '/b/' }]",
                 "i.toml: layers[0]: `/b` is in it twice",
             ),
-            (
-                "name = 'x'\n[[layers]]\nfiles = [{ text = '', dest = '/a/.wh.b' }]",
-                "i.toml: layers[0]: `/a/.wh.b` would remove a file of a layer below; name that in `remove`",
-            ),
             ("name = 'x'\n[[layers]]\nlinks = { '/l' = '' }", "i.toml: layers[0].links: /l: it leads nowhere"),
             (
                 "name = 'x'\nplatforms = ['linux/x86_64']",

@@ -79,6 +79,9 @@ pub enum Error {
         /// What stands in its way.
         above: PathBuf,
     },
+    /// A name that means something else in a layer (image-spec, `layer.md#whiteouts`).
+    #[error("/{}: a name with .wh. before it removes what a layer below has", .0.display())]
+    Reserved(PathBuf),
     /// Sockets, pipes and devices.
     #[error("{}: neither a file, a directory nor a link, and cannot be in an image", .0.display())]
     OddFile(PathBuf),
@@ -155,7 +158,12 @@ impl Tree {
 
     /// The content of a file, of at most `limit` bytes; `None` where there is none.
     pub fn content(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
-        match self.nodes.get(&Name::new(path)).map(|node| &node.kind) {
+        let kind = |path: &Path| self.nodes.get(&Name::new(path)).map(|node| &node.kind);
+        let found = match kind(path) {
+            Some(Kind::HardLink(target)) => kind(target),
+            found => found,
+        };
+        match found {
             Some(Kind::Bytes(bytes)) => Ok(Some(bytes.clone())),
             Some(Kind::File { source, .. }) => fs::read(source, limit).map(Some),
             Some(Kind::Slice(slice)) => fs::read_limited(slice.reader(), limit).at("read", path).map(Some),
@@ -280,7 +288,11 @@ impl Tree {
         if let Some((above, _)) = nearest.filter(|(_, node)| node.kind != Kind::Directory) {
             return not_a_directory(above, &name);
         }
-        if node.kind != Kind::Directory && self.nodes.get(&name).is_some_and(|there| there.kind == Kind::Directory) {
+        if !matches!(node.kind, Kind::Directory | Kind::Whiteout) {
+            if name.last().starts_with(b".wh.") {
+                return Err(Error::Reserved(name.path()));
+            }
+            // What is in a directory that is only implied so far counts, too.
             let next = self.nodes.range::<Name, _>((Bound::Excluded(&name), Bound::Unbounded)).next();
             if let Some((inside, _)) = next.filter(|(next, _)| next.is_in(&name)) {
                 return not_a_directory(&name, inside);
@@ -397,6 +409,8 @@ mod tests {
                 tree.insert("/d/e/f", file()).unwrap();
                 tree.insert("/d", file()).unwrap_err()
             },
+            tree.insert("/d/e", file()).unwrap_err(),
+            tree.insert("/d/.wh.e", file()).unwrap_err(),
             tree.add_file(&socket, "/s", None).unwrap_err(),
             tree.add_directory(dir.path(), "/s", &Overrides::default()).unwrap_err(),
             tree.add_file(&dir.path().join("none"), "/s", None).unwrap_err(),
@@ -410,6 +424,8 @@ mod tests {
                 "/etc/x/y: /etc/x is not a directory".into(),
                 "/etc/x/y/z: /etc/x is not a directory".into(),
                 "/d/e/f: /d is not a directory".into(),
+                "/d/e/f: /d/e is not a directory".into(),
+                "/d/.wh.e: a name with .wh. before it removes what a layer below has".into(),
                 odd.clone(),
                 odd,
                 format!("cannot read {}", dir.path().join("none").display()),

@@ -481,9 +481,11 @@ fn earlier(directory: &Path, entry: &Path) -> Option<Unpacked> {
     (earlier.directory == directory && directory.is_dir()).then_some(earlier)
 }
 
-/// What the kernel lacks now and did not lack in an earlier run.
+/// What the kernel lacks now and did not lack in an earlier run, in whichever version.
 fn lost(kernel: &Kernel, earlier: &Unpacked) -> Option<String> {
-    let mut lost = kernel.missing.iter().filter(|what| !earlier.missing.contains(what)).cloned().peekable();
+    let name = |what: &str| what.split(" (").next().unwrap_or_default().to_owned();
+    let lacked: Vec<String> = earlier.missing.iter().map(|what| name(what)).collect();
+    let mut lost = kernel.missing.iter().filter(|what| !lacked.contains(&name(what))).cloned().peekable();
     lost.peek()?;
     Some(lost.collect::<Vec<_>>().join(", "))
 }

@@ -241,6 +241,9 @@ impl Tree {
         if mode & 0o6000 != 0 {
             return Err(refused(name, "it is setuid or setgid"));
         }
+        if name.contains(&0) {
+            return Err(refused(name, "its name has a NUL in it"));
+        }
         let path = fs::join_inside(Path::new(""), Path::new(std::ffi::OsStr::from_bytes(name)))
             .map_err(|_| refused(name, "its name leads out of the directory"))?;
         let missing: Vec<PathBuf> = path
@@ -288,3 +291,20 @@ pub(crate) fn normal(directory: &Path, to: &Path) -> Option<PathBuf> {
 
 /// As many links in a row as the kernel follows.
 const MOST_LINKS: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Spool;
+
+    #[test]
+    fn a_name_with_a_nul_is_no_name_of_something_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("on-disk");
+        std::fs::create_dir(&directory).unwrap();
+        for mut tree in [Tree::new(directory), Tree::spooled(Spool::new(dir.path()).writer().unwrap())] {
+            let error = tree.file(b"etc\0passwd", Attributes { mode: 0o644, mtime: 0 }, &mut io::empty()).unwrap_err();
+            assert_eq!(error.to_string(), "refused: `etc\0passwd`: its name has a NUL in it");
+        }
+    }
+}

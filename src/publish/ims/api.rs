@@ -238,6 +238,14 @@ impl Record {
     pub fn arch(&self) -> &str {
         self.arch.as_deref().unwrap_or("x86_64")
     }
+
+    /// When it was created, in seconds since 1970. The service gives the time in UTC and says so or not.
+    pub fn created(&self) -> Option<i64> {
+        let text = self.other.get("created")?.as_str()?;
+        let with_zone = text.parse::<jiff::Timestamp>().ok();
+        let without = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        with_zone.or_else(|| Some(without()?.timestamp())).map(|created| created.as_second())
+    }
 }
 
 /// The service's words: `detail` and the `errors` of each field, or what a page says.

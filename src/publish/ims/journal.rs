@@ -3,7 +3,7 @@
 //! One file for each upload under way, named by the digest of what is uploaded and to where, of one JSON object a line:
 //!
 //! ```json
-//! {"creating":["5a6b9e2c-…"]}
+//! {"creating":["5a6b9e2c-…"],"at":1763712000}
 //! {"image":"18a6414f-52d5-475d-b925-4f532c537540"}
 //! {"artifact":"rootfs","upload":"UPLOAD-ID"}
 //! {"upload":"UPLOAD-ID","part":3,"etag":"…"}
@@ -28,9 +28,19 @@ use crate::publish::ims::artifact::Kind;
 #[derive(Default)]
 pub struct Journal {
     file: Option<(File, PathBuf)>,
-    creating: Option<HashSet<String>>,
+    creating: Option<Creating>,
     image: Option<String>,
     uploads: BTreeMap<Kind, MultipartUpload>,
+}
+
+/// A record that was being created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creating {
+    /// The ids of the records that were there before.
+    #[serde(rename = "creating")]
+    pub known: HashSet<String>,
+    /// When that was begun, in seconds since 1970.
+    pub at: i64,
 }
 
 /// A multipart upload that was begun.
@@ -45,7 +55,7 @@ pub struct MultipartUpload {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Creating { creating: HashSet<String> },
+    Creating(Creating),
     Image { image: String },
     Upload { artifact: Kind, upload: String },
     Part { upload: String, part: u32, etag: String },
@@ -97,8 +107,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// When a record was being created and it is not known which: those that were there before.
-    pub fn creating(&self) -> Option<&HashSet<String>> {
+    /// What is known of a record that was being created, when it is not known which it is.
+    pub fn creating(&self) -> Option<&Creating> {
         self.creating.as_ref()
     }
 
@@ -114,7 +124,8 @@ impl Journal {
 
     /// Notes that a record is about to be created beside these.
     pub fn add_creating(&mut self, known: &HashSet<String>) {
-        self.add(Line::Creating { creating: known.clone() });
+        let at = jiff::Timestamp::now().as_second();
+        self.add(Line::Creating(Creating { known: known.clone(), at }));
     }
 
     /// Notes the record.
@@ -162,7 +173,7 @@ impl Journal {
 
     fn apply(&mut self, line: Line) {
         match line {
-            Line::Creating { creating } => self.creating = Some(creating),
+            Line::Creating(creating) => self.creating = Some(creating),
             Line::Image { image } => {
                 (self.creating, self.image) = (None, Some(image));
                 self.uploads.clear();

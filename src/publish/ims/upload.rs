@@ -14,7 +14,7 @@ use crate::digest::{Digest, hex};
 use crate::progress::{Progress, Task, Unit};
 use crate::publish::ims::api::{self, Ims, Record};
 use crate::publish::ims::artifact::{self, Artifact};
-use crate::publish::ims::journal::{Journal, MultipartUpload};
+use crate::publish::ims::journal::{Creating, Journal, MultipartUpload};
 use crate::publish::ims::manifest::{Entry, Link, Manifest};
 use crate::publish::ims::order::{Error, Order, Published};
 use crate::publish::s3::{self, Bucket, Head, Piece, md5, metadata_value, multipart_etag};
@@ -27,6 +27,8 @@ pub struct Upload<'a> {
     journal: Mutex<Journal>,
     left: Mutex<Left>,
     sent: AtomicU64,
+    /// Whether a request for a new record is on its way.
+    is_creating: AtomicBool,
     is_stopping: AtomicBool,
 }
 
@@ -44,8 +46,9 @@ struct Left {
 impl<'a> Upload<'a> {
     /// Prepares an upload; contacts nobody.
     pub fn new(ims: &'a Ims, bucket: &'a Bucket, order: &'a Order) -> Self {
-        let (journal, left) = (Mutex::default(), Mutex::default());
-        Upload { ims, bucket, order, journal, left, sent: AtomicU64::new(0), is_stopping: AtomicBool::new(false) }
+        let (journal, left, no) = (Mutex::default(), Mutex::default(), || AtomicBool::new(false));
+        let (is_creating, is_stopping) = (no(), no());
+        Upload { ims, bucket, order, journal, left, sent: AtomicU64::new(0), is_creating, is_stopping }
     }
 
     /// Does everything. After an error, or when it is dropped, [`Upload::clean_up`] or [`Upload::left`] is to follow.
@@ -101,7 +104,7 @@ impl<'a> Upload<'a> {
     ) -> Result<Result<Published, Error>, S> {
         let mut run = pin!(self.run(progress));
         let why = tokio::select! { result = &mut run => return Ok(result), why = stop => why };
-        if self.left().creating.is_some() {
+        if self.is_creating.load(Ordering::Relaxed) {
             self.is_stopping.store(true, Ordering::Relaxed);
             // Nothing is begun after it: what was begun could be done after it was removed.
             let _ = tokio::time::timeout(ANSWER, run).await;
@@ -123,9 +126,17 @@ impl<'a> Upload<'a> {
         {
             self.left().image = None;
         }
-        for key in objects {
-            if self.bucket.delete(&key).await.is_ok() {
-                self.left().objects.remove(&key);
+        for round in [Duration::ZERO, LATE] {
+            tokio::time::sleep(if objects.is_empty() { Duration::ZERO } else { round }).await;
+            for key in &objects {
+                // What was on its way when the run was broken off may arrive after it was removed.
+                if !round.is_zero() && !matches!(self.bucket.head(key).await, Ok(Some(_))) {
+                    continue;
+                }
+                match self.bucket.delete(key).await {
+                    Ok(()) => self.left().objects.remove(key),
+                    Err(_) => self.left().objects.insert(key.clone()),
+                };
             }
         }
         // Another run may have created it, so it is not ours to remove.
@@ -237,13 +248,14 @@ impl<'a> Upload<'a> {
             (Some(id), _) => id,
             (None, None) => return Ok(None),
             // Killed before it knew what had been created.
-            (None, Some(known)) => match self.own(records.unwrap_or_default(), &known).as_slice() {
-                [record] => {
-                    self.journal().add_image(&record.id);
-                    record.id.clone()
-                }
-                _ => return Ok(None),
-            },
+            (None, Some(Creating { known, at })) => {
+                let mut own = self.own(records.unwrap_or_default(), &known);
+                // Somebody else may have one of this name under way, which is not ours to go on with.
+                own.retain(|record| record.created().is_some_and(|created| (created - at).abs() <= SAME_TIME));
+                let [record] = own.as_slice() else { return Ok(None) };
+                self.journal().add_image(&record.id);
+                record.id.clone()
+            }
         };
         let record = self.ims.image(&id).await?.filter(|record| {
             let is_ours = |link: &Link| link.path == self.bucket.place(&format!("{id}/{MANIFEST}"));
@@ -267,7 +279,10 @@ impl<'a> Upload<'a> {
         let mut tries = 0;
         let record = loop {
             let started = Instant::now();
-            let error = match self.ims.create_image(&self.order.name, &self.order.arch).await {
+            self.is_creating.store(true, Ordering::Relaxed);
+            let answer = self.ims.create_image(&self.order.name, &self.order.arch).await;
+            self.is_creating.store(false, Ordering::Relaxed);
+            let error = match answer {
                 Ok(record) => break record,
                 Err(error) => error,
             };
@@ -280,6 +295,9 @@ impl<'a> Upload<'a> {
             }
             if !is_again {
                 return Err(error.into());
+            }
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
             }
             if let [record] = self.own(self.ims.images().await?, known).as_slice() {
                 tracing::info!("the record had been created: {}", record.id);
@@ -487,8 +505,14 @@ const MANIFEST: &str = "manifest.json";
 /// What the service takes.
 const MANIFEST_LIMIT: u64 = 1 << 20;
 
+/// Seconds between the clocks of this machine and of the service, and between a request and its record.
+const SAME_TIME: i64 = 300;
+
 /// How long the answer about a new record is waited for when the run is to end.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How much later than its end an upload that was broken off may appear.
+const LATE: Duration = Duration::from_millis(300);
 
 /// Bytes of an image's name in an object's metadata.
 const NAME_LIMIT: usize = 1024;

@@ -159,6 +159,9 @@ impl List {
             Some((n, problem)) => {
                 Err(Error::Value { path: path.to_owned(), problem: format!("images[{n}]: {problem}") })
             }
+            None if list.registries.values().any(|it| it.parallel == Some(0)) => {
+                Err(Error::Value { path: path.to_owned(), problem: "registries: `parallel` is at least 1".into() })
+            }
             None if list.images.is_empty() => {
                 Err(Error::Value { path: path.to_owned(), problem: "no [[images]] in it".into() })
             }
@@ -226,7 +229,7 @@ impl List {
 
     /// Limits of blobs on their way at one time, by host.
     pub fn limits(&self) -> HashMap<String, usize> {
-        let limit = |(host, it): (&String, &RegistrySettings)| Some((host.clone(), it.parallel?.max(1)));
+        let limit = |(host, it): (&String, &RegistrySettings)| Some((host.clone(), it.parallel?));
         self.registries.iter().filter_map(limit).collect()
     }
 
@@ -413,6 +416,13 @@ mod tests {
         let head = "to = 'oci:x'\n[[images]]\n";
         for (text, problem) in [
             ("to = 'oci:x'\n", "x.toml: no [[images]] in it"),
+            (
+                &format!(
+                    "[registries.'q.io']\nparallel = 0\n{}",
+                    "[[images]]\nto = 'oci:x'\nregistry = 'q.io'\nrepositories = ['a']\ntags = ['1']"
+                ),
+                "x.toml: registries: `parallel` is at least 1",
+            ),
             ("too = 'oci:x'\n", "x.toml: unknown key `too`; the nearest known one is `to`"),
             (
                 &format!("{head}registy = 'q.io'"),
