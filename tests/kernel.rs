@@ -201,7 +201,7 @@ fn bad_debs_are_refused_one_by_one_and_the_others_come_through() {
         ),
         (bad(103).symlink("./a", ".").symlink("./a/b", target).bytes(), "`./a/b`: one of its parents is no directory"),
         // A directory in the place of a link would be chmodded through it.
-        (bad(104).symlink("./d", target).directory("./d", 0o777).bytes(), "something else in another package"),
+        (bad(104).symlink("./d", target).directory("./d", 0o777).bytes(), "is there as something else"),
         (bad(105).symlink("./f", &format!("{target}/f")).file("./f", 0o644, b"x").bytes(), "with other content"),
         // A hard link to a file of the host.
         (bad(106).hard_link("./h", "/etc/passwd").bytes(), "its name leads out of the directory"),

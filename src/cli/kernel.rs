@@ -67,7 +67,7 @@ pub(crate) struct Unpack {
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// The most that one package may decompress to, in GiB
-    #[arg(long, value_name = "GIB", default_value_t = 8)]
+    #[arg(long, value_name = "GIB", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     package_limit: u64,
 }
 
@@ -309,14 +309,17 @@ pub(super) fn gather(from: &From, context: &Context) -> Result<(Vec<Kernel>, Exi
     Ok((grouping.kernels, exit))
 }
 
-/// A package of a set where the set says, or beside the set: what was fetched from a disk lies beside its `fetch.lock` when
-/// the disk is gone.
+/// A package of a set where the set says, as seen from here or from the set, or beside the set: what was fetched from a disk
+/// lies beside its `fetch.lock` when the disk is gone.
 fn at_hand(package: Package, set: &Path) -> Package {
-    let beside = fs::parent(set).join(package.name.to_string());
-    if package.location.contains("://") || Path::new(&package.location).exists() || !beside.is_file() {
+    if package.location.contains("://") || Path::new(&package.location).exists() {
         return package;
     }
-    Package { location: beside.to_string_lossy().into_owned(), ..package }
+    let places = [fs::parent(set).join(&package.location), fs::parent(set).join(package.name.to_string())];
+    match places.iter().find(|place| place.is_file()) {
+        Some(place) => Package { location: place.to_string_lossy().into_owned(), ..package },
+        None => package,
+    }
 }
 
 fn about(error: impl Into<Failure>, path: &Path) -> Failure {

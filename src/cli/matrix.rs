@@ -72,7 +72,19 @@ pub(crate) struct MatrixArgs {
     /// Of sources, only so many of each distribution and machine, the newest
     #[arg(long, value_name = "N")]
     latest: Option<usize>,
-    /// Leave out the kernels for which this repository has an image
+    /// Of sources, require that repositories are signed by a key in this file
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// Of sources, take apt repositories whose Valid-Until is past
+    #[arg(long)]
+    allow_expired: bool,
+    /// Of `--distro`, read from this mirror
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// The offline token for `redhat:` in a file, instead of in REDHAT_OFFLINE_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Leave out the kernels that have an image for each of their machines in this repository
     #[arg(long, value_name = "docker://REPOSITORY")]
     missing_in: Option<ImageRef>,
     /// How the matrix is written
@@ -155,6 +167,11 @@ fn from_sources(
     option("--since", args.since.as_slice());
     option("--flavour", &args.flavour);
     option("--latest", args.latest.map(|n| n.to_string()).as_slice());
+    let path = |path: &Option<PathBuf>| path.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    option("--keyring", &path(&args.keyring));
+    option("--token-file", &path(&args.token_file));
+    option("--mirror", args.mirror.as_slice());
+    words.extend(args.allow_expired.then(|| "--allow-expired".to_owned()));
     let (kernels, exit) = gather(&From::parse(words)?, context)?;
     Ok((kernels.iter().map(|kernel| Entry::of(&kernel.release)).collect(), exit))
 }
@@ -440,7 +457,7 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, args: &MatrixArgs, context: 
         })
         .collect();
     let tags = Vec::from_iter(tags);
-    let there: HashMap<String, Vec<String>> = block_on(async {
+    let there: HashMap<String, Option<Vec<String>>> = block_on(async {
         let auth = args.registries.auth(context)?;
         let verify = args.registries.dest_tls_verify && !is_loopback(&remote.registry);
         let repository = repository(remote, verify, false, &auth, context).await?;
@@ -465,7 +482,11 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, args: &MatrixArgs, context: 
     matrix.entries.retain(|entry| {
         entry.machines.iter().any(|machine| {
             let mut tags = own(entry, machine).chain([tag(&entry.kernel)]);
-            !tags.any(|tag| there.get(&tag).is_some_and(|platforms| platforms.contains(&matrix::platform(machine))))
+            // One that does not say for which machines it is counts for all.
+            let fits = |platforms: &Option<Vec<String>>| {
+                platforms.as_ref().is_none_or(|platforms| platforms.contains(&matrix::platform(machine)))
+            };
+            !tags.any(|tag| there.get(&tag).is_some_and(fits))
         })
     });
     Ok(())

@@ -14,6 +14,7 @@ mod kernel_image;
 mod matrix;
 mod outcome;
 mod publish;
+mod stop;
 mod sync;
 mod ui;
 mod verify;

@@ -231,11 +231,11 @@ mod tests {
         let digests = || -> Vec<String> {
             layout.index().unwrap().manifests().iter().map(|there| there.digest().to_string()).collect()
         };
-        assert_eq!(digests(), [first.digest().to_string(), image.digest().to_string()]);
+        assert_eq!(digests(), [image.digest().to_string(), first.digest().to_string()]);
         let other =
             layout.write_blob(MediaType::ImageIndex, &layout::canonical(&layout::index_of(Vec::new()))).unwrap();
         layout.tag(&other, Some("x:1")).unwrap();
         let second = attach(&layout, &other, b"{}").unwrap();
-        assert_eq!(digests(), [second.digest().to_string(), other.digest().to_string()]);
+        assert_eq!(digests(), [other.digest().to_string(), second.digest().to_string()]);
     }
 }

@@ -26,21 +26,22 @@ pub struct Existing {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Images {
-    /// For these platforms.
-    Index(Vec<String>),
+    /// For these platforms, where all of them say theirs.
+    Index(Option<Vec<String>>),
     /// One, whose configuration says for which.
     Single(Option<Box<Descriptor>>),
 }
 
 impl Existing {
-    /// For which platforms it has images, as `linux/arm64`. That of a single image is read from its configuration.
-    pub async fn platforms(&self, repository: &Repository) -> Result<Vec<String>, Error> {
+    /// For which platforms it has images, as `linux/arm64`; `None` when it does not say. That of a single image is read from
+    /// its configuration.
+    pub async fn platforms(&self, repository: &Repository) -> Result<Option<Vec<String>>, Error> {
         match &self.images {
             Images::Index(platforms) => Ok(platforms.clone()),
-            Images::Single(None) => Ok(Vec::new()),
+            Images::Single(None) => Ok(None),
             Images::Single(Some(config)) => {
                 let bytes = repository.small_blob(config).await?;
-                Ok(platform(&layout::parse(config.digest().as_ref(), &bytes)?).into_iter().collect())
+                Ok(platform(&layout::parse(config.digest().as_ref(), &bytes)?).map(|platform| vec![platform]))
             }
         }
     }
@@ -78,7 +79,7 @@ async fn one(repository: &Repository, tag: &str) -> Result<Option<Existing>, Err
     let fingerprint = document["annotations"][FINGERPRINT].as_str().map(str::to_owned);
     let annotations = serde_json::from_value(document["annotations"].clone()).unwrap_or_default();
     let images = match document["manifests"].as_array() {
-        Some(images) => Images::Index(images.iter().filter_map(|image| platform(&image["platform"])).collect()),
+        Some(images) => Images::Index(images.iter().map(|image| platform(&image["platform"])).collect()),
         None => Images::Single(serde_json::from_value(document["config"].clone()).ok().map(Box::new)),
     };
     Ok(Some(Existing { digest: layout::digest_of(&described)?, fingerprint, annotations, images }))

@@ -63,7 +63,7 @@ fn tags_by_name_pattern_and_range_go_where_the_list_says_and_only_once() {
 
     // `1` is wanted of every repository and team/x has none: that is said, and does not keep the others.
     let dry = sync(dir.path(), &list, 3, &["--dry-run"]);
-    assert_eq!(destinations(&dry), expected("copied"));
+    assert_eq!(destinations(&dry), expected("to-copy"));
     assert_eq!(dry["failed"][0]["source"], from.at("team/x:1"));
     assert_eq!((&dry["dry_run"], dry["failed"].as_array().unwrap().len()), (&json!(true), 1));
 

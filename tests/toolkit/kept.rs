@@ -157,14 +157,14 @@ fn a_layer_has_the_links_holes_modes_and_times_that_the_packages_have_on_however
     assert_eq!(
         lines,
         [
-            format!("750 1 /{odd}/a"),
-            format!("600 0 /{odd}/empty"),
+            format!("754 1 /{odd}/a"),
+            format!("644 0 /{odd}/empty"),
             format!("777 0 /{odd}/link -> ../x"),
-            format!("750 0 /{odd}/x -> /{odd}/a"),
+            format!("754 0 /{odd}/x -> /{odd}/a"),
             format!("644 200000 /{odd}/zeros"),
         ]
     );
-    // The same files as on the disk.
+    // The same files as on the disk, readable for whoever runs the image.
     let args = ["kernel", "unpack", "dir:pool", "--release", "6.1.0-2", "--to", "trees"];
     let (status, _, stderr) = run(dir.path(), &args);
     assert_eq!(status, 0, "{stderr}");
@@ -180,7 +180,7 @@ fn a_layer_has_the_links_holes_modes_and_times_that_the_packages_have_on_however
                 true => {
                     let content = std::fs::read(entry.path()).unwrap();
                     let digest = haversack::digest::Digest::sha256(content);
-                    format!("{name} {:o} {} {} {digest}", metadata.mode(), metadata.mtime(), metadata.nlink())
+                    format!("{name} {:o} {} {} {digest}", metadata.mode() | 0o444, metadata.mtime(), metadata.nlink())
                 }
                 false => format!("{name} {:o} {:?}", metadata.mode(), std::fs::read_link(entry.path()).ok()),
             }

@@ -141,20 +141,33 @@ fn what_a_repository_has_is_left_out_and_a_registry_that_lets_nobody_in_has_not_
         (&[("6.1.0-1-amd64", "amd64")][..], vec![]),
         (&[("6.1.0-1-amd64", "arm64")], vec!["6.1.0-1"]),
         (&[("6.1.0-1", "amd64 arm64"), ("6.1.0-2", "arm64")], vec!["6.1.0-2"]),
+        (&[("6.1.0-1", "")], vec![]),
     ] {
         for (name, machines) in tags {
             let images: Vec<Value> = machines
                 .split(' ')
-                .map(|machine| json!({ "digest": image, "platform": { "os": "linux", "architecture": machine } }))
+                .map(|machine| match machine {
+                    "" => json!({ "digest": image }),
+                    _ => json!({ "digest": image, "platform": { "os": "linux", "architecture": machine } }),
+                })
                 .collect();
             registry.document(&format!("driver-toolkit:{name}"), &json!({ "schemaVersion": 2, "manifests": images }));
         }
         assert_eq!(kernels(&json(dir.path(), 0, &args)), left, "{tags:?}");
         registry.untag("driver-toolkit:6.1.0-1-amd64");
+        registry.tag("driver-toolkit:6.1.0-2", &image);
     }
+    // For two machines of which one is there it stays whole: an image that is made takes the place of what is there.
+    for (abi, machine) in [("6.1.0-7", "amd64"), ("6.1.0-7", "arm64")] {
+        crate::kernel(&dir.path().join("pool"), abi, "6.1.9-1", machine);
+    }
+    registry.tag("driver-toolkit:6.1.0-7", &image);
+    let both =
+        json(dir.path(), 0, &[&args[..], &["--arch", "x86_64", "--arch", "aarch64", "--release", "6.1.0-7"]].concat());
+    assert_eq!(both["entries"][0]["machines"], json!(["aarch64", "x86_64"]));
     registry.untag("driver-toolkit:6.1.0-1");
     registry.tag("driver-toolkit:6.1.0-2", &image);
-    assert_eq!(kernels(&json(dir.path(), 0, &args[..3])), ["6.1.0-1", "6.1.0-2", "6.12.9+deb12"]);
+    assert_eq!(kernels(&json(dir.path(), 0, &args[..3])), ["6.1.0-1", "6.1.0-2", "6.1.0-7", "6.12.9+deb12"]);
     registry.lock();
     let (status, stdout, stderr) = run(dir.path(), &args);
     assert_eq!((status, &*stdout), (1, ""));

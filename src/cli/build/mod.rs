@@ -16,15 +16,15 @@ use serde::Serialize;
 
 use self::explain::{Explained, explain};
 use self::inputs::{FoundBase, inputs};
-use self::output::Outputs;
+use self::output::{Outputs, Workplace};
 use self::packages::PackageArgs;
 pub(super) use self::variables::tag;
 use super::Context;
 use super::copy::RegistryArgs;
 use super::outcome::{Exit, Failure, Outcome};
+use super::stop::{Scratch, stoppable};
 use crate::compression::Compression;
 use crate::digest::Digest;
-use crate::fs::AtomicDir;
 use crate::image::assemble::BuildReport;
 use crate::image::definition::Base;
 use crate::image::sbom::{self, Contents};
@@ -132,6 +132,16 @@ impl BuildArgs {
 }
 
 pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
+    let scratch = Scratch::default();
+    let told = |name: &str| {
+        context.ui.error(Failure::new(format!("stopped by {name}")));
+        // As shells say it of a program that a signal ended.
+        if name == "SIGINT" { 130 } else { 143 }
+    };
+    stoppable(&scratch, told, || build(args, &scratch, context))
+}
+
+fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {
     let mut definitions: Vec<(&Path, Definition)> = Vec::new();
     for directory in &args.definitions {
         let template = Template::read(directory)?;
@@ -140,7 +150,7 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
                 let message = format!("{}: makes an image for each kernel, and is built alone", directory.display());
                 return Err(Failure::usage(message).hint("build the others in a run of their own"));
             }
-            return toolkit::run(args, directory, &template, context);
+            return toolkit::run(args, directory, &template, scratch, context);
         }
         let mut definition = template.fill(&BTreeMap::new())?;
         if let Some(base) = &args.base {
@@ -150,19 +160,12 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
     }
     let options = args.layer_options()?;
     let outputs = Outputs::new(args, definitions.len(), context)?;
-    // What is only pushed is built in a layout that goes away.
-    let passing = tempfile::tempdir()?;
-    let mut place = if args.explain { None } else { Some(outputs.place(passing.path())?) };
-    // What is prepared for an image may be large: it lies where the image will.
-    let scratch = match &place {
-        Some(place) => place.scratch()?,
-        None => AtomicDir::create(&passing.path().join("scratch"))?,
-    };
+    let Workplace { beside, mut place, passing: _passing } = outputs.workplace(args.explain, scratch)?;
     let mut explained = Vec::new();
     let mut done = Vec::new();
     let mut youngest = 0;
     for (number, (directory, definition)) in definitions.iter().enumerate() {
-        let into = scratch.path().join(number.to_string());
+        let into = beside.path().join(number.to_string());
         let inputs = inputs(args, directory, definition, &into, context)?;
         let plan = plan(definition, &inputs).map_err(hint_binary)?;
         let Some(place) = &mut place else {
@@ -179,7 +182,7 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
                 continue;
             }
         }
-        let from = Layout::create(&scratch.path().join(format!("base-{number}")))?;
+        let from = Layout::create(&beside.path().join(format!("base-{number}")))?;
         if let Some(base) = &found {
             base.fetch(&inputs.platforms, &from, args, context)?;
         }
@@ -193,7 +196,7 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
         let (output, sbom) = outputs.give(place, &image, definition, sbom.as_deref())?;
         done.push(Done::Built(Built { name, output, sbom, report }));
     }
-    drop(scratch);
+    drop(beside);
     match place {
         Some(place) => {
             place.finish(youngest)?;

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
+use tempfile::TempDir;
 
 use super::BuildArgs;
 use crate::cli::copy::repository;
 use crate::cli::outcome::Failure;
+use crate::cli::stop::Scratch;
 use crate::cli::{Context, block_on};
 use crate::digest::Digest;
+use crate::fs::AtomicDir;
 use crate::image::fingerprint::FINGERPRINT;
 use crate::image::{Definition, Layout, Place, Store, layout, place, sbom};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
@@ -19,6 +22,15 @@ use crate::registry::{CopyOptions, Source, Target, copy, existing};
 pub(super) struct Outputs<'a> {
     stored: Option<ImageRef>,
     pushes: Vec<Push<'a>>,
+}
+
+/// Where a run builds.
+pub(super) struct Workplace {
+    /// What is prepared for images, which may be large: it lies where they will.
+    pub(super) beside: AtomicDir,
+    pub(super) place: Option<Place>,
+    /// Holds the images that are only pushed.
+    pub(super) passing: Option<TempDir>,
 }
 
 impl<'a> Outputs<'a> {
@@ -50,10 +62,20 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Where images are built: for those that are only pushed, below `passing`.
-    pub(super) fn place(&self, passing: &Path) -> Result<Place, Failure> {
-        let passing = || ImageRef::Oci { path: passing.join("layout"), name: None };
-        Ok(Place::open(&self.stored.clone().unwrap_or_else(passing))?)
+    /// Where images are built; with `explain` nowhere.
+    pub(super) fn workplace(&self, explain: bool, scratch: &Scratch) -> Result<Workplace, Failure> {
+        let reference = match (&self.stored, explain) {
+            (Some(stored), false) => {
+                let place = Place::open(stored)?;
+                return Ok(Workplace { beside: place.scratch()?, place: Some(place), passing: None });
+            }
+            (None, false) => Some(|path| ImageRef::Oci { path, name: None }),
+            (_, true) => None,
+        };
+        let passing = scratch.directory("haversack-build.")?;
+        let place = reference.map(|to| Place::open(&to(passing.path().join("layout")))).transpose()?;
+        let beside = AtomicDir::create(&passing.path().join("scratch"))?;
+        Ok(Workplace { beside, place, passing: Some(passing) })
     }
 
     /// Where an image of that fingerprint is, if it is everywhere it would go.

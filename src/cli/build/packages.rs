@@ -325,6 +325,8 @@ impl<'a> Packages<'a> {
             let contents = self.unpacked.kernel(&kernel)?;
             tree.insert(&format!("{dest}/{name}"), Node::new(Kind::Directory, 0o755))?;
             tree.add_package(&contents, &format!("{dest}/{name}"), name)?;
+            // Whoever runs the image dumps it, and a System.map of mode 0600 is root's.
+            tree.make_readable();
         }
         for (_, package) in &mut kernel.packages {
             let file = package.name.to_string();
@@ -395,6 +397,10 @@ pub(super) fn kept(
     scratch: &Path,
     context: &Context,
 ) -> Result<Vec<Part>, Failure> {
+    if args.packages.matrix.is_some() {
+        return Err(Failure::usage("--matrix: this definition makes one image of all kernels")
+            .hint("choose kernels with `--release`, as often as you like"));
+    }
     let machines = args.platform.iter().map(|platform| {
         let Ok(machine) = platform.architecture.parse::<Machine>();
         machine
@@ -412,10 +418,6 @@ pub(super) fn kept(
                 .hint("`haversack kernel list SOURCE…` shows those that there are"));
         }
     }
-    if kernels.is_empty() {
-        return Err(Failure::new("the sources have no kernels: the image would be empty")
-            .hint("`haversack kernel list SOURCE…` shows what a source has"));
-    }
     filter.apply(&mut kernels);
     if let Some(text) = &args.packages.shard {
         let (which, of) = shard(text, context.config.variable("JOB_COMPLETION_INDEX"))?;
@@ -424,6 +426,10 @@ pub(super) fn kept(
             at += 1;
             at % of == which
         });
+    }
+    if kernels.is_empty() {
+        return Err(Failure::new("no kernel is left of what the sources have: the image would be empty")
+            .hint("`haversack kernel list SOURCE…` shows what a source has"));
     }
     packages.kept(described, &kernels)
 }

@@ -13,14 +13,15 @@ use serde::Serialize;
 
 use super::explain::{Explained, explain};
 use super::inputs::{FoundBase, inputs};
-use super::output::Outputs;
+use super::output::{Outputs, Workplace};
 use super::packages::{Packages, shard};
 use super::recipe::{RECIPE, Recipes};
 use super::variables::{tag, values, without_rt};
 use super::{BuildArgs, hint_binary};
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::fs::{self, AtomicDir};
+use crate::cli::stop::Scratch;
+use crate::fs;
 use crate::image::assemble::BuildReport;
 use crate::image::definition::Base;
 use crate::image::packages::join;
@@ -84,11 +85,16 @@ struct Prepared {
     base: Option<(Layout, Descriptor)>,
 }
 
-pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, context: &Context) -> Outcome {
+pub(super) fn run(
+    args: &BuildArgs,
+    directory: &Path,
+    template: &Template,
+    scratch: &Scratch,
+    context: &Context,
+) -> Outcome {
     let outline = template.outline()?;
     let outputs = Outputs::new(args, 1, context)?;
     let recipes = Recipes::new(args, directory, template, &outline, context)?;
-    let passing = tempfile::tempdir()?;
     let mut done = Vec::new();
     let mut wanted = Vec::new();
     let shard = args.packages.shard.as_deref();
@@ -105,15 +111,14 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
             return report(&done, Exit::Done, context);
         }
     }
-    let place = if args.explain { None } else { Some(outputs.place(passing.path())?) };
-    let scratch = match &place {
-        Some(place) => place.scratch()?,
-        None => AtomicDir::create(&passing.path().join("scratch"))?,
-    };
+    let Workplace { beside, place, passing: _passing } = outputs.workplace(args.explain, scratch)?;
     let machines = machines(args, &outline, &wanted);
-    let packages = Packages::read(args, &outline, &machines, scratch.path(), context)?;
+    let packages = Packages::read(args, &outline, &machines, beside.path(), context)?;
     if args.packages.matrix.is_none() {
         wanted = from_kernels(&packages.kernels, &args.packages.release)?;
+        if wanted.is_empty() {
+            return Err(nothing(&packages.kernels));
+        }
         keep_shard(&mut wanted, shard);
         done = skip_existing(args, directory, template, &recipes, &outputs, &mut wanted, context)?;
     }
@@ -130,7 +135,7 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
         recipes,
         packages,
         cache: LayerCache::default(),
-        scratch: scratch.path().to_owned(),
+        scratch: beside.path().to_owned(),
         bases: Mutex::default(),
         context,
     };
@@ -142,7 +147,7 @@ pub(super) fn run(args: &BuildArgs, directory: &Path, template: &Template, conte
     done.extend(build_all(&workshop, &wanted, &mut place, &outputs));
     done.sort_by(|a, b| compare_versions(&a.kernel, &b.kernel));
     let created = done.iter().filter_map(|toolkit| Some(toolkit.report.as_ref()?.created.as_second())).max();
-    drop((workshop, scratch));
+    drop((workshop, beside));
     place.finish(created.unwrap_or(0))?;
     report(&done, source_exit, context)
 }
@@ -176,6 +181,18 @@ fn machines(args: &BuildArgs, outline: &Definition, wanted: &[Wanted]) -> Vec<Ma
         false => wanted.iter().flat_map(|it| it.machines.clone()).collect(),
     };
     all.into_iter().collect()
+}
+
+/// Why there is no kernel to make an image for.
+fn nothing(kernels: &[Kernel]) -> Failure {
+    let flavours: BTreeSet<&str> = kernels.iter().map(|kernel| &*kernel.release.flavour).collect();
+    if flavours.is_empty() {
+        return Failure::new("the sources have no kernels")
+            .hint("`haversack kernel list SOURCE…` shows what a source has");
+    }
+    let flavours = Vec::from_iter(flavours).join(", ");
+    Failure::new(format!("all kernels of the sources have a flavour ({flavours}), and such are taken only by name"))
+        .hint("name them with `--release UNAME`, or in a `--matrix`")
 }
 
 /// An image for each kernel that was asked for: all without a flavour, or those that are named.

@@ -8,12 +8,12 @@ use std::str::FromStr;
 
 use clap::ArgAction;
 use serde_json::{Map, Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::input::{Files, Input, Scratch, input};
+use super::input::{Files, Input, input};
 use super::key_value;
 use super::settings::{S3Args, ServiceArgs, state_directory, variable};
 use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::stop::{Scratch, stoppable, stopped};
 use crate::cli::{Context, block_on};
 use crate::fs::PathContext;
 use crate::progress::{Unit, amount};
@@ -162,10 +162,10 @@ fn report(result: Result<Value, Failed>, context: &Context) -> Outcome {
 fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let scratch = Scratch::default();
     // What was taken out of an image goes away with `_files`.
-    let (order, _files) = stoppable(&scratch, context, || order(args, &scratch, context))?;
+    let (order, _files) = stoppable(&scratch, |name| stopped_early(name, context), || order(args, &scratch, context))?;
     if let Some(directory) = &args.bundle {
         let bundle = Bundle::new(&order.name, &order.arch, &order.metadata, &order.artifacts);
-        stoppable(&scratch, context, || bundle.write(&order.artifacts, directory))?;
+        stoppable(&scratch, |name| stopped_early(name, context), || bundle.write(&order.artifacts, directory))?;
         context.ui.say(format_args!("upload it with `haversack publish ims --from {}`", directory.display()));
         return Ok(json!({ "bundle": bundle, "directory": directory }));
     }
@@ -179,7 +179,7 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let upload = Upload::new(&ims, &bucket, &order);
     let mut left = Vec::new();
     let published = block_on(async {
-        let result = match upload.run_until(context.ui.progress(), stop()).await {
+        let result = match upload.run_until(context.ui.progress(), stopped()).await {
             Ok(result) => result.map_err(Failure::from),
             Err(signal) => Err(Failure::new(format!("stopped by {signal}"))),
         };
@@ -187,7 +187,7 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
             left = match args.keep {
                 true => upload.left_list(),
                 // Asked a second time, it ends at once.
-                false => tokio::select! { left = upload.clean_up() => left, _ = stop() => upload.left_list() },
+                false => tokio::select! { left = upload.clean_up() => left, _ = stopped() => upload.left_list() },
             };
         }
         result
@@ -206,26 +206,13 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     Ok(document.into())
 }
 
-/// Does what nothing is to be undone of but a directory of files, and ends the program when somebody wants it to end
-/// meanwhile: a file that is read or squashed cannot be waited for.
-fn stoppable<T>(scratch: &Scratch, context: &Context, work: impl FnOnce() -> T) -> T {
-    std::thread::scope(|scope| {
-        let (done, ended) = tokio::sync::oneshot::channel::<()>();
-        scope.spawn(move || {
-            let signal = block_on(async { Ok(tokio::select! { signal = stop() => Some(signal), _ = ended => None }) });
-            if let Ok(Some(signal)) = signal {
-                scratch.remove();
-                let stopped = Failure::new(format!("stopped by {signal}"));
-                if let Err(failure) = report(Err(stopped.into()), context) {
-                    context.ui.error(failure);
-                }
-                std::process::exit(Exit::No as i32);
-            }
-        });
-        let result = work();
-        drop(done);
-        result
-    })
+/// Prints the one JSON object of a run that ends before it has contacted anybody, and gives its status.
+fn stopped_early(name: &str, context: &Context) -> i32 {
+    let stopped = Failure::new(format!("stopped by {name}"));
+    if let Err(failure) = report(Err(stopped.into()), context) {
+        context.ui.error(failure);
+    }
+    Exit::No as i32
 }
 
 /// Reads and checks the files and the names.
@@ -306,15 +293,6 @@ fn plan(order: &Order, bucket: &str) -> Value {
         "name": order.name,
         "uploads": uploads,
     })
-}
-
-/// Waits until somebody wants the program to end.
-async fn stop() -> &'static str {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
 }
 
 #[cfg(test)]

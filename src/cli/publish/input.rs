@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use tempfile::TempDir;
 
 use super::ims::ImsArgs;
 use crate::cli::copy::{auth_files, open_source};
 use crate::cli::outcome::Failure;
+use crate::cli::stop::Scratch;
 use crate::cli::{Context, block_on};
 use crate::fs::{self, PathContext};
 use crate::image::{Layout, Platform, Store};
@@ -33,20 +33,6 @@ pub(super) struct Files {
     pub(super) paths: BTreeMap<Kind, PathBuf>,
     /// Holds those that were taken out of an image.
     _directory: Option<TempDir>,
-}
-
-/// The directory in which files are kept while the program runs, once there is one.
-#[derive(Default)]
-pub(super) struct Scratch(Mutex<Option<PathBuf>>);
-
-impl Scratch {
-    /// Removes it, when the program is to end before it would go away by itself.
-    pub(super) fn remove(&self) {
-        if let Some(directory) = &*self.0.lock().expect("no holder panics") {
-            // Nobody is left to be told.
-            let _ = std::fs::remove_dir_all(directory);
-        }
-    }
 }
 
 pub(super) fn input(args: &ImsArgs, scratch: &Scratch, context: &Context) -> Result<Input, Failure> {
@@ -101,8 +87,7 @@ fn from_image(
     context: &Context,
 ) -> Result<Files, Failure> {
     let reference: ImageRef = reference.parse().map_err(|error| Failure::usage(format!("--from: {error}")))?;
-    let directory = tempfile::Builder::new().prefix("haversack-ims.").tempdir()?;
-    *scratch.0.lock().expect("no holder panics") = Some(directory.path().to_owned());
+    let directory = scratch.directory("haversack-ims.")?;
     let architecture = if args.arch.as_deref() == Some("aarch64") { "arm64" } else { "amd64" };
     let (store, image) = match &reference {
         ImageRef::Docker(_) => fetch(&reference, architecture, directory.path(), args, context)?,

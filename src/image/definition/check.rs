@@ -1,6 +1,7 @@
 //! What can be seen to be wrong with a definition before anything is read for it.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use crate::image::definition::{Definition, LayerDefinition};
 use crate::reference;
@@ -24,6 +25,17 @@ pub(super) fn problem(definition: &Definition) -> Option<String> {
 fn of_layer(layer: &LayerDefinition) -> Option<String> {
     if let Some(file) = layer.files.iter().find(|file| file.src.is_some() == file.text.is_some()) {
         return Some(format!(".files: {}: give either `src` or `text`", file.dest));
+    }
+    if let Some(kernels) = &layer.kernels {
+        let inside = |list: &String, dest: &String| Path::new(list).starts_with(dest) && list != dest;
+        match (&kernels.dest, &kernels.list) {
+            (None, Some(_)) => return Some(".kernels: `list` goes with `dest`".into()),
+            (None, None) if kernels.unpacked => return Some(".kernels: `unpacked` goes with `dest`".into()),
+            (Some(dest), Some(list)) if !inside(list, dest) => {
+                return Some(format!(".kernels: `list` is a file in {dest}, beside what it lists"));
+            }
+            _ => {}
+        }
     }
     // What takes a name for itself, and what may share it with others.
     let files = layer.files.iter().map(|file| &file.dest);

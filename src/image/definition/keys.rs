@@ -22,7 +22,11 @@ pub(crate) fn unknown_key(table: &toml::Table, keys: &Keys, above: &str) -> Opti
             return None;
         }
         let known = keys.plain.iter().copied().chain(keys.tables.iter().map(|(name, _)| *name));
-        let nearest = known.max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+        // A slip of the finger or two is what it is, however short the key; of others, how they begin counts more.
+        let slips = |known: &&str| strsim::osa_distance(key, known);
+        let near = known.clone().filter(|known| slips(known) <= 2).min_by_key(slips);
+        let alike = || known.max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+        let nearest = near.or_else(alike);
         Some((format!("{above}{key}"), nearest.expect("every table has keys")))
     })
 }

@@ -289,7 +289,7 @@ mod tests {
         ca-roots = "/c"
         catalog = { tree = "/t", db = "/d" }
         packages = { deb = ["d"], rpm = ["r"], compiler = ["c"], provided = ["p"], merge = { "/m" = "/n" }, exclude = ["/x"] }
-        kernels = { dest = "/k", unpacked = true, list = "/i", roles = ["core"], flavours = ["rt"] }
+        kernels = { dest = "/k", unpacked = true, list = "/k/i", roles = ["core"], flavours = ["rt"] }
         files = [{ src = "f", dest = "/f", mode = "0640", uid = 1, gid = 2 }, { text = "x", dest = "/g" }]
         directories = [{ src = "d", dest = "/", mode = "0750", file-mode = "0640", uid = 3, gid = 4 }]
         links = { "/l" = "b" }
@@ -322,7 +322,7 @@ mod tests {
             kernels: Some(KernelsDefinition {
                 dest: Some("/k".into()),
                 unpacked: true,
-                list: Some("/i".into()),
+                list: Some("/k/i".into()),
                 roles: vec!["core".into()],
                 flavours: vec!["rt".into()],
             }),
@@ -408,6 +408,14 @@ mod tests {
             (
                 "name = 'x'\n[[layers]]\nbinary = '/b'\nfiles = [{ text = '', dest = '/b/' }]",
                 "i.toml: layers[0]: `/b` is in it twice",
+            ),
+            (
+                "name = 'x'\n[[layers]]\nkernels = { dest = '/k', list = '/i' }",
+                "i.toml: layers[0].kernels: `list` is a file in /k, beside what it lists",
+            ),
+            (
+                "name = 'x'\n[[layers]]\nkernels = { unpacked = true }",
+                "i.toml: layers[0].kernels: `unpacked` goes with `dest`",
             ),
             ("name = 'x'\n[[layers]]\nlinks = { '/l' = '' }", "i.toml: layers[0].links: /l: it leads nowhere"),
             (

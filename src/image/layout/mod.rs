@@ -303,7 +303,10 @@ impl Layout {
     }
 
     fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), Error> {
-        manifests.sort_by_key(|there| (ref_name(there).map(str::to_owned), there.digest().to_string()));
+        // Images first: `@0` is one of them.
+        let key =
+            |it: &Descriptor| (it.artifact_type().is_some(), ref_name(it).map(str::to_owned), it.digest().to_string());
+        manifests.sort_by_key(key);
         let (path, bytes) = (self.root.join(INDEX), canonical(&index_of(manifests)));
         // Most of what is copied again is there, and syncing takes longer than seeing that.
         if fs::read(&path, DOCUMENT_LIMIT).is_ok_and(|there| there == bytes) {

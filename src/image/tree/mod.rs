@@ -139,17 +139,23 @@ impl Tree {
     /// Packages share directories, links and files that are the same; a file with other content is an error.
     pub fn add_package(&mut self, package: &Tree, dest: &str, name: &str) -> Result<(), Error> {
         let root = if dest.bytes().all(|b| b == b'/') { PathBuf::new() } else { relative(dest)? };
-        for (path, node) in package.nodes() {
+        for (path, package_node) in package.nodes() {
             let path = root.join(path);
-            let mut node = node.clone();
+            let mut node = package_node.clone();
             if let Kind::HardLink(target) = &mut node.kind {
                 *target = root.join(&*target);
             }
             let name_of = Name::new(&path);
-            if let Some(there) = self.nodes.get(&name_of)
-                && !is_same(there, &node).at("compare", &path)?
-            {
-                return Err(Error::Clash { path, package: name.to_owned() });
+            if let Some(there) = self.nodes.get(&name_of) {
+                // Hard links are by their contents what files are; what is there may have more names.
+                if let (Some(ours), Some(theirs)) = (self.slice(there), package.slice(package_node))
+                    && is_equal_slice(ours, theirs).at("compare", &path)?
+                {
+                    continue;
+                }
+                if there.kind != node.kind {
+                    return Err(Error::Clash { path, package: name.to_owned() });
+                }
             }
             self.put(name_of, node)?;
         }
@@ -181,6 +187,13 @@ impl Tree {
         let youngest = self.youngest().unwrap_or(0);
         for node in self.nodes.values_mut() {
             node.mtime.get_or_insert(youngest);
+        }
+    }
+
+    /// Lets everybody read files and enter directories.
+    pub fn make_readable(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.mode |= if node.kind == Kind::Directory { 0o555 } else { 0o444 };
         }
     }
 
@@ -278,6 +291,18 @@ impl Tree {
         Ok(())
     }
 
+    /// The content of a file in a spool, also under its other names.
+    fn slice<'a>(&'a self, node: &'a Node) -> Option<&'a Slice> {
+        match &node.kind {
+            Kind::Slice(slice) => Some(slice),
+            Kind::HardLink(target) => match &self.nodes.get(&Name::new(target))?.kind {
+                Kind::Slice(slice) => Some(slice),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     fn put(&mut self, name: Name, node: Node) -> Result<(), Error> {
         let not_a_directory = |above: &Name, name: &Name| {
             let (above, path) = (above.path(), name.path());
@@ -303,12 +328,8 @@ impl Tree {
     }
 }
 
-/// Whether two packages may both have an entry.
-fn is_same(a: &Node, b: &Node) -> io::Result<bool> {
-    match (&a.kind, &b.kind) {
-        (Kind::Slice(a), Kind::Slice(b)) => Ok(a == b || a.size() == b.size() && is_equal(a.reader(), b.reader())?),
-        (a, b) => Ok(a == b),
-    }
+fn is_equal_slice(a: &Slice, b: &Slice) -> io::Result<bool> {
+    Ok(a == b || a.size() == b.size() && is_equal(a.reader(), b.reader())?)
 }
 
 fn is_equal(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {

@@ -92,6 +92,12 @@ fn extract(tar: &mut tar::Archive<impl Read>, tree: &mut Tree) -> Result<(), Err
             mode: entry.header().mode().map_err(Error::Payload)?,
             mtime: entry.header().mtime().map_err(Error::Payload)?,
         };
+        let is_sparse = |record: Result<tar::PaxExtension<'_>, _>| {
+            record.is_ok_and(|record| record.key_bytes().starts_with(b"GNU.sparse."))
+        };
+        if entry.pax_extensions().map_err(Error::Payload)?.is_some_and(|mut records| records.any(is_sparse)) {
+            return Err(refused(&name, "it is sparse in a form that only GNU tar reads"));
+        }
         // An absolute name, as tar itself would strip and write elsewhere.
         match entry.header().entry_type() {
             EntryType::Directory => tree.directory(&name, attributes)?,

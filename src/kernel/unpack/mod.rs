@@ -343,7 +343,10 @@ fn publish(done: mpsc::Receiver<(String, Work)>, root: &File) -> BTreeMap<String
 impl Unpacked {
     fn failed(self, error: &Error) -> Self {
         let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-        let error = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+        // Wrappers say what they wrap.
+        texts.dedup();
+        let error = texts.join(": ");
         Unpacked { status: Status::Failed, error: Some(error), ..self }
     }
 }

@@ -44,6 +44,14 @@ impl Place {
         }
     }
 
+    /// Whether two files have the same content.
+    pub(crate) fn are_same(&self, path: &Path, other: &Path) -> Result<bool, Error> {
+        match self {
+            Place::Directory(place) => self.is_same(path, &mut fs::open(&place.root.join(other))?),
+            Place::Spool(place) => self.is_same(path, &mut place.files[other].slice.reader()),
+        }
+    }
+
     pub(crate) fn hard_link(&mut self, path: &Path, of: &Path) -> Result<(), Error> {
         match self {
             Place::Directory(place) => place.hard_link(path, of),
@@ -159,7 +167,7 @@ impl Directory {
         let target = self.root.join(path);
         let mode = accessible(mode);
         let metadata = std::fs::symlink_metadata(&target).at("read", &target)?;
-        if metadata.permissions().mode() & 0o777 != mode {
+        if metadata.permissions().mode() & 0o7777 != mode {
             std::fs::set_permissions(&target, Permissions::from_mode(mode)).at("set the permissions of", &target)?;
         }
         Ok(())

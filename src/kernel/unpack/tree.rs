@@ -95,10 +95,10 @@ impl Tree {
         }
         let Some(name) = &self.placed_name(name) else { return Ok(()) };
         let path = self.locate(name, attributes.mode)?;
-        let member = Member::Directory { mode: attributes.mode & 0o777 };
+        let member = Member::Directory { mode: attributes.mode & 0o1777 };
         match self.members.get(&path) {
             Some(Member::Directory { .. }) => {}
-            Some(_) => return Err(refused(name, "it is a directory here and something else in another package")),
+            Some(_) => return Err(refused(name, "it is a directory here and is there as something else")),
             None => self.place.directory(&path)?,
         }
         self.members.insert(path, member);
@@ -114,7 +114,7 @@ impl Tree {
         match self.members.get(&path) {
             None => {}
             Some(Member::File) if self.place.is_same(&path, data)? => return Ok(0),
-            Some(_) => return Err(refused(name, "another package has it with other content")),
+            Some(_) => return Err(refused(name, "it is there with other content")),
         }
         let size = self.place.file(&path, attributes, data)?;
         self.members.insert(path, Member::File);
@@ -131,8 +131,10 @@ impl Tree {
         if self.members.get(&original) != Some(&Member::File) {
             return Err(refused(name, "it is a hard link to something that is no file of this package"));
         }
-        if self.members.contains_key(&path) {
-            return Err(refused(name, "another package has it with other content"));
+        match self.members.get(&path) {
+            None => {}
+            Some(Member::File) if self.place.are_same(&path, &original)? => return Ok(()),
+            Some(_) => return Err(refused(name, "it is there with other content")),
         }
         self.place.hard_link(&path, &original)?;
         self.members.insert(path, Member::File);
@@ -154,7 +156,7 @@ impl Tree {
         match self.members.get(&path) {
             None => {}
             Some(Member::Link(other)) if *other == to => return Ok(()),
-            Some(_) => return Err(refused(name, "another package has it with other content")),
+            Some(_) => return Err(refused(name, "it is there with other content")),
         }
         self.place.symlink(&path, &to)?;
         self.members.insert(path, Member::Link(to));

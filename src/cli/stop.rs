@@ -1,0 +1,71 @@
+//! Ends the program when somebody wants it to end, without what nobody would ever look for: temporary directories.
+//!
+//! What lies half-made beside its place is found and removed by the next run; a directory in `TMPDIR` is not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::outcome::Failure;
+use crate::fs::PathError;
+
+/// Directories for the time of the run.
+#[derive(Default)]
+pub(super) struct Scratch(Mutex<Vec<PathBuf>>);
+
+impl Scratch {
+    /// Makes a temporary directory, which goes away when it is dropped or when the program is stopped.
+    pub(super) fn directory(&self, prefix: &str) -> Result<TempDir, Failure> {
+        let made = tempfile::Builder::new().prefix(prefix).tempdir().map_err(|source| {
+            let source = std::io::Error::from(source.kind());
+            Failure::from(PathError { action: "create a temporary directory in", path: std::env::temp_dir(), source })
+                .hint("name a directory on a disk with room in TMPDIR")
+        })?;
+        self.0.lock().expect("no holder panics").push(made.path().to_owned());
+        Ok(made)
+    }
+
+    fn remove(&self) {
+        for directory in &*self.0.lock().expect("no holder panics") {
+            // Nobody is left to be told.
+            let _ = std::fs::remove_dir_all::<&Path>(directory);
+        }
+    }
+}
+
+/// Does what cannot be broken off from inside, and ends the program when a signal comes meanwhile: `told` says so and gives
+/// the status.
+pub(super) fn stoppable<T>(
+    scratch: &Scratch,
+    told: impl FnOnce(&'static str) -> i32 + Send,
+    work: impl FnOnce() -> T,
+) -> T {
+    std::thread::scope(|scope| {
+        let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        scope.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(runtime) = runtime else { return };
+            let stopped = runtime.block_on(async {
+                tokio::select! { name = stopped() => Some(name), _ = ended => None }
+            });
+            if let Some(name) = stopped {
+                scratch.remove();
+                std::process::exit(told(name));
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// Waits until somebody wants the program to end; the signal's name.
+pub(super) async fn stopped() -> &'static str {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
+}
