@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::outcome::Failure;
 use crate::fs::PathError;
@@ -44,17 +44,22 @@ pub(super) fn stoppable<T>(
 ) -> T {
     std::thread::scope(|scope| {
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        let (listening, ready) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let Ok(runtime) = runtime else { return };
-            let stopped = runtime.block_on(async {
-                tokio::select! { name = stopped() => Some(name), _ = ended => None }
+            let name = runtime.block_on(async {
+                let stopped = Stopped::listen();
+                drop(listening);
+                tokio::select! { name = stopped.name() => Some(name), _ = ended => None }
             });
-            if let Some(name) = stopped {
+            if let Some(name) = name {
                 scratch.remove();
                 std::process::exit(told(name));
             }
         });
+        // A signal that came before would end the program as it ends others.
+        let _ = ready.recv();
         let result = work();
         drop(done);
         result
@@ -63,9 +68,19 @@ pub(super) fn stoppable<T>(
 
 /// Waits until somebody wants the program to end; the signal's name.
 pub(super) async fn stopped() -> &'static str {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
+    Stopped::listen().name().await
+}
+
+/// The signals with which somebody ends a program, from when it was made.
+struct Stopped(Option<(Signal, Signal)>);
+
+impl Stopped {
+    fn listen() -> Self {
+        Stopped(signal(SignalKind::interrupt()).and_then(|it| Ok((it, signal(SignalKind::terminate())?))).ok())
+    }
+
+    async fn name(self) -> &'static str {
+        let Some((mut interrupt, mut terminate)) = self.0 else { return std::future::pending().await };
+        tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" }
+    }
 }

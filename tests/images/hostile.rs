@@ -1,7 +1,8 @@
 //! Places that were made to deceive, and two programs at one place: a clear error each, and nothing half-written.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use haversack::digest::Digest;
@@ -130,4 +131,29 @@ fn what_a_killed_build_left_in_a_layout_goes_away_with_the_next() {
     layout(dir.path());
     assert!(!left.exists());
     done(&haversack(dir.path(), &["verify", "oci:store"]));
+}
+
+#[test]
+fn a_build_that_is_stopped_says_so_and_leaves_no_temporary_files() {
+    // Takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let dir = definition(&format!("name = 'x'\nbase = 'docker://{address}/b:1'\n[[layers]]\nlinks = {{ '/a' = 'b' }}"));
+    let scratch = dir.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let to = format!("docker://{address}/x:1");
+    let mut command = Command::new(cargo_bin!("haversack"));
+    command.args(["build", "def", "--push", &to]).current_dir(dir.path()).env("TMPDIR", &scratch);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let held = || std::fs::read_dir(&scratch).unwrap().count();
+    let started = Instant::now();
+    while held() == 0 {
+        assert!(started.elapsed() < Duration::from_secs(60), "no directory was made");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), held()), (Some(143), 0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stopped by SIGTERM"));
 }
