@@ -524,12 +524,15 @@ fn what_cannot_be_read_in_a_directory_is_named_and_the_rest_is_listed() {
     headers_deb("6.1.0-1-amd64").write(dir.path());
     let source = format!("dir:{}", dir.path().display());
     let (_, before, _) = haversack(&["kernel", "list", &source]);
+    let whole = fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().path()).next().unwrap();
+    let half = fs::read(&whole).unwrap();
+    fs::write(dir.path().join("half.deb"), &half[..half.len() - 40]).unwrap();
     std::os::unix::fs::symlink("gone.rpm", dir.path().join("dangling.rpm")).unwrap();
     std::os::unix::fs::symlink("gone", dir.path().join("no-package")).unwrap();
     std::os::unix::fs::symlink(".", dir.path().join("circle")).unwrap();
     let (status, stdout, stderr) = haversack(&["kernel", "list", &source]);
     assert_eq!((status, stdout), (3, before));
-    for (name, is_named) in [("dangling.rpm", true), ("circle", true), ("no-package", false)] {
+    for (name, is_named) in [("half.deb", true), ("dangling.rpm", true), ("circle", true), ("no-package", false)] {
         assert_eq!(stderr.contains(name), is_named, "{name}: {stderr}");
     }
 }

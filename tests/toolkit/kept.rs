@@ -119,6 +119,22 @@ fn trees_are_kept_and_dumped_when_the_definition_says_unpacked() {
 }
 
 #[test]
+fn roles_and_options_that_mean_nothing_are_refused_and_an_empty_image_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    pool(dir.path());
+    for (text, more, status, why) in [
+        (KEPT.replace("list =", "roles = ['headres'], list ="), &[][..], 2, "`headres` is nothing that a package is"),
+        (KEPT.to_owned(), &["--matrix", "none.json"], 2, "--matrix: this definition makes one image of all kernels"),
+        (KEPT.to_owned(), &["--release", "6.1.0-1", "--shard", "2/3"], 1, "the image would be empty"),
+    ] {
+        definition(dir.path(), &text);
+        let args = [&["build", "def", "--kernels", "dir:pool", "--output", "oci:out"], more].concat();
+        let (actual, _, stderr) = run(dir.path(), &args);
+        assert!(actual == status && stderr.contains(why), "{why}: {actual} {stderr}");
+    }
+}
+
+#[test]
 fn a_layer_has_the_links_holes_modes_and_times_that_the_packages_have_on_however_many_cores() {
     let dir = tempfile::tempdir().unwrap();
     pool(dir.path());

@@ -134,6 +134,11 @@ impl<'a> Packages<'a> {
         context: &'a Context,
     ) -> Result<Self, Failure> {
         let PackageArgs { kernels, packages, keyring, allow_expired, package_cache, .. } = &args.packages;
+        let mut roles = definition.layers.iter().filter_map(|layer| layer.kernels.as_ref()).flat_map(|it| &it.roles);
+        if let Some(role) = roles.find(|role| Role::ALL.iter().all(|known| known.name() != role.as_str())) {
+            let message = format!("{}: roles: `{role}` is nothing that a package is to a kernel", definition.name);
+            return Err(Failure::usage(message).hint(format!("known are {}", Role::ALL.map(Role::name).join(", "))));
+        }
         if kernels.is_empty() {
             let message = format!("{}: the image holds kernels, and no source of them was given", definition.name);
             return Err(

@@ -114,6 +114,19 @@ impl fmt::Display for Reason {
 }
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Role; 9] = [
+        Role::Core,
+        Role::Devel,
+        Role::Headers,
+        Role::Common,
+        Role::Kbuild,
+        Role::Modules,
+        Role::Image,
+        Role::Config,
+        Role::Meta,
+    ];
+
     /// The role's name as it is written in lists.
     pub fn name(self) -> &'static str {
         match self {

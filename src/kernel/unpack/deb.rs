@@ -20,27 +20,21 @@ use crate::kernel::unpack::tree::{Attributes, Tree, refused};
 pub(crate) struct Control(BTreeMap<String, String>);
 
 impl Control {
-    /// Reads a deb as far as its control file.
+    /// Reads a deb's control file, and passes over the rest, all of which has to be there.
     pub(crate) fn read(reader: impl BufRead + Send) -> Result<Self, Error> {
         let mut archive = Ar::open(reader)?;
+        let (mut found, mut has_data) = (None, false);
         while let Some(member) = archive.next()? {
-            if !member.name.starts_with("control.tar") {
-                continue;
+            if member.name.starts_with("control.tar") && found.is_none() {
+                found = control_file(archive.data(member.size))?;
             }
-            let data = archive.data(member.size);
-            let (_, control) = decoder(BufReader::new(data)).map_err(Error::Payload)?;
-            let mut tar = tar::Archive::new(LimitedReader::new(control, CONTROL_LIMIT));
-            for entry in tar.entries().map_err(Error::Payload)? {
-                let mut entry = entry.map_err(Error::Payload)?;
-                let path = entry.path_bytes();
-                if matches!(&*path, b"control" | b"./control") && entry.header().entry_type() == EntryType::Regular {
-                    let mut text = String::new();
-                    entry.read_to_string(&mut text).map_err(Error::Payload)?;
-                    return Ok(Control(fields(&text)));
-                }
-            }
+            has_data |= member.name.starts_with("data.tar");
         }
-        Err(Error::Malformed("it has no control file"))
+        match found {
+            Some(text) if has_data => Ok(Control(fields(&text))),
+            Some(_) => Err(Error::Malformed("it has no data")),
+            None => Err(Error::Malformed("it has no control file")),
+        }
     }
 
     /// The package's name.
@@ -59,6 +53,22 @@ impl Control {
     pub(crate) fn relations(&self) -> Relations {
         Relations::from_deb_fields(&self.0)
     }
+}
+
+/// The text of `control` in `control.tar.*`.
+fn control_file(data: impl Read + Send) -> Result<Option<String>, Error> {
+    let (_, control) = decoder(BufReader::new(data)).map_err(Error::Payload)?;
+    let mut tar = tar::Archive::new(LimitedReader::new(control, CONTROL_LIMIT));
+    for entry in tar.entries().map_err(Error::Payload)? {
+        let mut entry = entry.map_err(Error::Payload)?;
+        let path = entry.path_bytes();
+        if matches!(&*path, b"control" | b"./control") && entry.header().entry_type() == EntryType::Regular {
+            let mut text = String::new();
+            entry.read_to_string(&mut text).map_err(Error::Payload)?;
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
 }
 
 /// Unpacks a deb into a tree. `limit` bounds what it may decompress to, in bytes.
