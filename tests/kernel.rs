@@ -527,12 +527,16 @@ fn what_cannot_be_read_in_a_directory_is_named_and_the_rest_is_listed() {
     let whole = fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().path()).next().unwrap();
     let half = fs::read(&whole).unwrap();
     fs::write(dir.path().join("half.deb"), &half[..half.len() - 40]).unwrap();
+    let data = half.windows(8).position(|window| window == b"data.tar").unwrap();
+    fs::write(dir.path().join("no-data.deb"), &half[..data]).unwrap();
     std::os::unix::fs::symlink("gone.rpm", dir.path().join("dangling.rpm")).unwrap();
     std::os::unix::fs::symlink("gone", dir.path().join("no-package")).unwrap();
     std::os::unix::fs::symlink(".", dir.path().join("circle")).unwrap();
     let (status, stdout, stderr) = haversack(&["kernel", "list", &source]);
     assert_eq!((status, stdout), (3, before));
-    for (name, is_named) in [("half.deb", true), ("dangling.rpm", true), ("circle", true), ("no-package", false)] {
+    assert!(stderr.contains("no-data.deb: damaged: it has no data"), "{stderr}");
+    let named = ["half.deb", "no-data.deb", "dangling.rpm", "circle"].map(|name| (name, true));
+    for (name, is_named) in named.into_iter().chain([("no-package", false)]) {
         assert_eq!(stderr.contains(name), is_named, "{name}: {stderr}");
     }
 }

@@ -170,6 +170,8 @@ mod tests {
             add(&mut one, &[], 0),
             add(&mut one, &[b"d"], 0),
         ];
+        // A hole at the end of the file is there before anything follows it.
+        assert_eq!(read(&slices[1]), b"x\0\0\0");
         drop((one, two));
         let mut three = spool.writer().unwrap();
         let last = add(&mut three, &[b"e"], 0);
