@@ -108,6 +108,22 @@ impl Slice {
         self.size
     }
 
+    /// Whether another has the same bytes, wherever they are.
+    pub fn is_same(&self, other: &Slice) -> io::Result<bool> {
+        if self == other || self.size != other.size {
+            return Ok(self == other);
+        }
+        let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
+        let (mut one, mut two) = (self.reader(), other.reader());
+        loop {
+            let n = one.read(&mut ours)?;
+            two.read_exact(&mut theirs[..n])?;
+            if n == 0 || ours[..n] != theirs[..n] {
+                return Ok(n == 0);
+            }
+        }
+    }
+
     /// Reads it from its beginning.
     pub fn reader(&self) -> SliceReader {
         SliceReader { slice: self.clone(), position: 0 }
@@ -144,6 +160,9 @@ impl fmt::Debug for Slice {
     }
 }
 
+/// Bytes that are compared at one time.
+const COMPARED: usize = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +198,9 @@ mod tests {
         assert_eq!((read(&last), last.size()), (b"e".to_vec(), 1));
         assert_eq!(spool.0.idle.lock().unwrap().len(), 1);
         assert!(slices[0] == slices[0].clone() && slices[0] != slices[3]);
+        let mut four = spool.writer().unwrap();
+        for (bytes, is_same) in [(&b"abc"[..], true), (b"abd", false), (b"ab", false)] {
+            assert_eq!(slices[0].is_same(&add(&mut four, &[bytes], 0)).unwrap(), is_same);
+        }
     }
 }

@@ -5,7 +5,7 @@
 mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -149,7 +149,7 @@ impl Tree {
             if let Some(there) = self.nodes.get(&name_of) {
                 // Hard links are by their contents what files are; what is there may have more names.
                 if let (Some(ours), Some(theirs)) = (self.slice(there), package.slice(package_node))
-                    && is_equal_slice(ours, theirs).at("compare", &path)?
+                    && ours.is_same(theirs).at("compare", &path)?
                 {
                     continue;
                 }
@@ -328,23 +328,6 @@ impl Tree {
     }
 }
 
-fn is_equal_slice(a: &Slice, b: &Slice) -> io::Result<bool> {
-    Ok(a == b || a.size() == b.size() && is_equal(a.reader(), b.reader())?)
-}
-
-fn is_equal(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
-    let (mut ours, mut theirs) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    loop {
-        let n = a.read(&mut ours)?;
-        if n == 0 {
-            return Ok(b.read(&mut theirs)? == 0);
-        }
-        if b.read_exact(&mut theirs[..n]).is_err() || ours[..n] != theirs[..n] {
-            return Ok(false);
-        }
-    }
-}
-
 /// A name in the image without its leading slash.
 fn relative(dest: &str) -> Result<PathBuf, OutsideError> {
     fs::join_inside(Path::new(""), Path::new(dest.trim_start_matches('/')))
@@ -493,7 +476,7 @@ mod tests {
         let (_, bytes) = tree.write(Vec::new(), &PLAIN, 0, None, &task).unwrap();
         let mut content = Vec::new();
         let mut archive = tar::Archive::new(&bytes[..]);
-        Read::read_to_end(&mut archive.entries().unwrap().next().unwrap().unwrap(), &mut content).unwrap();
+        io::Read::read_to_end(&mut archive.entries().unwrap().next().unwrap().unwrap(), &mut content).unwrap();
         assert!(content == std::fs::read(&path).unwrap());
     }
 

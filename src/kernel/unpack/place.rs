@@ -48,7 +48,7 @@ impl Place {
     pub(crate) fn are_same(&self, path: &Path, other: &Path) -> Result<bool, Error> {
         match self {
             Place::Directory(place) => self.is_same(path, &mut fs::open(&place.root.join(other))?),
-            Place::Spool(place) => self.is_same(path, &mut place.files[other].slice.reader()),
+            Place::Spool(place) => Ok(place.files[path].slice.is_same(&place.files[other].slice).at("read", path)?),
         }
     }
 
