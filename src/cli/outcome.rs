@@ -14,8 +14,8 @@ use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::fs::PathError;
 use crate::http;
-use crate::image::archive;
 use crate::image::tree as image_tree;
+use crate::image::{archive, layout};
 use crate::kernel::source::{self, redhat};
 use crate::kernel::{matrix, resolve, unpack};
 use crate::publish::artifactory;
@@ -164,6 +164,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<archive::Error>() {
         return archive_hint(error).map(Into::into);
+    }
+    if let Some(layout::Error::Mismatch { .. }) = error.downcast_ref() {
+        return Some(DAMAGED.to_owned());
     }
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return registry_hint(error);
@@ -354,6 +357,7 @@ fn registry_hint(error: &registry::Error) -> Option<String> {
             "log in with `podman login` or `docker login`, or name the file with credentials with `--authfile`".into()
         }
         registry::Error::Before(error) => return causes(&**error).find_map(hint),
+        registry::Error::Mismatch { .. } => DAMAGED.to_owned(),
         registry::Error::UploadLost(_) => "run the command again; what has arrived is not sent again".into(),
         _ => return None,
     })
@@ -395,6 +399,9 @@ fn path_hint(error: &PathError) -> Option<String> {
         _ => return None,
     })
 }
+
+const DAMAGED: &str = "what it was read from is damaged: `haversack verify` names all that is wrong there, and in a layout \
+    `--repair` removes it, so that a copy fetches it again";
 
 #[cfg(test)]
 mod tests {

@@ -126,6 +126,7 @@ fn a_broken_blob_is_not_sent() {
     let to = registry.at("x:1");
     let error = error(&haversack(dir.path(), &["copy", "oci:store:x", &to, "--dest-tls-verify=false"]));
     assert!(error.contains(&format!("expected {other}, found sha256:")), "{error}");
+    assert!(error.contains("hint: what it was read from is damaged: `haversack verify`"), "{error}");
 }
 
 #[test]
