@@ -15,7 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use haversack::digest::{Algorithm, Digest};
-use haversack::image::{Layout, layout};
+use haversack::image::Layout;
+use haversack::image::store::layout;
 use oci_spec::image::MediaType;
 use program::HAVERSACK;
 

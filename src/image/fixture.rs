@@ -6,9 +6,9 @@ use oci_spec::image::{Descriptor, MediaType};
 
 use crate::compression::Compression;
 use crate::digest::Algorithm;
+use crate::image::layer::pax::Meta;
 use crate::image::layer::{LayerOptions, LayerWriter};
-use crate::image::layout::{self, Layout};
-use crate::image::pax::Meta;
+use crate::image::store::layout::{self, Layout};
 
 /// Makes a layout with one image, not named, of a layer with the file `hello`.
 pub(crate) fn image(root: &Path) -> (Layout, Descriptor) {

@@ -2,7 +2,7 @@
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 
-use crate::image::layout;
+use crate::image::store::layout;
 
 /// Whether a media type is that of a list of manifests.
 pub fn is_index(media_type: &MediaType) -> bool {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use crate::digest::Digest;
 use crate::fs::Spool;
 use crate::image::Tree;
-use crate::image::tree::{Kind, Node};
+use crate::image::layer::tree::{Kind, Node};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
 use crate::kernel::unpack::place::accessible;

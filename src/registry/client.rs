@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::digest;
 use crate::http::{self, Http, Retriable, Verdict};
-use crate::image::layout;
+use crate::image::store::layout;
 use crate::registry::auth::{self, AuthFiles, Login};
 use crate::registry::repository::{CATALOG, Repository};
 

@@ -16,7 +16,8 @@ use url::Url;
 
 use crate::digest::Digest;
 use crate::http::Retry;
-use crate::image::{Layout, Platform, Store, layout, manifest};
+use crate::image::store::layout;
+use crate::image::{Layout, Platform, Store, manifest};
 use crate::progress::{Progress, Task, Unit};
 use crate::registry::client::Error;
 use crate::registry::download::Chunks;

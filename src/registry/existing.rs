@@ -7,8 +7,8 @@ use oci_spec::image::Descriptor;
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::image::fingerprint::FINGERPRINT;
-use crate::image::layout;
+use crate::image::build::fingerprint::FINGERPRINT;
+use crate::image::store::layout;
 use crate::registry::client::Error;
 use crate::registry::repository::Repository;
 

@@ -9,7 +9,8 @@ use futures_util::future::{try_join, try_join_all};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use crate::digest::Digest;
-use crate::image::{Layout, layout, manifest};
+use crate::image::store::layout;
+use crate::image::{Layout, manifest};
 use crate::registry::client::Error;
 use crate::registry::copy::{Source, Target};
 use crate::registry::repository::Repository;

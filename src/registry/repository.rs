@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::digest::{self, Digest, Hasher};
 use crate::http;
-use crate::image::layout;
+use crate::image::store::layout;
 use crate::reference::{Remote, Target};
 use crate::registry::client::{Error, Registry, Scope, again};
 

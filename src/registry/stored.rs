@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::fs::PathContext;
-use crate::image::{Layout, PartialBlob, Store, layout};
+use crate::image::store::layout;
+use crate::image::{Layout, PartialBlob, Store};
 use crate::registry::client::Error;
 use crate::registry::copy::Source;
 use crate::registry::download::{CHUNKS_AHEAD, Chunks};

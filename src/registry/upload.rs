@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::digest::{Digest, Hasher};
 use crate::http;
-use crate::image::layout;
+use crate::image::store::layout;
 use crate::registry::client::{Error, Scope};
 use crate::registry::download::Chunks;
 use crate::registry::memory::Memory;

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use crate::digest::Digest;
 use crate::image::manifest;
-use crate::image::verify::Contents;
+use crate::image::store::verify::Contents;
 use crate::registry::client::Error;
 use crate::registry::copy::Source;
 use crate::registry::download::Chunks;

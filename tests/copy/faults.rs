@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use haversack::digest::Digest;
-use haversack::image::{Layout, PartialBlob, layout};
+use haversack::image::store::layout;
+use haversack::image::{Layout, PartialBlob};
 use oci_spec::image::MediaType;
 
 use crate::quirky::{LAYER_SIZE, Quirk, Quirky};

@@ -92,7 +92,7 @@ pub(crate) fn two_platforms(dir: &Path) -> String {
         "artifactType": "text/spdx+json", "config": empty, "layers": [sbom],
         "subject": { "mediaType": image.media_type(), "digest": image.digest(), "size": image.size() },
     });
-    let bytes = haversack::image::layout::canonical(&referrer);
+    let bytes = haversack::image::store::layout::canonical(&referrer);
     let referrer = layout.write_blob(oci_spec::image::MediaType::ImageManifest, &bytes).unwrap();
     layout.tag(&referrer, None).unwrap();
     digest

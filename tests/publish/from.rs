@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use haversack::image::{Layout, layout};
+use haversack::image::Layout;
+use haversack::image::store::layout;
 use oci_spec::image::MediaType;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::image::plan::Plan;
-use crate::image::tree::{Kind, Node};
+use crate::image::build::plan::Plan;
+use crate::image::layer::tree::{Kind, Node};
 use crate::image::{Definition, Inputs, Platform};
 use crate::progress::{Unit, amount};
 

@@ -14,10 +14,12 @@ use crate::cli::outcome::Failure;
 use crate::cli::{Context, block_on};
 use crate::digest::{Algorithm, HashingReader};
 use crate::fs::{self, PathContext};
-use crate::image::definition::Base;
-use crate::image::plan::{self, CatalogInput};
-use crate::image::sbom::{self, Component};
-use crate::image::{Definition, Inputs, Layout, Platform, assemble, layout, manifest};
+use crate::image::build::assemble;
+use crate::image::build::definition::Base;
+use crate::image::build::plan::{self, CatalogInput};
+use crate::image::build::sbom::{self, Component};
+use crate::image::store::layout;
+use crate::image::{Definition, Inputs, Layout, Platform, manifest};
 use crate::reference::{ImageRef, Target as RemoteTarget};
 use crate::registry::{CopyOptions, Target, copy};
 

@@ -25,10 +25,12 @@ use super::outcome::{Exit, Failure, Outcome};
 use super::stop::{Scratch, stoppable};
 use crate::compression::Compression;
 use crate::digest::Digest;
-use crate::image::assemble::BuildReport;
-use crate::image::definition::Base;
-use crate::image::sbom::{self, Contents};
-use crate::image::{Definition, LayerOptions, Layout, Platform, Template, assemble, fingerprint, layout, plan};
+use crate::image::build::assemble::BuildReport;
+use crate::image::build::definition::Base;
+use crate::image::build::sbom::{self, Contents};
+use crate::image::build::{assemble, fingerprint, plan};
+use crate::image::store::layout;
+use crate::image::{Definition, LayerOptions, Layout, Platform, Template};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
 

@@ -13,8 +13,10 @@ use crate::cli::stop::Scratch;
 use crate::cli::{Context, block_on};
 use crate::digest::Digest;
 use crate::fs::AtomicDir;
-use crate::image::fingerprint::FINGERPRINT;
-use crate::image::{Definition, Layout, Place, Store, layout, place, sbom};
+use crate::image::build::fingerprint::FINGERPRINT;
+use crate::image::build::sbom;
+use crate::image::store::{layout, place};
+use crate::image::{Definition, Layout, Place, Store};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, Source, Target, copy, existing};
 

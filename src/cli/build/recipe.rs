@@ -15,7 +15,8 @@ use crate::cli::Context;
 use crate::cli::outcome::Failure;
 use crate::digest::Digest;
 use crate::fs;
-use crate::image::{Definition, Template, layout};
+use crate::image::store::layout;
+use crate::image::{Definition, Template};
 use crate::kernel::release::Machine;
 
 /// The annotation that says by which recipe an image was made: what `--skip-existing` compares for images of kernels.

@@ -248,7 +248,7 @@ pub enum Error {
     Path(#[from] PathError),
     /// What it holds cannot be in an image.
     #[error("{0}")]
-    Layer(#[from] crate::image::tree::Error),
+    Layer(#[from] crate::image::layer::tree::Error),
     /// Somebody else is at work.
     #[error("{}: another run is unpacking into it", .0.display())]
     Locked(PathBuf),

@@ -16,7 +16,8 @@ use tar::{EntryType, Header};
 
 use crate::compression;
 use crate::fs::{PathContext, PathError, join_inside};
-use crate::image::{Platform, Store, layout, manifest, store};
+use crate::image::store::layout;
+use crate::image::{Platform, Store, manifest, store};
 
 /// An image's file system.
 pub struct ImageFiles<'a> {

@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::fs;
 use crate::image::Platform;
-pub use crate::image::definition::Error;
-use crate::image::definition::{Keys, unknown_key};
+pub use crate::image::build::definition::Error;
+use crate::image::build::definition::{Keys, unknown_key};
 use crate::reference::{self, ImageRef, Remote, Target};
 
 /// What is to be where.

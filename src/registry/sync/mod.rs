@@ -13,7 +13,8 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
 pub use self::list::{Entry, List, Way};
-use crate::image::{Layout, Store, layout};
+use crate::image::store::layout;
+use crate::image::{Layout, Store};
 use crate::progress::{Progress, Unit};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::client::Error;

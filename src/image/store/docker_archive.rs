@@ -25,10 +25,10 @@ use serde::Deserialize;
 use crate::compression::Compression;
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::fs::PathContext;
-use crate::image::archive::{Error, member_of, referrers};
-use crate::image::layout::{self, INDEX, MARKER};
 use crate::image::manifest;
-use crate::image::members::{Links, Members};
+use crate::image::store::archive::{Error, member_of, referrers};
+use crate::image::store::layout::{self, INDEX, MARKER};
+use crate::image::store::members::{Links, Members};
 
 /// A `docker-archive` file that is open for reading.
 #[derive(Debug)]
@@ -264,7 +264,7 @@ const MANIFEST: &str = "manifest.json";
 mod tests {
     use super::*;
     use crate::fs;
-    use crate::image::pax::{Meta, TarWriter};
+    use crate::image::layer::pax::{Meta, TarWriter};
 
     /// An archive as `docker save` wrote it before version 25, with a layer that is a link to another image's.
     fn saved(path: &Path, change: impl Fn(&mut serde_json::Value)) -> Digest {

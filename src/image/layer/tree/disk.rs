@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::fs::{PathContext, PathError};
+use crate::image::layer::tree::{Error, Kind, Node, Tree, relative};
 use crate::image::name::Name;
-use crate::image::tree::{Error, Kind, Node, Tree, relative};
 
 /// What of the files on the disk is replaced when a directory is added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::image::definition::{Definition, LayerDefinition};
+use crate::image::build::definition::{Definition, LayerDefinition};
 use crate::reference;
 
 /// The first thing in a definition that cannot be.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fs;
 use crate::image::Definition;
-use crate::image::definition::{Error, FILE};
+use crate::image::build::definition::{Error, FILE};
 
 /// The text of a definition.
 #[derive(Clone, Debug)]

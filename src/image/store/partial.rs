@@ -12,7 +12,7 @@ use oci_spec::image::Descriptor;
 
 use crate::digest::{Digest, Hasher};
 use crate::fs::{self, PathContext};
-use crate::image::layout::{self, Error, Layout};
+use crate::image::store::layout::{self, Error, Layout};
 
 /// A blob on its way. Dropped unfinished, what has arrived is kept for the next attempt.
 pub struct PartialBlob {

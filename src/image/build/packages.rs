@@ -10,11 +10,11 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::image::assemble::{BuildReport, Error};
-use crate::image::fingerprint::FINGERPRINT;
+use crate::image::build::assemble::{BuildReport, Error};
+use crate::image::build::fingerprint::FINGERPRINT;
+use crate::image::build::sbom::Component;
 use crate::image::layer::{Layer, LayerOptions};
-use crate::image::layout::{self, Layout};
-use crate::image::sbom::Component;
+use crate::image::store::layout::{self, Layout};
 use crate::image::{Platform, Tree};
 
 /// `packages = { deb = ["gcc", "mawk | gawk"], rpm = ["gcc"], … }`: packages with all that they depend on.

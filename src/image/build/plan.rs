@@ -11,11 +11,12 @@ use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::fs::{self, OutsideError};
-use crate::image::definition::{Base, Definition, LayerDefinition};
+use crate::image::build::definition::{Base, Definition, LayerDefinition};
+use crate::image::build::sbom::Component;
+use crate::image::layer::roots;
+use crate::image::layer::tree::{self, Kind, Node, Overrides, Tree};
 use crate::image::name::Name;
-use crate::image::sbom::Component;
-use crate::image::tree::{self, Kind, Node, Overrides, Tree};
-use crate::image::{LayerCache, Part, Platform, roots};
+use crate::image::{LayerCache, Part, Platform};
 
 /// What a definition takes from elsewhere.
 #[derive(Clone, Debug, Default)]

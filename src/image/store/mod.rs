@@ -1,5 +1,22 @@
 //! Layouts, archives and directories: where images are read from without a network.
 
+pub mod archive;
+pub mod dir;
+pub mod docker_archive;
+pub mod inspect;
+pub mod layout;
+pub(crate) mod members;
+pub mod partial;
+pub mod place;
+pub mod verify;
+
+pub use archive::Archive;
+pub use dir::Dir;
+pub use docker_archive::DockerArchive;
+pub use layout::Layout;
+pub use partial::PartialBlob;
+pub use place::Place;
+
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -7,11 +24,11 @@ use oci_spec::image::{Descriptor, ImageIndex};
 
 use crate::digest::Digest;
 use crate::fs::{self, PathContext, PathError};
-use crate::image::archive::{self, Archive};
-use crate::image::dir::Dir;
-use crate::image::docker_archive::DockerArchive;
-use crate::image::layout::{self, Layout, VerifyingReader};
 use crate::image::manifest;
+use crate::image::store::archive::{self, Archive};
+use crate::image::store::dir::Dir;
+use crate::image::store::docker_archive::DockerArchive;
+use crate::image::store::layout::{self, Layout, VerifyingReader};
 use crate::reference::ImageRef;
 
 /// Something on the disk with images in it.

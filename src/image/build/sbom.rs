@@ -14,8 +14,8 @@ use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Value, json};
 
 use crate::digest::{Algorithm, Digest};
-use crate::image::assemble::BuildReport;
-use crate::image::layout::{self, Layout};
+use crate::image::build::assemble::BuildReport;
+use crate::image::store::layout::{self, Layout};
 
 /// Something in an image that has a name of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 pub use self::disk::Overrides;
 use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, OutsideError, PathContext, PathError, Slice};
+use crate::image::layer::pax::{Meta, TarWriter};
+use crate::image::layer::sparse::SparseReader;
 use crate::image::layer::{Layer, LayerOptions, LayerWriter};
 use crate::image::name::Name;
-use crate::image::pax::{Meta, TarWriter};
-use crate::image::sparse::SparseReader;
 use crate::progress::Task;
 
 /// Entries of a layer by name, relative to the image's root. Parents sort before what is in them, and are directories.

@@ -24,9 +24,9 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::fs::{AtomicFile, PathContext, PathError};
-use crate::image::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingReader};
-use crate::image::members::{Links, Members};
-use crate::image::pax::{Meta, TarWriter};
+use crate::image::layer::pax::{Meta, TarWriter};
+use crate::image::store::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingReader};
+use crate::image::store::members::{Links, Members};
 use crate::image::{Platform, manifest};
 
 /// An `oci-archive` file that is open for reading.

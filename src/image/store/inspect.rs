@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Serialize;
 
-use crate::image::{Platform, layout, manifest};
+use crate::image::store::layout;
+use crate::image::{Platform, manifest};
 
 /// An image, or an index of several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@
 //!     index.json             what is named here: descriptors with org.opencontainers.image.ref.name
 //!     blobs/sha256/HEX       everything else, under the digest of its bytes
 //!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left; .build.XXXXXX.partial/ likewise
-//!     .sha256-HEX.partial    the beginning of a blob, for the next attempt (see [`partial`](crate::image::partial))
+//!     .sha256-HEX.partial    the beginning of a blob, for the next attempt (see [`partial`](crate::image::store::partial))
 //! ```
 //!
 //! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
@@ -161,7 +161,7 @@ impl Layout {
         self.root.join(BLOBS).join(digest.algorithm().name()).join(digest.hex())
     }
 
-    /// Whether a blob of that digest and size is there. What is in it is for [`verify`](crate::image::verify) to say.
+    /// Whether a blob of that digest and size is there. What is in it is for [`verify`](crate::image::store::verify) to say.
     pub fn holds(&self, digest: &Digest, size: u64) -> bool {
         // A link is not a blob, wherever it leads.
         std::fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)

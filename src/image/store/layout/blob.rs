@@ -6,7 +6,7 @@ use oci_spec::image::Descriptor;
 
 use crate::digest::{Digest, HashingReader, HashingWriter};
 use crate::fs::{self, AtomicFile};
-use crate::image::layout::{Error, Layout, digest_of};
+use crate::image::store::layout::{Error, Layout, digest_of};
 
 /// A blob that is being written; it has no name before [`BlobWriter::finish`].
 pub struct BlobWriter<'a> {

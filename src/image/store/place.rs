@@ -7,9 +7,10 @@
 use oci_spec::image::{Descriptor, ImageIndex};
 
 use crate::fs::{self, AtomicDir, Lock, PathError};
-use crate::image::layout::{self, Layout, ref_name};
+use crate::image::manifest;
+use crate::image::store::layout::{self, Layout, ref_name};
 use crate::image::store::{Error, Store};
-use crate::image::{archive, dir, manifest};
+use crate::image::store::{archive, dir};
 use crate::reference::ImageRef;
 
 /// A place that is being written to.
@@ -147,7 +148,7 @@ fn tagged(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::image::fixture;
-    use crate::image::verify::{VerifyOptions, verify};
+    use crate::image::store::verify::{VerifyOptions, verify};
     use crate::progress::Progress;
 
     fn put(reference: &str, from: &Layout, image: &Descriptor) -> Result<(), Error> {

@@ -4,7 +4,14 @@
 //! entries ─► tar ─► SHA-256: diff id ─► compressor ─► SHA-256: digest, size ─► the writer underneath
 //! ```
 //!
-//! See [`pax`](crate::image::pax) for the tar.
+//! See [`pax`](crate::image::layer::pax) for the tar.
+
+pub mod pax;
+pub mod roots;
+pub(crate) mod sparse;
+pub mod tree;
+
+pub use tree::Tree;
 
 use std::io::{self, Write};
 use std::ops::{Deref, DerefMut};
@@ -13,7 +20,7 @@ use oci_spec::image::MediaType;
 
 use crate::compression::{Compression, Encoder};
 use crate::digest::{Algorithm, Digest, HashingWriter};
-use crate::image::pax::TarWriter;
+use crate::image::layer::pax::TarWriter;
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +99,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::image::pax::Meta;
+    use crate::image::layer::pax::Meta;
 
     #[test]
     fn the_bytes_of_a_layer_are_known() {

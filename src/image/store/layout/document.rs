@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::digest::{self, Digest};
-use crate::image::layout::Error;
+use crate::image::store::layout::Error;
 
 /// Why a document could not be read; the caller knows the file.
 pub(crate) enum ReadError {

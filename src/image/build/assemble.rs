@@ -13,12 +13,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::digest::{Algorithm, Digest};
-use crate::image::definition::Definition;
-use crate::image::fingerprint::{self, FINGERPRINT};
+use crate::image::build::definition::Definition;
+use crate::image::build::fingerprint::{self, FINGERPRINT};
+use crate::image::build::plan::{Inputs, Plan};
+use crate::image::layer::tree;
 use crate::image::layer::{Layer, LayerOptions};
-use crate::image::layout::{self, Layout};
-use crate::image::plan::{Inputs, Plan};
-use crate::image::tree;
+use crate::image::store::layout::{self, Layout};
 use crate::image::{Platform, manifest};
 use crate::progress::{Progress, Unit};
 
@@ -326,8 +326,8 @@ mod tests {
 
     use super::*;
     use crate::fs;
-    use crate::image::plan;
-    use crate::image::plan::CatalogInput;
+    use crate::image::build::plan;
+    use crate::image::build::plan::CatalogInput;
 
     fn write(path: &Path, text: &str, mtime: u64) {
         fs::write(path, text.as_bytes()).unwrap();

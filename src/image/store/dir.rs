@@ -17,8 +17,8 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use crate::digest::{Algorithm, Digest};
 use crate::fs::{self, AtomicDir, PathContext, PathError};
-use crate::image::layout::{self, Error, Layout};
 use crate::image::manifest;
+use crate::image::store::layout::{self, Error, Layout};
 
 /// A `dir:` directory that is open for reading.
 #[derive(Debug)]

@@ -15,8 +15,9 @@ use serde::Serialize;
 
 use crate::compression::{self, Compression, LimitedReader};
 use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::image::manifest;
+use crate::image::store::layout;
 use crate::image::store::{self, Store};
-use crate::image::{layout, manifest};
 use crate::progress::{Progress, Task, Unit};
 
 /// What is checked, and what is done about it.

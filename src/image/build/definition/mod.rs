@@ -37,12 +37,12 @@ use self::keys::TOP;
 pub(crate) use self::keys::{Keys, unknown_key};
 use crate::fs::{self, PathError};
 use crate::image::Platform;
-use crate::image::packages::{KernelsDefinition, PackagesDefinition};
+use crate::image::build::packages::{KernelsDefinition, PackagesDefinition};
 use crate::reference::ImageRef;
 
 /// An image as we describe it.
 ///
-/// Written as JSON, it is what the [fingerprint](crate::image::fingerprint) has of it: neither where it comes from nor
+/// Written as JSON, it is what the [fingerprint](crate::image::build::fingerprint) has of it: neither where it comes from nor
 /// what it is called, and not its layers, which are in there as their contents.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

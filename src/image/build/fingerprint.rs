@@ -17,11 +17,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::image::definition::Definition;
+use crate::image::build::definition::Definition;
+use crate::image::build::plan::{CATALOG_DIGEST, CATALOG_TAKEN, Inputs, Plan, PlannedLayer};
 use crate::image::layer::LayerOptions;
-use crate::image::layout;
-use crate::image::plan::{CATALOG_DIGEST, CATALOG_TAKEN, Inputs, Plan, PlannedLayer};
-use crate::image::tree;
+use crate::image::layer::tree;
+use crate::image::store::layout;
 use crate::image::{Platform, Tree};
 use crate::progress::{Progress, Unit};
 
@@ -129,8 +129,9 @@ mod tests {
     use super::*;
     use crate::compression::Compression;
     use crate::fs;
-    use crate::image::plan::CatalogInput;
-    use crate::image::{Layout, assemble, plan};
+    use crate::image::Layout;
+    use crate::image::build::plan::CatalogInput;
+    use crate::image::build::{assemble, plan};
 
     const TEXT: &str = "name = 'x'\ntags = ['1']\nbase = 'oci:b'\nentrypoint = ['/a']\n[[layers]]\n\
                         files = [{ src = 'a', dest = '/a', mode = '0644' }]";

@@ -10,8 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::compression::Compression;
 use crate::fs::{PathContext, PathError};
-use crate::image::archive::Error;
-use crate::image::layout;
+use crate::image::store::archive::Error;
+use crate::image::store::layout;
 
 /// Where the content of each member of a tar file lies.
 #[derive(Debug)]
