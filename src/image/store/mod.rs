@@ -25,10 +25,7 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use crate::digest::Digest;
 use crate::fs::{self, PathContext, PathError};
 use crate::image::manifest;
-use crate::image::store::archive::{self, Archive};
-use crate::image::store::dir::Dir;
-use crate::image::store::docker_archive::DockerArchive;
-use crate::image::store::layout::{self, Layout, VerifyingReader};
+use crate::image::store::layout::VerifyingReader;
 use crate::reference::ImageRef;
 
 /// Something on the disk with images in it.
