@@ -23,6 +23,7 @@
 //! * **Same input, same bytes.** Entries sorted, times given, owners numeric, one fixed compressor.
 
 pub mod catalog;
+pub mod causes;
 pub mod cli;
 pub mod compression;
 pub mod digest;

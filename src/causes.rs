@@ -1,0 +1,42 @@
+//! An error and what caused it.
+
+use std::error::Error;
+
+/// The error and what caused it, outermost first.
+pub fn of<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The texts of the chain in one line, `outer: inner: innermost`. An error that only says again what it wraps is said once.
+pub fn line(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = of(error).map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+/// The first error of this type in the chain.
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    of(error).find_map(|cause| cause.downcast_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{what}")]
+    struct Outer {
+        what: &'static str,
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn a_chain_is_one_line_and_says_nothing_twice() {
+        let inner = || std::io::Error::other("disk full");
+        for (what, line_of_it) in [("cannot write x", "cannot write x: disk full"), ("disk full", "disk full")] {
+            assert_eq!(line(&Outer { what, source: inner() }), line_of_it);
+        }
+        assert!(find::<std::io::Error>(&Outer { what: "x", source: inner() }).is_some());
+        assert!(find::<std::fmt::Error>(&Outer { what: "x", source: inner() }).is_none());
+    }
+}
