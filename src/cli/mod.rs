@@ -3,17 +3,16 @@
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
-mod build;
 mod catalog;
 mod config;
 mod copy;
 mod entrypoint;
 mod inspect;
 mod kernel;
-mod kernel_image;
-mod matrix;
+mod make;
 mod outcome;
 mod publish;
+mod registries;
 mod stop;
 mod sync;
 mod ui;
@@ -27,7 +26,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::config::Config;
@@ -88,7 +90,7 @@ enum Command {
     Run(entrypoint::RunArgs),
     Dump(entrypoint::DumpArgs),
     Refresh(entrypoint::RefreshArgs),
-    Build(build::BuildArgs),
+    Build(make::BuildArgs),
     Copy(copy::CopyArgs),
     Sync(sync::SyncArgs),
     Inspect(inspect::InspectArgs),
@@ -183,7 +185,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Run(args) => entrypoint::run(args, context),
         Command::Dump(args) => entrypoint::dump(&args, context),
         Command::Refresh(args) => entrypoint::refresh(&args, context),
-        Command::Build(args) => build::run(&args, context),
+        Command::Build(args) => make::run(&args, context),
         Command::Copy(args) => copy::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
@@ -203,9 +205,7 @@ fn completions(shell: clap_complete::Shell, context: &Context) -> Outcome {
 
 /// Runs something that touches the network to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    // What is sent is hashed there, so one thread would not do, and a hundred cores have nothing to do.
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(future)
+    crate::ops::block_on(future)
 }
 
 /// Why clap refuses a command line, without the usage that follows after an empty line.
@@ -235,10 +235,34 @@ fn log_to_stderr(verbose: u8, config: &Config) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false);
+        .event_format(Lines);
     let filter = wanted.unwrap_or_else(|| default.parse().expect("ours are well formed"));
     tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+/// How an event is written: as `Ui` says it of a warning, and nothing but the text of what was asked for with `-v`.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let level = *event.metadata().level();
+        if level == tracing::Level::WARN {
+            writer.write_str("warning: ")?;
+        } else if level == tracing::Level::ERROR {
+            writer.write_str("error: ")?;
+        }
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
