@@ -17,8 +17,18 @@ pub fn is_manifest(media_type: &MediaType) -> bool {
 /// Whether a manifest is that of an image that an engine can run: its configuration and its layers are of the types of
 /// OCI or Docker. cosign's signatures have the configuration of an image, and layers that are no file systems.
 pub fn is_image(manifest: &ImageManifest) -> bool {
-    let is_layer = |layer: &Descriptor| LAYERS.iter().any(|start| layer.media_type().as_ref().starts_with(start));
-    matches!(manifest.config().media_type().as_ref(), CONFIG | DOCKER_CONFIG) && manifest.layers().iter().all(is_layer)
+    matches!(manifest.config().media_type().as_ref(), CONFIG | DOCKER_CONFIG)
+        && manifest.layers().iter().all(|layer| is_layer(layer.media_type()))
+}
+
+/// Whether a media type is that of a layer of a file system, compressed or encrypted as it may be.
+pub fn is_layer(media_type: &MediaType) -> bool {
+    LAYERS.iter().any(|start| media_type.as_ref().starts_with(start))
+}
+
+/// Whether a layer is encrypted (ocicrypt): what the configuration says of its content cannot be checked.
+pub fn is_encrypted(media_type: &MediaType) -> bool {
+    media_type.as_ref().ends_with("+encrypted")
 }
 
 /// What a document refers to directly: manifests of an index; configuration and layers of a manifest, in this order.

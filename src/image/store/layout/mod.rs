@@ -137,7 +137,9 @@ impl Layout {
 
     /// Opens a layout, and makes an empty one where there is none. A directory with other things in it is refused.
     pub fn create(root: &Path) -> Result<Self, Error> {
-        if !root.join(MARKER).exists() && root.is_dir() && !fs::list(root)?.iter().all(|path| hidden(path)) {
+        // Listed before the marker is looked for: what another program creates meanwhile begins with the marker.
+        let foreign = root.is_dir() && !fs::list(root)?.iter().all(|path| hidden(path));
+        if foreign && !root.join(MARKER).exists() {
             return Err(Error::NotALayout(root.to_owned()));
         }
         let layout = Layout { root: root.to_owned() };
