@@ -191,6 +191,9 @@ mod tests {
         Ok(chosen)
     }
 
+    /// What it is, the image, what is asked of it, and what is copied.
+    type Case<'a> = (&'a str, &'a Descriptor, &'a [&'a str], Result<Descriptor, String>);
+
     #[test]
     fn each_platform_that_was_asked_for_is_there_or_it_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
@@ -205,7 +208,7 @@ mod tests {
         let nested = index(&layout, vec![full.clone(), of("linux/s390x", s390.clone())]);
         let none = |which: &str| Err(format!("no image for {which} in it"));
         let one = |image: &Descriptor| Ok(index(&layout, vec![image.clone()]));
-        let cases: [(&str, &Descriptor, &[&str], Result<Descriptor, String>); 13] = [
+        let cases: [Case; 13] = [
             ("one image", &amd, &["linux/amd64"], Ok(amd.clone())),
             ("one image, another platform", &amd, &["linux/arm64"], none("linux/arm64")),
             ("one image, two platforms", &amd, &["linux/arm64", "linux/amd64"], none("linux/arm64")),
@@ -217,7 +220,7 @@ mod tests {
             ("entries without platform", &plain, &["linux/arm64"], one(&arm)),
             ("sparse", &sparse, &["linux/amd64"], one(&told[0])),
             ("nested", &nested, &["linux/arm64"], one(&index(&layout, vec![told[1].clone()]))),
-            ("beside nested", &nested, &["linux/s390x"], one(&of("linux/s390x", s390.clone()))),
+            ("beside nested", &nested, &["linux/s390x"], one(&of("linux/s390x", s390))),
             ("all of nested", &nested, &["linux/amd64", "linux/arm64", "linux/s390x"], Ok(nested.clone())),
         ];
         for (case, top, platforms, expected) in cases {
