@@ -8,7 +8,9 @@
 
 use std::cmp::Ordering;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
+use regex_lite::Regex;
 use semver::{Prerelease, Version};
 
 /// A parsed constraint.
@@ -152,40 +154,51 @@ impl Comparison {
 }
 
 /// Parses comparisons that are separated by commas or spaces, `A - B` among them.
+///
+/// Which texts are constraints is told by Masterminds' own expressions: what they refuse, certsuite cannot read.
 fn parse_group(text: &str) -> Option<Group> {
-    let mut rest = text.trim();
-    let mut comparisons: Vec<Comparison> = Vec::new();
-    while !rest.is_empty() {
-        let (operator, after) = parse_operator(rest);
-        let (version, given, after) = partial(after.trim_start())?;
-        comparisons.push(Comparison { operator: operator.unwrap_or(Operator::Equal), version, given });
-        // What follows a version is the end, a comma, or a space before the next comparison.
-        let trimmed = after.trim_start();
-        if let Some(upper) = trimmed.strip_prefix("- ").filter(|_| operator.is_none() && trimmed.len() < after.len()) {
-            comparisons.last_mut()?.operator = Operator::GreaterOrEqual;
-            let (version, given, after) = partial(upper.trim_start())?;
-            comparisons.push(Comparison { operator: Operator::LessOrEqual, version, given });
-            rest = next_comparison(after)?;
-        } else {
-            rest = next_comparison(after)?;
-        }
-    }
-    if comparisons.is_empty() {
+    let grammar = grammar();
+    let text = grammar.range.replace_all(text, ">= $1, <= $2 ");
+    if !grammar.whole.is_match(&text) {
         return None;
+    }
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    for found in grammar.one.find_iter(&text) {
+        let (operator, after) = parse_operator(found.as_str());
+        let (version, given, rest) = partial(after.trim_start_matches(BLANKS))?;
+        if !rest.is_empty() {
+            return None;
+        }
+        comparisons.push(Comparison { operator: operator.unwrap_or(Operator::Equal), version, given });
     }
     let takes_prereleases = comparisons.iter().any(|comparison| !comparison.version.pre.is_empty());
     Some(Group { comparisons, takes_prereleases })
 }
 
-/// Steps over the separator after a comparison; `None` when there is none and the text goes on.
-fn next_comparison(after: &str) -> Option<&str> {
-    let trimmed = after.trim_start();
-    match trimmed.strip_prefix(',') {
-        Some(next) => Some(next.trim_start()).filter(|next| !next.is_empty()),
-        None if trimmed.is_empty() || trimmed.len() < after.len() => Some(trimmed),
-        // `>=1.2<1.5`: an operator separates by itself.
-        None => parse_operator(trimmed).0.map(|_| trimmed),
-    }
+/// The expressions of constraints.go. Blanks are Go's: no vertical tab, and none outside ASCII.
+struct Grammar {
+    /// `A - B`.
+    range: Regex,
+    /// One or more comparisons with a comma or blanks between.
+    whole: Regex,
+    /// A comparison.
+    one: Regex,
+}
+
+fn grammar() -> &'static Grammar {
+    static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| {
+        let blank = r"[\t\n\f\r ]";
+        let operators = r"=||!=|>|<|>=|=>|<=|=<|~|~>|\^";
+        let version = r"v?[0-9|xX*]+(?:\.[0-9|xX*]+)?(?:\.[0-9|xX*]+)?(?:-[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*)?(?:\+[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*)?";
+        let one = format!("(?:{operators}){blank}*(?:{version})");
+        let regex = |text: String| Regex::new(&text).expect("it is well-formed");
+        Grammar {
+            range: regex(format!("{blank}*({version}){blank}+-{blank}+({version}){blank}*")),
+            whole: regex(format!("^{blank}*{one}{blank}*(?:(?:{blank}+|,{blank}*){one}{blank}*)*$")),
+            one: regex(one),
+        }
+    });
+    &GRAMMAR
 }
 
 fn parse_operator(text: &str) -> (Option<Operator>, &str) {
@@ -251,13 +264,16 @@ fn partial(text: &str) -> Option<(Version, Given, &str)> {
     }
     if let Some(tail) = rest.strip_prefix('+') {
         let end = identifier(tail);
-        if end == 0 {
+        if tail[..end].split('.').any(str::is_empty) {
             return None;
         }
         rest = &tail[end..];
     }
     Some((version, given, rest))
 }
+
+/// What Go's expressions call white space.
+const BLANKS: [char; 5] = ['\t', '\n', '\u{c}', '\r', ' '];
 
 #[cfg(test)]
 mod tests {
@@ -272,7 +288,6 @@ mod tests {
             ("< v2.2.x", &["v1.25.4+18eadca", "2.1.9"], &["2.2.0"]),
             (">= 1.16.0 < 1.28.0", &["1.16.0", "1.27.9"], &["1.28.0", "1.15.9"]),
             (">=1.16.0,<1.28.0", &["1.20.1"], &["1.28.0"]),
-            (">=1.16.0<1.28.0", &["1.20.1"], &["1.28.0"]),
             (">= 1.20.0", &["1.25.4"], &["v1.25.4-rc.1"]),
             (">= 1.20.0-0", &["v1.25.4-rc.1", "1.20.0"], &["1.19.9"]),
             (">= 1.20.0-0 < 1.27", &["v1.25.4-rc.1"], &["1.27.0"]),
@@ -308,11 +323,29 @@ mod tests {
 
     #[test]
     fn what_is_no_constraint_or_version_is_refused() {
-        for text in ["", "garbage", ">=", "1.2.3.4", ">= 1.2 &&", "1.2 ||", ">=1.2,", "1.-2", "1.2.3-"] {
+        for text in [
+            "",
+            "garbage",
+            ">=",
+            "1.2.3.4",
+            ">= 1.2 &&",
+            "1.2 ||",
+            ">=1.2,",
+            "1.-2",
+            "1.2.3-",
+            // No separator (Masterminds/semver#186), blanks that are not Go's, a dot too many.
+            ">=1.20.0<1.40.0",
+            ">=1.20\u{a0}<1.40",
+            ">=1.20\u{3000}<1.40",
+            ">=1.20\u{b}<1.40",
+            ">=1.20\u{85}",
+            ">1.19 1.20 - 1.40",
+            ">=1.20.0+a..b",
+        ] {
             let error = ParseError { text: text.to_owned(), constraint: true };
             assert_eq!(text.parse::<Constraint>(), Err(error), "{text}");
         }
-        for text in ["", "x", "1.x", "latest", "1.2.3.4", "v", "1.2 "] {
+        for text in ["", "x", "1.x", "latest", "1.2.3.4", "v", "1.2 ", "1.31.0+a..b", "1.31.0+"] {
             assert_eq!(version(text).unwrap_err().to_string(), format!("`{text}` is not a version"));
         }
     }

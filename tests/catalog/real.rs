@@ -84,3 +84,35 @@ fn dotted(key: String) -> String {
     let (name, rest) = key.split_once(' ').unwrap();
     if name.contains('.') { key } else { format!("{name}. {rest}") }
 }
+
+/// The answers of Masterminds/semver under the unmodified checker. By a fault of its own it refuses `A||B - C` without
+/// blanks, which by its rules has an answer.
+#[test]
+#[ignore = "needs HAVERSACK_REAL_DATA"]
+fn constraints_are_taken_refused_and_answered_as_the_checker_does() {
+    use haversack::catalog::constraint::{Constraint, version};
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        version: String,
+        constraint: String,
+        answer: serde_json::Value,
+    }
+    let text = std::fs::read_to_string(real_data().join("catalog/constraints.jsonl")).unwrap();
+    let mut differs = Vec::new();
+    let mut count = 0;
+    for line in text.lines() {
+        let Asked { version: asked, constraint, answer } = serde_json::from_str(line).unwrap();
+        // The checker takes no version for "whatever version": it only has to read the constraint.
+        let own = match (constraint.parse::<Constraint>(), version(&asked)) {
+            (Ok(constraint), Ok(version)) => serde_json::Value::Bool(constraint.allows(&version)),
+            _ => "refused".into(),
+        };
+        let is_fault_of_the_checker = constraint.contains("||") && constraint.contains(" - ");
+        if own != answer && !is_fault_of_the_checker {
+            differs.push(format!("{asked} {constraint:?}: {answer}, and here {own}"));
+        }
+        count += 1;
+    }
+    assert!(count > 2_900, "{count}");
+    assert!(differs.is_empty(), "{} of {count} differ:\n{}", differs.len(), differs.join("\n"));
+}

@@ -30,7 +30,7 @@ pub(super) enum Command {
     /// Unpack kernels into directories in which modules can be built
     Unpack(Unpack),
     /// Say which kernels matter: those of OpenShift's releases, or of sources
-    Matrix(MatrixArgs),
+    Matrix(Box<MatrixArgs>),
 }
 
 #[derive(Args)]
