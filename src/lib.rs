@@ -8,7 +8,7 @@
 //!              │          │        │        │
 //!              └──────────┴────────┴────────┴──►  image      offline: never knows http
 //!  catalog::{client,charts,snapshot}  kernel::{source,download}  registry  publish  ──►  http
-//!  image, http and all above ──►  digest  compression  reference  fs  progress       the leaves know only each other
+//!  image, http and all above ──►  digest  compression  reference  fs  limits  causes  progress    leaves: only each other
 //! ```
 //!
 //! Work that spans siblings (a build takes from the catalog and gives to an image) is put together in [`cli`], in a few
@@ -31,6 +31,7 @@ pub mod fs;
 pub mod http;
 pub mod image;
 pub mod kernel;
+pub mod limits;
 pub mod progress;
 pub mod publish;
 pub mod reference;
