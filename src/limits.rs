@@ -181,10 +181,11 @@ impl<R> Pieces<R> {
 
 impl<R: BufRead> BufRead for Pieces<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        at_most(self.read, self.limit, self.what)?;
-        let room = self.limit + 1 - self.read;
+        let room = self.limit.saturating_sub(self.read);
         let buffer = self.inner.fill_buf()?;
-        // Of a buffer that is larger than the limit no more than makes the piece too long.
+        if room == 0 && !buffer.is_empty() {
+            return Err(Exceeded::new(self.what, self.limit).into());
+        }
         Ok(&buffer[..buffer.len().min(room)])
     }
 
