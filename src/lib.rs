@@ -22,6 +22,9 @@
 //! * **Everything from outside is checked while it flows:** size limit, decompress limit, digest, then parse.
 //! * **Same input, same bytes.** Entries sorted, times given, owners numeric, one fixed compressor.
 
+#![warn(clippy::disallowed_methods)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
+
 pub mod catalog;
 pub mod causes;
 pub mod cli;

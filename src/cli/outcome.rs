@@ -366,6 +366,7 @@ fn registry_hint(error: &registry::Error) -> Option<String> {
 fn http_hint(error: &http::Error) -> Option<String> {
     Some(match error {
         http::Error::Offline { .. } => "leave out `--offline` where the network can be used".into(),
+        http::Error::NoHost { host } => format!("check the name {host} and whether this machine has a network"),
         http::Error::Transport { url, .. } => format!(
             "check that {} can be reached from here (proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; \
              further certificate authorities from SSL_CERT_FILE and `--ca-file`)",

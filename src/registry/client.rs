@@ -221,7 +221,7 @@ impl Registry {
 
     pub(super) fn authorized(&self, scope: &Scope<'_>, request: RequestBuilder) -> RequestBuilder {
         match self.0.tokens.lock().expect("no holder panics").get(&scope.key()) {
-            Some(authorization) => request.header(AUTHORIZATION, authorization),
+            Some(authorization) => request.header(AUTHORIZATION, http::sensitive(authorization)),
             None => request,
         }
     }
