@@ -1,5 +1,5 @@
 //! `haversack run`, `dump` and `refresh`: what the catalog image does when it is started. (What an image of kernels does is
-//! in [`kernel_image`](super::kernel_image).)
+//! in [`kernel_image`](crate::ops::kernel_image).)
 //!
 //! ```text
 //! podman run --rm -v DIR:/tmp/dump:Z --env OCT_DUMP_ONLY=true IMAGE     dump: no network, no other writable place
@@ -16,10 +16,11 @@ use crate::catalog::snapshot;
 use crate::catalog::tree::DumpOptions;
 use crate::catalog::{Snapshot, tree};
 use crate::cli::catalog::{DumpOptionArgs, SourceArgs, dump_text, notes};
-use crate::cli::kernel_image::{self, KernelImageArgs};
+use crate::cli::kernel::source::SourceArgs as KernelSourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
+use crate::ops::kernel_image::{self, KernelImageOptions};
 
 /// Do what the environment says: dump with `OCT_DUMP_ONLY=true`, else refresh and dump
 #[derive(Args)]
@@ -36,7 +37,10 @@ pub(super) struct DumpArgs {
     #[command(flatten)]
     what: DumpOptionArgs,
     #[command(flatten)]
-    kernels: KernelImageArgs,
+    kernels: KernelSetArgs,
+    /// Keep only this release, or those that begin with it
+    #[arg(long, value_name = "RELEASE", help_heading = IN_KERNEL_IMAGES)]
+    release: Vec<String>,
 }
 
 /// Bring the snapshot of this image up to date and write it to the dump directory
@@ -52,14 +56,28 @@ pub(super) struct RefreshArgs {
     #[arg(long)]
     fallback: bool,
     #[command(flatten)]
-    kernels: KernelImageArgs,
+    kernels: KernelSetArgs,
+    /// Refresh from these sources, as for `kernel list`
+    #[arg(long, value_name = "SOURCE", num_args = 1.., help_heading = IN_KERNEL_IMAGES)]
+    kernel_source: Vec<String>,
+    #[command(flatten)]
+    kernel_options: KernelSourceArgs,
+}
+
+/// What tells an image of kernels from one of the catalog.
+#[derive(Args)]
+#[command(next_help_heading = IN_KERNEL_IMAGES)]
+struct KernelSetArgs {
+    /// List of the kernels in this image
+    #[arg(long, value_name = "FILE")]
+    kernel_set: Option<PathBuf>,
 }
 
 #[derive(Args)]
-pub(super) struct PlaceArgs {
+struct PlaceArgs {
     /// The directory to write to, which must be there and writable
     #[arg(long, value_name = "DIR", default_value = "/tmp/dump")]
-    pub(super) dump_dir: PathBuf,
+    dump_dir: PathBuf,
     /// The snapshot of this image
     #[arg(long, value_name = "FILE", default_value = "catalog.db")]
     db: PathBuf,
@@ -69,19 +87,27 @@ pub(super) struct PlaceArgs {
 }
 
 pub(super) fn run(args: RunArgs, context: &Context) -> Outcome {
-    let RefreshArgs { kernels, .. } = &args.refresh;
+    let RefreshArgs { kernels, kernel_source, kernel_options, .. } = &args.refresh;
     // An image of kernels that names no source has nothing to refresh from.
-    let dump_only = kernels.kernel_set.is_some() && kernels.kernel_source.is_empty();
-    if dump_only || context.config.is_true("OCT_DUMP_ONLY") {
+    let has_source = !kernel_source.is_empty() || kernel_options.has_distro();
+    if context.config.is_true("OCT_DUMP_ONLY") || (kernels.kernel_set.is_some() && !has_source) {
+        let release = kernel_options.releases().to_vec();
         let RefreshArgs { place, what, kernels, .. } = args.refresh;
-        return dump(&DumpArgs { place, what, kernels }, context);
+        return dump(&DumpArgs { place, what, kernels, release }, context);
     }
     refresh(&args.refresh, context)
 }
 
 pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
     if let Some(set) = &args.kernels.kernel_set {
-        return kernel_image::dump(&args.kernels, set, &args.place, context);
+        check_place(&args.place)?;
+        let options = KernelImageOptions { releases: args.release.clone(), to: args.place.dump_dir.clone() };
+        let count = kernel_image::dump(set, &options)?;
+        context.ui.say(format_args!("{count} kernels in {}", args.place.dump_dir.display()));
+        return Ok(Exit::Done);
+    }
+    if !args.release.is_empty() {
+        return Err(Failure::usage("--release: this image holds the catalog, and no kernels"));
     }
     check_place(&args.place)?;
     let snapshot = Snapshot::open(&args.place.db)?;
@@ -91,7 +117,10 @@ pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
 
 pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
     if args.kernels.kernel_set.is_some() {
-        return kernel_image::refresh(&args.kernels, &args.place, context);
+        return refresh_kernels(args, context);
+    }
+    if !args.kernel_source.is_empty() || args.kernel_options.has_distro() {
+        return Err(Failure::usage("--kernel-source, --distro: this image holds the catalog, and no kernels"));
     }
     check_place(&args.place)?;
     // Opened before anything is written: what is wrong with it is the first thing to know.
@@ -142,6 +171,17 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
     }
 }
 
+fn refresh_kernels(args: &RefreshArgs, context: &Context) -> Outcome {
+    check_place(&args.place)?;
+    let words: Vec<String> =
+        args.kernel_source.iter().flat_map(|source| source.split_whitespace()).map(str::to_owned).collect();
+    let from = args.kernel_options.options(&words, context)?;
+    let options = KernelImageOptions { to: args.place.dump_dir.clone(), ..KernelImageOptions::default() };
+    let (count, complete) = kernel_image::refresh(&from, &options, &context.http, context.ui.progress())?;
+    context.ui.say(format_args!("{count} kernels in {}", args.place.dump_dir.display()));
+    Ok(Exit::of(complete))
+}
+
 /// What a refresh starts from: the snapshot that an earlier one left in the dump directory, when it is newer than that
 /// of the image.
 fn base(embedded: &Snapshot, dump_dir: &Path) -> Snapshot {
@@ -151,7 +191,7 @@ fn base(embedded: &Snapshot, dump_dir: &Path) -> Snapshot {
     earlier.or_else(|| open(embedded.path())).expect("it is open already")
 }
 
-pub(super) fn check_place(place: &PlaceArgs) -> Result<(), Failure> {
+fn check_place(place: &PlaceArgs) -> Result<(), Failure> {
     let directory = &place.dump_dir;
     let hint = "mount a directory there that this user may write to: `podman run -v DIR:/tmp/dump:Z …`";
     if !directory.is_dir() {
@@ -184,3 +224,5 @@ fn write(
     context.ui.say(dump_text(&report).trim_end());
     Ok(())
 }
+
+const IN_KERNEL_IMAGES: &str = "In images of kernels";

@@ -1,14 +1,12 @@
 //! `haversack inspect`: what an image says of itself.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-use clap::ArgAction;
 use serde::Serialize;
 
-use super::copy::{auth_files, open_source};
-use super::outcome::{Exit, Outcome};
-use super::{Context, block_on};
+use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::registries::OneRegistryArgs;
+use crate::cli::{Context, block_on};
 use crate::image::store::inspect::{self, InspectReport};
 use crate::image::store::layout;
 use crate::progress::{Unit, amount};
@@ -25,12 +23,8 @@ pub(super) struct InspectArgs {
     /// Print the manifest or index exactly as it is
     #[arg(long)]
     raw: bool,
-    /// Whether the registry's certificate is checked; `false` also takes plain HTTP
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    tls_verify: bool,
-    /// Where credentials are, instead of podman's and docker's files
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: OneRegistryArgs,
 }
 
 #[derive(Serialize)]
@@ -52,9 +46,9 @@ struct ReferrerLine {
 }
 
 pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
-    let auth = auth_files(args.authfile.as_deref(), context)?;
+    let access = args.registry.access(context)?;
     let (image, documents, found) = block_on(async {
-        let (source, image) = open_source(&args.image, args.tls_verify, &auth, context).await?;
+        let (source, image) = access.open(&args.image).await?;
         let documents = source.documents(&image).await?;
         let digest = layout::digest_of(&image)?;
         let found = if args.raw { Vec::new() } else { referrers::list(&source, &digest).await? };

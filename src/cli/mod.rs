@@ -3,17 +3,16 @@
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
-mod build;
 mod catalog;
 mod config;
 mod copy;
 mod entrypoint;
 mod inspect;
 mod kernel;
-mod kernel_image;
-mod matrix;
+mod make;
 mod outcome;
 mod publish;
+mod registries;
 mod stop;
 mod sync;
 mod ui;
@@ -26,13 +25,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::config::Config;
 use self::outcome::{Exit, Failure, Outcome};
 use self::ui::{ProgressMode, Ui};
+use crate::escape;
 use crate::http::{Http, HttpOptions, Retry};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
@@ -88,7 +93,7 @@ enum Command {
     Run(entrypoint::RunArgs),
     Dump(entrypoint::DumpArgs),
     Refresh(entrypoint::RefreshArgs),
-    Build(build::BuildArgs),
+    Build(make::BuildArgs),
     Copy(copy::CopyArgs),
     Sync(sync::SyncArgs),
     Inspect(inspect::InspectArgs),
@@ -136,13 +141,20 @@ pub fn main() -> ExitCode {
         |command: &clap::Command| command.get_name_and_visible_aliases().into_iter().map(str::to_owned).collect();
     let commands: Vec<String> = command.get_subcommands().flat_map(|it| -> Vec<String> { names(it) }).collect();
     let args = publish::names_first(applet(args), &commands);
-    let parsed = config.apply(command).try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
+    let applied = config.apply(command);
+    let parsed = applied.try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
     let Args { global, command } = match parsed {
         Ok(args) => args,
         // clap knows its own exit status (2, or 0 for help) and stream.
         Err(error) => {
             publish::tell_usage(&args, &error, &early);
-            error.exit()
+            match config.blamed(&error, &args) {
+                Some(error) => {
+                    early.error(Failure::from(error));
+                    return Exit::Usage.into();
+                }
+                None => error.exit(),
+            }
         }
     };
     let asked = match &command {
@@ -150,6 +162,7 @@ pub fn main() -> ExitCode {
         _ => 0,
     };
     log_to_stderr(global.verbose.max(asked), &config);
+    config.tell();
     let cert_dirs = if global.cert_dir.is_empty() { config.cert_dirs() } else { global.cert_dir };
     let context = Context {
         ui: Ui::new(global.quiet, global.json, global.progress),
@@ -183,7 +196,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Run(args) => entrypoint::run(args, context),
         Command::Dump(args) => entrypoint::dump(&args, context),
         Command::Refresh(args) => entrypoint::refresh(&args, context),
-        Command::Build(args) => build::run(&args, context),
+        Command::Build(args) => make::run(&args, context),
         Command::Copy(args) => copy::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
@@ -203,9 +216,7 @@ fn completions(shell: clap_complete::Shell, context: &Context) -> Outcome {
 
 /// Runs something that touches the network to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    // What is sent is hashed there, so one thread would not do, and a hundred cores have nothing to do.
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(future)
+    crate::ops::block_on(future)
 }
 
 /// Why clap refuses a command line, without the usage that follows after an empty line.
@@ -235,10 +246,47 @@ fn log_to_stderr(verbose: u8, config: &Config) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false);
+        .fmt_fields(plain_fields())
+        .event_format(Lines);
     let filter = wanted.unwrap_or_else(|| default.parse().expect("ours are well formed"));
     tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+/// How an event is written: as `Ui` says it of a warning, and nothing but the text of what was asked for with `-v`.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let level = *event.metadata().level();
+        if level == tracing::Level::WARN {
+            writer.write_str("warning: ")?;
+        } else if level == tracing::Level::ERROR {
+            writer.write_str("error: ")?;
+        }
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// Writes what is logged with what controls a terminal spelled out, and in one line.
+fn plain_fields() -> impl for<'writer> FormatFields<'writer> {
+    debug_fn(|writer, field, value| {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", escape::line(&text)),
+            name => write!(writer, "{name}={}", escape::line(&text)),
+        }
+    })
+    .delimited(" ")
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

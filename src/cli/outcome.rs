@@ -12,12 +12,18 @@ use std::process::ExitCode;
 use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, recorded, tree};
+use crate::causes;
+use crate::cli::config;
+use crate::escape;
 use crate::fs::PathError;
 use crate::http;
+use crate::image::build::plan;
 use crate::image::layer::tree as image_tree;
 use crate::image::store::{archive, layout};
+use crate::kernel::classify::Role;
 use crate::kernel::source::{self, redhat};
 use crate::kernel::{matrix, resolve, unpack};
+use crate::ops;
 use crate::publish::artifactory;
 use crate::publish::ims::{artifact, image_files, token};
 use crate::publish::s3;
@@ -34,6 +40,13 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Finished, but some items failed, each named.
     Partial = 3,
+}
+
+impl Exit {
+    /// How a run ends of which some part may be missing.
+    pub(crate) fn of(complete: bool) -> Self {
+        if complete { Exit::Done } else { Exit::Partial }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -72,7 +85,7 @@ impl Failure {
 
     /// Says what else to do, after what is found for the error's type.
     pub(crate) fn and_hint(mut self, hint: impl Into<String>) -> Self {
-        let first = self.hint.take().or_else(|| causes(&*self.error).find_map(self::hint));
+        let first = self.hint.take().or_else(|| causes::of(&*self.error).find_map(self::hint));
         let hint = hint.into();
         self.hint = Some(match first {
             Some(first) => format!("{first}\nhint: {hint}"),
@@ -99,9 +112,7 @@ impl Failure {
 
     /// What failed and why, in a line and without a hint.
     pub(crate) fn reason(&self) -> String {
-        let mut texts: Vec<String> = causes(&*self.error).map(ToString::to_string).collect();
-        texts.dedup();
-        texts.join(": ")
+        causes::line(&*self.error)
     }
 
     /// Whether the reader of our output went away, as `head` does. That is no failure.
@@ -114,7 +125,8 @@ impl Failure {
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure { error: Box::new(error), hint: None, exit: Exit::No }
+        let is_usage = causes::find::<ops::Error>(&error).is_some_and(ops::Error::is_usage);
+        Failure { error: Box::new(error), hint: None, exit: if is_usage { Exit::Usage } else { Exit::No } }
     }
 }
 
@@ -128,8 +140,8 @@ struct About {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = String::new();
-        for (depth, cause) in causes(&*self.error).enumerate() {
-            let text = cause.to_string();
+        for (depth, cause) in causes::of(&*self.error).enumerate() {
+            let text = one_line(cause);
             // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
             if depth > 0 && text != last {
                 f.write_str("\n  because: ")?;
@@ -139,22 +151,31 @@ impl fmt::Display for Failure {
             }
             last = text;
         }
-        match self.hint.clone().or_else(|| causes(&*self.error).find_map(hint)) {
+        match self.hint.clone().or_else(|| causes::of(&*self.error).find_map(hint)) {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
     }
 }
 
-/// The error and what caused it, outermost first.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
+/// What one error of the chain says. A line feed in it came from outside, where it could begin a line that looks like one of
+/// ours; but what the readers of files of the user say shows the lines in question.
+fn one_line(error: &(dyn Error + 'static)) -> String {
+    let text = error.to_string();
+    if error.is::<toml::de::Error>() { text } else { escape::line(&text).into_owned() }
 }
 
 /// What a user may do about one error of the chain.
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<http::Error>() {
         return http_hint(error);
+    }
+    if let Some(config::Error::Trust { key, .. }) = error.downcast_ref() {
+        let key = key.rsplit('.').next().unwrap_or(key);
+        return Some(format!(
+            "set it in ~/.config/haversack/haversack.toml, in the file that HAVERSACK_CONFIG names, in the environment, or \
+             with --{key}"
+        ));
     }
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
@@ -171,8 +192,44 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return registry_hint(error);
     }
+    if let Some(error) = error.downcast_ref::<ops::Error>() {
+        return ops_hint(error);
+    }
+    if let Some(plan::Error::NoBinary { platform }) = error.downcast_ref() {
+        return Some(format!("give one with `--binary {platform}=PATH`, or choose with `--platform`"));
+    }
     let theirs = publish_hint(error).or_else(|| kernel_hint(error)).or_else(|| packages_hint(error));
     theirs.or_else(|| catalog_hint(error)).map(Into::into)
+}
+
+fn ops_hint(error: &ops::Error) -> Option<String> {
+    let hint = match error {
+        ops::Error::NoScratch(_) => "name a directory on a disk with room in TMPDIR",
+        ops::Error::SameName(_) => {
+            "leave the name out of `--output` and `--push`, or choose one image (of kernels, with `--release`)"
+        }
+        ops::Error::OneInDir | ops::Error::SameRepository => "build them one by one",
+        ops::Error::NotAlone(_) => "build the others in a run of their own",
+        ops::Error::NoCatalog { .. } => "give a snapshot with `--catalog FILE`; `haversack catalog snapshot` takes one",
+        ops::Error::NoKernelSource { .. } => "say where they are with `--kernels SOURCE…`, as for `kernel list`",
+        ops::Error::UnknownRole { .. } => {
+            return Some(format!("known roles: {}", Role::ALL.map(Role::name).join(", ")));
+        }
+        ops::Error::MatrixOfOneImage => "choose kernels with `--release`, as often as you like",
+        ops::Error::NoKernel { .. } | ops::Error::NoKernelLeft | ops::Error::NoKernels => {
+            "`haversack kernel list SOURCE…` shows which there are"
+        }
+        ops::Error::OnlyFlavoured(_) => "select them with `--release UNAME` or `--matrix`",
+        ops::Error::NoHeaders { .. } => {
+            "add a repository that has them; on EL 9 and later kernel-devel is in AppStream"
+        }
+        ops::Error::NoChannel { .. } => "expected channels/NAME.yaml, as in the graph data, or graph_NAME_ARCH.json",
+        ops::Error::NotInImage { .. } => "leave `--release` out to dump all that it has",
+        ops::Error::NothingFetched => "see the warnings above; `dump` writes what the image holds, without a network",
+        ops::Error::DamagedImage { .. } => "the image is damaged: `haversack verify` it, and copy it again",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
@@ -356,7 +413,7 @@ fn registry_hint(error: &registry::Error) -> Option<String> {
         registry::Error::Unauthorized(_) => {
             "log in with `podman login` or `docker login`, or name the file with credentials with `--authfile`".into()
         }
-        registry::Error::Before(error) => return causes(&**error).find_map(hint),
+        registry::Error::Before(error) => return causes::of(&**error).find_map(hint),
         registry::Error::Mismatch { .. } => DAMAGED.to_owned(),
         registry::Error::UploadLost(_) => "run the command again; what has arrived is not sent again".into(),
         _ => return None,

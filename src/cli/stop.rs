@@ -1,39 +1,10 @@
-//! Ends the program when somebody wants it to end, without what nobody would ever look for: temporary directories.
+//! Handles SIGINT and SIGTERM: removes temporary directories, then exits.
 //!
 //! What lies half-made beside its place is found and removed by the next run; a directory in `TMPDIR` is not.
 
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-
-use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::outcome::Failure;
-use crate::fs::PathError;
-
-/// Directories for the time of the run.
-#[derive(Default)]
-pub(super) struct Scratch(Mutex<Vec<PathBuf>>);
-
-impl Scratch {
-    /// Makes a temporary directory, which goes away when it is dropped or when the program is stopped.
-    pub(super) fn directory(&self, prefix: &str) -> Result<TempDir, Failure> {
-        let made = tempfile::Builder::new().prefix(prefix).tempdir().map_err(|source| {
-            let source = std::io::Error::from(source.kind());
-            Failure::from(PathError { action: "create a temporary directory in", path: std::env::temp_dir(), source })
-                .hint("name a directory on a disk with room in TMPDIR")
-        })?;
-        self.0.lock().expect("no holder panics").push(made.path().to_owned());
-        Ok(made)
-    }
-
-    fn remove(&self) {
-        for directory in &*self.0.lock().expect("no holder panics") {
-            // Nobody is left to be told.
-            let _ = std::fs::remove_dir_all::<&Path>(directory);
-        }
-    }
-}
+use crate::ops::Scratch;
 
 /// Does what cannot be broken off from inside, and ends the program when a signal comes meanwhile: `told` says so and gives
 /// the status.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::copy::{Place, RegistryArgs};
-use super::outcome::{Exit, Failure, Outcome};
-use super::{Context, block_on};
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::registries::RegistryArgs;
+use crate::cli::{Context, block_on};
 use crate::http::{HostTls, Http, HttpOptions};
 use crate::image::Layout;
+use crate::ops::connect::Destination;
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
 use crate::registry::sync::{Failed, List, Status, SyncOptions, Synced, Way, mirror_config, plan, sync};
@@ -21,10 +22,10 @@ pub(super) struct SyncArgs {
     /// The list: which images of which registries, and where to
     #[arg(value_name = "LIST.toml")]
     list: PathBuf,
-    /// Blobs on their way to or from one host at one time, where the list says nothing else
+    /// Maximum number of parallel transfers with one host, where the list says nothing else
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
-    /// Images under way at one time
+    /// Maximum number of parallel images
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel_images: u16,
     /// Print what would be sent, and send nothing
@@ -68,7 +69,7 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
         let mut options = HttpOptions { gzip: false, ..context.http.clone() };
         let lax = tls.iter().filter(|(_, verify)| !**verify);
         options.hosts.extend(lax.map(|(host, _)| HostTls { verify: false, ..HostTls::new(host) }));
-        let session = Session::new(Http::new(&options)?, args.registries.auth(context)?, tls.clone());
+        let session = Session::new(Http::new(&options)?, args.registries.source(context)?.auth, tls.clone());
         let options = SyncOptions {
             images: args.parallel_images.into(),
             copy: CopyOptions {
@@ -83,7 +84,7 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
         let mut places = Vec::new();
         let mut stores: BTreeMap<ImageRef, Layout> = BTreeMap::new();
         for store in list.stores() {
-            let place = Place::local(&store, args.dry_run)?;
+            let place = Destination::local(&store, args.dry_run)?;
             stores.extend(place.layout().map(|layout| (store.clone(), layout)));
             places.push((store, place));
         }

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgAction;
 use serde::Serialize;
 
-use super::copy::{auth_files, repository};
-use super::outcome::{Exit, Failure, Outcome};
-use super::{Context, block_on};
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::registries::OneRegistryArgs;
+use crate::cli::{Context, block_on};
 use crate::image::store::archive;
 use crate::image::store::verify::{self, VerifyOptions, VerifyReport};
 use crate::image::{Store, store};
@@ -28,12 +27,8 @@ pub(super) struct VerifyArgs {
     /// Most GiB that one layer may decompress to
     #[arg(long, value_name = "GIB", default_value_t = 64)]
     max_layer_size: u64,
-    /// Whether the registry's certificate is checked; `false` also takes plain HTTP
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    tls_verify: bool,
-    /// Where credentials are, instead of podman's and docker's files
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    registry: OneRegistryArgs,
 }
 
 #[derive(Serialize)]
@@ -85,9 +80,9 @@ fn remote_report(
     options: &VerifyOptions,
     context: &Context,
 ) -> Result<VerifyReport, Failure> {
-    let auth = auth_files(args.authfile.as_deref(), context)?;
+    let access = args.registry.access(context)?;
     block_on(async {
-        let repository = repository(remote, args.tls_verify, false, &auth, context).await?;
+        let repository = access.repository(remote, false).await?;
         let (image, _) = repository.document(remote.target()).await?;
         let contents = RemoteImage::new(repository, image);
         // It reads and decompresses on all cores; only what arrives is the runtime's work.

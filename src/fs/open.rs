@@ -161,11 +161,13 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
     crate::fs::read_limited(open_regular(path)?, limit).at("read", path)
 }
 
-/// Whether others than the owner (and root) may write to a file or directory, or own it.
+/// Whether somebody else than this user and root may write to a file, or owns it. The user's own group may: where each user
+/// has one, files are made like that.
 pub fn is_writable_by_others(path: &Path) -> io::Result<bool> {
     let found = fs::metadata(path)?;
-    let user = rustix::process::geteuid().as_raw();
-    Ok((found.uid() != user && found.uid() != 0) || found.mode() & 0o022 != 0)
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let others_own = found.uid() != user && found.uid() != 0;
+    Ok(others_own || found.mode() & 0o002 != 0 || (found.mode() & 0o020 != 0 && found.gid() != group))
 }
 
 fn options(flags: OFlags) -> OpenOptions {
@@ -187,7 +189,7 @@ fn regular(file: File) -> io::Result<File> {
 /// What O_NOFOLLOW and openat2 say of links is "too many levels of symbolic links", which nobody understands.
 fn without_loop(error: io::Error) -> io::Error {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::LOOP) => io::Error::new(io::ErrorKind::InvalidInput, "it is a link"),
+        Some(Errno::LOOP) => io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file but a link"),
         // A pipe that is opened for writing and has no reader.
         Some(Errno::NXIO) => io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"),
         _ => error,
@@ -274,7 +276,7 @@ mod tests {
         let reason = |result: Result<File, PathError>| result.map(drop).map_err(|error| error.source.to_string());
         for (path, followed, not_followed) in [
             (&victim, Ok(()), Ok(())),
-            (&link, Ok(()), Err("it is a link".to_owned())),
+            (&link, Ok(()), Err("it is not a regular file but a link".to_owned())),
             (&name, Err("it is not a regular file".to_owned()), Err("it is not a regular file".to_owned())),
         ] {
             assert_eq!(reason(open_file(path)), followed, "{}", path.display());

@@ -14,6 +14,23 @@ pub fn is_manifest(media_type: &MediaType) -> bool {
     matches!(media_type.as_ref(), MANIFEST | DOCKER_MANIFEST)
 }
 
+/// Whether a manifest is that of an image that an engine can run: its configuration and its layers are of the types of
+/// OCI or Docker. cosign's signatures have the configuration of an image, and layers that are no file systems.
+pub fn is_image(manifest: &ImageManifest) -> bool {
+    matches!(manifest.config().media_type().as_ref(), CONFIG | DOCKER_CONFIG)
+        && manifest.layers().iter().all(|layer| is_layer(layer.media_type()))
+}
+
+/// Whether a media type is that of a layer of a file system, compressed or encrypted as it may be.
+pub fn is_layer(media_type: &MediaType) -> bool {
+    LAYERS.iter().any(|start| media_type.as_ref().starts_with(start))
+}
+
+/// Whether a layer is encrypted (ocicrypt): what the configuration says of its content cannot be checked.
+pub fn is_encrypted(media_type: &MediaType) -> bool {
+    media_type.as_ref().ends_with("+encrypted")
+}
+
 /// What a document refers to directly: manifests of an index; configuration and layers of a manifest, in this order.
 pub fn children(described: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>, layout::Error> {
     let name = described.digest().as_ref();
@@ -58,6 +75,10 @@ fn walk_at<E: From<layout::Error>>(
 
 /// How many lists may lie in each other.
 pub const DEPTH: usize = 4;
+/// How the types of layers begin; what follows is the compression, or that a layer is encrypted.
+const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";

@@ -48,11 +48,16 @@ impl Platform {
         Platform { os: "linux".into(), architecture: architecture.into(), variant: None }
     }
 
-    /// Whether an image for `offered` is what was asked for by `self`. Without a variant here, any variant will do.
+    /// Whether an image for `offered` is what was asked for by `self`. Without a variant here, any variant will do; `arm64`
+    /// is `arm64/v8`, as in containerd's platforms package.
     pub fn accepts(&self, offered: &Platform) -> bool {
         self.os == offered.os
             && self.architecture == offered.architecture
-            && (self.variant.is_none() || self.variant == offered.variant)
+            && (self.variant.is_none() || self.full_variant() == offered.full_variant())
+    }
+
+    fn full_variant(&self) -> Option<&str> {
+        self.variant.as_deref().or((self.architecture == "arm64").then_some("v8"))
     }
 
     /// As it stands in a descriptor.
@@ -134,6 +139,9 @@ mod tests {
         }
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         assert!(platform("linux/arm64").accepts(&platform("linux/arm64/v8")));
+        assert!(platform("linux/arm64/v8").accepts(&platform("linux/arm64")));
+        assert!(!platform("linux/arm/v8").accepts(&platform("linux/arm")));
+        assert!(!platform("linux/arm64/v9").accepts(&platform("linux/arm64")));
         assert!(!platform("linux/arm64/v9").accepts(&platform("linux/arm64/v8")));
     }
 }

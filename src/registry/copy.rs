@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, TryStreamExt};
-use oci_spec::image::{Descriptor, ImageIndex};
+use oci_spec::image::Descriptor;
 use serde::Serialize;
 use url::Url;
 
@@ -19,6 +19,7 @@ use crate::http::Retry;
 use crate::image::store::layout;
 use crate::image::{Layout, Platform, Store, manifest};
 use crate::progress::{Progress, Task, Unit};
+use crate::registry::choice::Choice;
 use crate::registry::client::Error;
 use crate::registry::download::Chunks;
 use crate::registry::memory::{self, Memory};
@@ -108,12 +109,14 @@ pub async fn copy(
     progress: &Progress,
 ) -> Result<CopyReport, Error> {
     let mut parts = Parts::default();
-    source.gather(image, &mut parts, 0).await?;
-    let mut top = image.clone();
-    let rewritten = match options.platforms.is_empty() || !manifest::is_index(image.media_type()) {
-        true => false,
-        false => parts.choose(&mut top, &options.platforms)?,
+    let top = match &options.platforms[..] {
+        [] => {
+            source.gather(image, &mut parts, 0).await?;
+            image.clone()
+        }
+        _ => Choice::new(source, options).apply(image, &mut parts).await?,
     };
+    let rewritten = top.digest() != image.digest();
     let counts = Counts::default();
     let task = progress.task("copying", Unit::Bytes, Some(parts.blobs.values().map(Descriptor::size).sum()));
     let job = Job { source, target, options, counts: &counts, task: &task };
@@ -127,9 +130,9 @@ pub async fn copy(
 
 /// Everything that one image is made of.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     /// Manifests and indexes, children first.
-    documents: Vec<(Descriptor, Vec<u8>)>,
+    pub(super) documents: Vec<(Descriptor, Vec<u8>)>,
     /// Configurations and layers.
     blobs: BTreeMap<String, Descriptor>,
 }
@@ -441,7 +444,7 @@ impl Source {
         }
     }
 
-    async fn gather(&self, described: &Descriptor, parts: &mut Parts, depth: usize) -> Result<(), Error> {
+    pub(super) async fn gather(&self, described: &Descriptor, parts: &mut Parts, depth: usize) -> Result<(), Error> {
         if depth > manifest::DEPTH {
             return Err(layout::Error::TooDeep(described.digest().to_string()).into());
         }
@@ -458,42 +461,6 @@ impl Source {
         }
         parts.documents.push((described.clone(), bytes));
         Ok(())
-    }
-}
-
-impl Parts {
-    /// Leaves only some platforms in the index; true when that changed it.
-    fn choose(&mut self, top: &mut Descriptor, platforms: &[Platform]) -> Result<bool, Error> {
-        let (_, bytes) = self.documents.pop().expect("the index is gathered last");
-        let mut index: ImageIndex = layout::parse(top.digest().as_ref(), &bytes)?;
-        let wanted = |there: &Descriptor| {
-            there
-                .platform()
-                .as_ref()
-                .is_some_and(|offered| platforms.iter().any(|platform| platform.accepts(&Platform::from(offered))))
-        };
-        let manifests: Vec<Descriptor> = index.manifests().iter().filter(|there| wanted(there)).cloned().collect();
-        if manifests.is_empty() {
-            let asked: Vec<String> = platforms.iter().map(Platform::to_string).collect();
-            return Err(Error::NoPlatform(asked.join(", ")));
-        }
-        if manifests.len() == index.manifests().len() {
-            self.documents.push((top.clone(), bytes));
-            return Ok(false);
-        }
-        let kept = |digest: &oci_spec::image::Digest| manifests.iter().any(|there| there.digest() == digest);
-        self.documents.retain(|(described, _)| kept(described.digest()));
-        self.blobs.clear();
-        for (described, bytes) in &self.documents {
-            for blob in manifest::children(described, bytes)? {
-                self.blobs.insert(blob.digest().to_string(), blob);
-            }
-        }
-        index.set_manifests(manifests);
-        let bytes = layout::canonical(&index);
-        *top = layout::descriptor(top.media_type().clone(), &Digest::sha256(&bytes), bytes.len() as u64);
-        self.documents.push((top.clone(), bytes));
-        Ok(true)
     }
 }
 

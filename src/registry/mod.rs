@@ -3,6 +3,7 @@
 //! The protocol is distribution-spec 1.1. What travels keeps its digest; what a target has is not sent.
 
 pub mod auth;
+mod choice;
 pub mod client;
 pub mod copy;
 pub mod download;

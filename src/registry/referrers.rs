@@ -2,27 +2,19 @@
 //!
 //! There are three ways, and all are followed. The referrers list of distribution-spec 1.1; where a registry has none,
 //! the index under the tag `sha256-HEX` that the specification names in its place; and cosign's tags `sha256-HEX.sig`,
-//! `.att` and `.sbom`. In a layout, the first are entries of `index.json` without a name, the last entries with their
-//! tag as the name.
+//! `.att` and `.sbom`. How layouts and archives list them is in [`referrers`](crate::image::store::referrers).
 
 use futures_util::future::{try_join, try_join_all};
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::ImageIndex;
 
 use crate::digest::Digest;
 use crate::image::store::layout;
+pub use crate::image::store::referrers::Referrer;
+use crate::image::store::referrers::{self, cosign_tags, fallback_tag};
 use crate::image::{Layout, manifest};
 use crate::registry::client::Error;
 use crate::registry::copy::{Source, Target};
 use crate::registry::repository::Repository;
-
-/// Something that refers to an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Referrer {
-    /// Its manifest.
-    pub described: Descriptor,
-    /// cosign's tag, where that is how it is found.
-    pub tag: Option<String>,
-}
 
 /// What refers to a manifest or an index, as far as the source knows.
 pub async fn list(source: &Source, subject: &Digest) -> Result<Vec<Referrer>, Error> {
@@ -47,27 +39,7 @@ pub async fn list(source: &Source, subject: &Digest) -> Result<Vec<Referrer>, Er
                 found.push(Referrer { described, tag: Some(tag) });
             }
         }
-        Source::Store(store) => {
-            let tags = cosign_tags(subject);
-            for listed in store.index()?.manifests() {
-                match layout::ref_name(listed) {
-                    Some(name) if tags.iter().any(|tag| tag == name) => {
-                        let mut described = listed.clone();
-                        described.set_annotations(None);
-                        found.push(Referrer { described, tag: Some(name.to_owned()) });
-                    }
-                    Some(_) => {}
-                    None if manifest::is_manifest(listed.media_type()) => {
-                        let document: ImageManifest =
-                            layout::parse(listed.digest().as_ref(), &store.read_document(listed)?)?;
-                        if document.subject().as_ref().is_some_and(|it| it.digest().to_string() == subject.as_str()) {
-                            found.push(Referrer { described: listed.clone(), tag: None });
-                        }
-                    }
-                    None => {}
-                }
-            }
-        }
+        Source::Store(store) => found = referrers::list(store, subject)?,
     }
     Ok(found)
 }
@@ -105,12 +77,4 @@ async fn fallback(repository: &Repository, subject: &Digest) -> Result<Option<Im
         Ok(_) | Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn fallback_tag(subject: &Digest) -> String {
-    format!("{}-{}", subject.algorithm().name(), subject.hex())
-}
-
-fn cosign_tags(subject: &Digest) -> [String; 3] {
-    ["sig", "att", "sbom"].map(|kind| format!("{}.{kind}", fallback_tag(subject)))
 }

@@ -159,7 +159,7 @@ fn mistakes_are_named_and_nothing_is_written() {
             DEFINITION,
             &["build", "def", "def", "-o", "oci:x:y"],
             2,
-            "error: several images cannot have one name\nhint: leave the name out of `--output`",
+            "error: 2 images would be written under the same name\nhint: leave the name out of `--output` and `--push`, or choose one image (of kernels, with `--release`)",
         ),
         (
             DEFINITION,

@@ -140,7 +140,7 @@ fn kernels_that_fail_are_named_and_the_others_are_built() {
     6.1.0-1 built: no source has it for s390x; the image is without
     6.1.0-3 failed: 6.1.0-3-amd64: its headers need linux-headers-6.1.0-3-common (= 6.1.9-1), which no source has
     6.1.0-4 failed: 6.1.0-4-amd64: its headers (kernel-devel, linux-headers) are in no source
-    6.1.0-5 failed: 6.1.0-5-amd64: what its headers need: compiler-of-mars (>= 3): no source has it
+    6.1.0-5 failed: 6.1.0-5-amd64: what its headers need cannot be had: compiler-of-mars (>= 3): no source has it
     6.1.0-6 failed: linux-headers-6.1.0-6-amd64_6.1.12-1_amd64.deb: /usr/src/same is in another package with other content
     6.1.0-9 failed: no source has packages of this kernel
     ");
@@ -149,8 +149,8 @@ fn kernels_that_fail_are_named_and_the_others_are_built() {
     assert!(status == 1 && stderr.contains("error: 7.0: no source has this kernel\nhint: "), "{stderr}");
     for (args, why) in [
         (&["--output", "oci:out"][..], "the image holds kernels, and no source of them was given"),
-        (&["--kernels", "dir:pool", "--output", "oci:out:one"], "images cannot have one name"),
-        (&["--kernels", "dir:pool", "--output", "oci:out", "--shard", "9/4"], "`9/4` is no shard"),
+        (&["--kernels", "dir:pool", "--output", "oci:out:one"], "images would be written under the same name"),
+        (&["--kernels", "dir:pool", "--output", "oci:out", "--shard", "9/4"], "`9/4` is not a valid shard"),
     ] {
         let (status, _, stderr) = run(dir.path(), &[&["build", "def"], args].concat());
         assert!(status == 2 && stderr.contains(why), "{args:?}: {stderr}");

@@ -123,7 +123,7 @@ fn roles_and_options_that_mean_nothing_are_refused_and_an_empty_image_is_not_mad
     let dir = tempfile::tempdir().unwrap();
     pool(dir.path());
     for (text, more, status, why) in [
-        (KEPT.replace("list =", "roles = ['headres'], list ="), &[][..], 2, "`headres` is nothing that a package is"),
+        (KEPT.replace("list =", "roles = ['headres'], list ="), &[][..], 2, "unknown role `headres`"),
         (KEPT.to_owned(), &["--matrix", "none.json"], 2, "--matrix: this definition makes one image of all kernels"),
         (KEPT.to_owned(), &["--release", "6.1.0-1", "--shard", "2/3"], 1, "the image would be empty"),
     ] {

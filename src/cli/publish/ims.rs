@@ -13,9 +13,11 @@ use super::input::{Files, Input, input};
 use super::key_value;
 use super::settings::{S3Args, ServiceArgs, state_directory, variable};
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::stop::{Scratch, stoppable, stopped};
+use crate::cli::registries::AuthArgs;
+use crate::cli::stop::{stoppable, stopped};
 use crate::cli::{Context, block_on};
 use crate::fs::PathContext;
+use crate::ops::Scratch;
 use crate::progress::{Unit, amount};
 use crate::publish::ims::bundle::Bundle;
 use crate::publish::ims::manifest::{Entry, Manifest, pretty};
@@ -77,9 +79,8 @@ pub(in crate::cli) struct ImsArgs {
     /// Whether the certificate of the registry of `--from docker://…` is checked; `false` also takes plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub(super) src_tls_verify: bool,
-    /// Where credentials for it are, instead of podman's and docker's files
-    #[arg(long, value_name = "FILE")]
-    pub(super) authfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) auth: AuthArgs,
     #[command(flatten)]
     pub(super) service: ServiceArgs,
     #[command(flatten)]

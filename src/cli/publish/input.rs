@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::ims::ImsArgs;
-use crate::cli::copy::{auth_files, open_source};
 use crate::cli::outcome::Failure;
-use crate::cli::stop::Scratch;
 use crate::cli::{Context, block_on};
 use crate::fs::{self, PathContext};
 use crate::image::{Layout, Platform, Store};
+use crate::ops::Scratch;
 use crate::publish::ims::Kind;
 use crate::publish::ims::bundle::{Bundle, is_bundle};
 use crate::publish::ims::image_files::ImageFiles;
@@ -130,8 +129,7 @@ fn fetch(
         ..CopyOptions::default()
     };
     block_on(async {
-        let auth = auth_files(args.authfile.as_deref(), context)?;
-        let (source, image) = open_source(reference, args.src_tls_verify, &auth, context).await?;
+        let (source, image) = args.auth.access(args.src_tls_verify, context)?.open(reference).await?;
         copy(&source, &image, &Target::Layout(layout), Some("image"), &options, context.ui.progress()).await?;
         Ok(())
     })?;

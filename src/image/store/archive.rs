@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Serialize;
 
 use crate::digest::Digest;
@@ -27,6 +27,7 @@ use crate::fs::{self, AtomicFile, PathContext, PathError};
 use crate::image::layer::pax::{Meta, TarWriter};
 use crate::image::store::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingReader};
 use crate::image::store::members::{Links, Members};
+use crate::image::store::referrers::subject_of_tag;
 use crate::image::{Platform, manifest};
 
 /// An `oci-archive` file that is open for reading.
@@ -173,7 +174,17 @@ pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) ->
         })?;
     }
     let mut images = images.to_vec();
-    images.sort_by_key(|image| (layout::ref_name(image).map(str::to_owned), image.digest().to_string()));
+    let mut artifacts = BTreeSet::new();
+    for image in &images {
+        if !is_runnable(layout, image)? {
+            artifacts.insert(image.digest().to_string());
+        }
+    }
+    // Images first: programs that are told no name take what stands first.
+    images.sort_by_key(|image| {
+        let digest = image.digest().to_string();
+        (artifacts.contains(&digest), layout::ref_name(image).map(str::to_owned), digest)
+    });
     let (file, dir) = (Meta { mode: 0o644, mtime, ..Meta::default() }, Meta { mode: 0o755, mtime, ..Meta::default() });
 
     let mut tar = TarWriter::new(AtomicFile::create(path)?);
@@ -194,7 +205,7 @@ pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) ->
     }
     let mut referrers = Vec::new();
     for image in &images {
-        if is_referrer(layout, image)? {
+        if is_referrer(layout, image, &blobs)? {
             referrers.push(image.clone());
         }
     }
@@ -229,9 +240,21 @@ pub(crate) fn referrers(path: &Path, index: &ImageIndex) -> Result<Vec<Descripto
     Ok(layout::parse(&format!("{}: {REFERRERS}", path.display()), listed.as_bytes())?)
 }
 
+/// Whether an engine can run something: an index, or the manifest of an image.
+fn is_runnable(layout: &Layout, described: &Descriptor) -> Result<bool, Error> {
+    if !manifest::is_manifest(described.media_type()) {
+        return Ok(true);
+    }
+    let parsed: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(described)?)?;
+    Ok(manifest::is_image(&parsed))
+}
+
 /// Whether something is in a layout only because it refers to what else is there.
-fn is_referrer(layout: &Layout, described: &Descriptor) -> Result<bool, Error> {
-    if layout::ref_name(described).is_some() || !manifest::is_manifest(described.media_type()) {
+fn is_referrer(layout: &Layout, described: &Descriptor, blobs: &BTreeSet<Digest>) -> Result<bool, Error> {
+    if let Some(name) = layout::ref_name(described) {
+        return Ok(subject_of_tag(name).is_some_and(|subject| blobs.contains(&subject)));
+    }
+    if !manifest::is_manifest(described.media_type()) {
         return Ok(false);
     }
     let document: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(described)?)?;
@@ -265,13 +288,22 @@ fn docker_manifests(layout: &Layout, images: &[Descriptor]) -> Result<Vec<Docker
             let amd64 = |there: &&Descriptor| {
                 there.platform().as_ref().is_some_and(|platform| Platform::from(platform).architecture == "amd64")
             };
-            let Some(chosen) = index.manifests().iter().find(amd64).or(index.manifests().first()) else { continue };
+            let is_platform = |there: &&Descriptor| {
+                let platform = there.platform().as_ref().map(Platform::from);
+                manifest::is_manifest(there.media_type()) && platform.is_none_or(|it| it.os != "unknown")
+            };
+            let platforms = || index.manifests().iter().filter(is_platform);
+            let Some(chosen) = platforms().find(amd64).or_else(|| platforms().next()) else { continue };
             described = chosen.clone();
         }
-        if *described.media_type() != MediaType::ImageManifest {
+        if !manifest::is_manifest(described.media_type()) {
             continue;
         }
         let parsed: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(&described)?)?;
+        // A signature, an attestation or a chart: Docker and podman would load it as an image.
+        if !manifest::is_image(&parsed) {
+            continue;
+        }
         let blob = |described: &Descriptor| {
             Ok::<_, Error>(match layout::digest_of(described) {
                 Ok(digest) => member_of(&digest),
@@ -297,6 +329,8 @@ fn docker_manifests(layout: &Layout, images: &[Descriptor]) -> Result<Vec<Docker
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+
+    use oci_spec::image::MediaType;
 
     use super::*;
     use crate::fs;
@@ -338,6 +372,53 @@ mod tests {
         .unwrap();
         // Manifest, configuration and layer; the blob that nothing refers to was left out.
         assert_eq!((blobs, archive.members.files().count()), (3, 3 + 3));
+    }
+
+    /// Each image in turn, of OCI's types and of Docker's, beside what is none: only images are in `manifest.json`, and
+    /// `index.json` lists the signature as what it is.
+    #[test]
+    fn docker_manifest_lists_images_of_both_kinds_and_nothing_else() {
+        const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+        for (media_type, config_type) in [
+            (MediaType::ImageManifest, MediaType::ImageConfig),
+            (MediaType::from(DOCKER), MediaType::from("application/vnd.docker.container.image.v1+json")),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (layout, _) = fixture::image(&dir.path().join("layout"));
+            let write = |media_type: &MediaType, config: &Descriptor, layers: &[Descriptor]| {
+                let manifest = serde_json::json!({
+                    "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers,
+                });
+                layout.write_blob(media_type.clone(), &layout::canonical(&manifest)).unwrap()
+            };
+            let config = layout.write_blob(config_type, b"{}").unwrap();
+            let image = write(&media_type, &config, &[]);
+            let payload = MediaType::from("application/vnd.dev.cosign.simplesigning.v1+json");
+            let payload = layout.write_blob(payload, b"signed").unwrap();
+            let oci_config = layout.write_blob(MediaType::ImageConfig, b"{} ").unwrap();
+            let signature = write(&MediaType::ImageManifest, &oci_config, &[payload]);
+            let chart =
+                layout.write_blob(MediaType::from("application/vnd.cncf.helm.config.v1+json"), b"{}  ").unwrap();
+            let chart = write(&MediaType::ImageManifest, &chart, &[]);
+            let signed = format!("{}.sig", image.digest().to_string().replace(':', "-"));
+            let listed = [(&signature, signed.as_str()), (&chart, "a-chart:1"), (&image, "x:1")];
+            let listed = listed.map(|(described, name)| layout::named(described, name));
+            let path = dir.path().join("a.tar");
+            super::write(&layout, &listed, &path, 0).unwrap();
+
+            let archive = Archive::open(&path).unwrap();
+            let docker: serde_json::Value =
+                serde_json::from_slice(&archive.members.read("manifest.json").unwrap().unwrap()).unwrap();
+            let config = member_of(&layout::digest_of(&config).unwrap());
+            let expected = serde_json::json!([{ "Config": config, "RepoTags": ["x:1"], "Layers": [] }]);
+            assert_eq!(docker, expected, "{media_type}");
+            let index: serde_json::Value =
+                serde_json::from_slice(&archive.members.read(INDEX).unwrap().unwrap()).unwrap();
+            assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "the image and the chart");
+            // Read by us, it is an entry as in the layout.
+            let [signature, chart, image] = &listed;
+            assert_eq!(archive.index().manifests(), &[image, chart, signature].map(Clone::clone));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod layout;
 pub(crate) mod members;
 pub mod partial;
 pub mod place;
+pub mod referrers;
 pub mod verify;
 
 pub use archive::Archive;

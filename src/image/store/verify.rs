@@ -364,6 +364,9 @@ impl<C: Contents> Walk<'_, C> {
         for (number, child) in children.iter().enumerate() {
             // The first is the configuration.
             let diff_id = number.checked_sub(1).and_then(|layer| diff_ids.get(layer).cloned());
+            // Of other layers only digest and size are known: in-toto, cosign, wasm, encrypted.
+            let is_tar = manifest::is_layer(child.media_type()) && !manifest::is_encrypted(child.media_type());
+            let diff_id = diff_id.filter(|_| is_tar);
             self.note(child, &name, diff_id);
         }
     }
@@ -375,6 +378,10 @@ impl<C: Contents> Walk<'_, C> {
         let image = [MediaType::ImageConfig.as_ref(), "application/vnd.docker.container.image.v1+json"];
         if !image.contains(&config.media_type().as_ref()) {
             // An artifact: its configuration is something else, its layers are no tars that would be listed there.
+            return Vec::new();
+        }
+        // cosign and buildx give such a configuration to what is no image, with whatever is in it.
+        if !parsed.layers().is_empty() && !parsed.layers().iter().any(|layer| manifest::is_layer(layer.media_type())) {
             return Vec::new();
         }
         let Ok(bytes) = self.store.read_document(config) else { return Vec::new() };
@@ -584,6 +591,40 @@ mod tests {
         ];
         for (number, (expected, change)) in cases.iter().enumerate() {
             assert_eq!(with_manifest(change), *expected, "case {number}");
+        }
+    }
+
+    /// Each layer stands in an image whose configuration has one diff id for it, which is not that of these bytes.
+    #[test]
+    fn layers_that_are_no_file_systems_are_right_when_digest_and_size_are() {
+        for media_type in [
+            "application/vnd.in-toto+json",
+            "application/vnd.dev.cosign.simplesigning.v1+json",
+            "application/vnd.wasm.content.layer.v1+wasm",
+            "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            "application/octet-stream",
+        ] {
+            let found = |size: u64| {
+                let (_dir, layout, [_, config, _]) = good();
+                let layer = layout.write_blob(MediaType::from(media_type), b"no tar").unwrap();
+                let layer = layout::descriptor(MediaType::from(media_type), &layout::digest_of(&layer).unwrap(), size);
+                let manifest = serde_json::json!({
+                    "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "config": config, "layers": [layer],
+                });
+                let manifest = layout.write_blob(MediaType::ImageManifest, &layout::canonical(&manifest)).unwrap();
+                layout.tag(&manifest, Some("x:1")).unwrap();
+                let mut findings = run(&layout);
+                // The image that was there before has lost its name.
+                findings.retain(|finding| !matches!(finding.problem, Problem::Unreferenced { .. }));
+                (findings, layer.digest().to_string())
+            };
+            assert_eq!(found(6).0, [], "{media_type}");
+            let (findings, subject) = found(7);
+            assert_eq!(
+                findings,
+                [Finding { subject, problem: Problem::Size { expected: 7, found: 6 } }],
+                "{media_type}"
+            );
         }
     }
 

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod crawler;
 pub mod keyring;
 pub mod local;
+pub mod options;
 pub mod preset;
 pub mod redhat;
 mod rpm_md;
@@ -30,6 +31,7 @@ use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::redhat::RedHat;
 
 pub use self::apt::AptRepository;
+pub use self::options::SourceOptions;
 pub use self::rpm_md::XmlError;
 
 /// A place with packages.

@@ -46,6 +46,17 @@ pub struct RedHatOptions {
     pub names: Vec<String>,
 }
 
+impl std::fmt::Debug for RedHatOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let RedHatOptions { api, sso, offline_token: _, names } = self;
+        f.debug_struct("RedHatOptions")
+            .field("api", api)
+            .field("sso", sso)
+            .field("names", names)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Access {
     token: String,
     until: Instant,

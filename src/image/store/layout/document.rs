@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::digest::{self, Digest};
 use crate::image::store::layout::Error;
+use crate::image::store::referrers::subject_of_tag;
 
 /// Why a document could not be read; the caller knows the file.
 pub(crate) enum ReadError {
@@ -56,6 +57,17 @@ pub fn ref_name(described: &Descriptor) -> Option<&str> {
     described.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
 }
 
+/// What `cosign save` says an entry is: `image`, `imageIndex`, `sigs`, `atts`.
+pub(crate) fn kind_of(described: &Descriptor) -> Option<&str> {
+    described.annotations().as_ref()?.get(KIND)?.strip_prefix("dev.cosignproject.cosign/")
+}
+
+/// Whether an entry is there for another's sake, by what the index says of it.
+fn is_beside(described: &Descriptor) -> bool {
+    let about = ref_name(described).and_then(subject_of_tag);
+    about.is_some() || matches!(kind_of(described), Some("sigs" | "atts" | "sboms"))
+}
+
 /// The descriptor with that name in it.
 pub(crate) fn named(image: &Descriptor, name: &str) -> Descriptor {
     with_name(image, Some(name))
@@ -85,7 +97,8 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
             let only = |fits: fn(&&Descriptor) -> bool| {
                 Some(manifests.iter().filter(fits).collect::<Vec<_>>()).filter(|found| !found.is_empty())
             };
-            let candidates = only(|there| ref_name(there).is_some())
+            let candidates = only(|there| ref_name(there).is_some() && !is_beside(there))
+                .or_else(|| only(|there| there.artifact_type().is_none() && !is_beside(there)))
                 .or_else(|| only(|there| there.artifact_type().is_none()))
                 .unwrap_or_else(|| manifests.iter().collect());
             match &candidates[..] {
@@ -96,7 +109,16 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
             }
         }
         (Some(name), manifests) => {
-            let named = manifests.iter().find(|there| ref_name(there) == Some(name));
+            let called = || manifests.iter().filter(|there| ref_name(there) == Some(name));
+            // `cosign save` gives an image's name to its signatures.
+            let images = || called().filter(|there| kind_of(there).is_none() || !is_beside(there));
+            let named = images().next().or_else(|| called().next());
+            let mut digests: Vec<String> = images().map(|there| there.digest().to_string()).collect();
+            digests.sort();
+            digests.dedup();
+            if digests.len() > 1 {
+                return Err(Error::SameName { path: path.to_owned(), name: name.to_owned(), digests });
+            }
             // As in containers/image, `@2` is the third one listed; `@` may also stand before a digest.
             let behind = name.strip_prefix('@');
             let by_number = || manifests.get(behind?.parse::<usize>().ok()?);
@@ -123,5 +145,7 @@ pub(crate) fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
 
 /// The annotation that names an image in a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation by which `cosign save` tells images from signatures.
+pub const KIND: &str = "kind";
 /// Manifests, indexes and configurations above 4 MiB are refused, as by registries and containers/image.
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;

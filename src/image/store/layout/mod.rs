@@ -22,8 +22,8 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType, OciLayout};
 
 pub use self::blob::{BlobWriter, VerifyingReader};
 use self::document::with_name;
-pub use self::document::{DOCUMENT_LIMIT, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
-pub(crate) use self::document::{ReadError, find, index_of, named, read_document};
+pub use self::document::{DOCUMENT_LIMIT, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
+pub(crate) use self::document::{ReadError, find, index_of, kind_of, named, read_document};
 use crate::digest::{self, Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
 
@@ -62,6 +62,16 @@ pub enum Error {
         name: String,
         /// What there is.
         known: Vec<String>,
+    },
+    /// One name for different images.
+    #[error("{}: `{name}` names {} different images, choose one by its digest: {}", path.display(), digests.len(), digests.join(", "))]
+    SameName {
+        /// The layout or archive.
+        path: PathBuf,
+        /// What was asked for.
+        name: String,
+        /// What is called so.
+        digests: Vec<String>,
     },
     /// No name was given, and there is not exactly one image.
     #[error("{}: holds {} images, name one{}", path.display(), known.len(), list(.known))]
@@ -130,7 +140,9 @@ impl Layout {
 
     /// Opens a layout, and makes an empty one where there is none. A directory with other things in it is refused.
     pub fn create(root: &Path) -> Result<Self, Error> {
-        if !root.join(MARKER).exists() && root.is_dir() && !fs::list(root)?.iter().all(|path| hidden(path)) {
+        // Listed before the marker is looked for: what another program creates meanwhile begins with the marker.
+        let foreign = root.is_dir() && !fs::list(root)?.iter().all(|path| hidden(path));
+        if foreign && !root.join(MARKER).exists() {
             return Err(Error::NotALayout(root.to_owned()));
         }
         let layout = Layout { root: root.to_owned() };

@@ -1,4 +1,4 @@
-//! `haversack run`, `dump` and `refresh` in an image of kernels, which `HAVERSACK_KERNEL_SET` tells from one of the catalog.
+//! What an image of kernels does when it is started: `dump` and `refresh`.
 //!
 //! ```text
 //! DIR/debian/6.1.0-56-amd64/linux-headers-….deb     packages, or the tree of a kernel that the image has unpacked
@@ -12,45 +12,39 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::entrypoint::{PlaceArgs, check_place};
-use super::kernel::{From, gather, redhat};
-use super::outcome::{Exit, Failure, Outcome};
-use super::{Context, block_on};
 use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicDir, AtomicFile, PathContext};
+use crate::http::{Http, HttpOptions};
 use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::set::{Entry, Filter, KernelSet};
+use crate::kernel::source::SourceOptions;
 use crate::kernel::unpack;
+use crate::ops::gather::{self, Gathered};
+use crate::ops::{Error, block_on};
+use crate::progress::Progress;
 
-/// Which kernels, for images that hold some.
-#[derive(clap::Args)]
-#[command(next_help_heading = "In images of kernels")]
-pub(super) struct KernelImageArgs {
-    /// The list of kernels in this image
-    #[arg(long, value_name = "FILE")]
-    pub(super) kernel_set: Option<PathBuf>,
-    /// Only this release, or those that begin with it
-    #[arg(long, value_name = "RELEASE")]
-    release: Vec<String>,
-    /// Refresh from these sources, as for `kernel list`
-    #[arg(long, value_name = "SOURCE", num_args = 1..)]
-    pub(super) kernel_source: Vec<String>,
+/// Which kernels are written where.
+#[derive(Clone, Debug, Default)]
+pub struct KernelImageOptions {
+    /// Only these releases, or those that begin with one; all, when empty.
+    pub releases: Vec<String>,
+    /// The directory to write to.
+    pub to: PathBuf,
 }
 
-/// Writes the kernels of the image.
-pub(super) fn dump(args: &KernelImageArgs, set: &Path, place: &PlaceArgs, context: &Context) -> Outcome {
-    check_place(place)?;
+/// Writes the kernels of the image, whose list is `set`; returns how many there are.
+pub fn dump(set: &Path, options: &KernelImageOptions) -> Result<usize, Error> {
+    let KernelImageOptions { releases, to } = options;
     let mut kernels = KernelSet::parse(&fs::read(set, SET_LIMIT)?)?;
-    let filter = Filter { releases: args.release.clone(), ..Filter::default() };
+    let filter = Filter { releases: releases.clone(), ..Filter::default() };
     kernels.kernels.retain(|kernel| filter.admits(&kernel.release));
-    if let Some(release) = args.release.iter().find(|release| {
+    if let Some(release) = releases.iter().find(|release| {
         let only = Filter { releases: vec![(*release).clone()], ..Filter::default() };
         !kernels.kernels.iter().any(|kernel| only.admits(&kernel.release))
     }) {
-        return Err(Failure::new(format!("{release}: this image has no such kernel"))
-            .hint("leave `--release` out to dump all that it has"));
+        return Err(Error::NotInImage { release: release.clone() });
     }
-    let (from, to) = (fs::parent(set), &place.dump_dir);
+    let from = fs::parent(set);
     let mut sums = BTreeMap::new();
     for kernel in &kernels.kernels {
         let Some(first) = kernel.packages.first() else { continue };
@@ -62,31 +56,32 @@ pub(super) fn dump(args: &KernelImageArgs, set: &Path, place: &PlaceArgs, contex
         }
     }
     finish(&kernels, &sums, to)?;
-    context.ui.say(format_args!("{} kernels in {}", kernels.kernels.len(), to.display()));
-    Ok(Exit::Done)
+    Ok(kernels.kernels.len())
 }
 
-/// Fetches what the sources have now.
-pub(super) fn refresh(args: &KernelImageArgs, place: &PlaceArgs, context: &Context) -> Outcome {
-    check_place(place)?;
-    let words = args.kernel_source.iter().flat_map(|source| source.split_whitespace()).map(str::to_owned);
-    let releases = args.release.iter().flat_map(|release| ["--release".to_owned(), release.clone()]);
-    let from = From::parse(words.chain(releases))?;
-    let (mut kernels, mut exit) = gather(&from, context)?;
-    let http = context.http()?;
-    let options = FetchOptions { redhat: redhat(&from, &http, context)?, ..FetchOptions::default() };
-    let (to, progress) = (&place.dump_dir, context.ui.progress());
+/// Fetches what the sources have now. The flag is false when some of it could not be had; each is warned of.
+pub fn refresh(
+    from: &SourceOptions,
+    options: &KernelImageOptions,
+    http: &HttpOptions,
+    progress: &Progress,
+) -> Result<(usize, bool), Error> {
+    let Gathered { mut kernels, mut complete } = gather::kernels(from, http, progress)?;
+    let http = Http::new(http)?;
+    let fetching = FetchOptions { redhat: gather::redhat(from, &http), ..FetchOptions::default() };
+    let to = &options.to;
     let names = unpack::directory_names(&kernels);
     let mut sums = BTreeMap::new();
     let mut is_whole = vec![true; kernels.len()];
     for (at, (kernel, name)) in kernels.iter_mut().zip(&names).enumerate() {
         let directory = fs::join_inside(to, Path::new(name))?;
         let packages: Vec<_> = kernel.packages.iter().map(|(_, package)| package.clone()).collect();
-        let (report, right) =
-            block_on(async { Ok(download::fetch_packages(&http, &packages, &directory, &options, progress).await?) })?;
+        let (report, right) = block_on::<_, Error>(async {
+            Ok(download::fetch_packages(&http, &packages, &directory, &fetching, progress).await?)
+        })?;
         for (file, why) in &report.failed {
-            context.ui.warn(format_args!("{name}: {file}: {why}"));
-            (exit, is_whole[at]) = (Exit::Partial, false);
+            tracing::warn!("{name}: {file}: {why}");
+            (complete, is_whole[at]) = (false, false);
         }
         for (_, package) in &mut kernel.packages {
             let file = package.name.to_string();
@@ -101,15 +96,13 @@ pub(super) fn refresh(args: &KernelImageArgs, place: &PlaceArgs, context: &Conte
     kernels.retain(|_| is_whole.next().unwrap_or(false));
     let count = kernels.len();
     if count == 0 {
-        return Err(Failure::new("no kernel could be fetched; the list of those that are there stays as it was")
-            .hint("see the warnings above; `dump` writes what the image holds, without a network"));
+        return Err(Error::NothingFetched);
     }
     finish(&KernelSet::new(kernels), &sums, to)?;
-    context.ui.say(format_args!("{count} kernels in {}", to.display()));
-    Ok(exit)
+    Ok((count, complete))
 }
 
-fn copy_packages(kernel: &Entry, from: &Path, to: &Path, sums: &mut BTreeMap<String, Digest>) -> Result<(), Failure> {
+fn copy_packages(kernel: &Entry, from: &Path, to: &Path, sums: &mut BTreeMap<String, Digest>) -> Result<(), Error> {
     for package in &kernel.packages {
         let (source, target) = (from.join(&package.location), fs::join_inside(to, Path::new(&package.location))?);
         fs::create_dir_all(fs::parent(&target))?;
@@ -118,9 +111,7 @@ fn copy_packages(kernel: &Entry, from: &Path, to: &Path, sums: &mut BTreeMap<Str
         io::copy(&mut reader, &mut writer).at("write", &target)?;
         let (digest, _, file) = writer.finish();
         if let Some(expected) = package.sha256.as_ref().filter(|expected| **expected != digest) {
-            let place = source.display();
-            return Err(Failure::new(format!("{place}: the digest is {digest}, not {expected}"))
-                .hint("the image is damaged: `haversack verify` it, and copy it again"));
+            return Err(Error::DamagedImage { file: source, expected: expected.clone(), actual: digest });
         }
         file.finish()?;
         sums.insert(package.location.clone(), digest);
@@ -128,7 +119,7 @@ fn copy_packages(kernel: &Entry, from: &Path, to: &Path, sums: &mut BTreeMap<Str
     Ok(())
 }
 
-fn copy_tree(from: &Path, to: &Path, name: &Path, sums: &mut BTreeMap<String, Digest>) -> Result<(), Failure> {
+fn copy_tree(from: &Path, to: &Path, name: &Path, sums: &mut BTreeMap<String, Digest>) -> Result<(), Error> {
     fs::create_dir_all(fs::parent(to))?;
     let target = AtomicDir::create(to)?;
     for entry in walkdir::WalkDir::new(from).min_depth(1).sort_by_file_name() {
@@ -156,7 +147,7 @@ fn copy_tree(from: &Path, to: &Path, name: &Path, sums: &mut BTreeMap<String, Di
 }
 
 /// Writes check sums and list, the list last.
-fn finish(kernels: &KernelSet, sums: &BTreeMap<String, Digest>, to: &Path) -> Result<(), Failure> {
+fn finish(kernels: &KernelSet, sums: &BTreeMap<String, Digest>, to: &Path) -> Result<(), Error> {
     let lines: String = sums.iter().map(|(file, digest)| format!("{}  {file}\n", digest.hex())).collect();
     fs::write(&to.join("SHA256SUMS"), lines.as_bytes())?;
     let mut json = serde_json::to_vec_pretty(kernels)?;

@@ -6,66 +6,58 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use tempfile::TempDir;
 
-use super::BuildArgs;
-use crate::cli::copy::repository;
-use crate::cli::outcome::Failure;
-use crate::cli::stop::Scratch;
-use crate::cli::{Context, block_on};
 use crate::digest::Digest;
 use crate::fs::AtomicDir;
 use crate::image::build::fingerprint::FINGERPRINT;
 use crate::image::build::sbom;
 use crate::image::store::{layout, place};
 use crate::image::{Definition, Layout, Place, Store};
+use crate::ops::make::MakeOptions;
+use crate::ops::{Error, Scratch, block_on};
+use crate::progress::Progress;
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, Source, Target, copy, existing};
 
 /// Everywhere that images go.
-pub(super) struct Outputs<'a> {
+pub(crate) struct Outputs<'a> {
     stored: Option<ImageRef>,
     pushes: Vec<Push<'a>>,
 }
 
 /// Where a run builds.
-pub(super) struct Workplace {
+pub(crate) struct Workplace {
     /// What is prepared for images, which may be large: it lies where they will.
-    pub(super) beside: AtomicDir,
-    pub(super) place: Option<Place>,
+    pub(crate) beside: AtomicDir,
+    pub(crate) place: Option<Place>,
     /// Holds the images that are only pushed.
-    pub(super) passing: Option<TempDir>,
+    pub(crate) passing: Option<TempDir>,
 }
 
 impl<'a> Outputs<'a> {
     /// What the arguments name, for so many images.
-    pub(super) fn new(args: &'a BuildArgs, images: usize, context: &'a Context) -> Result<Self, Failure> {
+    pub(crate) fn new(options: &'a MakeOptions, images: usize, progress: &'a Progress) -> Result<Self, Error> {
         let mut outputs = Outputs { stored: None, pushes: Vec::new() };
-        match &args.output {
-            Some(ImageRef::Docker(remote)) => outputs.pushes.push(Push::new(remote, args, context)?),
+        match &options.output {
+            Some(ImageRef::Docker(remote)) => outputs.pushes.push(Push::new(remote, options, progress)?),
             stored => outputs.stored = stored.clone(),
         }
-        match &args.push {
-            Some(ImageRef::Docker(remote)) => outputs.pushes.push(Push::new(remote, args, context)?),
-            Some(other) => return Err(Push::refused(other)),
+        match &options.push {
+            Some(ImageRef::Docker(remote)) => outputs.pushes.push(Push::new(remote, options, progress)?),
+            Some(other) => return Err(Error::PushTo(other.clone())),
             None => {}
         }
         let named = outputs.stored.as_ref().is_some_and(|output| output.name().is_some());
         match &outputs.stored {
             _ if images <= 1 => Ok(outputs),
-            Some(_) if named => {
-                Err(Failure::usage("several images cannot have one name").hint("leave the name out of `--output`"))
-            }
-            Some(ImageRef::Dir { .. }) => {
-                Err(Failure::usage("a directory holds one image").hint("build them one by one"))
-            }
-            _ if !outputs.pushes.is_empty() => {
-                Err(Failure::usage("several images cannot be pushed to one repository").hint("build them one by one"))
-            }
+            Some(_) if named => Err(Error::SameName(images)),
+            Some(ImageRef::Dir { .. }) => Err(Error::OneInDir),
+            _ if !outputs.pushes.is_empty() => Err(Error::SameRepository),
             _ => Ok(outputs),
         }
     }
 
     /// Where images are built; with `explain` nowhere.
-    pub(super) fn workplace(&self, explain: bool, scratch: &Scratch) -> Result<Workplace, Failure> {
+    pub(crate) fn workplace(&self, explain: bool, scratch: &Scratch) -> Result<Workplace, Error> {
         let reference = match (&self.stored, explain) {
             (Some(stored), false) => {
                 let place = Place::open(stored)?;
@@ -81,7 +73,7 @@ impl<'a> Outputs<'a> {
     }
 
     /// Where an image of that fingerprint is, if it is everywhere it would go.
-    pub(super) fn hold(&self, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Failure> {
+    pub(crate) fn hold(&self, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Error> {
         let mut all = Vec::new();
         if let Some(output) = &self.stored {
             let Some(there) = stored(output, definition, FINGERPRINT, fingerprint)? else { return Ok(None) };
@@ -95,26 +87,26 @@ impl<'a> Outputs<'a> {
     }
 
     /// Names an image that was built, attaches its SBOM, and pushes it; returns where it will be found, and the SBOM.
-    pub(super) fn give(
+    pub(crate) fn give(
         &self,
         place: &mut Place,
         image: &Descriptor,
         definition: &Definition,
         sbom: Option<&[u8]>,
-    ) -> Result<(Vec<ImageRef>, Option<Digest>), Failure> {
+    ) -> Result<(Vec<ImageRef>, Option<Digest>), Error> {
         let (mut all, sbom) = self.name(place, image, definition, sbom)?;
         all.extend(self.push(place.layout(), image, definition)?);
         Ok((all, sbom))
     }
 
     /// Names an image that was built, and attaches its SBOM; returns where it will be found, and the SBOM.
-    pub(super) fn name(
+    pub(crate) fn name(
         &self,
         place: &mut Place,
         image: &Descriptor,
         definition: &Definition,
         sbom: Option<&[u8]>,
-    ) -> Result<(Vec<ImageRef>, Option<Digest>), Failure> {
+    ) -> Result<(Vec<ImageRef>, Option<Digest>), Error> {
         let names = place.names(&own_names(definition));
         let listed = place.add(image, &names)?;
         let sbom = sbom.map(|document| sbom::attach(place.layout(), &listed, document)).transpose()?;
@@ -123,29 +115,29 @@ impl<'a> Outputs<'a> {
     }
 
     /// Pushes an image that was built to all registries.
-    pub(super) fn push(
+    pub(crate) fn push(
         &self,
         layout: &Layout,
         image: &Descriptor,
         definition: &Definition,
-    ) -> Result<Vec<ImageRef>, Failure> {
+    ) -> Result<Vec<ImageRef>, Error> {
         let sent = self.pushes.iter().map(|push| push.send(image, definition, layout));
         Ok(sent.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Whether an output names the image, so that it can be only one.
-    pub(super) fn has_name(&self) -> bool {
+    pub(crate) fn has_name(&self) -> bool {
         let is_named = |output: &ImageRef| output.name().is_some() || matches!(output, ImageRef::Dir { .. });
         let is_tagged = |push: &Push<'_>| matches!(push.remote.target, RemoteTarget::Tag(_));
         self.stored.as_ref().is_some_and(is_named) || self.pushes.iter().any(is_tagged)
     }
 
     /// For each definition: where it is, if all outputs have it with an annotation of that value. Asked for many at once.
-    pub(super) fn hold_all(
+    pub(crate) fn hold_all(
         &self,
         wanted: &[(Definition, Digest)],
         annotation: &str,
-    ) -> Result<Vec<Option<Vec<ImageRef>>>, Failure> {
+    ) -> Result<Vec<Option<Vec<ImageRef>>>, Error> {
         let mut places: Vec<Option<Vec<ImageRef>>> = vec![Some(Vec::new()); wanted.len()];
         let mut also = |more: Vec<Option<Vec<ImageRef>>>| {
             for (place, more) in places.iter_mut().zip(more) {
@@ -166,34 +158,29 @@ impl<'a> Outputs<'a> {
 /// A registry that images are pushed to.
 struct Push<'a> {
     remote: Remote,
-    args: &'a BuildArgs,
-    context: &'a Context,
+    options: &'a MakeOptions,
+    progress: &'a Progress,
 }
 
 impl<'a> Push<'a> {
-    fn new(remote: &Remote, args: &'a BuildArgs, context: &'a Context) -> Result<Self, Failure> {
+    fn new(remote: &Remote, options: &'a MakeOptions, progress: &'a Progress) -> Result<Self, Error> {
         match remote.target {
-            RemoteTarget::Digest(_) => Err(Push::refused(&ImageRef::Docker(remote.clone()))),
-            _ => Ok(Push { remote: remote.clone(), args, context }),
+            RemoteTarget::Digest(_) => Err(Error::PushTo(ImageRef::Docker(remote.clone()))),
+            _ => Ok(Push { remote: remote.clone(), options, progress }),
         }
     }
 
-    fn refused(reference: &ImageRef) -> Failure {
-        Failure::usage(format!("{reference}: images are pushed to docker://HOST/REPOSITORY[:TAG]"))
-    }
-
     /// Sends an image under the tag that was named, or all of the definition's; returns where it is then.
-    fn send(&self, image: &Descriptor, definition: &Definition, layout: &Layout) -> Result<Vec<ImageRef>, Failure> {
-        let Push { remote, args, context } = self;
+    fn send(&self, image: &Descriptor, definition: &Definition, layout: &Layout) -> Result<Vec<ImageRef>, Error> {
+        let Push { remote, options, progress } = self;
         block_on(async {
-            let auth = args.registries.auth(context)?;
-            let repository = repository(remote, args.registries.dest_tls_verify, true, &auth, context).await?;
+            let repository = options.destination.repository(remote, true).await?;
             let source = Source::Store(Arc::new(Store::Layout(layout.clone())));
-            let options = CopyOptions { retry: context.http.retry, ..CopyOptions::default() };
+            let sending = CopyOptions { retry: options.destination.http.retry, ..CopyOptions::default() };
             let mut pushed = Vec::new();
             for tag in self.tags(definition) {
                 let target = Target::Repository(repository.clone());
-                copy(&source, image, &target, Some(&tag), &options, context.ui.progress()).await?;
+                copy(&source, image, &target, Some(&tag), &sending, progress).await?;
                 pushed.push(ImageRef::Docker(remote.with(RemoteTarget::Tag(tag))));
             }
             Ok(pushed)
@@ -201,12 +188,11 @@ impl<'a> Push<'a> {
     }
 
     /// Where the image is, if all its tags have been made of what the fingerprint says.
-    fn holds(&self, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Failure> {
-        let Push { remote, args, context } = self;
+    fn holds(&self, definition: &Definition, fingerprint: &Digest) -> Result<Option<Vec<ImageRef>>, Error> {
+        let Push { remote, options, .. } = self;
         let tags = self.tags(definition);
-        let answers = block_on(async {
-            let auth = args.registries.auth(context)?;
-            let repository = repository(remote, args.registries.dest_tls_verify, false, &auth, context).await?;
+        let answers = block_on::<_, Error>(async {
+            let repository = options.destination.repository(remote, false).await?;
             Ok(existing(&repository, &tags, PARALLEL).await)
         })?;
         for answer in answers {
@@ -217,16 +203,11 @@ impl<'a> Push<'a> {
         Ok(Some(tags.into_iter().map(|tag| ImageRef::Docker(remote.with(RemoteTarget::Tag(tag)))).collect()))
     }
 
-    fn hold_all(
-        &self,
-        wanted: &[(Definition, Digest)],
-        annotation: &str,
-    ) -> Result<Vec<Option<Vec<ImageRef>>>, Failure> {
-        let Push { remote, args, context } = self;
+    fn hold_all(&self, wanted: &[(Definition, Digest)], annotation: &str) -> Result<Vec<Option<Vec<ImageRef>>>, Error> {
+        let Push { remote, options, .. } = self;
         let tags: Vec<Vec<String>> = wanted.iter().map(|(definition, _)| self.tags(definition)).collect();
-        let answers = block_on(async {
-            let auth = args.registries.auth(context)?;
-            let repository = repository(remote, args.registries.dest_tls_verify, false, &auth, context).await?;
+        let answers = block_on::<_, Error>(async {
+            let repository = options.destination.repository(remote, false).await?;
             Ok(existing(&repository, &tags.concat(), PARALLEL).await)
         })?;
         let mut answers = answers.into_iter();
@@ -258,7 +239,7 @@ fn stored(
     definition: &Definition,
     annotation: &str,
     value: &Digest,
-) -> Result<Option<Vec<ImageRef>>, Failure> {
+) -> Result<Option<Vec<ImageRef>>, Error> {
     if !output.path().is_some_and(Path::exists) {
         return Ok(None);
     }

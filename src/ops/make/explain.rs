@@ -1,4 +1,4 @@
-//! What `haversack build --explain` shows.
+//! What an image would hold, without building it.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::progress::{Unit, amount};
 
 /// One image that would be built.
 #[derive(Serialize)]
-pub(super) struct Explained {
+pub struct Explained {
     name: String,
     platforms: Vec<Platform>,
     layers: Vec<ExplainedLayer>,
@@ -41,7 +41,8 @@ struct ExplainedEntry {
 }
 
 impl Explained {
-    pub(super) fn to_text(&self) -> String {
+    /// An image with its layers and their entries, a line each.
+    pub fn to_text(&self) -> String {
         let platforms: Vec<String> = self.platforms.iter().map(Platform::to_string).collect();
         let mut text = format!("{} for {}\n", self.name, platforms.join(", "));
         for (number, layer) in self.layers.iter().enumerate() {
@@ -59,7 +60,7 @@ impl Explained {
 }
 
 /// Lists what an image would hold.
-pub(super) fn explain(definition: &Definition, inputs: &Inputs, plan: &Plan) -> Explained {
+pub fn explain(definition: &Definition, inputs: &Inputs, plan: &Plan) -> Explained {
     let layers = plan.layers().iter().flat_map(|layer| {
         layer.trees.iter().map(|(platform, tree)| ExplainedLayer {
             name: layer.name.clone(),

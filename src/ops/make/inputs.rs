@@ -6,12 +6,8 @@ use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
-use super::{BuildArgs, packages};
 use crate::catalog::Snapshot;
 use crate::catalog::tree::{self, DumpOptions};
-use crate::cli::copy::open_source;
-use crate::cli::outcome::Failure;
-use crate::cli::{Context, block_on};
 use crate::digest::{Algorithm, HashingReader};
 use crate::fs::{self, PathContext};
 use crate::image::build::assemble;
@@ -20,6 +16,10 @@ use crate::image::build::plan::{self, CatalogInput};
 use crate::image::build::sbom::{self, Component};
 use crate::image::store::layout;
 use crate::image::{Definition, Inputs, Layout, Platform, manifest};
+use crate::ops::make::MakeOptions;
+use crate::ops::toolkit::kept;
+use crate::ops::{Error, block_on};
+use crate::progress::Progress;
 use crate::reference::{ImageRef, Target as RemoteTarget};
 use crate::registry::{CopyOptions, Target, copy};
 
@@ -34,7 +34,7 @@ struct CatalogFacts {
 }
 
 /// Writes the tree for certsuite (as `data`) and a copy of the snapshot (as `catalog.db`) into the directory `into`.
-fn catalog_inputs(db: &Path, into: &Path) -> Result<CatalogFacts, Failure> {
+fn catalog_inputs(db: &Path, into: &Path) -> Result<CatalogFacts, Error> {
     let snapshot = Snapshot::open(db)?;
     let info = snapshot.info()?;
     let data = into.join("data");
@@ -46,22 +46,22 @@ fn catalog_inputs(db: &Path, into: &Path) -> Result<CatalogFacts, Failure> {
 }
 
 /// Gathers what a definition takes from elsewhere; what is prepared for it is written below `into`.
-pub(super) fn inputs(
-    args: &BuildArgs,
+pub(crate) fn inputs(
+    options: &MakeOptions,
     directory: &Path,
     definition: &Definition,
     into: &Path,
-    context: &Context,
-) -> Result<Inputs, Failure> {
+    progress: &Progress,
+) -> Result<Inputs, Error> {
     let mut inputs = Inputs {
         directory: directory.to_owned(),
-        platforms: match (&args.platform[..], &definition.platforms[..]) {
+        platforms: match (&options.platforms[..], &definition.platforms[..]) {
             ([], []) => vec![Platform::host()],
             ([], defined) => defined.to_vec(),
             (asked, _) => asked.to_vec(),
         },
-        binaries: args.binary.iter().cloned().collect(),
-        epoch: context.config.source_date_epoch()?,
+        binaries: options.binaries.iter().cloned().collect(),
+        epoch: options.epoch,
         ..Inputs::default()
     };
     inputs.platforms.sort();
@@ -70,10 +70,8 @@ pub(super) fn inputs(
         own.insert(plan::running_program()?);
     }
     if definition.layers.iter().any(|layer| layer.catalog.is_some()) {
-        let Some(db) = &args.catalog else {
-            let name = &definition.name;
-            return Err(Failure::usage(format!("{name}: the image holds the certified catalog, and none was given"))
-                .hint("give a snapshot with `--catalog FILE`; `haversack catalog snapshot` takes one"));
+        let Some(db) = &options.catalog else {
+            return Err(Error::NoCatalog { image: definition.name.clone() });
         };
         fs::create_dir_all(into)?;
         let facts = catalog_inputs(db, into)?;
@@ -101,20 +99,20 @@ pub(super) fn inputs(
         for platform in &inputs.platforms {
             // Planning says which one is missing.
             let Some(path) = inputs.binaries.get(platform) else { continue };
-            let own = args.binary.iter().all(|(given, _)| given != platform);
+            let own = options.binaries.iter().all(|(given, _)| given != platform);
             inputs.components.push(program(path, platform, own)?);
         }
     }
     for (number, layer) in definition.layers.iter().enumerate() {
         let Some(kernels) = layer.kernels.as_ref().filter(|kernels| kernels.dest.is_some()) else { continue };
         fs::create_dir_all(into)?;
-        inputs.parts.insert(number, packages::kept(args, definition, kernels, into, context)?);
+        inputs.parts.insert(number, kept(options, definition, kernels, into, progress)?);
     }
     Ok(inputs)
 }
 
 /// The program in an image: this one, or one that was given and of which no more is known.
-fn program(path: &Path, platform: &Platform, own: bool) -> Result<Component, Failure> {
+fn program(path: &Path, platform: &Platform, own: bool) -> Result<Component, Error> {
     let mut reader = HashingReader::new(fs::open(path)?, Algorithm::Sha256);
     io::copy(&mut reader, &mut io::sink()).at("read", path)?;
     let digest = Some(reader.finish().0);
@@ -125,26 +123,22 @@ fn program(path: &Path, platform: &Platform, own: bool) -> Result<Component, Fai
 }
 
 /// The base of an image: where it is, and what it is now.
-pub(super) struct FoundBase {
-    pub(super) reference: ImageRef,
-    pub(super) image: Descriptor,
+pub(crate) struct FoundBase {
+    pub(crate) reference: ImageRef,
+    pub(crate) image: Descriptor,
 }
 
 impl FoundBase {
     /// Asks what a definition's base is now; `None` for one without. Paths are relative to the definition, as its files
     /// are.
-    pub(super) fn find(
+    pub(crate) fn find(
         definition: &Definition,
         directory: &Path,
-        args: &BuildArgs,
-        context: &Context,
-    ) -> Result<Option<Self>, Failure> {
+        options: &MakeOptions,
+    ) -> Result<Option<Self>, Error> {
         let Base::Image(reference) = &definition.base else { return Ok(None) };
         let reference = reference.below(directory);
-        let image = block_on(async {
-            let auth = args.registries.auth(context)?;
-            Ok(open_source(&reference, args.registries.src_tls_verify, &auth, context).await?.1)
-        })?;
+        let (_, image) = block_on(options.source.open(&reference))?;
         // What the name leads to may be another image when it is fetched.
         let reference = match reference {
             ImageRef::Docker(remote) => ImageRef::Docker(remote.with(RemoteTarget::Digest(layout::digest_of(&image)?))),
@@ -154,16 +148,15 @@ impl FoundBase {
     }
 
     /// Copies the images for these platforms into a layout, and the index that lists them among others.
-    pub(super) fn fetch(
+    pub(crate) fn fetch(
         &self,
         platforms: &[Platform],
         layout: &Layout,
-        args: &BuildArgs,
-        context: &Context,
-    ) -> Result<(), Failure> {
+        options: &MakeOptions,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         block_on(async {
-            let auth = args.registries.auth(context)?;
-            let (source, _) = open_source(&self.reference, args.registries.src_tls_verify, &auth, context).await?;
+            let (source, _) = options.source.open(&self.reference).await?;
             let mut wanted = vec![self.image.clone()];
             if manifest::is_index(self.image.media_type()) {
                 let bytes = source.document(&self.image).await?;
@@ -171,10 +164,10 @@ impl FoundBase {
                 layout.write_blob(self.image.media_type().clone(), &bytes)?;
                 wanted = platforms.iter().map(|it| assemble::choose(&index, it)).collect::<Result<_, _>>()?;
             }
-            let options = CopyOptions { referrers: false, retry: context.http.retry, ..CopyOptions::default() };
+            let fetching = CopyOptions { referrers: false, retry: options.source.http.retry, ..CopyOptions::default() };
             let target = Target::Layout(layout.clone());
             for image in &wanted {
-                copy(&source, image, &target, None, &options, context.ui.progress()).await?;
+                copy(&source, image, &target, None, &fetching, progress).await?;
             }
             Ok(())
         })

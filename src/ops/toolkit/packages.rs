@@ -6,11 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
-use super::BuildArgs;
-use crate::cli::kernel::{self, From as KernelArgs};
-use crate::cli::outcome::{Exit, Failure};
-use crate::cli::{Context, block_on};
 use crate::fs::{self, PathContext};
+use crate::http::Http;
 use crate::image::build::packages::{KernelsDefinition, PackagesDefinition};
 use crate::image::build::sbom::Component;
 use crate::image::layer::tree::{Kind, Node};
@@ -23,41 +20,12 @@ use crate::kernel::package::{Format, Name, Package};
 use crate::kernel::release::Machine;
 use crate::kernel::resolve::{Request, Universe, wanted};
 use crate::kernel::set::{Filter, KernelSet};
-use crate::kernel::source::Wanted;
+use crate::kernel::source::{SourceOptions, Wanted};
 use crate::kernel::unpack::{self, UnpackOptions};
-
-/// Images of kernels and of their packages.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Images of packages")]
-pub(super) struct PackageArgs {
-    /// Where kernels are: the sources that `kernel list` knows
-    #[arg(long, value_name = "SOURCE", num_args = 1..)]
-    pub(super) kernels: Vec<String>,
-    /// Where all other packages are: dir:PATH, rpm:URL, apt:URL SUITE COMPONENT…; without, those of --kernels
-    #[arg(long, value_name = "SOURCE", num_args = 1..)]
-    packages: Vec<String>,
-    /// Only this release, with or without the machine, or those that begin with it
-    #[arg(long, value_name = "RELEASE")]
-    pub(super) release: Vec<String>,
-    /// An image for each kernel of this file: what `kernel matrix` writes
-    #[arg(long, value_name = "FILE")]
-    pub(super) matrix: Option<PathBuf>,
-    /// So many images at one time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(super) jobs: u16,
-    /// Only every N-th kernel, from the I-th on; of /N, the I is JOB_COMPLETION_INDEX
-    #[arg(long, value_name = "I/N")]
-    pub(super) shard: Option<String>,
-    /// Require that repositories are signed by a key in this file
-    #[arg(long, value_name = "FILE")]
-    keyring: Option<PathBuf>,
-    /// Take apt repositories whose Valid-Until is past
-    #[arg(long)]
-    allow_expired: bool,
-    /// Keep fetched packages here for the next time, instead of throwing them away
-    #[arg(long, value_name = "DIR")]
-    package_cache: Option<PathBuf>,
-}
+use crate::ops::gather::{self, Gathered};
+use crate::ops::make::MakeOptions;
+use crate::ops::{Error, block_on};
+use crate::progress::Progress;
 
 /// A package as the SBOM has it: with its package URL, its digest and where it came from.
 fn component(package: &Package, distribution: &str) -> Component {
@@ -94,18 +62,18 @@ fn component(package: &Package, distribution: &str) -> Component {
 }
 
 /// What the sources offer, and what was made of it so far.
-pub(super) struct Packages<'a> {
+pub(crate) struct Packages<'a> {
     /// The kernels, sorted.
-    pub(super) kernels: Vec<Kernel>,
-    /// Whether some source could not be read.
-    pub(super) exit: Exit,
+    pub(crate) kernels: Vec<Kernel>,
+    /// Whether all sources could be read.
+    pub(crate) complete: bool,
     all: Vec<Package>,
     universes: Mutex<BTreeMap<Machine, Arc<Universe>>>,
     tools: Mutex<Vec<(ToolsKey, Arc<Tools>)>>,
     unpacked: layer::Unpacked,
     cache: PathBuf,
-    from: KernelArgs,
-    context: &'a Context,
+    options: &'a MakeOptions,
+    progress: &'a Progress,
 }
 
 /// A layer of tools, the same for all kernels that were compiled with the same compiler.
@@ -125,57 +93,48 @@ struct ToolsKey {
 
 impl<'a> Packages<'a> {
     /// Reads the sources. `scratch` is where packages are unpacked.
-    pub(super) fn read(
-        args: &BuildArgs,
+    pub(crate) fn read(
+        options: &'a MakeOptions,
         definition: &Definition,
         machines: &[Machine],
         scratch: &Path,
-        context: &'a Context,
-    ) -> Result<Self, Failure> {
-        let PackageArgs { kernels, packages, keyring, allow_expired, package_cache, .. } = &args.packages;
+        progress: &'a Progress,
+    ) -> Result<Self, Error> {
         let mut roles = definition.layers.iter().filter_map(|layer| layer.kernels.as_ref()).flat_map(|it| &it.roles);
         if let Some(role) = roles.find(|role| Role::ALL.iter().all(|known| known.name() != role.as_str())) {
-            let message = format!("{}: roles: `{role}` is nothing that a package is to a kernel", definition.name);
-            return Err(Failure::usage(message).hint(format!("known are {}", Role::ALL.map(Role::name).join(", "))));
+            return Err(Error::UnknownRole { image: definition.name.clone(), role: role.clone() });
         }
-        if kernels.is_empty() {
-            let message = format!("{}: the image holds kernels, and no source of them was given", definition.name);
-            return Err(
-                Failure::usage(message).hint("say where they are with `--kernels SOURCE…`, as for `kernel list`")
-            );
+        let from = &options.packages.kernels;
+        if from.is_empty() {
+            return Err(Error::NoKernelSource { image: definition.name.clone() });
         }
-        let options = || {
-            let mut words: Vec<String> = machines.iter().flat_map(|it| ["--arch".to_owned(), it.to_string()]).collect();
-            words.extend(keyring.iter().flat_map(|path| ["--keyring".to_owned(), path.display().to_string()]));
-            words.extend(allow_expired.then(|| "--allow-expired".to_owned()));
-            words
+        let http = &options.source.http;
+        let for_machines = |from: &SourceOptions| SourceOptions {
+            filter: Filter { machines: machines.to_vec(), ..from.filter.clone() },
+            ..from.clone()
         };
-        let from = KernelArgs::parse(kernels.iter().cloned().chain(options()))?;
-        let (kernels, mut exit) = kernel::gather(&from, context)?;
+        let Gathered { kernels, mut complete } = gather::kernels(&for_machines(from), http, progress)?;
         let mut all: Vec<Package> = Vec::new();
         if definition.layers.iter().any(|layer| layer.packages.is_some()) {
-            let sources = if packages.is_empty() { &args.packages.kernels } else { packages };
-            let tools = KernelArgs::parse(sources.iter().cloned().chain(options()))?;
-            let (found, other) = kernel::packages(&tools, Wanted::All, context)?;
-            if other != Exit::Done {
-                exit = other;
-            }
+            let from = options.packages.packages.as_ref().unwrap_or(from);
+            let (found, whole) = gather::packages(&for_machines(from), Wanted::All, http, progress)?;
+            complete &= whole;
             all = found;
         }
         all.extend(kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package.clone()));
-        let cache = package_cache.clone().unwrap_or_else(|| scratch.join("packages"));
+        let cache = options.packages.cache.clone().unwrap_or_else(|| scratch.join("packages"));
         let unpacked = layer::Unpacked::new(&scratch.join("unpacked"), placement(definition), UnpackOptions::default());
         let (universes, tools) = (Mutex::default(), Mutex::default());
-        Ok(Packages { kernels, exit, all, universes, tools, unpacked, cache, from, context })
+        Ok(Packages { kernels, complete, all, universes, tools, unpacked, cache, options, progress })
     }
 
     /// The parts of an image of one kernel. `siblings` are other flavours of the same kernel.
-    pub(super) fn of_kernel(
+    pub(crate) fn of_kernel(
         &self,
         definition: &Definition,
         kernel: &Kernel,
         siblings: &[&Kernel],
-    ) -> Result<BTreeMap<usize, Vec<Part>>, Failure> {
+    ) -> Result<BTreeMap<usize, Vec<Part>>, Error> {
         let machine = &kernel.release.machine;
         let universe = self.universe(machine);
         let format = kernel.packages.first().map_or(Format::Rpm, |(_, package)| package.name.format);
@@ -219,8 +178,7 @@ impl<'a> Packages<'a> {
                     provided: own.iter().map(|(_, package)| package.name.name.clone()).chain(provided).collect(),
                     chosen: chosen.clone(),
                 };
-                let uname = &kernel.release.uname;
-                let unmet = |error| Failure::new(format!("{uname}: what its headers need: {error}"));
+                let unmet = |source| Error::Headers { release: kernel.release.uname.clone(), source };
                 let needed =
                     if universe.is_empty() { Vec::new() } else { universe.resolve(&request).map_err(unmet)? };
                 let needed: Vec<Package> = needed.iter().map(|number| universe.package(*number).clone()).collect();
@@ -237,12 +195,7 @@ impl<'a> Packages<'a> {
     }
 
     /// A layer of packages with all that they depend on.
-    fn tools(
-        &self,
-        key: &ToolsKey,
-        described: &PackagesDefinition,
-        universe: &Universe,
-    ) -> Result<Arc<Tools>, Failure> {
+    fn tools(&self, key: &ToolsKey, described: &PackagesDefinition, universe: &Universe) -> Result<Arc<Tools>, Error> {
         // Held while one is made, so that the others wait for it instead of making it again.
         let mut made = self.tools.lock().expect("no holder panics");
         if let Some((_, tools)) = made.iter().find(|(other, _)| other == key) {
@@ -261,9 +214,9 @@ impl<'a> Packages<'a> {
                 Some(exact) if exact.iter().any(|relation| universe.offers(relation)) => request.wanted.push(exact),
                 Some(_) => {
                     let version = key.compiler.as_deref().unwrap_or_default();
-                    self.context.ui.warn(format_args!(
+                    tracing::warn!(
                         "the kernel was compiled with {name} {version}, which no source has; the newest is taken"
-                    ));
+                    );
                     request.wanted.push(plain);
                 }
                 None => request.wanted.push(plain),
@@ -278,18 +231,18 @@ impl<'a> Packages<'a> {
     }
 
     /// The layers of an image that keeps kernels, and the list of them.
-    fn kept(&self, described: &KernelsDefinition, kernels: &[Kernel]) -> Result<Vec<Part>, Failure> {
+    fn kept(&self, described: &KernelsDefinition, kernels: &[Kernel]) -> Result<Vec<Part>, Error> {
         let dest = described.dest.as_deref().unwrap_or("/kernels");
         let mut parts = Vec::new();
         let mut listed = Vec::new();
         let names = unpack::directory_names(kernels);
-        let kept: Vec<Result<_, Failure>> = names
+        let kept: Vec<Result<_, Error>> = names
             .into_par_iter()
             .zip(kernels)
             .with_max_len(1)
             .map(|(name, kernel)| {
                 let kept = self.kept_one(described, dest, &name, kernel);
-                kept.map(|kept| (name.clone(), kernel, kept)).map_err(|failure| failure.about(name))
+                kept.map(|kept| (name.clone(), kernel, kept)).map_err(|error| error.about(name))
             })
             .collect();
         for kept in kept {
@@ -316,7 +269,7 @@ impl<'a> Packages<'a> {
         dest: &str,
         name: &str,
         kernel: &Kernel,
-    ) -> Result<(Tree, Kernel), Failure> {
+    ) -> Result<(Tree, Kernel), Error> {
         let mut kernel = kernel.clone();
         kernel.packages.retain(|(role, _)| described.roles.iter().any(|wanted| wanted == role.name()));
         let packages: Vec<Package> = kernel.packages.iter().map(|(_, package)| package.clone()).collect();
@@ -352,28 +305,28 @@ impl<'a> Packages<'a> {
     }
 
     /// What is in packages. A repository that is signed vouches for them by their digests.
-    fn unpacked(&self, packages: &[Package]) -> Result<Vec<Arc<Tree>>, Failure> {
-        Ok(self.unpacked.packages(&self.local(packages)?, self.context.ui.progress())?)
+    fn unpacked(&self, packages: &[Package]) -> Result<Vec<Arc<Tree>>, Error> {
+        Ok(self.unpacked.packages(&self.local(packages)?, self.progress)?)
     }
 
     /// The packages with paths for locations; those that are not here are fetched.
-    fn local(&self, packages: &[Package]) -> Result<Vec<Package>, Failure> {
+    fn local(&self, packages: &[Package]) -> Result<Vec<Package>, Error> {
         let remote: Vec<&Package> = packages.iter().filter(|package| package.location.contains("://")).collect();
         let mut fetched = HashMap::new();
         if !remote.is_empty() {
-            let http = self.context.http()?;
-            let options =
-                FetchOptions { redhat: kernel::redhat(&self.from, &http, self.context)?, ..FetchOptions::default() };
-            let progress = self.context.ui.progress();
+            let http = Http::new(&self.options.source.http)?;
+            let redhat = gather::redhat(&self.options.packages.kernels, &http);
+            let options = FetchOptions { redhat, ..FetchOptions::default() };
+            let progress = self.progress;
             fs::create_dir_all(&self.cache)?;
             // Two of us, or of other runs, must not go on with the same file.
             let alone = crate::fs::open_any(&self.cache)?;
             alone.lock().at("lock", &self.cache)?;
-            let (report, right) = block_on(async {
+            let (report, right) = block_on::<_, Error>(async {
                 Ok(download::fetch_packages(&http, remote.iter().copied(), &self.cache, &options, progress).await?)
             })?;
-            if let Some((file, why)) = report.failed.first_key_value() {
-                return Err(Failure::new(format!("{file}: {why}")));
+            if let Some((file, why)) = report.failed.into_iter().next() {
+                return Err(Error::NotFetched { file, why });
             }
             fetched = right;
         }
@@ -394,52 +347,45 @@ impl<'a> Packages<'a> {
 }
 
 /// The layers of an image that keeps kernels, from the sources that were given.
-pub(super) fn kept(
-    args: &BuildArgs,
+pub(crate) fn kept(
+    options: &MakeOptions,
     definition: &Definition,
     described: &KernelsDefinition,
     scratch: &Path,
-    context: &Context,
-) -> Result<Vec<Part>, Failure> {
-    if args.packages.matrix.is_some() {
-        return Err(Failure::usage("--matrix: this definition makes one image of all kernels")
-            .hint("choose kernels with `--release`, as often as you like"));
+    progress: &Progress,
+) -> Result<Vec<Part>, Error> {
+    if options.packages.matrix.is_some() {
+        return Err(Error::MatrixOfOneImage);
     }
-    let machines = args.platform.iter().map(|platform| {
+    let machines = options.platforms.iter().map(|platform| {
         let Ok(machine) = platform.architecture.parse::<Machine>();
         machine
     });
-    let mut packages = Packages::read(args, definition, &machines.collect::<Vec<_>>(), scratch, context)?;
-    if packages.exit != Exit::Done {
-        return Err(Failure::new("not all sources could be read: an image of what is left would look whole"));
+    let mut packages = Packages::read(options, definition, &machines.collect::<Vec<_>>(), scratch, progress)?;
+    if !packages.complete {
+        return Err(Error::SourcesIncomplete);
     }
     let mut kernels = std::mem::take(&mut packages.kernels);
-    let filter = Filter { releases: args.packages.release.clone(), ..Filter::default() };
-    for release in &args.packages.release {
+    let releases = &options.packages.releases;
+    let filter = Filter { releases: releases.clone(), ..Filter::default() };
+    for release in releases {
         let one = Filter { releases: vec![release.clone()], ..Filter::default() };
         if !kernels.iter().any(|kernel| one.admits(&kernel.release)) {
-            return Err(Failure::new(format!("{release}: no source has this kernel"))
-                .hint("`haversack kernel list SOURCE…` shows those that there are"));
+            return Err(Error::NoKernel { release: release.clone() });
         }
     }
     filter.apply(&mut kernels);
-    if let Some(text) = &args.packages.shard {
-        let (which, of) = shard(text, context.config.variable("JOB_COMPLETION_INDEX"))?;
-        let mut at = 0;
-        kernels.retain(|_| {
-            at += 1;
-            at % of == which
-        });
+    if let Some(shard) = options.packages.shard {
+        shard.keep(&mut kernels);
     }
     if kernels.is_empty() {
-        return Err(Failure::new("no kernel is left of what the sources have: the image would be empty")
-            .hint("`haversack kernel list SOURCE…` shows what a source has"));
+        return Err(Error::NoKernelLeft);
     }
     packages.kept(described, &kernels)
 }
 
 /// One tree of several packages.
-fn composed(packages: &[Package], trees: &[Arc<Tree>]) -> Result<Tree, Failure> {
+fn composed(packages: &[Package], trees: &[Arc<Tree>]) -> Result<Tree, Error> {
     let mut tree = Tree::default();
     for (package, contents) in packages.iter().zip(trees) {
         tree.add_package(contents, "/", &package.name.to_string())?;
@@ -459,49 +405,4 @@ fn placement(definition: &Definition) -> Placement {
         placement.exclude.extend(packages.exclude.iter().map(plain));
     }
     placement
-}
-
-/// Reads `I/N`, `/N` or `N`; without an I it is the completion index of the Kubernetes job.
-pub(super) fn shard(text: &str, index: Option<&str>) -> Result<(usize, usize), Failure> {
-    let bad = || Failure::usage(format!("`{text}` is no shard: expected I/N, such as 1/4"));
-    let (which, of) = text.split_once('/').unwrap_or(("", text));
-    let which = if which.is_empty() {
-        index.ok_or_else(|| {
-            Failure::usage(format!("`{text}` does not say which shard"))
-                .hint("give it as I/N, or run as an Indexed Job, which sets JOB_COMPLETION_INDEX")
-        })?
-    } else {
-        which
-    };
-    let (which, of): (usize, usize) = (which.parse().map_err(|_| bad())?, of.parse().map_err(|_| bad())?);
-    if of == 0 || which > of {
-        return Err(bad());
-    }
-    // People count 1 to N, Kubernetes counts 0 to N-1: either way each shard is there once.
-    Ok((which % of, of))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_cover_everything_once_whether_they_are_counted_from_0_or_1() {
-        let of = |text: &str, index: Option<&str>| shard(text, index).map_err(|failure| failure.to_string());
-        for first in [0, 1] {
-            let mut all: Vec<_> = (first..first + 4).map(|n| of(&format!("{n}/4"), None).unwrap()).collect();
-            all.sort_unstable();
-            assert_eq!(all, [(0, 4), (1, 4), (2, 4), (3, 4)]);
-        }
-        assert_eq!(of("/4", Some("3")).unwrap(), (3, 4));
-        assert_eq!(of("4", Some("0")).unwrap(), (0, 4));
-        for (text, why) in [
-            ("5/4", "`5/4` is no shard: expected I/N, such as 1/4"),
-            ("x/4", "`x/4` is no shard: expected I/N, such as 1/4"),
-            ("1/0", "`1/0` is no shard: expected I/N, such as 1/4"),
-        ] {
-            assert_eq!(of(text, None).unwrap_err(), why);
-        }
-        assert!(of("/4", None).unwrap_err().starts_with("`/4` does not say which shard"));
-    }
 }

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 /// What is known of a kernel by its name alone.
-pub(super) fn values(kernel: &str, rhel: &str) -> BTreeMap<&'static str, String> {
+pub(crate) fn values(kernel: &str, rhel: &str) -> BTreeMap<&'static str, String> {
     let mut values: BTreeMap<&'static str, String> =
         ["release", "release-tag", "machine", "distribution", "rt", "64k"].map(|name| (name, String::new())).into();
     values.insert("version", kernel.to_owned());
@@ -28,7 +28,7 @@ pub(crate) fn tag(name: &str) -> String {
 }
 
 /// `305.17.1.rt7.89.el8_4` as `305.17.1.el8_4`: until EL 9.2 real-time kernels had the patch level in the release.
-pub(super) fn without_rt(build: &str) -> String {
+pub(crate) fn without_rt(build: &str) -> String {
     let mut parts: Vec<&str> = build.split('.').collect();
     let is_level = |part: &&str| part.strip_prefix("rt").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()));
     if let Some(at) = parts.iter().position(is_level) {

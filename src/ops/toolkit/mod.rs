@@ -1,7 +1,11 @@
-//! `haversack build images/driver-toolkit`: an image for each kernel, from one definition with variables.
+//! An image for each kernel, from one definition with variables: `haversack build images/driver-toolkit`.
 //!
 //! A tag that is the same for all machines is the index's, one that is not is that machine's image alone. A kernel that fails
 //! is named and the others go on.
+
+mod packages;
+mod recipe;
+pub(crate) mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,28 +15,64 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use super::explain::{Explained, explain};
-use super::inputs::{FoundBase, inputs};
-use super::output::{Outputs, Workplace};
-use super::packages::{Packages, shard};
-use super::recipe::{RECIPE, Recipes};
-use super::variables::{tag, values, without_rt};
-use super::{BuildArgs, hint_binary};
-use crate::cli::Context;
-use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::stop::Scratch;
+use crate::causes;
 use crate::fs;
 use crate::image::build::assemble::BuildReport;
 use crate::image::build::definition::Base;
 use crate::image::build::packages::join;
 use crate::image::build::sbom::{self, Contents};
 use crate::image::build::{assemble, plan};
-use crate::image::{Definition, Inputs, LayerCache, LayerOptions, Layout, Place, Platform, Template};
+use crate::image::{Definition, Inputs, LayerCache, Layout, Place, Platform, Template};
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
 use crate::kernel::matrix::{self, Matrix, without_machine};
 use crate::kernel::release::{Machine, compare_versions};
+use crate::kernel::source::SourceOptions;
+use crate::ops::make::explain::{Explained, explain};
+use crate::ops::make::inputs::{FoundBase, inputs};
+use crate::ops::make::output::{Outputs, Workplace};
+use crate::ops::make::{MakeOptions, MakeReport};
+use crate::ops::toolkit::packages::Packages;
+pub(crate) use crate::ops::toolkit::packages::kept;
+use crate::ops::toolkit::recipe::{RECIPE, Recipes};
+use crate::ops::toolkit::variables::{tag, values, without_rt};
+use crate::ops::{Error, Scratch};
+use crate::progress::Progress;
 use crate::reference::ImageRef;
+use crate::shard::Shard;
+
+/// Images of kernels and of their packages.
+#[derive(Clone, Debug)]
+pub struct PackageOptions {
+    /// Where kernels are.
+    pub kernels: SourceOptions,
+    /// Where all other packages are; `None`: where the kernels are.
+    pub packages: Option<SourceOptions>,
+    /// Only these releases, with or without the machine, or those that begin with one; all without a flavour, when empty.
+    pub releases: Vec<String>,
+    /// A file with the kernels that images are wanted for, as `kernel matrix` writes it.
+    pub matrix: Option<PathBuf>,
+    /// Maximum number of images that are built at one time.
+    pub jobs: usize,
+    /// Which share of the kernels.
+    pub shard: Option<Shard>,
+    /// Keeps fetched packages here for the next time.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for PackageOptions {
+    fn default() -> Self {
+        PackageOptions {
+            kernels: SourceOptions::default(),
+            packages: None,
+            releases: Vec::new(),
+            matrix: None,
+            jobs: 2,
+            shard: None,
+            cache: None,
+        }
+    }
+}
 
 /// One image that is wanted.
 #[derive(Clone, Debug)]
@@ -44,39 +84,49 @@ struct Wanted {
 }
 
 /// What became of it.
-#[derive(Serialize)]
-struct Toolkit {
-    name: String,
-    kernel: String,
-    machines: BTreeSet<Machine>,
-    status: Status,
-    output: Vec<ImageRef>,
+#[derive(Debug, Serialize)]
+pub struct Toolkit {
+    /// The definition's name.
+    pub name: String,
+    /// What `uname -r` prints without the machine.
+    pub kernel: String,
+    /// For which machines it was wanted.
+    pub machines: BTreeSet<Machine>,
+    /// What became of it.
+    pub status: Status,
+    /// Where it is.
+    pub output: Vec<ImageRef>,
+    /// What was made.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    report: Option<BuildReport>,
+    pub report: Option<BuildReport>,
+    /// Why it failed, or what it lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub error: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+/// What became of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+pub enum Status {
+    /// It was built.
     Built,
+    /// All outputs have it, made by the same recipe.
     Present,
+    /// It could not be built.
     Failed,
 }
 
 /// All that the images of one run have in common.
 struct Workshop<'a> {
-    args: &'a BuildArgs,
+    options: &'a MakeOptions,
     directory: &'a Path,
     template: &'a Template,
-    options: LayerOptions,
     recipes: Recipes,
     packages: Packages<'a>,
     cache: LayerCache,
     scratch: PathBuf,
     bases: Mutex<BTreeMap<(String, Platform), (Layout, Descriptor)>>,
-    context: &'a Context,
+    progress: &'a Progress,
 }
 
 /// The image of one kernel, before it is put together.
@@ -86,89 +136,80 @@ struct Prepared {
     base: Option<(Layout, Descriptor)>,
 }
 
-pub(super) fn run(
-    args: &BuildArgs,
+/// Builds the images of a definition with variables. The flag is false when some source could not be read, or an image
+/// failed.
+pub(crate) fn make(
+    options: &MakeOptions,
     directory: &Path,
     template: &Template,
     scratch: &Scratch,
-    context: &Context,
-) -> Outcome {
+    progress: &Progress,
+) -> Result<(MakeReport, bool), Error> {
     let outline = template.outline()?;
-    let outputs = Outputs::new(args, 1, context)?;
-    let recipes = Recipes::new(args, directory, template, &outline, context)?;
+    let outputs = Outputs::new(options, 1, progress)?;
+    let recipes = Recipes::new(options, directory, template, &outline)?;
+    let PackageOptions { releases, matrix, shard, .. } = &options.packages;
+    let keep_shard = |wanted: &mut Vec<Wanted>| {
+        if let Some(shard) = shard {
+            shard.keep(wanted);
+        }
+    };
     let mut done = Vec::new();
     let mut wanted = Vec::new();
-    let shard = args.packages.shard.as_deref();
-    let shard = shard.map(|text| shard_of(text, context)).transpose()?;
-    if let Some(path) = &args.packages.matrix {
+    if let Some(path) = matrix {
         let matrix = Matrix::parse(&fs::read(path, MATRIX_LIMIT)?);
-        let matrix = matrix.map_err(|error| Failure::from(error).about(path.display()))?;
+        let matrix = matrix.map_err(|error| Error::from(error).about(path.display()))?;
         let entries = matrix.entries.into_iter();
         wanted = entries.map(|it| Wanted { kernel: it.kernel, rhel: it.rhel, machines: it.machines }).collect();
-        keep_shard(&mut wanted, shard);
+        keep_shard(&mut wanted);
         // Before any source is read: most runs of a schedule have nothing to do.
-        done = skip_existing(args, directory, template, &recipes, &outputs, &mut wanted, context)?;
+        done = skip_existing(options, directory, template, &recipes, &outputs, &mut wanted)?;
         if wanted.is_empty() {
-            return report(&done, Exit::Done, context);
+            return Ok((MakeReport::Toolkits(done), true));
         }
     }
-    let Workplace { beside, place, passing: _passing } = outputs.workplace(args.explain, scratch)?;
-    let machines = machines(args, &outline, &wanted);
-    let packages = Packages::read(args, &outline, &machines, beside.path(), context)?;
-    if args.packages.matrix.is_none() {
-        wanted = from_kernels(&packages.kernels, &args.packages.release)?;
+    let Workplace { beside, place, passing: _passing } = outputs.workplace(options.explain, scratch)?;
+    let machines = machines(options, &outline, &wanted);
+    let packages = Packages::read(options, &outline, &machines, beside.path(), progress)?;
+    if matrix.is_none() {
+        wanted = from_kernels(&packages.kernels, releases)?;
         if wanted.is_empty() {
             return Err(nothing(&packages.kernels));
         }
-        keep_shard(&mut wanted, shard);
-        done = skip_existing(args, directory, template, &recipes, &outputs, &mut wanted, context)?;
+        keep_shard(&mut wanted);
+        done = skip_existing(options, directory, template, &recipes, &outputs, &mut wanted)?;
     }
     if outputs.has_name() && wanted.len() > 1 {
-        return Err(Failure::usage(format!("{} images cannot have one name", wanted.len()))
-            .hint("leave the name out of `--output` and `--push`, or choose one kernel with `--release`"));
+        return Err(Error::SameName(wanted.len()));
     }
-    let source_exit = packages.exit;
+    let complete = packages.complete;
     let workshop = Workshop {
-        args,
+        options,
         directory,
         template,
-        options: args.layer_options()?,
         recipes,
         packages,
         cache: LayerCache::default(),
         scratch: beside.path().to_owned(),
         bases: Mutex::default(),
-        context,
+        progress,
     };
     let Some(mut place) = place else {
         let explained: Vec<Explained> = wanted.iter().map(|it| workshop.explain(it)).collect::<Result<_, _>>()?;
-        context.ui.result(&explained, |explained| explained.iter().map(Explained::to_text).collect())?;
-        return Ok(source_exit);
+        return Ok((MakeReport::Explained(explained), complete));
     };
     done.extend(build_all(&workshop, &wanted, &mut place, &outputs));
     done.sort_by(|a, b| compare_versions(&a.kernel, &b.kernel));
     let created = done.iter().filter_map(|toolkit| Some(toolkit.report.as_ref()?.created.as_second())).max();
     drop((workshop, beside));
     place.finish(created.unwrap_or(0))?;
-    report(&done, source_exit, context)
-}
-
-fn shard_of(text: &str, context: &Context) -> Result<(usize, usize), Failure> {
-    shard(text, context.config.variable("JOB_COMPLETION_INDEX"))
-}
-
-fn keep_shard(wanted: &mut Vec<Wanted>, shard: Option<(usize, usize)>) {
-    let Some((which, of)) = shard else { return };
-    let mut at = 0;
-    wanted.retain(|_| {
-        at += 1;
-        at % of == which
-    });
+    let failed = done.iter().any(|toolkit| toolkit.error.is_some());
+    Ok((MakeReport::Toolkits(done), complete && !failed))
 }
 
 /// The machines whose packages are read.
-fn machines(args: &BuildArgs, outline: &Definition, wanted: &[Wanted]) -> Vec<Machine> {
-    let platforms = match (&args.platform[..], &outline.platforms[..]) {
+fn machines(options: &MakeOptions, outline: &Definition, wanted: &[Wanted]) -> Vec<Machine> {
+    let platforms = match (&options.platforms[..], &outline.platforms[..]) {
         ([], []) => vec![Platform::host()],
         ([], defined) => defined.to_vec(),
         (asked, _) => asked.to_vec(),
@@ -185,19 +226,16 @@ fn machines(args: &BuildArgs, outline: &Definition, wanted: &[Wanted]) -> Vec<Ma
 }
 
 /// Why there is no kernel to make an image for.
-fn nothing(kernels: &[Kernel]) -> Failure {
+fn nothing(kernels: &[Kernel]) -> Error {
     let flavours: BTreeSet<&str> = kernels.iter().map(|kernel| &*kernel.release.flavour).collect();
-    if flavours.is_empty() {
-        return Failure::new("the sources have no kernels")
-            .hint("`haversack kernel list SOURCE…` shows what a source has");
+    match flavours.is_empty() {
+        true => Error::NoKernels,
+        false => Error::OnlyFlavoured(Vec::from_iter(flavours).join(", ")),
     }
-    let flavours = Vec::from_iter(flavours).join(", ");
-    Failure::new(format!("all kernels of the sources have a flavour ({flavours}), and such are taken only by name"))
-        .hint("name them with `--release UNAME`, or in a `--matrix`")
 }
 
 /// An image for each kernel that was asked for: all without a flavour, or those that are named.
-fn from_kernels(kernels: &[Kernel], releases: &[String]) -> Result<Vec<Wanted>, Failure> {
+fn from_kernels(kernels: &[Kernel], releases: &[String]) -> Result<Vec<Wanted>, Error> {
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut found = BTreeSet::new();
     for kernel in kernels {
@@ -220,8 +258,7 @@ fn from_kernels(kernels: &[Kernel], releases: &[String]) -> Result<Vec<Wanted>, 
         }
     }
     match releases.iter().find(|release| !found.contains(release)) {
-        Some(release) => Err(Failure::new(format!("{release}: no source has this kernel"))
-            .hint("`haversack kernel list SOURCE…` shows which there are")),
+        Some(release) => Err(Error::NoKernel { release: release.clone() }),
         None => Ok(wanted),
     }
 }
@@ -230,29 +267,24 @@ fn build_all(workshop: &Workshop<'_>, wanted: &[Wanted], place: &mut Place, outp
     let (next, place, done) = (AtomicUsize::new(0), Mutex::new(place), Mutex::new(Vec::new()));
     let worker = || {
         while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let toolkit = workshop.build(wanted, &place, outputs).unwrap_or_else(|failure| {
-                workshop.context.ui.warn(format_args!("{}: {failure}", wanted.kernel));
-                Toolkit::failed(wanted, &failure)
+            let toolkit = workshop.build(wanted, &place, outputs).unwrap_or_else(|error| {
+                let failed = Toolkit::failed(wanted, &error);
+                tracing::warn!("{}: {}", wanted.kernel, failed.error.as_deref().unwrap_or_default());
+                failed
             });
             done.lock().expect("no holder panics").push(toolkit);
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..usize::from(workshop.args.packages.jobs).min(wanted.len()) {
+        for _ in 0..workshop.options.packages.jobs.min(wanted.len()) {
             scope.spawn(worker);
         }
     });
     done.into_inner().expect("no holder panics")
 }
 
-fn report(done: &[Toolkit], exit: Exit, context: &Context) -> Outcome {
-    context.ui.result(&done, |done| done.iter().map(Toolkit::to_text).collect())?;
-    let failed = done.iter().any(|toolkit| toolkit.error.is_some());
-    Ok(if failed { Exit::Partial } else { exit })
-}
-
 impl Workshop<'_> {
-    fn build(&self, wanted: &Wanted, place: &Mutex<&mut Place>, outputs: &Outputs<'_>) -> Result<Toolkit, Failure> {
+    fn build(&self, wanted: &Wanted, place: &Mutex<&mut Place>, outputs: &Outputs<'_>) -> Result<Toolkit, Error> {
         let (kernels, missing) = self.kernels(wanted)?;
         let layout = place.lock().expect("no holder panics").layout().clone();
         let mut images = Vec::new();
@@ -263,14 +295,13 @@ impl Workshop<'_> {
         let machines = kernels.iter().map(|kernel| kernel.release.machine.clone()).collect();
         for kernel in kernels {
             let Prepared { definition, inputs, base } = self.prepare(wanted, kernel, &machines)?;
-            let plan = plan(&definition, &inputs).map_err(hint_binary)?;
+            let plan = plan(&definition, &inputs)?;
             let base = base.as_ref().map(|(layout, image)| (layout, image));
             if let (Some((_, image)), Base::Image(reference)) = (base, &definition.base) {
                 bases.push((reference.to_string(), image.digest().to_string()));
             }
             components.push(inputs.components());
-            let progress = self.context.ui.progress();
-            images.push(assemble(&definition, &inputs, &plan, base, &self.options, &layout, progress)?);
+            images.push(assemble(&definition, &inputs, &plan, base, &self.options.layers, &layout, self.progress)?);
             definitions.push(definition);
         }
         let (image, report) = join(&images, &layout)?;
@@ -290,7 +321,7 @@ impl Workshop<'_> {
         let mut output = Vec::new();
         for (image, report, definition, components) in &named {
             let contents = Contents { name: &definition.name, base: bases.first().cloned(), components };
-            let sbom = (!self.args.no_sbom).then(|| sbom::document(report, &contents));
+            let sbom = (!self.options.no_sbom).then(|| sbom::document(report, &contents));
             let mut place = place.lock().expect("no holder panics");
             output.extend(outputs.name(&mut place, image, definition, sbom.as_deref())?.0);
             drop(place);
@@ -301,21 +332,21 @@ impl Workshop<'_> {
         if !missing.is_empty() {
             let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let error = format!("no source has it for {missing}; the image is without");
-            self.context.ui.warn(format_args!("{}: {error}", wanted.kernel));
+            tracing::warn!("{}: {error}", wanted.kernel);
             toolkit.error = Some(error);
         }
         Ok(toolkit)
     }
 
-    fn explain(&self, wanted: &Wanted) -> Result<Explained, Failure> {
+    fn explain(&self, wanted: &Wanted) -> Result<Explained, Error> {
         let kernel = self.kernels(wanted)?.0[0];
         let Prepared { definition, inputs, .. } = self.prepare(wanted, kernel, &wanted.machines)?;
-        let plan = plan(&definition, &inputs).map_err(hint_binary)?;
+        let plan = plan(&definition, &inputs)?;
         Ok(explain(&definition, &inputs, &plan))
     }
 
     /// The kernels for an image, one for each machine, and the machines for which there is none.
-    fn kernels(&self, wanted: &Wanted) -> Result<(Vec<&Kernel>, Vec<Machine>), Failure> {
+    fn kernels(&self, wanted: &Wanted) -> Result<(Vec<&Kernel>, Vec<Machine>), Error> {
         let mut by_machine: BTreeMap<&Machine, &Kernel> = BTreeMap::new();
         // Sorted from the oldest build to the newest, so the newest stays.
         for kernel in &self.packages.kernels {
@@ -325,7 +356,7 @@ impl Workshop<'_> {
             }
         }
         if by_machine.is_empty() {
-            return Err(Failure::new("no source has packages of this kernel"));
+            return Err(Error::NoPackages);
         }
         for kernel in by_machine.values() {
             usable(kernel)?;
@@ -335,7 +366,7 @@ impl Workshop<'_> {
     }
 
     /// The definition for one kernel, and what goes into its image.
-    fn prepare(&self, wanted: &Wanted, kernel: &Kernel, machines: &BTreeSet<Machine>) -> Result<Prepared, Failure> {
+    fn prepare(&self, wanted: &Wanted, kernel: &Kernel, machines: &BTreeSet<Machine>) -> Result<Prepared, Error> {
         let outline = self.template.outline()?;
         let flavours: Vec<String> =
             outline.layers.iter().filter_map(|it| it.kernels.as_ref()).flat_map(|it| it.flavours.clone()).collect();
@@ -350,10 +381,10 @@ impl Workshop<'_> {
             let name = if sibling.release.flavour == "rt" { "rt" } else { "64k" };
             values.insert(name, sibling.release.uname.clone());
         }
-        let definition = with_base(self.template.fill(&values)?, self.args)?;
+        let definition = self.options.with_base(self.template.fill(&values)?);
         let platform: Platform = matrix::platform(&release.machine).parse()?;
         let into = self.scratch.join("inputs");
-        let mut inputs = inputs(self.args, self.directory, &definition, &into, self.context)?;
+        let mut inputs = inputs(self.options, self.directory, &definition, &into, self.progress)?;
         inputs.platforms = vec![platform];
         inputs.parts = self.packages.of_kernel(&definition, kernel, &siblings)?;
         inputs.cache = self.cache.clone();
@@ -381,17 +412,17 @@ impl Workshop<'_> {
     }
 
     /// The base with its layers for one platform, fetched once.
-    fn base(&self, definition: &Definition, platform: &Platform) -> Result<Option<(Layout, Descriptor)>, Failure> {
+    fn base(&self, definition: &Definition, platform: &Platform) -> Result<Option<(Layout, Descriptor)>, Error> {
         let Base::Image(reference) = &definition.base else { return Ok(None) };
         let key = (reference.to_string(), platform.clone());
         let mut bases = self.bases.lock().expect("no holder panics");
         if let Some(base) = bases.get(&key) {
             return Ok(Some(base.clone()));
         }
-        let found = FoundBase::find(definition, self.directory, self.args, self.context)?;
+        let found = FoundBase::find(definition, self.directory, self.options)?;
         let Some(found) = found else { return Ok(None) };
         let layout = Layout::create(&self.scratch.join(format!("base-{}", bases.len())))?;
-        found.fetch(std::slice::from_ref(platform), &layout, self.args, self.context)?;
+        found.fetch(std::slice::from_ref(platform), &layout, self.options, self.progress)?;
         bases.insert(key, (layout.clone(), found.image.clone()));
         Ok(Some((layout, found.image)))
     }
@@ -399,15 +430,14 @@ impl Workshop<'_> {
 
 /// Takes out what all outputs hold already, made by the same recipe.
 fn skip_existing(
-    args: &BuildArgs,
+    options: &MakeOptions,
     directory: &Path,
     template: &Template,
     recipes: &Recipes,
     outputs: &Outputs<'_>,
     wanted: &mut Vec<Wanted>,
-    context: &Context,
-) -> Result<Vec<Toolkit>, Failure> {
-    if !args.skip_existing || wanted.is_empty() {
+) -> Result<Vec<Toolkit>, Error> {
+    if !options.skip_existing || wanted.is_empty() {
         return Ok(Vec::new());
     }
     let mut bases: BTreeMap<String, Option<Descriptor>> = BTreeMap::new();
@@ -420,12 +450,12 @@ fn skip_existing(
             values.extend(["release", "release-tag", "machine"].map(|name| (name, machine.to_owned())));
             template.fill(&values)
         };
-        let definition = with_base(fill("a")?, args)?;
+        let definition = options.with_base(fill("a")?);
         let other = fill("b")?;
         let tags: Vec<String> = definition.tags.iter().filter(|tag| other.tags.contains(tag)).cloned().collect();
         let key = format!("{:?}", definition.base);
         if !bases.contains_key(&key) {
-            let base = FoundBase::find(&definition, directory, args, context)?;
+            let base = FoundBase::find(&definition, directory, options)?;
             bases.insert(key.clone(), base.map(|base| base.image));
         }
         let recipe = recipes.of(&wanted.kernel, &wanted.rhel, &wanted.machines, bases[&key].as_ref())?;
@@ -444,24 +474,14 @@ fn skip_existing(
     Ok(done)
 }
 
-fn with_base(definition: Definition, args: &BuildArgs) -> Result<Definition, Failure> {
-    let Some(base) = &args.base else { return Ok(definition) };
-    let base = Base::Image(base.below(&std::path::absolute(".")?));
-    Ok(Definition { base, ..definition })
-}
-
 /// Whether modules can be built with what there is of a kernel.
-fn usable(kernel: &Kernel) -> Result<(), Failure> {
-    let uname = &kernel.release.uname;
+fn usable(kernel: &Kernel) -> Result<(), Error> {
+    let release = kernel.release.uname.clone();
     if !kernel.packages.iter().any(|(role, _)| matches!(role, Role::Devel | Role::Headers)) {
-        return Err(Failure::new(format!("{uname}: its headers (kernel-devel, linux-headers) are in no source"))
-            .hint("add a repository that has them; on EL 9 and later kernel-devel is in AppStream"));
+        return Err(Error::NoHeaders { release });
     }
     if !kernel.missing.is_empty() {
-        return Err(Failure::new(format!(
-            "{uname}: its headers need {}, which no source has",
-            kernel.missing.join(", ")
-        )));
+        return Err(Error::HeadersIncomplete { release, missing: kernel.missing.join(", ") });
     }
     Ok(())
 }
@@ -472,12 +492,13 @@ impl Toolkit {
         Toolkit { name: name.to_owned(), kernel, machines, status, output, report: None, error: None }
     }
 
-    fn failed(wanted: &Wanted, failure: &Failure) -> Self {
-        let error = Some(failure.to_string());
+    fn failed(wanted: &Wanted, error: &Error) -> Self {
+        let error = Some(causes::line(error));
         Toolkit { error, ..Toolkit::new(wanted, "", Status::Failed, Vec::new()) }
     }
 
-    fn to_text(&self) -> String {
+    /// What became of it, and where it is, a line each.
+    pub fn to_text(&self) -> String {
         let digest = self.report.as_ref().map(|report| format!("  {}", report.digest)).unwrap_or_default();
         let status = match self.status {
             Status::Built => "built",

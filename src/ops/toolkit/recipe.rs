@@ -10,30 +10,28 @@ use std::path::Path;
 
 use oci_spec::image::Descriptor;
 
-use super::BuildArgs;
-use crate::cli::Context;
-use crate::cli::outcome::Failure;
 use crate::digest::Digest;
 use crate::fs;
 use crate::image::store::layout;
 use crate::image::{Definition, Template};
 use crate::kernel::release::Machine;
+use crate::ops::Error;
+use crate::ops::make::MakeOptions;
 
 /// The annotation that says by which recipe an image was made: what `--skip-existing` compares for images of kernels.
-pub(super) const RECIPE: &str = "io.haversack.recipe";
+pub(crate) const RECIPE: &str = "io.haversack.recipe";
 
 /// The recipes of one run.
-pub(super) struct Recipes(Digest);
+pub(crate) struct Recipes(Digest);
 
 impl Recipes {
     /// What all images of a run have in common.
-    pub(super) fn new(
-        args: &BuildArgs,
+    pub(crate) fn new(
+        options: &MakeOptions,
         directory: &Path,
         template: &Template,
         outline: &Definition,
-        context: &Context,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let files = outline.layers.iter().flat_map(|layer| layer.files.iter().filter_map(|file| file.src.as_ref()));
         let trees = outline.layers.iter().flat_map(|layer| layer.directories.iter().filter_map(|it| it.src.as_ref()));
         let mut beside = Vec::new();
@@ -46,20 +44,20 @@ impl Recipes {
                 }
             }
         }
-        let compression = format!("{:?} {:?}", args.compression, args.level);
-        let (epoch, program) = (context.config.source_date_epoch()?, env!("CARGO_PKG_VERSION"));
+        let compression = format!("{:?} {:?}", options.layers.compression, options.layers.level);
+        let (epoch, program) = (options.epoch, env!("CARGO_PKG_VERSION"));
         let all = (FORMAT, program, template.text(), beside, compression, epoch);
         Ok(Recipes(Digest::sha256(layout::canonical(&all))))
     }
 
     /// The recipe of one image.
-    pub(super) fn of(
+    pub(crate) fn of(
         &self,
         kernel: &str,
         rhel: &str,
         machines: &BTreeSet<Machine>,
         base: Option<&Descriptor>,
-    ) -> Result<Digest, Failure> {
+    ) -> Result<Digest, Error> {
         let base = base.map(layout::digest_of).transpose()?;
         Ok(Digest::sha256(layout::canonical(&(&self.0, kernel, rhel, machines, base))))
     }

@@ -1,0 +1,144 @@
+//! `haversack kernel matrix`: which kernels to build for.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::Context;
+use crate::cli::kernel::source::{self, SourceArgs};
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::registries::RegistryArgs;
+use crate::cli::ui;
+use crate::kernel::matrix::Matrix;
+use crate::kernel::release::Machine;
+use crate::kernel::set::Filter;
+use crate::kernel::source::SourceOptions;
+use crate::ops::matrix::{self, GRAPH, MatrixOptions, MatrixReport, PAYLOADS};
+use crate::reference::ImageRef;
+
+#[derive(Args)]
+pub(in crate::cli) struct MatrixArgs {
+    /// Kernels of these sources, as for `kernel list`
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// Kernels of the releases in this channel of OpenShift: stable-4.16
+    #[arg(long, value_name = "NAME")]
+    channel: Vec<String>,
+    /// Update graph: a URL of the service, an answer of it in a file, or the graph data in a directory or archive
+    #[arg(long, value_name = "URL|PATH", default_value = GRAPH)]
+    graph: String,
+    /// Kernels of the OpenShift releases in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    versions: Vec<PathBuf>,
+    /// Repository of the releases that are known by their version only
+    #[arg(long, value_name = "REPOSITORY", default_value = PAYLOADS)]
+    payloads: String,
+    /// Read from another registry, a mirror: quay.io=mirror.example:5000
+    #[arg(long, value_name = "FROM=TO", value_parser = mapping)]
+    registry_map: Vec<(String, String)>,
+    /// Machine to include; may be repeated [default: x86_64]
+    #[arg(long, value_name = "MACHINE")]
+    arch: Vec<String>,
+    /// Leave out the kernels that have an image for each of their machines in this repository
+    #[arg(long, value_name = "docker://REPOSITORY")]
+    missing_in: Option<ImageRef>,
+    /// Form of the output [default: a table, or with --json what `build --matrix` reads]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Directory for cached image metadata [default: $XDG_CACHE_HOME/haversack/matrix]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Maximum number of parallel releases
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    registries: RegistryArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table
+    Table,
+    /// What `--json` prints, and `build --matrix` reads
+    Json,
+    /// One line for GitHub's workflows: {"versions":[{"rhel","kernel","archs"}]}
+    Github,
+    /// One line for `strategy.matrix`: {"include":[{"rhel","kernel","platform","arch"}]}
+    GithubInclude,
+}
+
+pub(super) fn run(args: &MatrixArgs, context: &Context) -> Outcome {
+    let has_sources = !args.sources.is_empty() || args.source.has_distro();
+    if args.channel.is_empty() && args.versions.is_empty() && !has_sources {
+        return Err(Failure::usage("nothing to make a matrix of").hint(
+            "name a channel (`--channel stable-4.16`), a list (`--versions FILE`) or sources, as for `kernel list`",
+        ));
+    }
+    let report = matrix::matrix(&args.options(context)?, context.ui.progress())?;
+    let MatrixReport { matrix, left_out, complete } = report;
+    if let Some(place) = &args.missing_in {
+        let before = matrix.entries.len() + left_out;
+        context.ui.say(format_args!("{left_out} of {before} kernels have all their images in {place}"));
+    }
+    match args.format {
+        Some(Format::Json) => context.ui.data(serde_json::to_string_pretty(&matrix)?)?,
+        Some(Format::Github) => context.ui.data(matrix.github())?,
+        Some(Format::GithubInclude) => context.ui.data(matrix.github_include())?,
+        Some(Format::Table) => context.ui.data(table(&matrix).trim_end())?,
+        None => context.ui.result(&matrix, table)?,
+    }
+    Ok(Exit::of(complete))
+}
+
+impl MatrixArgs {
+    fn options(&self, context: &Context) -> Result<MatrixOptions, Failure> {
+        let mut kernels = self.source.options(&self.sources, context)?;
+        if kernels.filter.flavours.is_empty() {
+            kernels =
+                SourceOptions { filter: Filter { flavours: vec!["default".to_owned()], ..kernels.filter }, ..kernels };
+        }
+        let defaults = MatrixOptions::default();
+        Ok(MatrixOptions {
+            kernels,
+            machines: match self.arch.is_empty() {
+                true => defaults.machines,
+                false => source::machines(&self.arch).into_iter().collect(),
+            },
+            channels: self.channel.clone(),
+            graph: self.graph.clone(),
+            versions: self.versions.clone(),
+            payloads: self.payloads.clone(),
+            registry_map: self.registry_map.clone(),
+            missing_in: self.missing_in.clone(),
+            cache: self.cache.clone().or_else(|| Some(context.config.cache_dir()?.join("matrix"))),
+            parallel: self.parallel.into(),
+            source: self.registries.source(context)?,
+            destination: self.registries.destination(context)?,
+        })
+    }
+}
+
+fn table(matrix: &Matrix) -> String {
+    let rows: Vec<[String; 5]> = matrix
+        .entries
+        .iter()
+        .map(|entry| {
+            let machines = entry.machines.iter().map(Machine::as_str).collect::<Vec<_>>().join(",");
+            let releases = entry.releases.iter().cloned().collect::<Vec<_>>().join(" ");
+            [entry.kernel.clone(), entry.rhel.clone(), machines, entry.rt.clone().unwrap_or_default(), releases]
+        })
+        .collect();
+    let mut rows = rows.iter().map(|row| row.each_ref().map(String::as_str)).collect::<Vec<_>>();
+    rows.insert(0, ["KERNEL", "RHEL", "MACHINES", "RT", "RELEASES"]);
+    ui::columns(&rows)
+}
+
+fn mapping(text: &str) -> Result<(String, String), String> {
+    let (from, to) = text.split_once('=').ok_or("expected FROM=TO, such as quay.io=mirror.example:5000")?;
+    if from.is_empty() || to.is_empty() {
+        return Err("expected FROM=TO, such as quay.io=mirror.example:5000".into());
+    }
+    Ok((from.trim_end_matches('/').to_owned(), to.trim_end_matches('/').to_owned()))
+}

@@ -1,0 +1,130 @@
+//! The options of every command that reads sources of packages.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::cli::Context;
+use crate::cli::outcome::{Exit, Failure};
+use crate::fs;
+use crate::http::ClientIdentity;
+use crate::kernel::release::Machine;
+use crate::kernel::set::Filter;
+use crate::kernel::source::redhat::RedHatOptions;
+use crate::kernel::source::{Source, SourceOptions};
+use crate::progress::Narration;
+
+/// What sources need, and which kernels of them are wanted.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Sources")]
+pub(in crate::cli) struct SourceArgs {
+    /// Read the repositories of a distribution, in all its versions or in this one: debian:bookworm, rocky:9
+    #[arg(long, value_name = "NAME[:VERSION]")]
+    distro: Vec<String>,
+    /// Mirror of the repositories of --distro [default: the distribution's own]
+    #[arg(long, value_name = "URL", requires = "distro")]
+    mirror: Option<String>,
+    /// Trust the names of local files instead of reading their headers
+    #[arg(long)]
+    names_only: bool,
+    /// Require that repositories, or rpm files that are unpacked, are signed by a key in this file
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) keyring: Option<PathBuf>,
+    /// File with the offline token for redhat: [default: REDHAT_OFFLINE_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Name of a package that is listed from redhat:
+    #[arg(long, value_name = "NAME", default_values = ["kernel-core", "kernel-devel"])]
+    package: Vec<String>,
+    /// Address of the subscriber API
+    #[arg(
+        long,
+        value_name = "URL",
+        hide_short_help = true,
+        default_value = "https://api.access.redhat.com/management/v1"
+    )]
+    redhat_api: Url,
+    /// Address that gives access tokens for it
+    #[arg(long, value_name = "URL", hide_short_help = true, default_value = SSO)]
+    redhat_sso: Url,
+    /// Certificate that is shown to the hosts of rpm: and apt: sources, as entitled content needs (PEM)
+    #[arg(long, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// Key of the certificate [default: in the same file]
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+    /// Directory for repositories' metadata, which is then only asked whether it changed [default: none]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Take apt repositories whose Valid-Until is past
+    #[arg(long)]
+    allow_expired: bool,
+    /// Keep only this release, or those that begin with it
+    #[arg(long, value_name = "RELEASE")]
+    release: Vec<String>,
+    /// Keep only kernels that are not older
+    #[arg(long, value_name = "VERSION")]
+    since: Option<String>,
+    /// Keep only this flavour: default, rt, 64k, cloud, azure …
+    #[arg(long, value_name = "FLAVOUR")]
+    pub(in crate::cli) flavour: Vec<String>,
+    /// Keep only the N newest kernels of each distribution, machine and flavour
+    #[arg(long, value_name = "N")]
+    latest: Option<usize>,
+}
+
+impl SourceArgs {
+    /// The options, with the sources that these words name.
+    pub(in crate::cli) fn options(&self, words: &[String], context: &Context) -> Result<SourceOptions, Failure> {
+        let sources = Source::parse_all(words).map_err(|error| Failure::from(error).exit(Exit::Usage))?;
+        Ok(SourceOptions {
+            sources,
+            distros: self.distro.clone(),
+            mirror: self.mirror.clone(),
+            names_only: self.names_only,
+            keyring: self.keyring.clone(),
+            redhat: self.redhat(context)?,
+            identity: self.client_cert.as_ref().map(|certificate| ClientIdentity {
+                certificate: certificate.clone(),
+                key: self.client_key.as_ref().unwrap_or(certificate).clone(),
+            }),
+            cache_dir: self.cache_dir.clone(),
+            allow_expired: self.allow_expired,
+            narration: Narration { marks: false, lines: context.ui.is_logged() },
+            filter: Filter {
+                releases: self.release.clone(),
+                since: self.since.clone(),
+                machines: Vec::new(),
+                flavours: self.flavour.clone(),
+                latest: self.latest,
+            },
+        })
+    }
+
+    /// Whether a distribution is named.
+    pub(in crate::cli) fn has_distro(&self) -> bool {
+        !self.distro.is_empty()
+    }
+
+    /// The releases that are named.
+    pub(in crate::cli) fn releases(&self) -> &[String] {
+        &self.release
+    }
+
+    fn redhat(&self, context: &Context) -> Result<Option<RedHatOptions>, Failure> {
+        let token = match &self.token_file {
+            Some(path) => Some(String::from_utf8_lossy(&fs::read(path, TOKEN_LIMIT)?).trim().to_owned()),
+            None => context.config.variable("REDHAT_OFFLINE_TOKEN").map(str::to_owned),
+        };
+        let (api, sso, names) = (self.redhat_api.clone(), self.redhat_sso.clone(), self.package.clone());
+        Ok(token.map(|offline_token| RedHatOptions { api, sso, offline_token, names }))
+    }
+}
+
+/// Machines as `uname -m` names them.
+pub(in crate::cli) fn machines(names: &[String]) -> Vec<Machine> {
+    names.iter().map(|name| name.parse().unwrap_or_else(|never| match never {})).collect()
+}
+
+const SSO: &str = "https://sso.redhat.com/auth/realms/redhat-external/protocol/openid-connect/token";
+const TOKEN_LIMIT: u64 = 1 << 20;

@@ -1,0 +1,228 @@
+//! `haversack build`: from definitions to images.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::cli::Context;
+use crate::cli::kernel::source::SourceArgs;
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::registries::RegistryArgs;
+use crate::cli::stop::stoppable;
+use crate::compression::Compression;
+use crate::image::{LayerOptions, Platform};
+use crate::kernel::source::{Source, SourceOptions};
+use crate::ops::Scratch;
+use crate::ops::make::explain::Explained;
+use crate::ops::make::{self, Built, Made, MakeOptions, MakeReport, Skipped};
+use crate::ops::toolkit::{PackageOptions, Toolkit};
+use crate::progress::{Unit, amount};
+use crate::reference::ImageRef;
+use crate::shard::Shard;
+
+/// Build images from definitions
+#[derive(clap::Args)]
+pub(super) struct BuildArgs {
+    /// Directories with an image.toml, such as images/catalog
+    #[arg(required = true, value_name = "DEFINITION")]
+    definitions: Vec<PathBuf>,
+    /// Where to: oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME:TAG], dir:DIR or
+    /// docker://HOST/REPOSITORY[:TAG]; without a NAME or TAG the definition's name and tags
+    #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push"])]
+    output: Option<ImageRef>,
+    /// Send the image to a registry, too: docker://HOST/REPOSITORY[:TAG]; without a TAG the definition's tags
+    #[arg(long, value_name = "REF")]
+    push: Option<ImageRef>,
+    /// Build nothing where all outputs hold an image made of the same inputs, definition and base by this version
+    #[arg(long)]
+    skip_existing: bool,
+    /// Lay the image over this one, instead of what the definition says
+    #[arg(long, value_name = "REF")]
+    base: Option<ImageRef>,
+    /// Attach no list of what is in the image
+    #[arg(long)]
+    no_sbom: bool,
+    /// The catalog snapshot, for images that hold one
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// Build for this platform instead of the definition's
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<Platform>,
+    /// The haversack program for another platform than this one's
+    #[arg(long, value_name = "PLATFORM=PATH", value_parser = binary)]
+    binary: Vec<(Platform, PathBuf)>,
+    /// How layers are compressed
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    compression: Compressor,
+    /// The compressor's own level: gzip 1 to 9, zstd 1 to 19
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: Option<i32>,
+    /// Print what would be in the images and write nothing
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    packages: PackageArgs,
+    #[command(flatten)]
+    registries: RegistryArgs,
+}
+
+/// The compressors of layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Compressor {
+    /// Small and fast
+    #[default]
+    Zstd,
+    /// For what reads nothing else
+    Gzip,
+    /// Plain tar
+    None,
+}
+
+/// Images of kernels and of their packages.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Images of packages")]
+struct PackageArgs {
+    /// Sources of kernels, as for `kernel list`
+    #[arg(long, value_name = "SOURCE", num_args = 1..)]
+    kernels: Vec<String>,
+    /// Sources of all other packages [default: those of --kernels]
+    #[arg(long, value_name = "SOURCE", num_args = 1..)]
+    packages: Vec<String>,
+    /// Image for each kernel of this file, which `kernel matrix` writes
+    #[arg(long, value_name = "FILE")]
+    matrix: Option<PathBuf>,
+    /// Maximum number of parallel builds
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Build only shard I of N, such as 1/4; `/4` takes I from JOB_COMPLETION_INDEX
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
+    /// Directory for fetched packages, kept for the next time [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    package_cache: Option<PathBuf>,
+    #[command(flatten)]
+    from: SourceArgs,
+}
+
+impl BuildArgs {
+    fn options(&self, context: &Context) -> Result<MakeOptions, Failure> {
+        let base = self.base.as_ref().map(|base| Ok::<_, Failure>(base.below(&std::path::absolute(".")?)));
+        Ok(MakeOptions {
+            definitions: self.definitions.clone(),
+            output: self.output.clone(),
+            push: self.push.clone(),
+            skip_existing: self.skip_existing,
+            base: base.transpose()?,
+            no_sbom: self.no_sbom,
+            catalog: self.catalog.clone(),
+            platforms: self.platform.clone(),
+            binaries: self.binary.clone(),
+            layers: self.layer_options()?,
+            explain: self.explain,
+            epoch: context.config.source_date_epoch()?,
+            packages: self.packages.options(context)?,
+            source: self.registries.source(context)?,
+            destination: self.registries.destination(context)?,
+        })
+    }
+
+    /// How layers are compressed, at a level that the compressor has.
+    fn layer_options(&self) -> Result<LayerOptions, Failure> {
+        match self.level {
+            Some(level) if self.compression == Compressor::Gzip && level > 9 => {
+                Err(Failure::usage(format!("--level {level}: gzip has the levels 1 to 9")))
+            }
+            level => Ok(LayerOptions { compression: self.compression.into(), level }),
+        }
+    }
+}
+
+pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
+    let scratch = Scratch::default();
+    let told = |name: &str| {
+        context.ui.error(Failure::new(format!("stopped by {name}")));
+        // As shells say it of a program that a signal ended.
+        if name == "SIGINT" { 130 } else { 143 }
+    };
+    stoppable(&scratch, told, || build(args, &scratch, context))
+}
+
+fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {
+    let (report, complete) = make::make(&args.options(context)?, scratch, context.ui.progress())?;
+    context.ui.result(&report, to_text)?;
+    Ok(if complete { Exit::Done } else { Exit::Partial })
+}
+
+fn to_text(report: &MakeReport) -> String {
+    match report {
+        MakeReport::Explained(explained) => explained.iter().map(Explained::to_text).collect(),
+        MakeReport::Toolkits(toolkits) => toolkits.iter().map(Toolkit::to_text).collect(),
+        MakeReport::Images(images) => images.iter().map(made).collect(),
+    }
+}
+
+fn made(made: &Made) -> String {
+    match made {
+        Made::Built(image) => built(image),
+        Made::Skipped(Skipped { output, fingerprint, .. }) => {
+            let outputs = output.iter().map(|output| format!("{output}\n")).collect::<String>();
+            format!("{outputs}  nothing built: it is there, made of the same inputs ({fingerprint})\n")
+        }
+    }
+}
+
+fn built(image: &Built) -> String {
+    let mut text = String::new();
+    for output in &image.output {
+        let _ = writeln!(text, "{output}");
+    }
+    let _ = writeln!(text, "  digest   {}", image.report.digest);
+    if let Some(sbom) = &image.sbom {
+        let _ = writeln!(text, "  sbom     {sbom}");
+    }
+    let _ = writeln!(text, "  created  {}", image.report.created);
+    for image in &image.report.images {
+        let bytes = image.layers.iter().map(|layer| layer.size).sum();
+        let (layers, size) = (image.layers.len(), amount(bytes, Unit::Bytes));
+        let _ = writeln!(text, "  {:<8} {}, {layers} layers, {size}", image.platform.to_string(), image.manifest);
+    }
+    text
+}
+
+impl From<Compressor> for Compression {
+    fn from(compressor: Compressor) -> Self {
+        match compressor {
+            Compressor::Zstd => Compression::Zstd,
+            Compressor::Gzip => Compression::Gzip,
+            Compressor::None => Compression::None,
+        }
+    }
+}
+
+fn binary(text: &str) -> Result<(Platform, PathBuf), String> {
+    let (platform, path) = text.split_once('=').ok_or("expected PLATFORM=PATH, such as linux/arm64=./haversack")?;
+    Ok((platform.parse().map_err(|error| format!("{error}"))?, path.into()))
+}
+
+impl PackageArgs {
+    fn options(&self, context: &Context) -> Result<PackageOptions, Failure> {
+        let mut from = self.from.options(&[], context)?;
+        // Chosen when all kernels are known: a release may be named without its machine.
+        let releases = std::mem::take(&mut from.filter.releases);
+        let sources = |words: &[String]| {
+            let sources = Source::parse_all(words).map_err(|error| Failure::from(error).exit(Exit::Usage))?;
+            Ok::<_, Failure>(SourceOptions { sources, ..from.clone() })
+        };
+        let index = context.config.variable("JOB_COMPLETION_INDEX");
+        let shard = self.shard.as_deref().map(|text| Shard::parse(text, index));
+        Ok(PackageOptions {
+            kernels: sources(&self.kernels)?,
+            // What a distribution has is in its repositories of kernels.
+            packages: (!self.packages.is_empty()).then(|| sources(&self.packages)).transpose()?,
+            releases,
+            matrix: self.matrix.clone(),
+            jobs: self.jobs.into(),
+            shard: shard.transpose().map_err(|error| Failure::from(error).exit(Exit::Usage))?,
+            cache: self.package_cache.clone(),
+        })
+    }
+}

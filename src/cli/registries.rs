@@ -1,0 +1,70 @@
+//! The options of commands that speak to registries.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+use crate::cli::Context;
+use crate::cli::outcome::Failure;
+use crate::ops::Access;
+
+/// How two ends are spoken to: what is read and what is written.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub(super) struct RegistryArgs {
+    /// Check the source's certificate; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub(super) src_tls_verify: bool,
+    /// Check the destination's certificate; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub(super) dest_tls_verify: bool,
+    #[command(flatten)]
+    auth: AuthArgs,
+}
+
+/// How one registry is spoken to.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub(super) struct OneRegistryArgs {
+    /// Check the registry's certificate; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    tls_verify: bool,
+    #[command(flatten)]
+    auth: AuthArgs,
+}
+
+/// Where credentials are.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub(super) struct AuthArgs {
+    /// File with credentials [default: podman's and docker's files]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// What is read.
+    pub(super) fn source(&self, context: &Context) -> Result<Access, Failure> {
+        self.auth.access(self.src_tls_verify, context)
+    }
+
+    /// What is written.
+    pub(super) fn destination(&self, context: &Context) -> Result<Access, Failure> {
+        self.auth.access(self.dest_tls_verify, context)
+    }
+}
+
+impl OneRegistryArgs {
+    /// The registry.
+    pub(super) fn access(&self, context: &Context) -> Result<Access, Failure> {
+        self.auth.access(self.tls_verify, context)
+    }
+}
+
+impl AuthArgs {
+    /// A registry whose certificate is checked or not.
+    pub(super) fn access(&self, verify_tls: bool, context: &Context) -> Result<Access, Failure> {
+        let auth = Access::auth_files(self.authfile.as_deref(), context.config.auth_files())?;
+        Ok(Access { http: context.http.clone(), auth, verify_tls })
+    }
+}

@@ -1,0 +1,286 @@
+//! Why an operation cannot be done: a fact of its own, which callers match or give advice on, or an error of what lies below.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::catalog;
+use crate::digest::{self, Digest};
+use crate::fs::{self, PathError};
+use crate::http;
+use crate::image::build::{assemble, definition, plan};
+use crate::image::store::{self, archive, layout};
+use crate::image::{Platform, layer, platform};
+use crate::kernel::matrix::{self, graph, labels, payload};
+use crate::kernel::source::{self, keyring, preset};
+use crate::kernel::{download, resolve, set, unpack};
+use crate::reference::{self, ImageRef};
+use crate::registry;
+
+/// Why an operation cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A temporary directory cannot be made.
+    #[error("{0}")]
+    NoScratch(#[source] PathError),
+    /// An image is copied to a tag.
+    #[error("{0}: an image is copied to a tag, not to a digest")]
+    CopyToDigest(ImageRef),
+    /// A place that nothing is pushed to.
+    #[error("{0}: images are pushed to docker://HOST/REPOSITORY[:TAG]")]
+    PushTo(ImageRef),
+    /// A place that is not a repository.
+    #[error("{0}: expected docker://HOST/REPOSITORY")]
+    NotARepository(ImageRef),
+    /// Several images, and one name for all.
+    #[error("{0} images would be written under the same name")]
+    SameName(usize),
+    /// Several images, and a directory that holds one.
+    #[error("a directory holds one image")]
+    OneInDir,
+    /// Several images, and one repository for all.
+    #[error("several images cannot be pushed to one repository")]
+    SameRepository,
+    /// A definition with variables among others.
+    #[error("{}: makes an image for each kernel, and is built alone", .0.display())]
+    NotAlone(PathBuf),
+    /// An image that holds the catalog, without one.
+    #[error("{image}: the image holds the certified catalog, and none was given")]
+    NoCatalog {
+        /// The definition's name.
+        image: String,
+    },
+    /// An image that holds kernels, without a source.
+    #[error("{image}: the image holds kernels, and no source of them was given")]
+    NoKernelSource {
+        /// The definition's name.
+        image: String,
+    },
+    /// A definition asks for packages that no kernel has.
+    #[error("{image}: unknown role `{role}`")]
+    UnknownRole {
+        /// The definition's name.
+        image: String,
+        /// The word.
+        role: String,
+    },
+    /// What headers depend on cannot be had.
+    #[error("{release}: what its headers need cannot be had")]
+    Headers {
+        /// The kernel.
+        release: String,
+        /// What is wrong.
+        source: resolve::Error,
+    },
+    /// A package cannot be fetched.
+    #[error("{file}: {why}")]
+    NotFetched {
+        /// Its file.
+        file: String,
+        /// Why.
+        why: String,
+    },
+    /// A matrix for a definition that makes one image.
+    #[error("--matrix: this definition makes one image of all kernels")]
+    MatrixOfOneImage,
+    /// An image of what is left would look whole.
+    #[error("not all sources could be read: an image of what is left would look whole")]
+    SourcesIncomplete,
+    /// No source has a kernel that was asked for.
+    #[error("{release}: no source has this kernel")]
+    NoKernel {
+        /// The kernel.
+        release: String,
+    },
+    /// Nothing is left after choosing.
+    #[error("no kernel is left of what the sources have: the image would be empty")]
+    NoKernelLeft,
+    /// The sources have none.
+    #[error("the sources have no kernels")]
+    NoKernels,
+    /// The sources have only kernels that are not taken unasked.
+    #[error("the sources have only flavoured kernels ({0})")]
+    OnlyFlavoured(String),
+    /// The matrix names a kernel that no source has.
+    #[error("no source has packages of this kernel")]
+    NoPackages,
+    /// A kernel without headers.
+    #[error("{release}: its headers (kernel-devel, linux-headers) are in no source")]
+    NoHeaders {
+        /// The kernel.
+        release: String,
+    },
+    /// A kernel whose headers need something else.
+    #[error("{release}: its headers need {missing}, which no source has")]
+    HeadersIncomplete {
+        /// The kernel.
+        release: String,
+        /// What they need, with commas between.
+        missing: String,
+    },
+    /// The update service's address.
+    #[error("{0}: not a valid URL")]
+    GraphUrl(String),
+    /// The graph data has no such channel.
+    #[error("{}: it has no channel {channel}", place.display())]
+    NoChannel {
+        /// The graph data.
+        place: PathBuf,
+        /// The channel.
+        channel: String,
+    },
+    /// A release's payload without the list of its images.
+    #[error("{0}: it has no image-references")]
+    NoReferences(String),
+    /// An image without layers.
+    #[error("{0}: it has no layers")]
+    NoLayers(String),
+    /// An index without an image for a platform.
+    #[error("{place}: no image for {platform} in it")]
+    NoPlatform {
+        /// The index.
+        place: String,
+        /// The platform.
+        platform: Platform,
+    },
+    /// An image of kernels that lacks one.
+    #[error("{release}: this image has no such kernel")]
+    NotInImage {
+        /// The kernel.
+        release: String,
+    },
+    /// Nothing was fetched, and nothing replaced.
+    #[error("no kernel could be fetched; the list of those that are there stays as it was")]
+    NothingFetched,
+    /// A file of the image is not what its list says.
+    #[error("{}: the digest is {actual}, not {expected}", file.display())]
+    DamagedImage {
+        /// The file.
+        file: PathBuf,
+        /// What the list says.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// Something below, and what it is about.
+    #[error("{what}")]
+    About {
+        /// What it is about: a file, a host, a release.
+        what: String,
+        /// What is wrong.
+        source: Box<Error>,
+    },
+    /// Something on the disk, or the runtime.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Something on the disk.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// A path that leads out of its directory.
+    #[error("{0}")]
+    Outside(#[from] fs::OutsideError),
+    /// A document.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// A digest.
+    #[error("{0}")]
+    Digest(#[from] digest::Error),
+    /// A reference.
+    #[error("{0}")]
+    Reference(#[from] reference::Error),
+    /// A platform.
+    #[error("{0}")]
+    Platform(#[from] platform::Error),
+    /// A server.
+    #[error("{0}")]
+    Http(#[from] http::Error),
+    /// A registry.
+    #[error("{0}")]
+    Registry(#[from] registry::Error),
+    /// A layout.
+    #[error("{0}")]
+    Layout(#[from] layout::Error),
+    /// An archive.
+    #[error("{0}")]
+    Archive(#[from] archive::Error),
+    /// A store.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    /// A definition.
+    #[error("{0}")]
+    Definition(#[from] definition::Error),
+    /// What is planned.
+    #[error("{0}")]
+    Plan(#[from] plan::Error),
+    /// What is put together.
+    #[error("{0}")]
+    Assemble(#[from] assemble::Error),
+    /// What is in a layer.
+    #[error("{0}")]
+    Tree(#[from] layer::tree::Error),
+    /// The catalog's snapshot.
+    #[error("{0}")]
+    Snapshot(#[from] catalog::store::Error),
+    /// The catalog's tree.
+    #[error("{0}")]
+    CatalogTree(#[from] catalog::tree::Error),
+    /// A list of kernels.
+    #[error("{0}")]
+    Set(#[from] set::Error),
+    /// Packages that are fetched.
+    #[error("{0}")]
+    Download(#[from] download::Error),
+    /// Dependencies.
+    #[error("{0}")]
+    Resolve(#[from] resolve::Error),
+    /// Packages that are unpacked.
+    #[error("{0}")]
+    Unpack(#[from] unpack::Error),
+    /// A source of packages.
+    #[error("{0}")]
+    Source(#[from] source::Error),
+    /// A distribution's repositories.
+    #[error("{0}")]
+    Preset(#[from] preset::Error),
+    /// A key ring.
+    #[error("{0}")]
+    Keyring(#[from] keyring::Error),
+    /// A matrix.
+    #[error("{0}")]
+    Matrix(#[from] matrix::Error),
+    /// An update graph.
+    #[error("{0}")]
+    Graph(#[from] graph::Error),
+    /// A release's payload.
+    #[error("{0}")]
+    Payload(#[from] payload::Error),
+    /// An OS image's labels.
+    #[error("{0}")]
+    Labels(#[from] labels::Error),
+}
+
+impl Error {
+    /// Says first what it is about: the file that was read.
+    pub fn about(self, what: impl fmt::Display) -> Self {
+        Error::About { what: what.to_string(), source: Box::new(self) }
+    }
+
+    /// Whether what was asked for makes no sense, whatever there is.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Error::CopyToDigest(_)
+                | Error::PushTo(_)
+                | Error::NotARepository(_)
+                | Error::SameName(_)
+                | Error::OneInDir
+                | Error::SameRepository
+                | Error::NotAlone(_)
+                | Error::NoCatalog { .. }
+                | Error::NoKernelSource { .. }
+                | Error::UnknownRole { .. }
+                | Error::MatrixOfOneImage
+                | Error::GraphUrl(_)
+                | Error::Preset(_)
+        )
+    }
+}

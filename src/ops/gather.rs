@@ -1,0 +1,215 @@
+//! What sources offer: packages, and the kernels that they belong to.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::fs;
+use crate::http::{HostTls, Http, HttpOptions};
+use crate::kernel::group::{Grouping, Kernel, group};
+use crate::kernel::package::Package;
+use crate::kernel::set::KernelSet;
+use crate::kernel::source::cache::Cache;
+use crate::kernel::source::keyring::Keyring;
+use crate::kernel::source::local::{self, Depth};
+use crate::kernel::source::redhat::RedHat;
+use crate::kernel::source::{self, Source, SourceOptions, Wanted, crawler, preset};
+use crate::ops::{Error, block_on};
+use crate::progress::Progress;
+
+/// The kernels that sources offer.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// Those that are wanted, from the oldest to the newest.
+    pub kernels: Vec<Kernel>,
+    /// Whether all sources could be read, and all that is in them was placed.
+    pub complete: bool,
+}
+
+/// The kernels that the sources offer and that are wanted. What could not be had is warned of.
+pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) -> Result<Gathered, Error> {
+    let (packages, mut complete) = packages(from, Wanted::Kernels, http, progress)?;
+    let count = packages.len();
+    let mut grouping = group(packages);
+    complete &= warn_of(&grouping);
+    let before = grouping.kernels.len();
+    from.filter.apply(&mut grouping.kernels);
+    match (before, grouping.kernels.len()) {
+        (0, _) => tracing::warn!("no kernel is among the {count} packages that were found"),
+        (_, 0) => tracing::warn!("none of the {before} kernels that were found is one that was asked for"),
+        _ => {}
+    }
+    Ok(Gathered { kernels: grouping.kernels, complete })
+}
+
+/// The packages that the sources offer. The flag is false when some of them could not be had; each is warned of.
+pub fn packages(
+    from: &SourceOptions,
+    wanted: Wanted,
+    http: &HttpOptions,
+    progress: &Progress,
+) -> Result<(Vec<Package>, bool), Error> {
+    let mut complete = true;
+    let mut packages: Vec<Package> = Vec::new();
+    let depth = if from.names_only { Depth::Names } else { Depth::Headers };
+    let mut repositories = Vec::new();
+    for source in sources(from)? {
+        match source {
+            Source::Directory(path) => {
+                let (found, problems) = local::packages(&path, depth, progress)?;
+                for problem in problems {
+                    complete = false;
+                    tracing::warn!("{}: {}", problem.path.display(), crate::causes::line(&problem.error));
+                }
+                packages.extend(found);
+            }
+            Source::Set(path) => {
+                let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
+                let set = set.map_err(|error| Error::from(error).about(path.display()))?;
+                packages.extend(set.into_packages().into_iter().map(|package| at_hand(package, &path)));
+            }
+            Source::Crawler(path) => {
+                let list = crawler::packages(fs::open(&path)?);
+                packages.extend(list.map_err(|error| Error::from(error).about(path.display()))?);
+            }
+            Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
+        }
+    }
+    for result in from_repositories(repositories, from, wanted, http)? {
+        match result {
+            Ok(found) => packages.extend(found),
+            Err(error) => {
+                complete = false;
+                tracing::warn!("{}", crate::causes::line(&error));
+            }
+        }
+    }
+    Ok((packages, complete))
+}
+
+/// The subscriber API, when there is a token for it.
+pub fn redhat(from: &SourceOptions, http: &Http) -> Option<Arc<RedHat>> {
+    let options = from.redhat.clone()?;
+    Some(Arc::new(RedHat::new(http.clone(), options).narrated(from.narration)))
+}
+
+/// A client that shows the certificate of `from` to the hosts of these places and to no other.
+pub fn client<'a>(
+    from: &SourceOptions,
+    places: impl Iterator<Item = &'a str>,
+    http: &HttpOptions,
+) -> Result<Http, Error> {
+    // Content is known by its digest; a server must not wrap it into another compression.
+    let mut options = HttpOptions { gzip: false, ..http.clone() };
+    if let Some(identity) = &from.identity {
+        let hosts: BTreeSet<String> = places.filter_map(host).collect();
+        let with = |host| HostTls { identity: Some(identity.clone()), ..HostTls::new(host) };
+        options.hosts.extend(hosts.into_iter().map(with));
+    }
+    Ok(Http::new(&options)?)
+}
+
+/// The sources that are named, and those of the distributions that are.
+fn sources(from: &SourceOptions) -> Result<Vec<Source>, Error> {
+    let mut sources = from.sources.clone();
+    let default = "x86_64".parse().unwrap_or_else(|never| match never {});
+    let machines = &from.filter.machines;
+    for distro in &from.distros {
+        for machine in machines.iter().chain(machines.is_empty().then_some(&default)) {
+            for source in preset::sources(distro, machine, from.mirror.as_deref())? {
+                // One suite of an apt repository serves all machines.
+                if !sources.contains(&source) {
+                    sources.push(source);
+                }
+            }
+        }
+    }
+    Ok(sources)
+}
+
+/// What repositories offer, side by side, each with its own error.
+fn from_repositories(
+    repositories: Vec<Source>,
+    from: &SourceOptions,
+    wanted: Wanted,
+    http: &HttpOptions,
+) -> Result<Vec<Result<Vec<Package>, source::Error>>, Error> {
+    if repositories.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keyring = match &from.keyring {
+        Some(path) => {
+            let keyring = Keyring::read(&fs::read(path, KEYRING_LIMIT)?);
+            Some(Arc::new(keyring.map_err(|error| Error::from(error).about(path.display()))?))
+        }
+        None => {
+            tracing::info!("no key ring was given: signatures of repositories are not checked");
+            None
+        }
+    };
+    let places: Vec<&str> = repositories.iter().filter_map(place).collect();
+    let http = client(from, places.into_iter(), http)?;
+    let options = source::Options {
+        machines: from.filter.machines.clone(),
+        keyring,
+        allow_expired: from.allow_expired,
+        now: jiff::Timestamp::now(),
+        redhat: redhat(from, &http),
+        wanted,
+        cache: from.cache_dir.as_deref().map(Cache::open).transpose()?,
+    };
+    block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
+}
+
+/// A package of a set where the set says, as seen from here or from the set, or beside the set: what was fetched from a disk
+/// lies beside its `fetch.lock` when the disk is gone.
+fn at_hand(package: Package, set: &Path) -> Package {
+    if package.location.contains("://") || Path::new(&package.location).exists() {
+        return package;
+    }
+    let places = [fs::parent(set).join(&package.location), fs::parent(set).join(package.name.to_string())];
+    match places.iter().find(|place| place.is_file()) {
+        Some(place) => Package { location: place.to_string_lossy().into_owned(), ..package },
+        None => package,
+    }
+}
+
+/// `HOST`, with the port where it is not that of the scheme.
+fn host(place: &str) -> Option<String> {
+    let url = place.parse::<Url>().ok()?;
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+/// The address of a repository.
+fn place(source: &Source) -> Option<&str> {
+    match source {
+        Source::Rpm(url) => Some(url.as_str()),
+        Source::Apt(apt) => Some(apt.base.as_str()),
+        _ => None,
+    }
+}
+
+/// Says what was left out; false when any of it is a fault.
+fn warn_of(grouping: &Grouping) -> bool {
+    for (package, reason) in &grouping.ignored {
+        tracing::info!("{}: left out: {reason}", package.name);
+    }
+    for package in &grouping.unused {
+        tracing::info!("{}: left out: no kernel here needs it", package.name);
+    }
+    for package in &grouping.conflicts {
+        tracing::warn!("{}: another package has this name and other content; left out", package.location);
+    }
+    let missing = grouping.kernels.iter().flat_map(|kernel| kernel.missing.iter().map(|what| (&kernel.release, what)));
+    for (release, what) in missing {
+        tracing::warn!("{release}: {what} is not here");
+    }
+    grouping.conflicts.is_empty()
+}
+
+/// A set of 100,000 kernels has some 100 MiB.
+const SET_LIMIT: u64 = 1 << 30;
+const KEYRING_LIMIT: u64 = 16 << 20;

@@ -1,0 +1,192 @@
+//! From definitions to images: what `haversack build` does.
+
+pub mod explain;
+pub mod inputs;
+pub mod output;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::image::build::assemble::BuildReport;
+use crate::image::build::definition::Base;
+use crate::image::build::sbom::{self, Contents};
+use crate::image::build::{assemble, fingerprint, plan};
+use crate::image::store::layout;
+use crate::image::{Definition, LayerOptions, Layout, Platform, Template};
+use crate::ops::make::explain::{Explained, explain};
+use crate::ops::make::inputs::{FoundBase, inputs};
+use crate::ops::make::output::{Outputs, Workplace};
+use crate::ops::toolkit::{self, PackageOptions, Toolkit};
+use crate::ops::{Access, Error, Scratch};
+use crate::progress::Progress;
+use crate::reference::ImageRef;
+
+/// What is built, of what, and where it goes.
+#[derive(Clone, Debug, Default)]
+pub struct MakeOptions {
+    /// Directories with an `image.toml`.
+    pub definitions: Vec<PathBuf>,
+    /// Where images are written.
+    pub output: Option<ImageRef>,
+    /// Where they are sent, too.
+    pub push: Option<ImageRef>,
+    /// Builds nothing where all outputs hold an image made of the same.
+    pub skip_existing: bool,
+    /// The base, instead of what definitions say; paths are absolute.
+    pub base: Option<ImageRef>,
+    /// Leaves the list of what is in the image out.
+    pub no_sbom: bool,
+    /// The catalog snapshot, for images that hold one.
+    pub catalog: Option<PathBuf>,
+    /// The platforms, instead of what definitions say.
+    pub platforms: Vec<Platform>,
+    /// The program for other platforms than this one's.
+    pub binaries: Vec<(Platform, PathBuf)>,
+    /// How layers are compressed.
+    pub layers: LayerOptions,
+    /// Writes nothing and reports what would be in the images.
+    pub explain: bool,
+    /// No time in an image is later: seconds since 1970.
+    pub epoch: Option<i64>,
+    /// For images of kernels and of their packages.
+    pub packages: PackageOptions,
+    /// How bases are read from registries.
+    pub source: Access,
+    /// How images are pushed.
+    pub destination: Access,
+}
+
+/// What a run made.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum MakeReport {
+    /// What would be in the images.
+    Explained(Vec<Explained>),
+    /// Images of definitions without variables.
+    Images(Vec<Made>),
+    /// Images of kernels.
+    Toolkits(Vec<Toolkit>),
+}
+
+/// What became of a definition.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Made {
+    /// An image was built.
+    Built(Built),
+    /// It is there already.
+    Skipped(Skipped),
+}
+
+/// One image that was not built, as it is there.
+#[derive(Serialize)]
+pub struct Skipped {
+    /// The definition's name.
+    pub name: String,
+    /// Where it is.
+    pub output: Vec<ImageRef>,
+    /// What it is made of.
+    pub fingerprint: Digest,
+    /// Always true: tells it from one that was built.
+    pub skipped: bool,
+}
+
+/// One image that was built.
+#[derive(Serialize)]
+pub struct Built {
+    /// The definition's name.
+    pub name: String,
+    /// Where it is.
+    pub output: Vec<ImageRef>,
+    /// Digest of the manifest that has the SBOM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sbom: Option<Digest>,
+    /// What was made.
+    #[serde(flatten)]
+    pub report: BuildReport,
+}
+
+/// Builds the images of definitions. The flag is false when some source could not be read; what failed singly is in the
+/// report.
+pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Result<(MakeReport, bool), Error> {
+    let mut definitions: Vec<(&Path, Definition)> = Vec::new();
+    for directory in &options.definitions {
+        let template = Template::read(directory)?;
+        if !template.variables().is_empty() {
+            if options.definitions.len() > 1 {
+                return Err(Error::NotAlone(directory.clone()));
+            }
+            return toolkit::make(options, directory, &template, scratch, progress);
+        }
+        let definition = template.fill(&BTreeMap::new())?;
+        definitions.push((directory.as_path(), options.with_base(definition)));
+    }
+    let outputs = Outputs::new(options, definitions.len(), progress)?;
+    let Workplace { beside, mut place, passing: _passing } = outputs.workplace(options.explain, scratch)?;
+    let mut explained = Vec::new();
+    let mut made = Vec::new();
+    let mut youngest = 0;
+    for (number, (directory, definition)) in definitions.iter().enumerate() {
+        let into = beside.path().join(number.to_string());
+        let inputs = inputs(options, directory, definition, &into, progress)?;
+        let plan = plan(definition, &inputs)?;
+        let Some(place) = &mut place else {
+            explained.push(explain(definition, &inputs, &plan));
+            continue;
+        };
+        let name = definition.name.clone();
+        let found = FoundBase::find(definition, directory, options)?;
+        if options.skip_existing {
+            let base = found.as_ref().map(|base| layout::digest_of(&base.image)).transpose()?;
+            let fingerprint = fingerprint(definition, &inputs, &plan, base.as_ref(), &options.layers, progress)?;
+            if let Some(output) = outputs.hold(definition, &fingerprint)? {
+                made.push(Made::Skipped(Skipped { name, output, fingerprint, skipped: true }));
+                continue;
+            }
+        }
+        let from = Layout::create(&beside.path().join(format!("base-{number}")))?;
+        if let Some(base) = &found {
+            base.fetch(&inputs.platforms, &from, options, progress)?;
+        }
+        let base = found.as_ref().map(|base| (&from, &base.image));
+        let (image, report) = assemble(definition, &inputs, &plan, base, &options.layers, place.layout(), progress)?;
+        youngest = youngest.max(report.created.as_second());
+        let sbom = (!options.no_sbom).then(|| {
+            let base = found.as_ref().map(|base| (base.reference.to_string(), base.image.digest().to_string()));
+            sbom::document(&report, &Contents { name: &name, base, components: &inputs.components() })
+        });
+        let (output, sbom) = outputs.give(place, &image, definition, sbom.as_deref())?;
+        made.push(Made::Built(Built { name, output, sbom, report }));
+    }
+    drop(beside);
+    let Some(place) = place else { return Ok((MakeReport::Explained(explained), true)) };
+    place.finish(youngest)?;
+    Ok((MakeReport::Images(made), true))
+}
+
+impl MakeOptions {
+    /// The definition over the base that was asked for.
+    pub(crate) fn with_base(&self, definition: Definition) -> Definition {
+        match &self.base {
+            Some(base) => Definition { base: Base::Image(base.clone()), ..definition },
+            None => definition,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_catalog_image_holds_the_snapshot_where_the_program_looks_for_it() {
+        let definition = Definition::read(Path::new("images/catalog")).unwrap();
+        let catalogs: Vec<_> = definition.layers.iter().filter_map(|layer| layer.catalog.as_ref()).collect();
+        assert_eq!(catalogs.len(), 1);
+        assert_eq!(definition.env.get("HAVERSACK_DB"), Some(&catalogs[0].db));
+        assert_eq!(catalogs[0].tree, "/usr/oct/cmd/tnf/fetch/data");
+    }
+}

@@ -1,0 +1,24 @@
+//! The work of commands that spans siblings: a verb is a function that takes an options struct and gives a report.
+//!
+//! Nothing here knows the command line or the terminal. What happens while something long is under way goes to
+//! [`Progress`](crate::progress::Progress) and, where it is worth a line of its own, to `tracing` as a warning.
+
+pub mod connect;
+pub mod error;
+pub mod gather;
+pub mod kernel_image;
+pub mod make;
+pub mod matrix;
+pub mod scratch;
+pub mod toolkit;
+
+pub use connect::Access;
+pub use error::Error;
+pub use scratch::Scratch;
+
+/// Runs something that touches the network to its end.
+pub fn block_on<T, E: From<std::io::Error>>(future: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    // What is sent is hashed there, so one thread would not do, and a hundred cores have nothing to do.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(future)
+}

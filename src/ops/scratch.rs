@@ -1,0 +1,37 @@
+//! Temporary directories of one run.
+//!
+//! What lies half-made beside its place is found and removed by the next run; a directory in `TMPDIR` is not. So whoever ends
+//! the program on a signal removes these first ([`Scratch::remove`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+
+use crate::fs::PathError;
+use crate::ops::Error;
+
+/// Directories for the time of the run.
+#[derive(Default)]
+pub struct Scratch(Mutex<Vec<PathBuf>>);
+
+impl Scratch {
+    /// Makes a temporary directory, which goes away when it is dropped or by [`Scratch::remove`].
+    pub fn directory(&self, prefix: &str) -> Result<TempDir, Error> {
+        let made = tempfile::Builder::new().prefix(prefix).tempdir().map_err(|source| {
+            let source = std::io::Error::from(source.kind());
+            let path = std::env::temp_dir();
+            Error::NoScratch(PathError { action: "create a temporary directory in", path, source })
+        })?;
+        self.0.lock().expect("no holder panics").push(made.path().to_owned());
+        Ok(made)
+    }
+
+    /// Removes all of them, whoever holds them.
+    pub fn remove(&self) {
+        for directory in &*self.0.lock().expect("no holder panics") {
+            // Nobody is left to be told.
+            let _ = std::fs::remove_dir_all::<&Path>(directory);
+        }
+    }
+}
