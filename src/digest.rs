@@ -6,10 +6,13 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::fs::{self, PathContext, PathError};
 
 /// A content digest that is well-formed: a registered algorithm and the right number of lower-case digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +77,19 @@ impl Digest {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         hasher.update(bytes.as_ref());
         hasher.finish()
+    }
+
+    /// The digest and the size in bytes of what a reader gives until its end.
+    pub fn of_reader(reader: impl Read, algorithm: Algorithm) -> io::Result<(Self, u64)> {
+        let mut hashing = HashingReader::new(reader, algorithm);
+        io::copy(&mut hashing, &mut io::sink())?;
+        let (digest, size, _) = hashing.finish();
+        Ok((digest, size))
+    }
+
+    /// The SHA-256 digest and the size in bytes of a regular file.
+    pub fn of_file(path: &Path) -> Result<(Self, u64), PathError> {
+        Digest::of_reader(fs::open(path)?, Algorithm::Sha256).at("read", path)
     }
 
     /// The algorithm before the colon.
@@ -269,6 +285,13 @@ mod tests {
         }
         let upper = EMPTY.replace('e', "E");
         assert_eq!(upper.parse::<Digest>().unwrap_err(), Error::BadDigits { text: upper, expected: 64 });
+    }
+
+    #[test]
+    fn a_file_is_hashed_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        assert_eq!(Digest::of_file(file.path()).unwrap(), (Digest::sha256(b"abc"), 3));
     }
 
     #[test]

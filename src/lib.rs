@@ -8,7 +8,7 @@
 //!              │          │        │        │
 //!              └──────────┴────────┴────────┴──►  image      offline: never knows http
 //!  catalog::{client,charts,snapshot}  kernel::{source,download}  registry  publish  ──►  http
-//!  image, http and all above ──►  digest  compression  reference  fs  progress       the leaves know only each other
+//!  image, http and all above ──►  digest  compression  reference  fs  limits  causes  progress    leaves: only each other
 //! ```
 //!
 //! Work that spans siblings (a build takes from the catalog and gives to an image) is put together in [`cli`], in a few
@@ -22,15 +22,20 @@
 //! * **Everything from outside is checked while it flows:** size limit, decompress limit, digest, then parse.
 //! * **Same input, same bytes.** Entries sorted, times given, owners numeric, one fixed compressor.
 
+#![warn(clippy::disallowed_methods)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
+
 pub mod catalog;
 pub mod causes;
 pub mod cli;
 pub mod compression;
 pub mod digest;
+pub mod escape;
 pub mod fs;
 pub mod http;
 pub mod image;
 pub mod kernel;
+pub mod limits;
 pub mod ops;
 pub mod progress;
 pub mod publish;

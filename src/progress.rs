@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::escape;
+
 /// Where progress goes.
 pub struct Progress(Mode);
 
@@ -57,7 +59,7 @@ impl Progress {
 
     /// Starts a task; `total` is how much there will be, where that is known.
     pub fn task(&self, name: impl Into<String>, unit: Unit, total: Option<u64>) -> Task {
-        let name = name.into();
+        let name = escape::line(&name.into()).into_owned();
         let display = match &self.0 {
             Mode::Off => Display::Nothing,
             Mode::Plain => Display::Lines {
@@ -150,8 +152,12 @@ impl Narration {
         if self.lines {
             let now = jiff::Zoned::now();
             let millisecond = now.millisecond();
-            let _ =
-                writeln!(std::io::stderr(), "[{},{millisecond:03}] INFO - {text}", now.strftime("%Y-%m-%d %H:%M:%S"));
+            let _ = writeln!(
+                std::io::stderr(),
+                "[{},{millisecond:03}] INFO - {}",
+                now.strftime("%Y-%m-%d %H:%M:%S"),
+                escape::line(&text.to_string())
+            );
         }
     }
 }

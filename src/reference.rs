@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::Url;
 
 use crate::digest::{self, Digest};
 
@@ -65,6 +66,18 @@ pub struct Remote {
     pub target: Target,
 }
 
+/// A repository's path in a registry, as its grammar allows it (distribution-spec, "Pulling manifests"): parts of lower-case
+/// letters and digits between slashes, at most 255 bytes together.
+///
+/// What a registry lists is one of these or is refused: `..\\..\\x` in a URL is the path of another repository, and a line
+/// feed in a configuration file is another entry of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RepositoryName(String);
+
+/// A tag as its grammar allows it: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (distribution-spec).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(String);
+
 /// Which image of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
@@ -102,6 +115,9 @@ pub enum Error {
     /// Two answers to the question which image is meant.
     #[error("`{0}`: a tag and a digest cannot be given together")]
     TagAndDigest(String),
+    /// A part of a URL's path that would lead out of it, or is none.
+    #[error("`{0}` cannot be a part of a URL's path")]
+    Segment(String),
     /// No path after the transport.
     #[error("`{0}`: no path after the transport")]
     NoPath(String),
@@ -151,7 +167,7 @@ impl FromStr for Remote {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (name, None),
         };
-        if !repository.split('/').all(is_repository_part) {
+        if repository.parse::<RepositoryName>().is_err() {
             return Err(Error::Repository(text.to_owned()));
         }
         let target = match (tag, digest) {
@@ -286,6 +302,85 @@ impl<'de> Deserialize<'de> for ImageRef {
     }
 }
 
+/// A text whose grammar was checked once, when it came in.
+macro_rules! checked_text {
+    ($type:ident, $is_valid:expr, $error:expr) => {
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                if $is_valid(text) { Ok($type(text.to_owned())) } else { Err($error(text.to_owned())) }
+            }
+        }
+
+        impl std::ops::Deref for $type {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(text: $type) -> Self {
+                text.0
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+checked_text!(RepositoryName, is_repository, Error::Repository);
+checked_text!(Tag, is_tag, Error::Tag);
+
+/// `base` with further parts of a path below it, each of them one part whatever is in it: `/`, `\\`, `?`, `#` and `%` are
+/// encoded. `.`, `..` and an empty part, which servers resolve or drop, are refused. The base keeps no query.
+///
+/// This is the one way in which a text becomes part of a URL's path.
+pub fn url_below<'a>(base: &Url, parts: impl IntoIterator<Item = &'a str>) -> Result<Url, Error> {
+    let mut url = base.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    let mut path = url.path_segments_mut().map_err(|()| Error::Segment(base.to_string()))?;
+    path.pop_if_empty();
+    for part in parts {
+        if matches!(part, "" | "." | "..") {
+            return Err(Error::Segment(part.to_owned()));
+        }
+        path.push(part);
+    }
+    drop(path);
+    Ok(url)
+}
+
+/// Whether `text` can be the path of a repository.
+pub fn is_repository(text: &str) -> bool {
+    text.len() <= REPOSITORY && text.split('/').all(is_repository_part)
+}
+
 /// Whether `text` can be a tag (distribution-spec, `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
 pub fn is_tag(text: &str) -> bool {
     text.len() <= 128
@@ -316,6 +411,9 @@ fn is_image_name(name: &str) -> bool {
 fn is_selection(name: &str) -> bool {
     name.strip_prefix('@').is_some_and(|rest| rest.parse::<usize>().is_ok() || rest.parse::<Digest>().is_ok())
 }
+
+/// Bytes of a repository's path, as distribution and its clients limit it.
+const REPOSITORY: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -382,6 +480,53 @@ mod tests {
             ("dir:a:b", Error::NameInDir("dir:a:b".into())),
         ] {
             assert_eq!(text.parse::<ImageRef>().unwrap_err(), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_from_outside_round_trip_or_are_refused() {
+        for (text, is_repository, is_tag) in [
+            ("a", true, true),
+            ("a/b-c/d__e.f", true, false),
+            ("1.2_x-Y", false, true),
+            ("", false, false),
+            ("a/", false, false),
+            ("a//b", false, false),
+            ("../a", false, false),
+            ("..", false, false),
+            (r"..\..\victim\app\manifests\latest", false, false),
+            ("v1\n    - evil.example/x", false, false),
+            ("a\"]", false, false),
+            ("a%2e%2e", false, false),
+            ("a?b", false, false),
+            ("\u{1b}[2J", false, false),
+        ] {
+            assert_eq!(
+                text.parse::<RepositoryName>().ok().map(String::from),
+                is_repository.then(|| text.to_owned()),
+                "{text}"
+            );
+            assert_eq!(text.parse::<Tag>().ok().map(String::from), is_tag.then(|| text.to_owned()), "{text}");
+        }
+        assert!(
+            "a".repeat(255).parse::<RepositoryName>().is_ok() && "a".repeat(256).parse::<RepositoryName>().is_err()
+        );
+        assert!("a".repeat(128).parse::<Tag>().is_ok() && "a".repeat(129).parse::<Tag>().is_err());
+    }
+
+    #[test]
+    fn what_goes_into_a_url_stays_below_its_base() {
+        let base: Url = "https://reg.example/v2/?x=1".parse().unwrap();
+        for (parts, expected) in [
+            (&["a", "manifests", "1.0"][..], Some("https://reg.example/v2/a/manifests/1.0")),
+            (&["a", r"..\..\b"], Some("https://reg.example/v2/a/..%5C..%5Cb")),
+            (&["a/../../b", "c?d#e%2f"], Some("https://reg.example/v2/a%2F..%2F..%2Fb/c%3Fd%23e%252f")),
+            (&["a", ".."], None),
+            (&["a", "."], None),
+            (&["", "a"], None),
+        ] {
+            let url = url_below(&base, parts.iter().copied()).ok().map(|url| url.to_string());
+            assert_eq!(url.as_deref(), expected, "{parts:?}");
         }
     }
 }

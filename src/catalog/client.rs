@@ -167,7 +167,7 @@ impl Error {
     pub fn is_slow(&self) -> bool {
         match self {
             Error::Http(http::Error::Status { status, .. }) => *status == StatusCode::GATEWAY_TIMEOUT,
-            Error::Http(http::Error::Transport { source, .. }) => source.is_timeout(),
+            Error::Http(http::Error::Transport { error, .. }) => error.is_timeout(),
             // After a minute the front end answers with a page of HTML.
             Error::NotJson { start, .. } => start.starts_with('<'),
             _ => false,

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::chart_index::{self, IndexError};
 use crate::catalog::entry::{Bundle, COMMUNITY, Chart, Image, Instant, Kind, Repository, stored_registry};
 use crate::catalog::store::{self, Draft, KindInfo, NO_DIGEST, Snapshot};
-use crate::digest::{Algorithm, Digest, HashingReader, HashingWriter};
+use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicDir, AtomicFile, PathContext, PathError};
 
 /// What a dump writes.
@@ -223,9 +223,7 @@ fn copy_data(ready: &Path, data: &Path) -> Result<DumpReport, Error> {
             fs::create_dir_all(&to)?;
             continue;
         }
-        let mut from = fs::open(entry.path())?;
-        let mut file = std::fs::File::create(&to).at("create", &to)?;
-        std::io::copy(from.get_mut(), &mut file).at("write", &to)?;
+        fs::copy(entry.path(), &to)?;
         let (mut copied, mut original) = (fs::open(&to)?, fs::open(entry.path())?);
         if !same(&mut copied, &mut original).at("read", &to)? {
             return Err(Error::Copy { path: to, original: entry.into_path() });
@@ -277,7 +275,7 @@ struct Written {
 impl File {
     fn create(data: &Path, name: &str) -> Result<Self, PathError> {
         let path = data.join(name);
-        let file = std::fs::File::create(&path).at("create", &path)?;
+        let file = fs::create_new(&path)?;
         let out = HashingWriter::new(BufWriter::with_capacity(256 << 10, file), Algorithm::Sha256);
         Ok(File { out, path, name: name.to_owned() })
     }
@@ -395,9 +393,7 @@ fn write_operators(snapshot: &Snapshot, data: &Path) -> Result<(u64, Vec<Written
 fn verify(data: &Path, written: &[Written]) -> Result<(), Error> {
     for file in written {
         let path = data.join(&file.name);
-        let mut reader = HashingReader::new(fs::open(&path)?, Algorithm::Sha256);
-        std::io::copy(&mut reader, &mut std::io::sink()).at("read", &path)?;
-        let (found, ..) = reader.finish();
+        let (found, _) = Digest::of_file(&path)?;
         if found != file.digest {
             return Err(Error::Verify { path, expected: file.digest.clone(), found });
         }
@@ -612,7 +608,7 @@ fn read_operators(directory: &Path, mut visit: impl FnMut(&Bundle) -> Result<(),
     return Ok(passed_over);
 
     fn read_page(path: &Path) -> Result<Page, String> {
-        let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+        let file = fs::open_file(path).map_err(|error| error.source.to_string())?;
         let mut text = String::new();
         // As a text first: serde_json reads from a file byte by byte.
         BufReader::new(file).take(PAGE_LIMIT).read_to_string(&mut text).map_err(|error| error.to_string())?;

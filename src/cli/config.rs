@@ -12,11 +12,16 @@
 //!
 //! The command line wins over the environment, and the environment over the file. The file is `$HAVERSACK_CONFIG`, else
 //! `./haversack.toml`, else `$XDG_CONFIG_HOME/haversack/haversack.toml` (`~/.config` without that variable).
+//!
+//! A `./haversack.toml` may have come with what was unpacked or checked out there. So it cannot set where credentials go and
+//! come from, nor whom TLS and signatures trust ([`is_trust`]); it is not read when others may write to it; and what it sets is
+//! said with `-v`. The other two files and the environment are the user's own.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
 
 use crate::fs;
@@ -26,6 +31,10 @@ use crate::fs;
 pub(crate) struct Config {
     environment: BTreeMap<String, OsString>,
     file: toml::Table,
+    /// Where `file` was read from.
+    path: Option<PathBuf>,
+    /// What there is to say about the file, once it is known how much is to be said.
+    notes: Vec<(tracing::Level, String)>,
 }
 
 /// Why the configuration cannot be used.
@@ -37,7 +46,11 @@ pub(crate) enum Error {
     Parse { path: PathBuf, source: Box<toml::de::Error> },
     #[error("{}: no option or command of haversack is called `{key}`", path.display())]
     UnknownKey { path: PathBuf, key: String },
-    #[error("SOURCE_DATE_EPOCH: `{0}` are no seconds since 1970")]
+    #[error("{}: `{key}` cannot be set here: a file in the working directory may be somebody else's", path.display())]
+    Trust { path: PathBuf, key: String },
+    #[error("{origin}: `{value}` is not a valid value for --{option}{reason}")]
+    Value { origin: String, option: String, value: String, reason: String },
+    #[error("SOURCE_DATE_EPOCH: `{0}` is not a number of seconds since 1970")]
     SourceDateEpoch(String),
 }
 
@@ -47,16 +60,60 @@ impl Config {
     pub(crate) fn load(command: &Command) -> Result<Self, Error> {
         let environment: BTreeMap<String, OsString> =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
-        let mut config = Config { environment, file: toml::Table::new() };
-        if let Some(path) = config.path() {
+        let mut config = Config { environment, ..Config::default() };
+        if let Some(path) = config.find() {
             let bytes = fs::read(&path, 1 << 20)?;
-            config.file = toml::from_slice(&bytes)
+            let file: toml::Table = toml::from_slice(&bytes)
                 .map_err(|source| Error::Parse { path: path.clone(), source: Box::new(source) })?;
-            if let Some(key) = unknown_key(command, &config.file, "") {
+            if let Some(key) = unknown_key(command, &file, "") {
                 return Err(Error::UnknownKey { path, key });
             }
+            let keys = keys(&file, "");
+            if path == Path::new(FILE) {
+                let is_trust = |key: &&String| is_trust(key.rsplit('.').next().unwrap_or(key));
+                if let Some(key) = keys.iter().find(is_trust) {
+                    return Err(Error::Trust { path, key: key.clone() });
+                }
+            }
+            config.notes.push((tracing::Level::INFO, format!("{} sets {}", path.display(), keys.join(", "))));
+            (config.file, config.path) = (file, Some(path));
         }
         Ok(config)
+    }
+
+    /// Says what the file sets, or why it was not read; when it is known where to.
+    pub(crate) fn tell(&self) {
+        for (level, note) in &self.notes {
+            match *level {
+                tracing::Level::WARN => tracing::warn!("{note}"),
+                _ => tracing::info!("{note}"),
+            }
+        }
+    }
+
+    /// What is wrong with a value that clap refuses as that of an option, when it is not the command line that has it.
+    pub(crate) fn blamed(&self, error: &clap::Error, args: &[OsString]) -> Option<Error> {
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let shown = text(ContextKind::InvalidArg)?;
+        let option = shown.strip_prefix("--")?.split([' ', '=', '[']).next()?.to_owned();
+        let flag = format!("--{option}");
+        let is_given = |arg: &OsString| arg.to_string_lossy().split('=').next() == Some(&flag);
+        if args.iter().any(is_given) {
+            return None;
+        }
+        let variable = variable_of(&option);
+        let origin = match self.environment.get(&variable) {
+            Some(value) if !value.is_empty() => variable,
+            _ => {
+                let key = keys(&self.file, "").into_iter().find(|key| key.rsplit('.').next() == Some(&option))?;
+                format!("{}: {key}", self.path.as_ref()?.display())
+            }
+        };
+        let reason = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+        Some(Error::Value { origin, option, value: text(ContextKind::InvalidValue).unwrap_or_default(), reason })
     }
 
     /// The value of an environment variable that is set and is UTF-8.
@@ -115,8 +172,10 @@ impl Config {
         let command = command.mut_args(|arg| {
             let Some(long) = arg.get_long() else { return arg };
             let from_environment = || {
-                let name = format!("HAVERSACK_{}", long.to_uppercase().replace('-', "_"));
-                self.environment.get(&name).filter(|value| !value.is_empty()).map(|value| vec![value.clone()])
+                self.environment
+                    .get(&variable_of(long))
+                    .filter(|value| !value.is_empty())
+                    .map(|value| vec![value.clone()])
             };
             match from_environment().or_else(|| table.get(long).map(strings)) {
                 // A flag is set by what people write for yes.
@@ -124,7 +183,8 @@ impl Config {
                     let yes = values.iter().all(|value| value == "1" || value == "yes" || value == "true");
                     arg.default_value(if yes { "true" } else { "false" })
                 }
-                Some(values) => arg.default_values(values),
+                // What has a default is there, which clap does not say of an option that it requires.
+                Some(values) => arg.required(false).default_values(values),
                 None => arg,
             }
         });
@@ -135,17 +195,49 @@ impl Config {
         })
     }
 
-    fn path(&self) -> Option<PathBuf> {
-        if let Some(path) = self.environment.get("HAVERSACK_CONFIG") {
-            return Some(path.into());
+    fn find(&mut self) -> Option<PathBuf> {
+        let set = |name| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(path) = set("HAVERSACK_CONFIG") {
+            return Some(path);
         }
-        let home = || Some(Path::new(self.environment.get("HOME")?).join(".config"));
-        let user = self.environment.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
-        [Some(PathBuf::from(FILE)), user.map(|dir| dir.join("haversack").join(FILE))]
-            .into_iter()
-            .flatten()
-            .find(|path| path.is_file())
+        let user = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+        let here = PathBuf::from(FILE);
+        match fs::is_writable_by_others(&here) {
+            Ok(false) if here.is_file() => return Some(here),
+            Ok(true) => {
+                let note = format!("./{FILE} is not read: others than this user may write to it, or it is theirs");
+                self.notes.push((tracing::Level::WARN, note));
+            }
+            // There is none.
+            _ => {}
+        }
+        user.map(|dir| dir.join("haversack").join(FILE)).filter(|path| path.is_file())
     }
+}
+
+/// The environment variable of an option.
+fn variable_of(option: &str) -> String {
+    format!("HAVERSACK_{}", option.to_uppercase().replace('-', "_"))
+}
+
+/// Whether an option says where credentials go to or come from, or whom TLS and signatures trust.
+fn is_trust(option: &str) -> bool {
+    let parts = [
+        "url", "endpoint", "tls", "ca", "cert", "auth", "authfile", "token", "secret", "key", "keyring", "sso",
+        "insecure",
+    ];
+    let whole =
+        ["client-cert", "client-key", "registry-map", "allow-unsigned", "allow-local", "allow-expired", "redhat-api"];
+    whole.contains(&option) || option.split('-').any(|part| parts.contains(&part) || part.starts_with("oauth"))
+}
+
+/// The settings of a file, as `catalog.snapshot.page-size`.
+fn keys(table: &toml::Table, prefix: &str) -> Vec<String> {
+    let key = |(key, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(inner) => keys(inner, &format!("{prefix}{key}.")),
+        _ => vec![format!("{prefix}{key}")],
+    };
+    table.iter().flat_map(key).collect()
 }
 
 fn strings(value: &toml::Value) -> Vec<OsString> {
@@ -173,7 +265,9 @@ const FILE: &str = "haversack.toml";
 
 #[cfg(test)]
 mod tests {
-    use clap::Arg;
+    use std::collections::BTreeSet;
+
+    use clap::{Arg, CommandFactory};
 
     use super::*;
 
@@ -219,5 +313,51 @@ mod tests {
         ] {
             assert_eq!(unknown_key(&command(), &toml::from_str(file).unwrap(), "").as_deref(), key, "{file}");
         }
+    }
+
+    /// Every option of the program that a file in the working directory may not set, so that a new one is thought about.
+    #[test]
+    fn what_decides_whom_we_trust_is_not_for_the_working_directory() {
+        fn options(command: &Command, found: &mut BTreeSet<String>) {
+            let long = |arg: &Arg| arg.get_long().map(str::to_owned);
+            found.extend(command.get_arguments().filter_map(long).filter(|option| is_trust(option)));
+            command.get_subcommands().for_each(|sub| options(sub, found));
+        }
+        let mut found = BTreeSet::new();
+        options(&crate::cli::Args::command(), &mut found);
+        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify ims-url keyring oauth-client-id oauth-client-secret oauth-client-secret-file redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file src-tls-verify tls-verify token-file token-url url");
+    }
+
+    #[test]
+    fn a_default_from_outside_satisfies_an_option_that_is_required() {
+        let command = || {
+            let url = Arg::new("url").long("url").num_args(1).required(true);
+            Command::new("haversack").subcommand(Command::new("sub").arg(url))
+        };
+        let mut config = Config::default();
+        assert!(config.apply(command()).try_get_matches_from(["haversack", "sub"]).is_err());
+        config.environment.insert("HAVERSACK_URL".into(), "https://h".into());
+        let matches = config.apply(command()).try_get_matches_from(["haversack", "sub"]).unwrap();
+        assert_eq!(matches.subcommand().unwrap().1.get_one::<String>("url").unwrap(), "https://h");
+    }
+
+    #[test]
+    fn a_value_is_blamed_on_where_it_stands() {
+        let command = || {
+            let page = Arg::new("page").long("page-size").num_args(1).value_parser(clap::value_parser!(u32));
+            Command::new("haversack").subcommand(Command::new("sub").arg(page))
+        };
+        let blamed = |config: &Config, args: &[&str]| {
+            let args: Vec<OsString> = ["haversack", "sub"].iter().chain(args).map(OsString::from).collect();
+            let error = config.apply(command()).try_get_matches_from(&args).unwrap_err();
+            config.blamed(&error, &args).map(|error| error.to_string())
+        };
+        let mut config = Config { path: Some(FILE.into()), ..Config::default() };
+        config.file = toml::from_str("[sub]\npage-size = 'x'").unwrap();
+        let reason = "`x` is not a valid value for --page-size: invalid digit found in string";
+        assert_eq!(blamed(&config, &[]), Some(format!("haversack.toml: sub.page-size: {reason}")));
+        config.environment.insert("HAVERSACK_PAGE_SIZE".into(), "x".into());
+        assert_eq!(blamed(&config, &[]), Some(format!("HAVERSACK_PAGE_SIZE: {reason}")));
+        assert_eq!(blamed(&config, &["--page-size", "x"]), None);
     }
 }

@@ -19,7 +19,7 @@ use crate::cli::catalog::{DumpOptionArgs, SourceArgs, dump_text, notes};
 use crate::cli::kernel::source::SourceArgs as KernelSourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
-use crate::fs::{self, PathContext};
+use crate::fs;
 use crate::ops::kernel_image::{self, KernelImageOptions};
 
 /// Do what the environment says: dump with `OCT_DUMP_ONLY=true`, else refresh and dump
@@ -134,7 +134,7 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
     // the lock may copy or remove.
     let work = args.place.dump_dir.join(".haversack-refresh");
     fs::create_dir_all(&work)?;
-    let lock = std::fs::File::open(&work).at("open", &work)?;
+    let lock = fs::open_any(&work)?;
     if lock.try_lock().is_err() {
         return Err(Failure::new(format!("{}: another refresh is under way", args.place.dump_dir.display()))
             .hint("wait for it to end, or refresh into another directory"));

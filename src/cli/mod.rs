@@ -25,8 +25,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -35,6 +37,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::config::Config;
 use self::outcome::{Exit, Failure, Outcome};
 use self::ui::{ProgressMode, Ui};
+use crate::escape;
 use crate::http::{Http, HttpOptions, Retry};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
@@ -138,13 +141,20 @@ pub fn main() -> ExitCode {
         |command: &clap::Command| command.get_name_and_visible_aliases().into_iter().map(str::to_owned).collect();
     let commands: Vec<String> = command.get_subcommands().flat_map(|it| -> Vec<String> { names(it) }).collect();
     let args = publish::names_first(applet(args), &commands);
-    let parsed = config.apply(command).try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
+    let applied = config.apply(command);
+    let parsed = applied.try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
     let Args { global, command } = match parsed {
         Ok(args) => args,
         // clap knows its own exit status (2, or 0 for help) and stream.
         Err(error) => {
             publish::tell_usage(&args, &error, &early);
-            error.exit()
+            match config.blamed(&error, &args) {
+                Some(error) => {
+                    early.error(Failure::from(error));
+                    return Exit::Usage.into();
+                }
+                None => error.exit(),
+            }
         }
     };
     let asked = match &command {
@@ -152,6 +162,7 @@ pub fn main() -> ExitCode {
         _ => 0,
     };
     log_to_stderr(global.verbose.max(asked), &config);
+    config.tell();
     let cert_dirs = if global.cert_dir.is_empty() { config.cert_dirs() } else { global.cert_dir };
     let context = Context {
         ui: Ui::new(global.quiet, global.json, global.progress),
@@ -235,6 +246,7 @@ fn log_to_stderr(verbose: u8, config: &Config) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        .fmt_fields(plain_fields())
         .event_format(Lines);
     let filter = wanted.unwrap_or_else(|| default.parse().expect("ours are well formed"));
     tracing_subscriber::registry().with(lines).with(filter).init();
@@ -263,6 +275,18 @@ where
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
+}
+
+/// Writes what is logged with what controls a terminal spelled out, and in one line.
+fn plain_fields() -> impl for<'writer> FormatFields<'writer> {
+    debug_fn(|writer, field, value| {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", escape::line(&text)),
+            name => write!(writer, "{name}={}", escape::line(&text)),
+        }
+    })
+    .delimited(" ")
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

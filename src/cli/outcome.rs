@@ -13,6 +13,8 @@ use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, recorded, tree};
 use crate::causes;
+use crate::cli::config;
+use crate::escape;
 use crate::fs::PathError;
 use crate::http;
 use crate::image::build::plan;
@@ -139,7 +141,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = String::new();
         for (depth, cause) in causes::of(&*self.error).enumerate() {
-            let text = cause.to_string();
+            let text = one_line(cause);
             // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
             if depth > 0 && text != last {
                 f.write_str("\n  because: ")?;
@@ -156,10 +158,24 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What one error of the chain says. A line feed in it came from outside, where it could begin a line that looks like one of
+/// ours; but what the readers of files of the user say shows the lines in question.
+fn one_line(error: &(dyn Error + 'static)) -> String {
+    let text = error.to_string();
+    if error.is::<toml::de::Error>() { text } else { escape::line(&text).into_owned() }
+}
+
 /// What a user may do about one error of the chain.
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<http::Error>() {
         return http_hint(error);
+    }
+    if let Some(config::Error::Trust { key, .. }) = error.downcast_ref() {
+        let key = key.rsplit('.').next().unwrap_or(key);
+        return Some(format!(
+            "set it in ~/.config/haversack/haversack.toml, in the file that HAVERSACK_CONFIG names, in the environment, or \
+             with --{key}"
+        ));
     }
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
@@ -407,6 +423,7 @@ fn registry_hint(error: &registry::Error) -> Option<String> {
 fn http_hint(error: &http::Error) -> Option<String> {
     Some(match error {
         http::Error::Offline { .. } => "leave out `--offline` where the network can be used".into(),
+        http::Error::NoHost { host } => format!("check the name {host} and whether this machine has a network"),
         http::Error::Transport { url, .. } => format!(
             "check that {} can be reached from here (proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; \
              further certificate authorities from SSL_CERT_FILE and `--ca-file`)",

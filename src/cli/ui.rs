@@ -1,10 +1,12 @@
-//! The only place that prints: data to stdout, talk to stderr.
+//! The only place that prints: data to stdout, talk to stderr. What controls a terminal is spelled out ([`escape`]), wherever
+//! it came from.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+use crate::escape;
 use crate::progress::Progress;
 
 /// What the user sees of a run.
@@ -52,7 +54,8 @@ impl Ui {
 
     /// Prints a line of the result to stdout.
     pub(crate) fn data(&self, line: impl Display) -> io::Result<()> {
-        self.progress.suspend(|| writeln!(io::stdout().lock(), "{line}"))
+        let line = line.to_string();
+        self.progress.suspend(|| writeln!(io::stdout().lock(), "{}", escape::lines(&line)))
     }
 
     /// Writes bytes to stdout as they are.
@@ -65,10 +68,10 @@ impl Ui {
         if self.json {
             let mut json = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
             json.push('\n');
-            return self.progress.suspend(|| io::stdout().lock().write_all(json.as_bytes()));
+            return self.progress.suspend(|| io::stdout().lock().write_all(escape::json(&json).as_bytes()));
         }
         let text = text(value);
-        self.progress.suspend(|| io::stdout().lock().write_all(text.as_bytes()))
+        self.progress.suspend(|| io::stdout().lock().write_all(escape::lines(&text).as_bytes()))
     }
 
     /// Says something on stderr, unless `--quiet`.
@@ -80,7 +83,7 @@ impl Ui {
 
     /// Warns on stderr, even with `--quiet`.
     pub(crate) fn warn(&self, line: impl Display) {
-        self.talk(format_args!("warning: {line}"));
+        self.talk(format_args!("warning: {}", escape::line(&line.to_string())));
     }
 
     /// Says on stderr why the run failed.
@@ -96,9 +99,10 @@ impl Ui {
     }
 
     fn talk(&self, line: impl Display) {
+        let line = line.to_string();
         // When stderr is gone there is nobody to tell.
         self.progress.suspend(|| {
-            let _ = writeln!(io::stderr().lock(), "{line}");
+            let _ = writeln!(io::stderr().lock(), "{}", escape::lines(&line));
         });
     }
 }

@@ -8,8 +8,9 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
+use crate::causes;
 use crate::fs::PathError;
-use crate::http::read_limited;
+use crate::http::{read_limited, redirect};
 
 /// Whether trying again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +40,30 @@ pub enum Error {
         url: Box<Url>,
     },
     /// No answer, or one that broke off.
-    #[error("{}: {}", shown(url), transport_kind(source))]
+    #[error("{}: {}", shown(url), transport_kind(error))]
     Transport {
         /// What was requested.
         url: Box<Url>,
         /// What the client said, without the URL.
-        source: Box<reqwest::Error>,
+        error: Box<reqwest::Error>,
+        /// What the system or the other end said, without the layers of the client in between.
+        source: Root,
+    },
+    /// The host's name has no address here. Trying again would not change that, and there is no more to say.
+    #[error("{host}: no such host is known here")]
+    NoHost {
+        /// The host.
+        host: String,
+    },
+    /// A document that came so slowly that nobody wants to wait for its end.
+    #[error("{}: {bytes} bytes in {seconds} seconds are too slow", shown(url))]
+    TooSlow {
+        /// What was requested.
+        url: Box<Url>,
+        /// What had come.
+        bytes: u64,
+        /// How long that took.
+        seconds: u64,
     },
     /// An answer with an unwanted status.
     #[error("{}: {status}{}{detail}", shown(url), if detail.is_empty() { "" } else { ": " })]
@@ -112,7 +131,11 @@ pub enum Error {
 impl Error {
     /// A connection that failed or broke off.
     pub fn transport(url: Url, source: reqwest::Error) -> Self {
-        Error::Transport { url: Box::new(url), source: Box::new(source.without_url()) }
+        let error = Box::new(source.without_url());
+        match is_unnamed(&*error) {
+            true => Error::NoHost { host: url.host_str().unwrap_or_default().to_owned() },
+            false => Error::Transport { url: Box::new(url), source: Root::of(&*error), error },
+        }
     }
 
     /// An answer whose status is not what was wanted; reads at most 64 KiB of its body for the reason given there.
@@ -124,7 +147,10 @@ impl Error {
         let code = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
         let code = code.pointer("/errors/0/code").and_then(|code| code.as_str()).map(str::to_owned);
         let detail = match elsewhere.filter(|_| status.is_redirection()) {
-            Some(elsewhere) => format!("not followed to {}", shown(&elsewhere)),
+            Some(elsewhere) => {
+                let why = redirect::refusal(&url, &elsewhere, true).unwrap_or("the request cannot be repeated");
+                format!("not followed to {}: {why}", shown(&elsewhere))
+            }
             None => reason_in(&body),
         };
         Error::Status { url, status, detail, code, retry_after }
@@ -132,8 +158,8 @@ impl Error {
 
     /// Whether the other end does not speak TLS, or has a certificate that is not trusted: trying again changes nothing.
     pub fn is_tls(&self) -> bool {
-        let Error::Transport { source, .. } = self else { return false };
-        is_from_rustls(&**source)
+        let Error::Transport { error, .. } = self else { return false };
+        is_from_rustls(&**error)
     }
 
     /// The status of the answer, where there was one.
@@ -145,10 +171,27 @@ impl Error {
     }
 }
 
+/// The innermost cause of a failed connection: `Connection refused (os error 111)`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Root(String);
+
+impl Root {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let innermost = causes::of(error).last().map(ToString::to_string).unwrap_or_default();
+        Root(innermost)
+    }
+}
+
+/// Whether the resolver gave no address. hyper-util has no other sign of it than this text.
+fn is_unnamed(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes::of(error).any(|cause| cause.to_string().starts_with("dns error"))
+}
+
 impl Retriable for Error {
     fn verdict(&self) -> Verdict {
         match self {
-            Error::Transport { source, .. } if !source.is_builder() && !self.is_tls() => Verdict::Again { after: None },
+            Error::Transport { error, .. } if !error.is_builder() && !self.is_tls() => Verdict::Again { after: None },
             Error::Status { status, retry_after, .. }
                 if matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504) =>
             {

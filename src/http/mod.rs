@@ -6,14 +6,15 @@
 //! repeated without harm may be run under it.
 
 mod error;
+mod redirect;
 mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION};
-use reqwest::{Client, Method, Request, RequestBuilder, Response};
+use reqwest::header::{HeaderValue, LOCATION};
+use reqwest::{Client, RequestBuilder, Response};
 use url::Url;
 
 pub use self::error::{Error, Retriable, Verdict, reason_in, retry_after, shown};
@@ -119,8 +120,9 @@ impl Http {
 
     /// Sends a request once and returns the answer whatever its status.
     ///
-    /// Redirects are followed where the request can be made again (a body that is a stream cannot). What goes to
-    /// another host goes without credentials, client certificates and the leave to skip checks.
+    /// Redirects are followed where the request can be made again (a body that is a stream cannot) and where they lead
+    /// nowhere worse: see [`redirect`]. What goes to another host goes without credentials, client certificates and the leave
+    /// to skip checks. A redirect that is not followed is returned as it is.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let (_, request) = request.build_split();
         let mut request = request.map_err(|source| Error::Setup { source: Box::new(source) })?;
@@ -131,45 +133,20 @@ impl Http {
                 return Err(Error::Offline { url: Box::new(url) });
             }
             let again = request.try_clone();
-            let response =
-                self.clients.of(&url)?.execute(request).await.map_err(|source| Error::transport(url, source))?;
-            match again.and_then(|again| redirected(&response, again)) {
+            let sent = self.clients.of(&url)?.execute(request).await;
+            let mut response = sent.map_err(|source| Error::transport(url, source))?;
+            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            let next = location.zip(again).and_then(|(to, again)| redirect::next(again, response.status(), to));
+            match next {
                 Some(next) => request = next,
-                None => return Ok(response),
+                None => {
+                    response.extensions_mut().insert(Patience(self.deadline));
+                    return Ok(response);
+                }
             }
         }
         Err(Error::Redirects { url: Box::new(first) })
     }
-}
-
-/// The request that a redirect asks for (RFC 9110, 15.4), without secrets when it goes to another host.
-fn redirected(response: &Response, mut request: Request) -> Option<Request> {
-    let status = response.status().as_u16();
-    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let location = response.headers().get(LOCATION)?.to_str().ok()?;
-    let next = response.url().join(location).ok().filter(|next| matches!(next.scheme(), "http" | "https"))?;
-    if status <= 303 && *request.method() != Method::HEAD {
-        if *request.method() != Method::GET {
-            *request.body_mut() = None;
-            let headers = request.headers_mut();
-            headers.remove(CONTENT_LENGTH);
-            headers.remove(CONTENT_TYPE);
-        }
-        *request.method_mut() = Method::GET;
-    }
-    if next.origin() != request.url().origin() {
-        let secret = |name: &_, value: &HeaderValue| value.is_sensitive() || *name == AUTHORIZATION || *name == COOKIE;
-        let secrets: Vec<_> = (request.headers().iter().filter(|(name, value)| secret(*name, value)))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in secrets {
-            request.headers_mut().remove(name);
-        }
-    }
-    *request.url_mut() = next;
-    Some(request)
 }
 
 impl Retry {
@@ -204,15 +181,31 @@ impl Retry {
     }
 }
 
+/// How long the body of an answer may take, beside what its size takes.
+#[derive(Clone, Copy)]
+struct Patience(Duration);
+
 /// Reads a whole body of at most `limit` bytes; a longer one is [`Error::TooLarge`].
+///
+/// A server that sends a byte now and then, so that no wait for the next one is long, is given up ([`Error::TooSlow`]): after
+/// [`Http::deadline`] and what the bytes take at [`SLOWEST`].
 pub async fn read_limited(mut response: Response, limit: u64) -> Result<Vec<u8>, Error> {
     let url = response.url().clone();
+    let Patience(patience) = response.extensions().get().copied().unwrap_or(Patience(DEADLINE));
+    let started = Instant::now();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|source| Error::transport(url.clone(), source))? {
         if body.len() as u64 + chunk.len() as u64 > limit {
             return Err(Error::TooLarge { url: Box::new(url), limit });
         }
         body.extend_from_slice(&chunk);
+        if started.elapsed() > patience + Duration::from_secs(body.len() as u64 / SLOWEST) {
+            return Err(Error::TooSlow {
+                url: Box::new(url),
+                bytes: body.len() as u64,
+                seconds: started.elapsed().as_secs(),
+            });
+        }
     }
     Ok(body)
 }
@@ -223,6 +216,12 @@ pub fn sensitive(secret: &str) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
+
+/// Bytes a second of which no document comes slower but from a server that means to keep us.
+pub const SLOWEST: u64 = 16 << 10;
+
+/// For answers that did not come through [`Http::send`].
+const DEADLINE: Duration = Duration::from_secs(360);
 
 /// How much longer a whole answer may take than the wait for its next byte.
 const DEADLINE_FACTOR: u32 = 4;

@@ -9,8 +9,8 @@
 //! their packages are there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 use url::Url;
 
+use crate::causes;
 use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
 use crate::http::{self, Http, Retriable, Verdict};
@@ -196,10 +197,7 @@ pub async fn fetch_packages(
         let (file, is_stated, fetched) = finished.expect("fetching does not panic");
         match fetched {
             Err(error) => {
-                let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-                let mut causes: Vec<String> = causes.map(ToString::to_string).collect();
-                causes.dedup();
-                report.failed.insert(file, causes.join(": "));
+                report.failed.insert(file, causes::line(&error));
             }
             Ok(Fetched { digest, size, how, transferred }) => {
                 report.bytes += transferred;
@@ -326,8 +324,9 @@ async fn copied(source: &Origin, package: &Package, target: &Path, how: How, tas
 
 /// Appends what is missing of `url` to `part`.
 async fn transfer(source: &Origin, url: &Url, part: &Path, size: Option<u64>, task: &Task) -> Result<(), Error> {
-    let mut file = OpenOptions::new().create(true).append(true).open(part).at("create", part)?;
-    let have = file.metadata().at("read", part)?.len();
+    // Whether its beginning is right is seen by its digest, at the end.
+    let mut file = fs::resume(part)?;
+    let have = file.seek(io::SeekFrom::End(0)).at("read", part)?;
     if size == Some(have) && have > 0 {
         return Ok(());
     }
@@ -336,9 +335,9 @@ async fn transfer(source: &Origin, url: &Url, part: &Path, size: Option<u64>, ta
     match response.status() {
         StatusCode::PARTIAL_CONTENT if continues.is_some_and(|range| range.starts_with(&format!("bytes {have}-"))) => {}
         // The server sends the whole, or something that was not asked for.
-        StatusCode::OK => file.set_len(0).at("write", part)?,
+        StatusCode::OK => empty(&mut file).at("write", part)?,
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
-            file.set_len(0).at("write", part)?;
+            empty(&mut file).at("write", part)?;
             response = source.get(url, 0).await?;
             if response.status() != StatusCode::OK {
                 return Err(http::Error::status(response).await.into());
@@ -358,6 +357,11 @@ async fn transfer(source: &Origin, url: &Url, part: &Path, size: Option<u64>, ta
         task.add(chunk.len() as u64);
     }
     Ok(())
+}
+
+fn empty(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()
 }
 
 /// Who is asked for packages.
@@ -382,20 +386,14 @@ impl Origin {
 }
 
 fn publish(part: &Path, target: &Path) -> Result<(), PathError> {
-    File::open(part).and_then(|file| file.sync_all()).at("sync", part)?;
-    std::fs::rename(part, target).at("create", target)?;
+    fs::open_regular(part)?.sync_all().at("sync", part)?;
+    fs::rename(part, target)?;
     fs::sync_dir(fs::parent(target))
 }
 
 async fn hash(path: &Path) -> Result<(Digest, u64), PathError> {
     let path: PathBuf = path.to_owned();
-    let hashed = tokio::task::spawn_blocking(move || {
-        let mut file = fs::open(&path)?;
-        let mut writer = HashingWriter::new(io::sink(), Algorithm::Sha256);
-        io::copy(&mut file, &mut writer).at("read", &path)?;
-        let (digest, size, _) = writer.finish();
-        Ok((digest, size))
-    });
+    let hashed = tokio::task::spawn_blocking(move || Digest::of_file(&path));
     hashed.await.expect("hashing does not panic")
 }
 

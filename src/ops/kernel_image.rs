@@ -9,7 +9,6 @@
 //! `dump` writes what the image has, `refresh` what sources have now. Either way the list is written last.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -134,7 +133,7 @@ fn copy_tree(from: &Path, to: &Path, name: &Path, sums: &mut BTreeMap<String, Di
             let to = std::fs::read_link(entry.path()).at("read", entry.path())?;
             std::os::unix::fs::symlink(to, &place).at("create", &place)?;
         } else {
-            let mut writer = HashingWriter::new(File::create(&place).at("create", &place)?, Algorithm::Sha256);
+            let mut writer = HashingWriter::new(fs::create_new(&place)?, Algorithm::Sha256);
             io::copy(&mut fs::open(entry.path())?, &mut writer).at("write", &place)?;
             let (digest, _, file) = writer.finish();
             let metadata = entry.metadata().map_err(io::Error::from).at("read", entry.path())?;

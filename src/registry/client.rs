@@ -108,6 +108,16 @@ pub enum Error {
     /// Something in a list stands for nothing.
     #[error("{0}")]
     NothingMatches(String),
+    /// A registry lists what cannot be a name, and what would lead to another repository's place in a URL.
+    #[error("{count} of the {what} that it lists are not valid and were left out: {first}")]
+    Names {
+        /// `tags` or `repositories`.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// The first three.
+        first: String,
+    },
     /// Two images of a list have one destination.
     #[error("{0} goes to the same place")]
     SamePlace(String),
@@ -127,6 +137,13 @@ impl Retriable for Error {
 }
 
 impl Error {
+    /// That a list has names which are none, if it has.
+    pub(super) fn refused(what: &'static str, names: &[String]) -> Option<Self> {
+        let shown = |name: &String| format!("`{}`", name.chars().take(100).collect::<String>());
+        let first = names.iter().take(3).map(shown).collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then_some(Error::Names { what, count: names.len(), first })
+    }
+
     /// Whether trying again changes nothing.
     pub(super) fn is_permanent(&self) -> bool {
         self.verdict() == Verdict::Permanent
@@ -204,7 +221,7 @@ impl Registry {
 
     pub(super) fn authorized(&self, scope: &Scope<'_>, request: RequestBuilder) -> RequestBuilder {
         match self.0.tokens.lock().expect("no holder panics").get(&scope.key()) {
-            Some(authorization) => request.header(AUTHORIZATION, authorization),
+            Some(authorization) => request.header(AUTHORIZATION, http::sensitive(authorization)),
             None => request,
         }
     }

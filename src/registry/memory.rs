@@ -10,7 +10,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard, OwnedSemaphorePermit, Semaphor
 use url::Url;
 
 use crate::digest::Digest;
-use crate::fs;
+use crate::fs::{self, PathContext, PathError};
 
 /// What a run remembers. Share it between the copies of one run.
 pub struct Memory {
@@ -110,8 +110,8 @@ impl Memory {
         let Some(path) = self.upload_file(place) else { return };
         // As above: losing it costs time.
         let _ = match at {
-            Some(url) => private_directory(fs::parent(&path)).and_then(|()| std::fs::write(&path, url.as_str())),
-            None => std::fs::remove_file(&path),
+            Some(url) => private_directory(fs::parent(&path)).and_then(|()| fs::write(&path, url.as_str().as_bytes())),
+            None => fs::remove_file(&path),
         };
     }
 
@@ -156,8 +156,7 @@ impl Seen {
         if long {
             let _ = fs::write(path, text.split_once('\n').map_or("", |(_, whole)| whole).as_bytes());
         }
-        let open = || OpenOptions::new().append(true).create(true).open(path);
-        seen.file = private_directory(fs::parent(path)).and_then(|()| open()).ok();
+        seen.file = private_directory(fs::parent(path)).and_then(|()| fs::append(path)).ok();
         seen
     }
 
@@ -174,8 +173,8 @@ impl Seen {
 }
 
 /// Which images somebody copies is nobody else's business.
-fn private_directory(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+fn private_directory(path: &Path) -> Result<(), PathError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create", path)
 }
 
 /// Blobs on their way to or from one host at one time.

@@ -1,5 +1,8 @@
 //! One repository of a registry: its manifests, its blobs, and what refers to them.
 
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
 use bytes::Bytes;
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LINK};
@@ -10,7 +13,8 @@ use url::Url;
 use crate::digest::{self, Digest, Hasher};
 use crate::http;
 use crate::image::store::layout;
-use crate::reference::{Remote, Target};
+use crate::limits;
+use crate::reference::{self, Remote, RepositoryName, Tag, Target};
 use crate::registry::client::{Error, Registry, Scope, again};
 
 /// One repository of a registry.
@@ -132,9 +136,11 @@ impl Repository {
     }
 
     /// All its tags, in the registry's order, from however many pages.
-    pub async fn tags(&self) -> Result<Vec<String>, Error> {
+    pub async fn tags(&self) -> Result<Listed<Tag>, Error> {
         let what = || self.place("tags");
-        self.registry.pages(&self.scope(), self.url("tags/list?n=1000"), what, |page: TagPage| page.tags).await
+        let mut url = self.url("tags/list");
+        url.set_query(Some("n=1000"));
+        self.registry.pages(&self.scope(), url, what, |page: TagPage| page.tags).await
     }
 
     /// Writes a manifest or an index under a tag or its digest. Returns whether the registry lists it as a referrer.
@@ -216,13 +222,18 @@ impl Repository {
         Scope { repository: &self.name, write: self.write, from: None }
     }
 
+    /// The URL of something in the repository: `manifests/TAG`, `blobs/DIGEST`.
     pub(super) fn url(&self, path: &str) -> Url {
-        let name = if self.registry.0.host == "docker.io" && !self.name.contains('/') {
-            format!("library/{}", self.name)
-        } else {
-            self.name.clone()
-        };
-        self.registry.0.base.join(&format!("{name}/{path}")).expect("a repository's name and a path are no scheme")
+        let of_hub = self.registry.0.host == "docker.io" && !self.name.contains('/');
+        let parts = of_hub.then_some("library").into_iter().chain(self.name.split('/')).chain(path.split('/'));
+        // What would lead elsewhere is dropped: names, tags and digests were checked when they came in.
+        let mut url =
+            reference::url_below(&self.registry.0.base, parts.filter(|part| !matches!(*part, "" | "." | "..")))
+                .expect("what it refuses is left out, and a registry's address has a path");
+        if path.ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        url
     }
 
     pub(super) fn place(&self, what: &str) -> String {
@@ -243,6 +254,15 @@ struct TagPage {
     tags: Option<Vec<String>>,
 }
 
+/// What a registry lists, as far as its names are names.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// In the registry's order.
+    pub names: Vec<T>,
+    /// What is no name by the grammar of the specification. It is not used for anything but to be named.
+    pub refused: Vec<String>,
+}
+
 #[derive(Deserialize)]
 struct CatalogPage {
     repositories: Option<Vec<String>>,
@@ -250,7 +270,7 @@ struct CatalogPage {
 
 impl Registry {
     /// The repositories that it lists, where it does. From however many pages.
-    pub async fn repositories(&self) -> Result<Vec<String>, Error> {
+    pub async fn repositories(&self) -> Result<Listed<RepositoryName>, Error> {
         let url = self.0.base.join("_catalog?n=1000").expect("a path is no scheme");
         let what = || format!("{}: list of repositories", self.0.host);
         let scope = Scope { repository: CATALOG, write: false, from: None };
@@ -259,15 +279,17 @@ impl Registry {
 
     /// Reads a list page by page (distribution-spec, `Link` of RFC 8288). The next page is of this registry, whatever
     /// it says, and there are not endlessly many.
-    async fn pages<T: serde::de::DeserializeOwned>(
+    async fn pages<P: serde::de::DeserializeOwned, T: FromStr>(
         &self,
         scope: &Scope<'_>,
         first: Url,
         what: impl Fn() -> String,
-        items: impl Fn(T) -> Option<Vec<String>>,
-    ) -> Result<Vec<String>, Error> {
-        let (mut found, mut url) = (Vec::new(), first);
-        for _ in 0..PAGES {
+        items: impl Fn(P) -> Option<Vec<String>>,
+    ) -> Result<Listed<T>, Error> {
+        let (mut found, mut url) = (Listed { names: Vec::new(), refused: Vec::new() }, first);
+        let mut count = limits::Count::new("names in its list", limits::LISTED);
+        let mut seen = BTreeSet::from([url.clone()]);
+        for _ in 0..limits::PAGES {
             let attempt = || async {
                 let response = self.send(scope, || self.0.http.get(&url)).await?;
                 match response.status() {
@@ -279,17 +301,23 @@ impl Registry {
             let response = again(self.0.http.retry(), attempt).await?;
             let next = header(response.headers(), LINK.as_str()).and_then(|link| next_page(&url, &link));
             let bytes = http::read_limited(response, PAGE_LIMIT).await?;
-            found.extend(items(layout::parse(&http::shown(&url), &bytes)?).unwrap_or_default());
+            for name in items(layout::parse(&http::shown(&url), &bytes)?).unwrap_or_default() {
+                count.one().map_err(|exceeded| Error::Protocol { url: url.clone(), problem: exceeded.to_string() })?;
+                match name.parse() {
+                    Ok(name) => found.names.push(name),
+                    Err(_) => found.refused.push(name),
+                }
+            }
             match next {
                 None => return Ok(found),
-                Some(next) if next.origin() == self.0.base.origin() && next != url => url = next,
+                Some(next) if next.origin() == self.0.base.origin() && seen.insert(next.clone()) => url = next,
                 Some(next) => {
                     let problem = format!("names a next page that is not its own: {}", http::shown(&next));
                     return Err(Error::Protocol { url, problem });
                 }
             }
         }
-        Err(Error::Protocol { url, problem: format!("lists more than {PAGES} pages") })
+        Err(Error::Protocol { url, problem: format!("lists more than {} pages", limits::PAGES) })
     }
 }
 
@@ -319,8 +347,6 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 const RECENT: usize = 4;
 /// Stands for no repository: the scope of the list of all.
 pub(super) const CATALOG: &str = "*";
-/// Pages of a list that are read, of 1000 entries each where the registry keeps to what it is asked for.
-const PAGES: usize = 10_000;
 /// Size of a page, in bytes.
 const PAGE_LIMIT: u64 = 16 << 20;
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \

@@ -326,8 +326,22 @@ impl Feed {
     }
 }
 
+/// Where to send a blob to. A registry may name another host, such as that of its storage: it gets the blob, which is said,
+/// but never the credentials (see `Outgoing::send`), and never without TLS what was to go with it.
 fn upload_address(asked: &Url, response: &Response) -> Option<Url> {
-    asked.join(&header(response.headers(), LOCATION.as_str())?).ok()
+    let mut next = asked.join(&header(response.headers(), LOCATION.as_str())?).ok()?;
+    if asked.scheme() == "https" && next.scheme() == "http" {
+        // Registries that do not know of the TLS before them name themselves without it.
+        let is_itself = next.host_str() == asked.host_str() && next.port() == asked.port();
+        if !is_itself || next.set_scheme("https").is_err() {
+            return None;
+        }
+    }
+    if next.origin() != asked.origin() {
+        let (from, to) = (http::authority(asked), http::authority(&next));
+        tracing::warn!("{from} has blobs sent to another host: {to}");
+    }
+    Some(next)
 }
 
 /// The number of bytes in `Range: 0-LAST`. Nothing at all is `0-0`, which one byte would be, too.

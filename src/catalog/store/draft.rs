@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::catalog::entry::{Bundle, Chart, Image, Instant, Kind, split_csv_name};
 use crate::catalog::store::query::{FACTS, fact};
@@ -54,7 +54,7 @@ impl Draft {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let work = fs::parent(target).join(format!(".{name}.work"));
         let lock = Lock::take(&work.with_extension("work.lock"), target, "another haversack is writing this snapshot")?;
-        if work.is_file() {
+        if fs::is_resumable(&work) {
             let draft = Self::connect(&work, target, lock)?;
             // Whatever is wrong with it, a work file is only worth the requests that it saves.
             let ours = schema::identify(&draft.connection).ok() == Some((schema::APPLICATION_ID, schema::VERSION));
@@ -72,7 +72,10 @@ impl Draft {
         remove_work(work)?;
         let open = if copy && target.exists() { Open::Copied } else { Open::New };
         if open == Open::Copied {
-            std::fs::copy(target, work).at("copy", target)?;
+            fs::copy(target, work)?;
+        } else {
+            // Now it is ours: SQLite would take what somebody put there meanwhile.
+            fs::create_new(work)?;
         }
         let draft = Self::connect(work, target, lock)?;
         draft.sql(|connection| {
@@ -88,7 +91,8 @@ impl Draft {
 
     fn connect(work: &Path, target: &Path, lock: Lock) -> Result<Self, Error> {
         let named = |error| sqlite(work, error);
-        let connection = Connection::open(work).map_err(named)?;
+        let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(work, flags).map_err(named)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(named)?;
         // A killed process must not corrupt the work file; a power cut may, and then the walk starts again.
         connection

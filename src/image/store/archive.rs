@@ -23,7 +23,7 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Serialize;
 
 use crate::digest::Digest;
-use crate::fs::{AtomicFile, PathContext, PathError};
+use crate::fs::{self, AtomicFile, PathContext, PathError};
 use crate::image::layer::pax::{Meta, TarWriter};
 use crate::image::store::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingReader};
 use crate::image::store::members::{Links, Members};
@@ -197,7 +197,7 @@ pub fn write(layout: &Layout, images: &[Descriptor], path: &Path, mtime: i64) ->
             }
         }
         let source = layout.blob_path(digest);
-        let blob = File::open(&source).at("open", &source)?;
+        let blob = fs::open_regular(&source)?;
         let size = blob.metadata().at("read", &source)?.len();
         // Checked once more on the way: an archive is what crosses the gap.
         let blob = VerifyingReader::new(blob, digest.clone(), size);

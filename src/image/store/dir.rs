@@ -102,12 +102,40 @@ impl Dir {
         format!("{}:{hex}", algorithm.name()).parse().ok().filter(|_| path.is_file())
     }
 
-    /// Whether `path` may be replaced by such a directory: it is one, it is empty, or it is not there.
+    /// Whether `path` may be replaced by such a directory: it is one with nothing else in it, it is empty, or it is not
+    /// there. Everything in it goes away, so two files of the right names are not enough.
     pub(crate) fn may_replace(path: &Path) -> Result<(), Error> {
-        let ours = !path.exists()
-            || path.join(MANIFEST).is_file() && path.join(VERSION_FILE).is_file()
-            || path.is_dir() && fs::list(path)?.is_empty();
-        if ours { Ok(()) } else { Err(Error::NotADir(path.to_owned())) }
+        let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
+        let ours = there.is_dir() && (fs::list(path)?.is_empty() || Dir::is_nothing_else(path)?);
+        if ours { Ok(()) } else { Err(Error::Occupied(path.to_owned())) }
+    }
+
+    /// Whether a directory says that it is such a directory, and each file in it is of the image that it holds.
+    fn is_nothing_else(path: &Path) -> Result<bool, Error> {
+        let version = fs::read_regular(&path.join(VERSION_FILE), 100).unwrap_or_default();
+        if !version.starts_with(VERSION_BEGIN) {
+            return Ok(false);
+        }
+        let Ok(dir) = Dir::open(path) else { return Ok(false) };
+        let mut names = BTreeSet::from([MANIFEST.to_owned(), VERSION_FILE.to_owned()]);
+        let document = |described: &Descriptor| {
+            let bytes = fs::read_regular(&dir.blob_path(&layout::digest_of(described)?), layout::DOCUMENT_LIMIT)?;
+            Ok::<_, Error>(bytes)
+        };
+        let walked = manifest::walk(&dir.image, &mut |described| document(described), &mut |described| {
+            let digest = layout::digest_of(described)?;
+            names.extend([digest.hex().to_owned(), format!("{}.{MANIFEST}", digest.hex())]);
+            Ok::<(), Error>(())
+        });
+        let is_known = |file: &PathBuf| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            // containers/image writes `signature-N`, and `HEX.signature-N` for the images of an index.
+            let number = name.rsplit_once("signature-").map(|(_, number)| number);
+            let is_signature = number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()));
+            let is_file = std::fs::symlink_metadata(file).is_ok_and(|found| found.is_file());
+            is_file && (names.contains(&*name) || is_signature)
+        };
+        Ok(walked.is_ok() && fs::list(path)?.iter().all(is_known))
     }
 }
 
@@ -131,7 +159,7 @@ pub(crate) fn write(layout: &Layout, image: &Descriptor, path: &Path) -> Result<
         }
         let (from, to) = (layout.blob_path(&digest), directory.path().join(name));
         if std::fs::hard_link(&from, &to).is_err() {
-            std::fs::copy(&from, &to).at("copy", &from)?;
+            fs::copy(&from, &to)?;
         }
         Ok::<(), Error>(())
     })?;
@@ -141,4 +169,5 @@ pub(crate) fn write(layout: &Layout, image: &Descriptor, path: &Path) -> Result<
 
 const MANIFEST: &str = "manifest.json";
 const VERSION_FILE: &str = "version";
+const VERSION_BEGIN: &[u8] = b"Directory Transport Version: 1.";
 const VERSION: &str = "Directory Transport Version: 1.1\n";

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use crate::compression::Compression;
-use crate::fs::{PathContext, PathError};
+use crate::fs::{self, PathContext, PathError};
 use crate::image::store::archive::Error;
 use crate::image::store::layout;
 
@@ -35,7 +35,7 @@ pub(crate) enum Links {
 impl Members {
     /// Lists the members of a tar file.
     pub(crate) fn list(path: &Path, links: Links) -> Result<Self, Error> {
-        let mut file = File::open(path).at("open", path)?;
+        let mut file = fs::open_file(path)?;
         let mut start = [0; 6];
         let n = file.read(&mut start).at("read", path)?;
         if Compression::detect(&start[..n]) != Compression::None {
@@ -96,7 +96,7 @@ impl Members {
     /// Opens a member, links followed.
     pub(crate) fn open(&self, name: &str) -> Result<Option<io::Take<File>>, PathError> {
         let Some((offset, size)) = self.range(name) else { return Ok(None) };
-        let mut file = File::open(&self.path).at("open", &self.path)?;
+        let mut file = fs::open_file(&self.path)?;
         file.seek(SeekFrom::Start(offset)).at("read", &self.path)?;
         Ok(Some(file.take(size)))
     }

@@ -4,7 +4,7 @@
 //! ends; the next one goes on behind it. As with every other blob, nothing has the blob's own name before its digest is
 //! known to be right.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
@@ -31,10 +31,9 @@ impl PartialBlob {
     pub fn open(layout: &Layout, described: &Descriptor) -> Result<Option<Self>, Error> {
         let digest = layout::digest_of(described)?;
         let path = layout.root().join(format!(".{}-{}.partial", digest.algorithm().name(), digest.hex()));
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).at("create", &path)?;
+        let mut file = fs::resume(&path)?;
         // Who finished it renamed the file that we may have opened just before.
-        if file.try_lock().is_err() || !same_file(&file, &path) {
+        if file.try_lock().is_err() || !fs::is_same_file(&file, &path) {
             return Ok(None);
         }
         let mut hasher = Hasher::new(digest.algorithm());
@@ -83,7 +82,7 @@ impl PartialBlob {
         self.file.sync_all().at("sync", &self.path)?;
         let path = self.layout.blob_path(&self.digest);
         fs::create_dir_all(fs::parent(&path))?;
-        std::fs::rename(&self.path, &path).at("write", &path)?;
+        fs::rename(&self.path, &path)?;
         Ok(fs::sync_dir(fs::parent(&path))?)
     }
 
@@ -93,13 +92,6 @@ impl PartialBlob {
         self.arrived = 0;
         Ok(())
     }
-}
-
-/// Whether the path still names the file.
-fn same_file(file: &File, path: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let (Ok(open), Ok(named)) = (file.metadata(), std::fs::metadata(path)) else { return false };
-    (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
 #[cfg(test)]

@@ -271,8 +271,7 @@ pub fn repair(store: &Store, report: &VerifyReport) -> Result<Vec<PathBuf>, stor
 
 fn holds_what_it_says(store: &Store, digest: &Digest) -> bool {
     let Ok(file) = store.open_raw(digest) else { return true };
-    let mut reader = HashingReader::new(file, digest.algorithm());
-    io::copy(&mut reader, &mut io::sink()).is_ok() && reader.finish().0 == *digest
+    Digest::of_reader(file, digest.algorithm()).is_ok_and(|(found, _)| found == *digest)
 }
 
 /// A blob that is not a document, or one that is: to be read once, whoever refers to it.

@@ -19,7 +19,7 @@ use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MO
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::digest::{Algorithm, Digest, HashingWriter};
+use crate::digest::{Algorithm, Digest};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
 
 /// A directory of metadata.
@@ -86,10 +86,8 @@ impl Cache {
     /// The index with this digest, which was compared with it.
     pub(super) fn index(&self, digest: &Digest) -> Option<File> {
         let path = self.index_path(digest);
-        let mut file = File::open(&path).ok()?;
-        let mut writer = HashingWriter::new(io::sink(), Algorithm::Sha256);
-        io::copy(&mut file, &mut writer).ok()?;
-        if writer.finish().0 != *digest {
+        let mut file = fs::open_regular(&path).ok()?;
+        if Digest::of_reader(&mut file, Algorithm::Sha256).ok()?.0 != *digest {
             self.said(fs::remove_file(&path));
             return None;
         }

@@ -3,7 +3,6 @@
 //! Where `kernel fetch` left its `fetch.lock` beside them, a package must still have the digest that stands there.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -124,7 +123,7 @@ fn package(path: &Path, depth: Depth, stated: &HashMap<String, Digest>) -> Resul
         let sha256 = stated.get(&package.name.to_string()).cloned();
         return Ok(Package { size: Some(size), is_digest_stated: sha256.is_some(), sha256, ..package });
     }
-    let file = File::open(path).at("open", path)?;
+    let file = fs::open_file(path)?;
     let mut reader = BufReader::with_capacity(128 << 10, HashingReader::new(file, Algorithm::Sha256));
     let (name, relations, vendor): (Name, _, _) = if path.extension().is_some_and(|ending| ending == "rpm") {
         let head = unpack::rpm::Head::read(&mut reader)?;

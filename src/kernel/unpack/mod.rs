@@ -28,11 +28,11 @@ use std::thread;
 use std::time::Duration;
 
 use rayon::prelude::*;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::causes;
 use crate::digest::{Algorithm, Digest, HashingReader};
-use crate::fs::{self, AtomicDir, PathContext, PathError, SpoolWriter};
+use crate::fs::{self, AtomicDir, PathError, SpoolWriter};
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Package};
@@ -271,16 +271,18 @@ pub fn unpack(
 ) -> Result<UnpackReport, Error> {
     fs::create_dir_all(root)?;
     // Two runs would clear away each other's unfinished directories.
-    let lock = File::open(root).at("open", root)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::Locked(root.to_owned()))?;
+    let lock = fs::Lock::directory(root, "").map_err(|error| match error.source.kind() {
+        io::ErrorKind::ResourceBusy => Error::Locked(root.to_owned()),
+        _ => error.into(),
+    })?;
     let total = kernels.iter().flat_map(|kernel| &kernel.packages).filter_map(|(_, package)| package.size).sum();
     let task = progress.task("unpacking", Unit::Bytes, Some(total));
     let names = directory_names(kernels);
     let kernels = thread::scope(|scope| {
         let (sender, done) = mpsc::channel();
-        let publisher = scope.spawn(|| publish(done, &lock));
+        let publisher = scope.spawn(|| publish(done, lock.file()));
         names.into_par_iter().zip(kernels).for_each_with(sender, |sender, (name, kernel)| {
-            let work = fill(kernel, &root.join(&name), options);
+            let work = fill(kernel, root, &name, options);
             task.add(kernel.packages.iter().filter_map(|(_, package)| package.size).sum());
             sender.send((name, work)).expect("the publisher takes all");
         });
@@ -342,11 +344,7 @@ fn publish(done: mpsc::Receiver<(String, Work)>, root: &File) -> BTreeMap<String
 
 impl Unpacked {
     fn failed(self, error: &Error) -> Self {
-        let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-        let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-        // Wrappers say what they wrap.
-        texts.dedup();
-        let error = texts.join(": ");
+        let error = causes::line(error);
         Unpacked { status: Status::Failed, error: Some(error), ..self }
     }
 }
@@ -372,8 +370,8 @@ pub(crate) fn directory_names(kernels: &[Kernel]) -> Vec<String> {
     kernels.iter().map(name).collect()
 }
 
-fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions) -> Work {
-    let release = &kernel.release;
+fn fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions) -> Work {
+    let (release, directory) = (&kernel.release, &root.join(name));
     let blank = Unpacked {
         status: Status::Unpacked,
         error: None,
@@ -389,16 +387,17 @@ fn fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions) -> Work {
         packages: Vec::new(),
         missing: kernel.missing.clone(),
     };
-    try_fill(kernel, directory, options, blank.clone()).unwrap_or_else(|error| Work::Done(blank.failed(&error)))
+    try_fill(kernel, root, name, options, blank.clone()).unwrap_or_else(|error| Work::Done(blank.failed(&error)))
 }
 
-fn try_fill(kernel: &Kernel, directory: &Path, options: &UnpackOptions, blank: Unpacked) -> Result<Work, Error> {
+fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, blank: Unpacked) -> Result<Work, Error> {
+    let directory = &root.join(name);
     // A name out of a header or an index: `..` would be a directory above ours.
     fs::join_inside(Path::new(""), Path::new(&blank.release))
         .ok()
         .filter(|path| path.components().count() == 1)
         .ok_or(Error::Malformed("its release is no name for a directory"))?;
-    fs::create_dir_all(fs::parent(directory))?;
+    fs::create_dir_beneath(root, fs::parent(Path::new(name)))?;
     clear_unfinished(directory)?;
     let entry = directory.with_file_name(format!("{}.json", file_name(directory)));
     if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
@@ -455,7 +454,7 @@ pub(crate) fn contents_into(
     options: &UnpackOptions,
 ) -> Result<(Digest, u64, Checks, Vec<Special>), Error> {
     let path = Path::new(&package.location);
-    let file = File::open(path).at("open", path)?;
+    let file = fs::open_file(path)?;
     let mut hashed = HashingReader::new(file, Algorithm::Sha256);
     let (mut checks, special) = match package.name.format {
         Format::Rpm => {

@@ -157,7 +157,7 @@ impl Directory {
         let metadata = std::fs::metadata(&target).at("read", &target)?;
         fs::write(&target, content)?;
         std::fs::set_permissions(&target, metadata.permissions()).at("set the permissions of", &target)?;
-        let written = File::open(&target).at("open", &target)?;
+        let written = fs::open_regular(&target)?;
         set_time(&written, metadata.mtime().try_into().unwrap_or(0)).at("set the time of", &target)?;
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Layers of packages: sources read, dependencies resolved, packages fetched and unpacked, each once for all images.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -321,7 +320,7 @@ impl<'a> Packages<'a> {
             let progress = self.progress;
             fs::create_dir_all(&self.cache)?;
             // Two of us, or of other runs, must not go on with the same file.
-            let alone = File::open(&self.cache).at("open", &self.cache)?;
+            let alone = crate::fs::open_any(&self.cache)?;
             alone.lock().at("lock", &self.cache)?;
             let (report, right) = block_on::<_, Error>(async {
                 Ok(download::fetch_packages(&http, remote.iter().copied(), &self.cache, &options, progress).await?)

@@ -1,13 +1,12 @@
 //! The files here: which there are, and their checksums.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sha1::Digest as _;
 
 use crate::digest::{Algorithm, Digest, Hasher, hex};
-use crate::fs::{PathContext, PathError};
+use crate::fs::{self, PathContext, PathError};
 
 /// What is to be in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub fn files_below(directory: &Path) -> Result<(Vec<Wanted>, Vec<PathBuf>), Path
 /// Reads a file once for its checksums; a brief look has only SHA-256.
 pub(super) async fn sums(path: PathBuf, is_brief: bool) -> Result<Sums, PathError> {
     let read = move || -> Result<Sums, PathError> {
-        let mut file = File::open(&path).at("open", &path)?;
+        let mut file = fs::open_file(&path)?;
         let (mut sha256, mut sha1, mut md5) = (Hasher::new(Algorithm::Sha256), sha1::Sha1::new(), md5::Md5::new());
         let (mut block, mut size) = (vec![0; 256 << 10], 0);
         loop {

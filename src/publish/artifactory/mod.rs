@@ -13,7 +13,6 @@
 mod files;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use url::Url;
 use self::files::{Sums, sums};
 pub use self::files::{Wanted, files_below};
 use crate::digest::Digest;
-use crate::fs::{PathContext, PathError};
+use crate::fs::{self, PathError};
 use crate::http::{self, Http, Retriable, Verdict, read_limited};
 use crate::progress::{Progress, Unit};
 use crate::publish::Patience;
@@ -333,7 +332,7 @@ impl Artifactory {
             Err(Error::Http(error)) if is_refusal(&error) => {}
             Err(error) => return Err(error),
         }
-        let file = Arc::new(File::open(&wanted.file).at("open", &wanted.file)?);
+        let file = Arc::new(fs::open_file(&wanted.file)?);
         let time = self.http.deadline() + Duration::from_secs(sums.size / SLOWEST);
         let response = self
             .patience

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::digest::hex;
-use crate::fs::{PathContext, PathError};
+use crate::fs::{self, PathContext, PathError};
 use crate::progress::Task;
 use crate::publish::s3::{Content, Piece};
 
@@ -128,15 +128,11 @@ impl Kind {
 impl Artifact {
     /// Opens a file and reads it once for all digests. Blocks; counts the bytes in `task`.
     pub fn read(kind: Kind, path: &Path, task: &Task) -> Result<Self, Error> {
-        // Looked at first: to open a pipe is to wait for its other end.
         if !std::fs::metadata(path).at("read", path)?.is_file() {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
-        let file = File::open(path).at("open", path)?;
+        let file = fs::open_file(path)?;
         let metadata = file.metadata().at("read", path)?;
-        if !metadata.is_file() {
-            return Err(Error::NotAFile { path: path.to_owned() });
-        }
         let size = metadata.len();
         if size == 0 {
             return Err(Error::Empty { path: path.to_owned() });

@@ -6,7 +6,6 @@
 //! needs neither root nor the unpacked files.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,7 +14,7 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use tar::{EntryType, Header};
 
 use crate::compression;
-use crate::fs::{PathContext, PathError, join_inside};
+use crate::fs::{self, PathContext, PathError, join_inside};
 use crate::image::store::layout;
 use crate::image::{Platform, Store, manifest, store};
 
@@ -127,7 +126,7 @@ impl<'a> ImageFiles<'a> {
         if !matches!(member.kind, Kind::File) {
             return Err(missing());
         }
-        let mut file = File::create(to).at("create", to)?;
+        let mut file = fs::create_new(to)?;
         self.read_layer(member.layer, |entry, _, data| {
             if entry != member.entry {
                 return Ok(true);

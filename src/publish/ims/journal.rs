@@ -14,9 +14,8 @@
 //! second run of the same upload takes another file, and starts from the beginning. It is removed at the end.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -70,14 +69,13 @@ impl Journal {
             let path = directory.join(format!("{name}.{number}.jsonl"));
             // Whoever held it may have removed it just before it was locked.
             let file = loop {
-                let file = OpenOptions::new().read(true).append(true).create(true).open(&path).at("open", &path)?;
+                let file = fs::append(&path)?;
                 if wait {
                     file.lock().at("lock", &path)?;
                 } else if file.try_lock().is_err() {
                     break None;
                 }
-                let inode = |metadata: std::io::Result<std::fs::Metadata>| metadata.map(|metadata| metadata.ino()).ok();
-                if inode(file.metadata()) == inode(std::fs::metadata(&path)) {
+                if fs::is_same_file(&file, &path) {
                     break Some(file);
                 }
             };
@@ -207,7 +205,7 @@ mod tests {
         drop((journal, other));
 
         let path = dir.path().join("x.0.jsonl");
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"upload\":\"u\",\"pa").unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(b"{\"upload\":\"u\",\"pa").unwrap();
         let mut journal = Journal::open(dir.path(), "x", false).unwrap();
         assert_eq!(journal.image(), Some("i"));
         let expected = MultipartUpload { id: "u".into(), parts: BTreeMap::from([(3, "e".into())]) };

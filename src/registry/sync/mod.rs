@@ -194,12 +194,15 @@ async fn of_registry(list: &List, entry: &Entry, host: &str, session: &Session, 
         match listed.await {
             Ok(all) => {
                 for pattern in patterns {
-                    let matching = all.iter().filter(|name| pattern.matches(name));
+                    let matching = all.names.iter().filter(|name| pattern.matches(name));
                     let before = repositories.len();
-                    repositories.extend(matching.map(|name| (name.clone(), false)));
+                    repositories.extend(matching.map(|name| (name.to_string(), false)));
                     if repositories.len() == before {
                         fail(plan, host.to_owned(), Error::NothingMatches(format!("no repository is `{pattern}`")));
                     }
+                }
+                if let Some(error) = Error::refused("repositories", &all.refused) {
+                    fail(plan, host.to_owned(), error);
                 }
             }
             Err(error) => fail(plan, host.to_owned(), error),
@@ -211,26 +214,34 @@ async fn of_registry(list: &List, entry: &Entry, host: &str, session: &Session, 
             continue;
         }
         match targets(entry, host, &name, named, session).await {
-            Ok(targets) => plan.ways.extend(targets.into_iter().map(|target| {
-                let image = Remote { registry: host.to_owned(), repository: name.clone(), target };
-                list.way(entry, ImageRef::Docker(image.clone()), &image)
-            })),
+            Ok((targets, refused)) => {
+                plan.ways.extend(targets.into_iter().map(|target| {
+                    let image = Remote { registry: host.to_owned(), repository: name.clone(), target };
+                    list.way(entry, ImageRef::Docker(image.clone()), &image)
+                }));
+                if let Some(error) = Error::refused("tags", &refused) {
+                    fail(plan, format!("docker://{host}/{name}"), error);
+                }
+            }
             Err(error) => fail(plan, format!("docker://{host}/{name}"), error),
         }
     }
 }
 
-/// Which images of a repository are meant. One that was `named` has to have some.
+/// Which images of a repository are meant, and what of its list is not a tag. One that was `named` has to have some.
 async fn targets(
     entry: &Entry,
     host: &str,
     repository: &str,
     named: bool,
     session: &Session,
-) -> Result<Vec<RemoteTarget>, Error> {
+) -> Result<(Vec<RemoteTarget>, Vec<String>), Error> {
+    let mut refused = Vec::new();
     let mut tags: Vec<String> = entry.tags.iter().filter_map(|name| name.plain().map(str::to_owned)).collect();
     if tags.len() < entry.tags.len() || !entry.semver.is_empty() {
-        let mut all = session.repository(host, repository, false).await?.tags().await?;
+        let listed = session.repository(host, repository, false).await?.tags().await?;
+        refused = listed.refused;
+        let mut all: Vec<String> = listed.names.into_iter().map(String::from).collect();
         // Registries list them in any order.
         all.sort_by_cached_key(|tag| (version(tag), tag.clone()));
         let patterns = entry.tags.iter().filter(|name| name.plain().is_none());
@@ -251,7 +262,7 @@ async fn targets(
     let mut seen = BTreeSet::new();
     tags.retain(|tag| seen.insert(tag.clone()));
     let digests = entry.digests.iter().cloned().map(RemoteTarget::Digest);
-    Ok(tags.into_iter().map(RemoteTarget::Tag).chain(digests).collect())
+    Ok((tags.into_iter().map(RemoteTarget::Tag).chain(digests).collect(), refused))
 }
 
 fn of_store(list: &List, entry: &Entry, from: &ImageRef, plan: &mut Plan) {

@@ -270,7 +270,7 @@ impl Tree {
                     layer.file(path, &meta, bytes.len() as u64, &bytes[..]).at("write", OUT)?;
                 }
                 Kind::File { source, size } => {
-                    let file = std::fs::File::open(source).and_then(SparseReader::new).at("open", source)?;
+                    let file = SparseReader::new(crate::fs::open_file(source)?).at("open", source)?;
                     layer.file(path, &meta, *size, file).at("pack", source)?;
                 }
                 Kind::Slice(slice) => layer.file(path, &meta, slice.size(), slice.reader()).at("pack", path)?,

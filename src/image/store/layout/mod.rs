@@ -14,7 +14,7 @@
 mod blob;
 mod document;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,9 @@ pub enum Error {
     /// The directory is there, but not one of the `dir:` transport.
     #[error("{}: not a directory that holds one image (dir:)", .0.display())]
     NotADir(PathBuf),
+    /// Something in the place of a `dir:` directory that must not be replaced.
+    #[error("{}: holds other things than an image; it is not replaced", .0.display())]
+    Occupied(PathBuf),
     /// A version that is not ours.
     #[error("{}: image layout version `{version}` is not known (known: 1.0.0)", path.display())]
     Version {
@@ -155,7 +158,7 @@ impl Layout {
             layout.write_index(Vec::new())?;
         }
         // What writers that were killed left behind, save what the next attempt goes on with.
-        let useless = |path: &&PathBuf| is_partial(path) && !is_resumable(path) && is_abandoned(path);
+        let useless = |path: &&PathBuf| is_partial(path) && !is_resumable(path) && fs::is_unlocked(path);
         for path in fs::list(root)?.iter().filter(useless) {
             if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }
@@ -296,7 +299,8 @@ impl Layout {
     /// Files that are no part of a layout, by name, and whether a writer that is gone left them.
     pub(crate) fn strays(&self) -> Result<Vec<(PathBuf, bool)>, PathError> {
         let mut strays = Vec::new();
-        for path in fs::list(&self.root)?.iter().filter(|path| path.is_dir() && is_partial(path) && is_abandoned(path))
+        for path in
+            fs::list(&self.root)?.iter().filter(|path| path.is_dir() && is_partial(path) && fs::is_unlocked(path))
         {
             strays.push((path.strip_prefix(&self.root).expect("it was listed there").to_owned(), true));
         }
@@ -307,7 +311,7 @@ impl Layout {
             }
             if !is_partial(&path) {
                 strays.push((name, false));
-            } else if is_abandoned(&path) {
+            } else if fs::is_unlocked(&path) {
                 strays.push((name, true));
             }
         }
@@ -330,8 +334,7 @@ impl Layout {
     /// Waits for and takes the lock; it is given back when the file is closed, also by a `kill -9`.
     fn lock(&self) -> Result<File, Error> {
         let path = self.root.join(MARKER);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).at("open", &path)?;
+        let file = fs::lock_file(&path)?;
         file.lock().at("lock", &path)?;
         Ok(file)
     }
@@ -349,11 +352,6 @@ fn is_partial(path: &Path) -> bool {
 /// Whether a file on its way is one that is named for the blob it will be.
 fn is_resumable(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".sha"))
-}
-
-/// Whether nobody writes to a file on its way: writers hold a lock, which ends with them.
-fn is_abandoned(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 fn hidden(path: &Path) -> bool {

@@ -1,0 +1,253 @@
+//! How much of anything is taken from outside: one table for every reader.
+//!
+//! A small input must not become gigabytes of memory, an endless loop or an abort. Each limit is far above what is met in
+//! the field and far below what hurts; its reason stands beside it. A reader that meets more says so with [`Exceeded`],
+//! which names what there was too much of, and never cuts off in silence.
+//!
+//! What is streamed (blobs, packages, files in layers) needs no limit of memory and has none here.
+
+use std::io::{self, BufRead, Read};
+
+/// Bytes of a path in an archive, a header or a list: `PATH_MAX` of Linux, beyond which no file could be opened.
+pub const NAME_BYTES: usize = 4096;
+
+/// Directories in such a path. Linux's own tree is 20 deep, node_modules some 60; each level costs a node in memory and a
+/// step of every walk.
+pub const NAME_DEPTH: usize = 256;
+
+/// Bytes of an extended header before the thing it describes: a PAX record set, a GNU long name, a deb's or an ar's
+/// member name. Real ones have a few KiB (extended attributes, ACLs, capabilities).
+pub const HEADER: u64 = 1 << 20;
+
+/// Bytes of an attribute, a tag or a text in XML. The longest in real `primary.xml` files are descriptions of 20 KiB.
+pub const XML_PIECE: usize = 64 << 10;
+
+/// How deep elements, brackets, arrays or alternatives may be nested. Real documents stay below ten.
+pub const NESTING: usize = 64;
+
+/// Packages in one list. All of Debian has 70,000, all of Fedora 80,000.
+pub const PACKAGES: usize = 1_000_000;
+
+/// Names that a package requires or provides, in one package. kernel-core provides 4,000 symbols and modules.
+pub const RELATIONS: usize = 100_000;
+
+/// Steps from one package to what it needs, and what that needs. Debian's longest chain is some 60.
+pub const CHAIN: usize = 1000;
+
+/// Bytes of a document that is held whole: a manifest, an index, an image's configuration (distribution-spec: registries
+/// refuse manifests above 4 MiB).
+pub const DOCUMENT: u64 = 4 << 20;
+
+/// Bytes of a chart index. charts.openshift.io has 11 MB.
+pub const CHART_INDEX: u64 = 64 << 20;
+
+/// How much memory the reader of a YAML or JSON document may use as a multiple of its bytes, in nodes: one for so many
+/// bytes. A document of one-byte nodes would take thirty times its size.
+pub const BYTES_PER_NODE: u64 = 8;
+
+/// Entries of a tar, cpio or ar archive, of a layer's tree, of a layout's index. The largest images have 500,000 files.
+pub const ENTRIES: usize = 4_000_000;
+
+/// Layers of an image. Docker stops at 127.
+pub const LAYERS: usize = 10_000;
+
+/// Names in a registry's list of tags or repositories. quay.io's largest have 100,000.
+pub const LISTED: usize = 1_000_000;
+
+/// Requests for the pages of one list.
+pub const PAGES: usize = 10_000;
+
+/// Referrers of one image, those of referrers included.
+pub const REFERRERS: usize = 10_000;
+
+/// Links followed on the way to one file (`MAXSYMLINKS` of Linux).
+pub const LINKS: usize = 40;
+
+/// Bytes of a line in a list, a challenge or a stanza's field; the longest in real Packages files have 60 KiB.
+pub const LINE: usize = 1 << 20;
+
+/// Steps of a SQLite query, in thousands of its machine's instructions, before it counts as endless. The slowest query of a
+/// whole catalog takes some 40,000.
+pub const QUERY_KILOSTEPS: u64 = 10_000_000;
+
+/// There is more of something than is taken.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("more than {limit} {what}")]
+pub struct Exceeded {
+    /// What there is too much of, in the plural: `packages`, `bytes in a name`.
+    pub what: &'static str,
+    /// The most that is taken.
+    pub limit: u64,
+}
+
+impl Exceeded {
+    /// More than `limit` of `what`.
+    pub fn new(what: &'static str, limit: usize) -> Self {
+        Exceeded { what, limit: limit as u64 }
+    }
+}
+
+impl From<Exceeded> for io::Error {
+    fn from(exceeded: Exceeded) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, exceeded)
+    }
+}
+
+/// Checks the length and the depth of a path from outside.
+pub fn name(path: &[u8]) -> Result<(), Exceeded> {
+    at_most(path.len(), NAME_BYTES, "bytes in a name")?;
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    at_most(parts.count(), NAME_DEPTH, "directories in a name")
+}
+
+/// Checks a count that is known.
+pub fn at_most(count: usize, limit: usize, what: &'static str) -> Result<(), Exceeded> {
+    if count > limit { Err(Exceeded::new(what, limit)) } else { Ok(()) }
+}
+
+/// Checks a size, in bytes, that a header announces, before anything is reserved for it.
+pub fn bytes(size: u64, limit: u64, what: &'static str) -> Result<(), Exceeded> {
+    if size > limit { Err(Exceeded { what, limit }) } else { Ok(()) }
+}
+
+/// Counts what is met one by one, up to a limit.
+#[derive(Clone, Debug)]
+pub struct Count {
+    what: &'static str,
+    left: usize,
+    limit: usize,
+}
+
+impl Count {
+    /// Starts at none.
+    pub fn new(what: &'static str, limit: usize) -> Self {
+        Count { what, left: limit, limit }
+    }
+
+    /// Counts one more.
+    pub fn one(&mut self) -> Result<(), Exceeded> {
+        self.several(1)
+    }
+
+    /// Counts so many more.
+    pub fn several(&mut self, n: usize) -> Result<(), Exceeded> {
+        self.left = self.left.checked_sub(n).ok_or(Exceeded::new(self.what, self.limit))?;
+        Ok(())
+    }
+}
+
+/// Depth in something nested: [`Depth::enter`] and [`Depth::leave`] around each level, for readers that keep their own stack.
+#[derive(Clone, Debug, Default)]
+pub struct Depth(usize);
+
+impl Depth {
+    /// One level further in, at most [`NESTING`].
+    pub fn enter(&mut self) -> Result<(), Exceeded> {
+        self.0 += 1;
+        at_most(self.0, NESTING, "levels of nesting")
+    }
+
+    /// One level out.
+    pub fn leave(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+}
+
+/// A reader for parsers that collect a piece (an XML event, a line, a header) before they hand it out: no piece may be longer
+/// than the limit. [`Pieces::next_piece`] is called between pieces.
+pub struct Pieces<R> {
+    inner: R,
+    what: &'static str,
+    limit: usize,
+    read: usize,
+}
+
+impl<R> Pieces<R> {
+    /// Lets pieces of at most `limit` bytes through; `what` names them in the error, such as `bytes in an XML tag or text`.
+    pub fn new(inner: R, limit: usize, what: &'static str) -> Self {
+        Pieces { inner, what, limit, read: 0 }
+    }
+
+    /// What is read from here on belongs to another piece.
+    pub fn next_piece(&mut self) {
+        self.read = 0;
+    }
+
+    /// The reader below.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+}
+
+impl<R: BufRead> BufRead for Pieces<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let room = self.limit.saturating_sub(self.read);
+        let buffer = self.inner.fill_buf()?;
+        if room == 0 && !buffer.is_empty() {
+            return Err(Exceeded::new(self.what, self.limit).into());
+        }
+        Ok(&buffer[..buffer.len().min(room)])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.read += n;
+        self.inner.consume(n);
+    }
+}
+
+impl<R: BufRead> Read for Pieces<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(buf)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_up_to_a_length_and_a_depth() {
+        for (path, exceeded) in [
+            ("a/b".to_owned(), None),
+            ("a".repeat(NAME_BYTES), None),
+            ("a".repeat(NAME_BYTES + 1), Some("more than 4096 bytes in a name")),
+            ("a/".repeat(NAME_DEPTH), None),
+            ("./a//".repeat(NAME_DEPTH), None),
+            ("a/".repeat(NAME_DEPTH + 1), Some("more than 256 directories in a name")),
+        ] {
+            let found = name(path.as_bytes()).err().map(|exceeded| exceeded.to_string());
+            assert_eq!(found.as_deref(), exceeded, "{} bytes", path.len());
+        }
+    }
+
+    #[test]
+    fn what_is_counted_ends_at_the_limit() {
+        let mut count = Count::new("packages", 3);
+        assert_eq!((count.several(3), count.one()), (Ok(()), Err(Exceeded::new("packages", 3))));
+        let mut depth = Depth::default();
+        for _ in 0..1000 {
+            depth.enter().unwrap();
+            depth.leave();
+        }
+        assert!((0..=NESTING).map(|_| depth.enter()).collect::<Result<Vec<_>, _>>().is_err());
+    }
+
+    #[test]
+    fn a_piece_may_be_as_long_as_the_limit_and_the_next_one_too() {
+        let text = b"123\n123\n1234\n";
+        let mut lines = Pieces::new(&text[..], 4, "bytes in a line");
+        let mut line = Vec::new();
+        for _ in 0..2 {
+            lines.next_piece();
+            lines.read_until(b'\n', &mut line).unwrap();
+        }
+        lines.next_piece();
+        let error = lines.read_until(b'\n', &mut line).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (io::ErrorKind::InvalidData, "more than 4 bytes in a line".into())
+        );
+    }
+}
