@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Request, RequestBuilder, Response};
 use url::Url;
 
@@ -143,6 +143,10 @@ impl Http {
 }
 
 /// The request that a redirect asks for (RFC 9110, 15.4), without secrets when it goes to another host.
+///
+/// A write is never turned into a `GET`: a login page's 200 would count as success, and nothing would be stored. Nor
+/// does a form, which holds a token or a password, go to another host, nor anything from TLS to plain HTTP. The caller
+/// then has the redirect itself as the answer, which [`Error::status`] puts into words.
 fn redirected(response: &Response, mut request: Request) -> Option<Request> {
     let status = response.status().as_u16();
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
@@ -150,16 +154,13 @@ fn redirected(response: &Response, mut request: Request) -> Option<Request> {
     }
     let location = response.headers().get(LOCATION)?.to_str().ok()?;
     let next = response.url().join(location).ok().filter(|next| matches!(next.scheme(), "http" | "https"))?;
-    if status <= 303 && *request.method() != Method::HEAD {
-        if *request.method() != Method::GET {
-            *request.body_mut() = None;
-            let headers = request.headers_mut();
-            headers.remove(CONTENT_LENGTH);
-            headers.remove(CONTENT_TYPE);
-        }
-        *request.method_mut() = Method::GET;
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let form = request.headers().get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(FORM));
+    let elsewhere = next.origin() != request.url().origin();
+    if status <= 303 && !reads || elsewhere && form || request.url().scheme() == "https" && next.scheme() == "http" {
+        return None;
     }
-    if next.origin() != request.url().origin() {
+    if elsewhere {
         let secret = |name: &_, value: &HeaderValue| value.is_sensitive() || *name == AUTHORIZATION || *name == COOKIE;
         let secrets: Vec<_> = (request.headers().iter().filter(|(name, value)| secret(*name, value)))
             .map(|(name, _)| name.clone())
@@ -226,6 +227,9 @@ pub fn sensitive(secret: &str) -> HeaderValue {
 
 /// How much longer a whole answer may take than the wait for its next byte.
 const DEADLINE_FACTOR: u32 = 4;
+
+/// How the media type of a form begins.
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// Redirects that are followed for one request, as by browsers and curl within a few.
 const REDIRECTS: usize = 10;
