@@ -415,6 +415,7 @@ fn registry_hint(error: &registry::Error) -> Option<String> {
         }
         registry::Error::Before(error) => return causes::of(&**error).find_map(hint),
         registry::Error::Mismatch { .. } => DAMAGED.to_owned(),
+        registry::Error::ReferrersLost { .. } => "run the command again when no other client writes there".into(),
         registry::Error::UploadLost(_) => "run the command again; what has arrived is not sent again".into(),
         _ => return None,
     })

@@ -7,9 +7,7 @@
 //! * what has secrets in its headers goes to another origin without them, as registries need for blobs that lie with a
 //!   storage service.
 
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
-};
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use reqwest::{Method, Request, StatusCode};
 use url::Url;
 
@@ -23,14 +21,9 @@ pub(super) fn next(mut request: Request, status: StatusCode, location: &str) -> 
     if refusal(request.url(), &next, has_body(&request)).is_some() {
         return None;
     }
-    if status.as_u16() <= 303 && *request.method() != Method::HEAD {
-        if *request.method() != Method::GET {
-            *request.body_mut() = None;
-            let headers = request.headers_mut();
-            headers.remove(CONTENT_LENGTH);
-            headers.remove(CONTENT_TYPE);
-        }
-        *request.method_mut() = Method::GET;
+    // A write never becomes a read: a login page's 200 would count as success, and nothing would be stored.
+    if status.as_u16() <= 303 && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
     }
     if next.origin() != request.url().origin() {
         remove_secrets(request.headers_mut());
@@ -90,7 +83,8 @@ mod tests {
             // The same origin.
             (Method::GET, a, None, 302, "/y", Some("GET https://a.example/y with ")),
             (Method::POST, a, Some("token"), 307, "/y", Some("POST https://a.example/y with token")),
-            (Method::POST, a, Some("token"), 302, "/y", Some("GET https://a.example/y with ")),
+            // A page in place of what was to be written is no answer to a write.
+            (Method::POST, a, Some("token"), 302, "/y", None),
             (Method::GET, a_plain, None, 301, "http://a.example/z", Some("GET http://a.example/z with ")),
             // Another host, another port, TLS in place of none: another origin.
             (Method::GET, a, None, 307, "https://b.example/y", Some("GET https://b.example/y without ")),

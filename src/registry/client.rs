@@ -55,6 +55,14 @@ pub enum Error {
     /// An upload of which the registry knows nothing any more, or which it does not let us go on with.
     #[error("{0}: the upload has to begin anew")]
     UploadLost(String),
+    /// A list of referrers that others write, too, and each time without what is in it.
+    #[error("{place}: written {times} times, and each time another client took out what was added")]
+    ReferrersLost {
+        /// The list.
+        place: String,
+        /// How often it was written.
+        times: u32,
+    },
     /// A manifest that the registry finds not to have its digest, which it has.
     #[error("{0}")]
     NotItsDigest(http::Error),

@@ -200,7 +200,8 @@ impl Job<'_> {
         Ok(listed)
     }
 
-    /// Gives what a registry holds already another tag, where it has not got it.
+    /// Gives what a registry holds already another tag, where it has not got it. That it is there does not say that it
+    /// is listed as a referrer.
     async fn name_only(
         &self,
         repository: &Repository,
@@ -208,9 +209,9 @@ impl Job<'_> {
         digest: &Digest,
         name: Option<&str>,
     ) -> Result<bool, Error> {
-        let (Some(name), Some((described, bytes))) = (name, parts.documents.last()) else { return Ok(true) };
+        let (Some(name), Some((described, bytes))) = (name, parts.documents.last()) else { return Ok(false) };
         if repository.digest_of(name).await?.as_ref() == Some(digest) {
-            return Ok(true);
+            return Ok(false);
         }
         self.counts.documents.fetch_add(1, Ordering::Relaxed);
         if self.options.dry_run {
@@ -335,16 +336,20 @@ impl Job<'_> {
             let mut next = Vec::new();
             for subject in &subjects {
                 let subject = layout::digest_of(subject)?;
-                for referrer in referrers::list(self.source, &subject).await? {
+                let found = referrers::list(self.source, &subject).await?;
+                let mut listed = true;
+                for referrer in &found {
                     let mut parts = Parts::default();
                     self.source.gather(&referrer.described, &mut parts, 0).await?;
-                    let listed = self.parts(&parts, &referrer.described, referrer.tag.as_deref()).await?;
-                    if !self.options.dry_run {
-                        referrers::attach(self.target, &subject, &referrer, listed).await?;
-                    }
+                    // cosign's are found by their tags, whatever the registry lists.
+                    listed &= self.parts(&parts, &referrer.described, referrer.tag.as_deref()).await?
+                        || referrer.tag.is_some();
                     self.counts.referrers.fetch_add(1, Ordering::Relaxed);
-                    next.push(referrer.described);
                 }
+                if !self.options.dry_run {
+                    referrers::attach(self.target, &subject, &found, listed, &self.options.memory).await?;
+                }
+                next.extend(found.into_iter().map(|referrer| referrer.described));
             }
             subjects = next;
         }

@@ -1,10 +1,10 @@
 //! One repository of a registry: its manifests, its blobs, and what refers to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
 
 use bytes::Bytes;
-use oci_spec::image::{Descriptor, ImageIndex, MediaType};
+use oci_spec::image::{Descriptor, MediaType};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LINK};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -164,17 +164,34 @@ impl Repository {
         again(self.registry.0.http.retry(), attempt).await
     }
 
-    /// What the registry lists as referring to a digest; `None` when it has no such list to give.
-    pub async fn referrers(&self, digest: &Digest) -> Result<Option<ImageIndex>, Error> {
-        let url = self.url(&format!("referrers/{digest}"));
-        let response = self.retried(|| self.client().get(url.clone())).await?;
-        let index = header(response.headers(), CONTENT_TYPE.as_str())
-            .is_some_and(|media_type| media_type.starts_with(MediaType::ImageIndex.as_ref()));
-        if response.status() != StatusCode::OK || !index {
-            return Ok(None);
+    /// What the registry lists as referring to a digest, from however many pages; `None` when it has no such list to
+    /// give.
+    pub async fn referrers(&self, digest: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
+        let mut url = self.url(&format!("referrers/{digest}"));
+        let mut seen = HashSet::from([url.clone()]);
+        let mut found = Vec::new();
+        for page in 0..REFERRER_PAGES {
+            let response = self.retried(|| self.client().get(url.clone())).await?;
+            let index = header(response.headers(), CONTENT_TYPE.as_str())
+                .is_some_and(|media_type| media_type.starts_with(MediaType::ImageIndex.as_ref()));
+            if response.status() != StatusCode::OK || !index {
+                // Without the rest, signatures would be left behind and nobody would know.
+                return if page == 0 { Ok(None) } else { Err(http::Error::status(response).await.into()) };
+            }
+            let next = header(response.headers(), LINK.as_str()).and_then(|link| next_page(&url, &link));
+            let bytes = http::read_limited(response, layout::DOCUMENT_LIMIT).await?;
+            let listed: ReferrerPage = layout::parse(&http::shown(&url), &bytes)?;
+            found.extend(listed.manifests.unwrap_or_default());
+            match next {
+                None => return Ok(Some(found)),
+                Some(next) if next.origin() == url.origin() && seen.insert(next.clone()) => url = next,
+                Some(next) => {
+                    let problem = format!("names a next page that cannot be: {}", http::shown(&next));
+                    return Err(Error::Protocol { url, problem });
+                }
+            }
         }
-        let bytes = http::read_limited(response, layout::DOCUMENT_LIMIT).await?;
-        Ok(Some(layout::parse(url.as_str(), &bytes)?))
+        Err(Error::Protocol { url, problem: format!("lists more than {REFERRER_PAGES} pages of referrers") })
     }
 
     pub(super) async fn get(
@@ -264,6 +281,12 @@ pub struct Listed<T> {
 }
 
 #[derive(Deserialize)]
+struct ReferrerPage {
+    // Some registries have `null` for none.
+    manifests: Option<Vec<Descriptor>>,
+}
+
+#[derive(Deserialize)]
 struct CatalogPage {
     repositories: Option<Vec<String>>,
 }
@@ -330,12 +353,16 @@ fn refusal(error: http::Error) -> Error {
     }
 }
 
-/// The address in `<…>; rel="next"`.
+/// The address in `<…>; rel="next"` (RFC 8288): in any case, quoted or not, among other relations and links.
 fn next_page(page: &Url, link: &str) -> Option<Url> {
-    link.split(',').find_map(|link| {
-        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let next = parameters.split(';').any(|it| matches!(it.trim(), "rel=\"next\"" | "rel=next"));
-        next.then(|| page.join(address).ok())?
+    link.split('<').find_map(|link| {
+        let (address, parameters) = link.split_once('>')?;
+        let next =
+            parameters.split([';', ',']).filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
+                let mut relations = value.trim().trim_matches('"').split_whitespace();
+                name.trim().eq_ignore_ascii_case("rel") && relations.any(|it| it.eq_ignore_ascii_case("next"))
+            });
+        next.then(|| page.join(address.trim()).ok())?
     })
 }
 
@@ -347,8 +374,35 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 const RECENT: usize = 4;
 /// Stands for no repository: the scope of the list of all.
 pub(super) const CATALOG: &str = "*";
+/// Pages of a list of referrers that are read.
+const REFERRER_PAGES: usize = 1_000;
 /// Size of a page, in bytes.
 const PAGE_LIMIT: u64 = 16 << 20;
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      */*;q=0.1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_however_its_link_is_written() {
+        let page: Url = "http://r/v2/a/tags/list?n=2".parse().unwrap();
+        for (link, next) in [
+            (r#"</v2/a/tags/list?last=b>; rel="next""#, Some("http://r/v2/a/tags/list?last=b")),
+            ("</v2/b>;rel=next", Some("http://r/v2/b")),
+            ("</v2/b>; Rel=Next", Some("http://r/v2/b")),
+            (r#"</v2/b>; title="x"; REL = "NEXT""#, Some("http://r/v2/b")),
+            (r#"</v2/b>; rel="last next""#, Some("http://r/v2/b")),
+            (r#"</v2/first>; rel="first", </v2/b?x=1,2>; rel="next""#, Some("http://r/v2/b?x=1,2")),
+            ("<?last=b>; rel=next", Some("http://r/v2/a/tags/list?last=b")),
+            ("<http://other/v2/b>; rel=next", Some("http://other/v2/b")),
+            (r#"</v2/b>; rel="prev""#, None),
+            (r#"</v2/b>; rel="nextish""#, None),
+            ("", None),
+        ] {
+            assert_eq!(next_page(&page, link).map(String::from).as_deref(), next, "{link}");
+        }
+    }
+}

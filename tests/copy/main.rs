@@ -4,6 +4,7 @@ mod copying;
 mod faults;
 mod quirky;
 mod real;
+mod referring;
 mod syncing;
 mod taker;
 
