@@ -18,12 +18,14 @@ pub struct Scratch(Mutex<Vec<PathBuf>>);
 impl Scratch {
     /// Makes a temporary directory, which goes away when it is dropped or by [`Scratch::remove`].
     pub fn directory(&self, prefix: &str) -> Result<TempDir, Error> {
+        // Held while it is made: whoever removes them must not pass between a directory's making and its being noted.
+        let mut directories = self.0.lock().expect("no holder panics");
         let made = tempfile::Builder::new().prefix(prefix).tempdir().map_err(|source| {
             let source = std::io::Error::from(source.kind());
             let path = std::env::temp_dir();
             Error::NoScratch(PathError { action: "create a temporary directory in", path, source })
         })?;
-        self.0.lock().expect("no holder panics").push(made.path().to_owned());
+        directories.push(made.path().to_owned());
         Ok(made)
     }
 
