@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use url::Url;
 
 use crate::digest::Digest;
 use crate::kernel::classify::{Reason, Role};
@@ -173,7 +174,7 @@ impl KernelSet {
                     role,
                     relations: package.relations.filter(|_| is_for_building(role)).map(EntryRelations::from),
                     name: package.name,
-                    location: package.location,
+                    location: without_credentials(package.location),
                     size: package.size,
                     sha256: package.sha256,
                 })
@@ -189,7 +190,7 @@ impl KernelSet {
     pub fn with_unplaced(self, unplaced: Vec<(Package, Reason)>) -> Self {
         let unplaced = unplaced.into_iter().map(|(package, reason)| {
             let Package { name, location, .. } = package;
-            Unplaced { name, location, reason }
+            Unplaced { name, location: without_credentials(location), reason }
         });
         KernelSet { unplaced: unplaced.collect(), ..self }
     }
@@ -310,6 +311,17 @@ impl EntryRelations {
             // The kernel's entry says it.
             release: None,
         }
+    }
+}
+
+/// A URL without user and password: a list is passed on, and they are nobody else's business.
+fn without_credentials(location: String) -> String {
+    match location.parse::<Url>() {
+        Ok(mut url) if url.has_host() && !(url.username().is_empty() && url.password().is_none()) => {
+            let _ = url.set_password(None).and_then(|()| url.set_username(""));
+            url.into()
+        }
+        _ => location,
     }
 }
 
