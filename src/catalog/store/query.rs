@@ -79,6 +79,55 @@ impl Snapshot {
         Ok(charts)
     }
 
+    /// The bundles of this name, `CSV for OpenShift VERSION`: those of the same version, or else of others, newest first.
+    pub fn operators_like(&self, csv_name: &str, limit: u32) -> Result<Vec<String>, Error> {
+        let (name, version) = split_csv_name(csv_name);
+        let mut found = Vec::new();
+        for of_version in [Some(version), None] {
+            if !found.is_empty() {
+                break;
+            }
+            self.each(
+                "SELECT DISTINCT csv.csv_name, bundle.ocp_version FROM csv JOIN bundle USING (csv)
+                 WHERE csv.name = ?1 AND (?2 IS NULL OR csv.version = ?2)
+                 ORDER BY bundle.created DESC, bundle.ocp_version DESC LIMIT ?3",
+                params![name, of_version, limit],
+                |row| {
+                    let (csv_name, ocp): (String, String) = (row.get(0)?, row.get(1)?);
+                    found.push(format!("{csv_name} for OpenShift {ocp}"));
+                    Ok(())
+                },
+            )?;
+        }
+        Ok(found)
+    }
+
+    /// The versions of this chart, `NAME VERSION`, in the order of the index.
+    pub fn charts_like(&self, name: &str, limit: u32) -> Result<Vec<String>, Error> {
+        self.names(
+            "SELECT name || ' ' || version FROM chart WHERE name = ?1 GROUP BY version ORDER BY min(chart) LIMIT ?2",
+            params![name, limit],
+        )
+    }
+
+    /// The tags of this repository, `REGISTRY/REPOSITORY:TAG`.
+    pub fn tags_of(&self, registry: &str, repository: &str, limit: u32) -> Result<Vec<String>, Error> {
+        self.names(
+            "SELECT DISTINCT registry || '/' || name || ':' || tag FROM repository JOIN tag USING (repository)
+             WHERE registry = ?1 AND name = ?2 ORDER BY tag DESC LIMIT ?3",
+            params![stored_registry(registry), repository, limit],
+        )
+    }
+
+    fn names(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        self.each(sql, params, |row| {
+            names.push(row.get(0)?);
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
     /// Names that hold every word of `text`, the last one perhaps unfinished; at most `limit`.
     pub fn search(&self, text: &str, limit: u32) -> Result<Vec<Hit>, Error> {
         // Quoted, a word means itself whatever FTS5's syntax makes of its characters.
