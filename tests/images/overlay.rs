@@ -56,7 +56,7 @@ fn base(place: &Path) {
     let store = Layout::create(place).unwrap();
     let described = store.write_blob(MediaType::ImageLayerGzip, &bytes).unwrap();
     let config = json!({
-        "architecture": haversack::image::Platform::host().architecture, "os": "linux", "config": {},
+        "architecture": haversack::image::Platform::host().architecture, "os": "linux", "config": dockers(),
         "rootfs": { "type": "layers", "diff_ids": [layer.diff_id.to_string()] },
     });
     let config = store.write_blob(MediaType::ImageConfig, &layout::canonical(&config)).unwrap();
@@ -65,6 +65,14 @@ fn base(place: &Path) {
     });
     let manifest = store.write_blob(MediaType::ImageManifest, &layout::canonical(&manifest)).unwrap();
     store.tag(&manifest, Some("base")).unwrap();
+}
+
+/// What Docker has in a configuration, and image-spec has not.
+fn dockers() -> serde_json::Value {
+    json!({
+        "Healthcheck": { "Test": ["CMD", "/check"], "Interval": 30_000_000_000_u64 },
+        "OnBuild": ["RUN later"], "Shell": ["/bin/sh", "-ec"], "StopTimeout": 7,
+    })
 }
 
 /// Three layers over the base: what they add, through links and beside them; what they remove; what they do both with.
@@ -279,6 +287,22 @@ fn what_lies_below_keeps_its_modes_owners_times_and_links_on_an_overlay() {
     let explained = crate::done(&haversack(dir.path(), &["build", "over", "--explain"]));
     assert!(explained.contains("parent    1777 0:0          0 /tmp\n"), "{explained}");
     assert!(explained.contains("emptied    755 0:0          0 /opt/old\n"), "{explained}");
+}
+
+#[test]
+fn what_docker_has_in_a_bases_configuration_is_kept() {
+    let dir = over();
+    let output = haversack(dir.path(), &["build", "over", "--output", "oci:layout"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("ONBUILD triggers are kept and were not run"), "{said}");
+    let store = Layout::open(&dir.path().join("layout")).unwrap();
+    let image = store.find(Some("over:latest")).unwrap();
+    let manifest: ImageManifest = layout::parse("x", &store.read_document(&image).unwrap()).unwrap();
+    let shown = store.read_document(manifest.config()).unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    for (name, value) in dockers().as_object().unwrap() {
+        assert_eq!(&shown["config"][name], value, "{name}");
+    }
 }
 
 #[test]
