@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
-use crate::catalog::{ClientError, WalkError, recorded, tree};
+use crate::catalog::{ClientError, WalkError, charts, recorded, tree};
 use crate::causes;
 use crate::cli::config;
 use crate::cli::publish;
@@ -111,6 +111,11 @@ impl Failure {
     /// What failed and why, in a line and without a hint.
     pub(crate) fn reason(&self) -> String {
         causes::line(&*self.error)
+    }
+
+    /// Whether a file system had no room.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        causes::is_full_disk(&*self.error)
     }
 
     /// Whether the reader of our output went away, as `head` does. That is no failure.
@@ -314,6 +319,15 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
                 Some("check `--charts`; to leave charts as they are, use `--kind operators --kind containers`")
             }
             _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<charts::Error>() {
+        return match error {
+            charts::Error::Half { .. } => {
+                Some("the old snapshot is as it was; the file may be being written just now: try again later")
+            }
+            charts::Error::Index { .. } => Some("the old snapshot is as it was; check `--charts`, or try again later"),
+            charts::Error::Http(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<WalkError>() {
