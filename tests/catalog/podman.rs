@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::stand_in::{self, StandIn};
 use crate::{Run, Site, catalog};
@@ -98,9 +98,7 @@ fn podman_stop_ends_a_refresh_at_once_and_the_next_goes_on_where_it_stopped() {
     podman(&[&["run", "--detach", "--name", &name][..], &all, &how, &[image]].concat()).done();
     server.wait_for(|state| state.log.len() > 60);
     // Who does not end by himself is killed after ten seconds, and then has the status 137.
-    let started = Instant::now();
     podman(&["stop", "--time", "10", &name]).done();
-    println!("podman stop took {:.2} s", started.elapsed().as_secs_f64());
     let run = podman(&["inspect", "--format", "{{.State.ExitCode}}", &name]).done();
     assert_eq!(run.stdout().trim(), "143");
     assert!(podman(&["logs", &name]).stderr().contains("error: stopped by SIGTERM"));

@@ -148,7 +148,7 @@ fn wanted(args: &ArtifactoryArgs) -> Result<(Vec<Wanted>, Vec<LeftOut>), Failure
     let set = KernelSet::parse(&fs::read(&args.source, SET_LIMIT)?)?;
     let beside = fs::parent(&args.source);
     let mut wanted: Vec<Wanted> = Vec::new();
-    for package in set.into_packages() {
+    for package in set.each_package() {
         let name = package.location.rsplit('/').next().unwrap_or_default().to_owned();
         // As it is stated, or beside the set, where `kernel fetch` puts what has a URL.
         let places = [PathBuf::from(&package.location), beside.join(&package.location), beside.join(&name)];
