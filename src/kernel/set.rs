@@ -283,7 +283,7 @@ impl From<EntryPackage> for Package {
 impl From<Relations> for EntryRelations {
     fn from(relations: Relations) -> Self {
         let texts = |list: Vec<Relation>| list.iter().map(Relation::to_string).collect::<Vec<_>>();
-        let Relations { depends, provides, conflicts, epoch } = relations;
+        let Relations { depends, provides, conflicts, epoch, release: _ } = relations;
         EntryRelations {
             epoch,
             depends: depends.into_iter().map(|any| texts(any).join(" | ")).collect(),
@@ -307,6 +307,8 @@ impl EntryRelations {
             depends: self.depends.iter().map(any).collect(),
             provides: list(&self.provides),
             conflicts: list(&self.conflicts),
+            // The kernel's entry says it.
+            release: None,
         }
     }
 }
