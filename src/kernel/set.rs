@@ -237,7 +237,7 @@ impl KernelSet {
     pub fn each_package(&self) -> Vec<&EntryPackage> {
         let mut seen = HashSet::new();
         let packages = self.kernels.iter().flat_map(|kernel| &kernel.packages);
-        packages.filter(|package| seen.insert(&package.name)).collect()
+        packages.filter(|package| seen.insert((&package.name, &package.location))).collect()
     }
 
     /// The list that driverkit reads, as kernel-crawler writes it: by distribution, kernels with the URLs of their headers.

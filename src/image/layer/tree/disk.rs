@@ -19,9 +19,9 @@ pub struct Overrides {
     pub uid: u64,
     /// Group of everything.
     pub gid: u64,
-    /// Mode of the files, where not their own.
+    /// Mode of the files, where not 0755 for programs and 0644 for others.
     pub file_mode: Option<u32>,
-    /// Mode of the directories, where not their own.
+    /// Mode of the directories, where not 0755.
     pub directory_mode: Option<u32>,
     /// Everything takes the image's own time.
     pub forget_times: bool,
@@ -100,11 +100,19 @@ fn node(source: &Path, metadata: &Metadata, overrides: &Overrides) -> Result<Nod
     } else {
         return Err(Error::OddFile(source.to_owned()));
     };
-    let own = metadata.mode() & 0o7777;
+    // A directory of which nothing is said is there for what is in it: in a checkout, tmp is 0755, and no /tmp should be.
+    let is_plain = overrides.directory_mode.is_none() && (overrides.uid, overrides.gid) == (0, 0);
+    let kind = match kind {
+        Kind::Directory if is_plain && metadata.mode() & 0o7000 == 0 => Kind::Parent,
+        kind => kind,
+    };
+    // Of the permissions only whether a file is a program: the rest is the umask of whoever checked it out.
+    let special = metadata.mode() & 0o7000;
     let mode = match &kind {
-        Kind::Directory => overrides.directory_mode.unwrap_or(own),
+        Kind::Directory | Kind::Parent => overrides.directory_mode.unwrap_or(special | 0o755),
         Kind::Symlink(_) => 0o777,
-        _ => overrides.file_mode.unwrap_or(own),
+        _ if metadata.mode() & 0o111 != 0 => overrides.file_mode.unwrap_or(special | 0o755),
+        _ => overrides.file_mode.unwrap_or(special | 0o644),
     };
     Ok(Node {
         xattrs: if metadata.is_symlink() { BTreeMap::new() } else { xattrs(source)? },
