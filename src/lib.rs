@@ -42,3 +42,4 @@ pub mod publish;
 pub mod reference;
 pub mod registry;
 pub mod shard;
+pub mod tarball;

@@ -1,7 +1,6 @@
 //! What sources offer: packages, and the kernels that they belong to.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use url::Url;
@@ -10,7 +9,7 @@ use crate::fs;
 use crate::http::{HostTls, Http, HttpOptions};
 use crate::kernel::group::{Grouping, Kernel, group};
 use crate::kernel::package::Package;
-use crate::kernel::set::KernelSet;
+use crate::kernel::set::{self, KernelSet};
 use crate::kernel::source::cache::Cache;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
@@ -68,7 +67,22 @@ pub fn packages(
             Source::Set(path) => {
                 let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
                 let set = set.map_err(|error| Error::from(error).about(path.display()))?;
-                packages.extend(set.into_packages().into_iter().map(|package| at_hand(package, &path)));
+                for package in set.into_packages() {
+                    match set::place(&package.location, &package.name, &path, from.allow_local) {
+                        set::Place::File(file) => {
+                            packages.push(Package { location: file.to_string_lossy().into_owned(), ..package });
+                        }
+                        set::Place::Url | set::Place::Nowhere => packages.push(package),
+                        set::Place::Outside => {
+                            complete = false;
+                            tracing::warn!(
+                                "{}: names a file outside its directory, {}; left out without --allow-local",
+                                path.display(),
+                                package.location
+                            );
+                        }
+                    }
+                }
             }
             Source::Crawler(path) => {
                 let list = crawler::packages(fs::open(&path)?);
@@ -161,19 +175,6 @@ fn from_repositories(
         cache: from.cache_dir.as_deref().map(Cache::open).transpose()?,
     };
     block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
-}
-
-/// A package of a set where the set says, as seen from here or from the set, or beside the set: what was fetched from a disk
-/// lies beside its `fetch.lock` when the disk is gone.
-fn at_hand(package: Package, set: &Path) -> Package {
-    if package.location.contains("://") || Path::new(&package.location).exists() {
-        return package;
-    }
-    let places = [fs::parent(set).join(&package.location), fs::parent(set).join(package.name.to_string())];
-    match places.iter().find(|place| place.is_file()) {
-        Some(place) => Package { location: place.to_string_lossy().into_owned(), ..package },
-        None => package,
-    }
 }
 
 /// `HOST`, with the port where it is not that of the scheme.

@@ -12,7 +12,7 @@ use super::{key_value, secret};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
-use crate::kernel::set::KernelSet;
+use crate::kernel::set::{self, KernelSet, Place};
 use crate::progress::{Unit, amount};
 use crate::publish::Patience;
 use crate::publish::artifactory::{Artifactory, DeployOptions, DeployReport, Deployed, Login, Wanted, files_below};
@@ -38,6 +38,9 @@ pub(in crate::cli) struct ArtifactoryArgs {
     /// A file with an API key, for servers that still take them; else $ARTIFACTORY_API_KEY
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// Upload local files that a set names outside its own directory
+    #[arg(long)]
+    allow_local: bool,
     /// Replace files that are there with other content
     #[arg(long)]
     overwrite: bool,
@@ -119,16 +122,25 @@ fn wanted(args: &ArtifactoryArgs, context: &Context) -> Result<Vec<Wanted>, Fail
         return Ok(files);
     }
     let set = KernelSet::parse(&fs::read(&args.source, SET_LIMIT)?)?;
-    let beside = fs::parent(&args.source);
     let mut wanted = Vec::new();
     for package in set.into_packages() {
         let name = package.location.rsplit('/').next().unwrap_or_default().to_owned();
-        // As it is stated, or beside the set, where `kernel fetch` puts what has a URL.
-        let places = [PathBuf::from(&package.location), beside.join(&package.location), beside.join(&name)];
-        let file = places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
-            Failure::new(format!("{}: not fetched", package.location))
-                .hint("fetch the set's packages with `haversack kernel fetch`, and name the directory")
-        })?;
+        let place = match set::place(&package.location, &package.name, &args.source, args.allow_local) {
+            // What has a URL lies beside the set, where `kernel fetch` puts it.
+            Place::Url => set::place(&name, &package.name, &args.source, false),
+            place => place,
+        };
+        let file = match place {
+            Place::File(file) => file,
+            Place::Outside => {
+                let error = format!("{}: outside the directory of {}", package.location, args.source.display());
+                return Err(Failure::new(error).hint("allow files outside it with `--allow-local`"));
+            }
+            Place::Url | Place::Nowhere => {
+                return Err(Failure::new(format!("{}: not fetched", package.location))
+                    .hint("fetch the set's packages with `haversack kernel fetch`, and name the directory"));
+            }
+        };
         wanted.push(Wanted { file, path: name });
     }
     Ok(wanted)

@@ -12,6 +12,7 @@ use crate::compression::Compression;
 use crate::fs::{self, PathContext, PathError};
 use crate::image::store::archive::Error;
 use crate::image::store::layout;
+use crate::tarball;
 
 /// Where the content of each member of a tar file lies.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Members {
         }
         file.rewind().at("read", path)?;
         let mut members = Members { path: path.to_owned(), files: BTreeMap::new(), links: BTreeMap::new() };
-        let mut tar = tar::Archive::new(file);
+        let mut tar = tarball::open(file);
         for entry in tar.entries_with_seek().at("read", path)? {
             let entry = entry.at("read", path)?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();

@@ -18,7 +18,8 @@ use crate::kernel::package::{Format, Name, Package, Relations};
 use crate::kernel::source::cache::Cache;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{Error, Options, Wanted};
-use crate::kernel::unpack::deb::fields;
+use crate::kernel::unpack::deb::{checked, fields};
+use crate::limits::{self, Count, PACKAGE_OVERHEAD};
 
 /// A suite of an apt repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,8 +179,10 @@ impl Release {
 fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Vec<Package>> {
     let mut packages = Vec::new();
     let mut stanza = Vec::new();
+    let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());
     loop {
         stanza.clear();
+        count.one()?;
         // Package stands first in all repositories that there are, so the rest of most stanzas need not be looked at.
         let n = line(&mut reader, &mut stanza)?;
         let name = stanza.strip_prefix(b"Package:").map(<[u8]>::trim_ascii);
@@ -191,7 +194,12 @@ fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::R
         while last > 1 {
             last = line(&mut reader, &mut stanza)?;
         }
-        packages.extend(package(&String::from_utf8_lossy(&stanza), base, wanted));
+        let text = String::from_utf8_lossy(&stanza);
+        checked(&text)?;
+        if let Some(package) = package(&text, base, wanted) {
+            kept.several(stanza.len() + PACKAGE_OVERHEAD)?;
+            packages.push(package);
+        }
         if last == 0 {
             return Ok(packages);
         }
@@ -273,7 +281,7 @@ fn debian_name(machine: &str) -> &str {
 const RELEASE_LIMIT: u64 = 16 << 20;
 /// All of Debian's main, the largest there is, has 60 MiB.
 const INDEX_LIMIT: u64 = 2 << 30;
-const STANZA_LIMIT: u64 = 16 << 20;
+const STANZA_LIMIT: u64 = limits::DOCUMENT;
 
 #[cfg(test)]
 mod tests {

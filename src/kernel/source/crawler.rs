@@ -1,12 +1,14 @@
 //! Lists that kernel-crawler published: JSON, by distribution, kernels with the URLs of their headers.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{BufRead, BufReader};
 
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::compression::{LimitedReader, decoder};
 use crate::kernel::package::Package;
+use crate::limits::{self, Count};
 
 #[derive(Deserialize)]
 struct Entry {
@@ -18,14 +20,69 @@ struct Entry {
 /// Reads a list, compressed or not. URLs that name no package (kernel sources of some distributions) are passed over.
 pub fn packages(list: impl BufRead + Send) -> Result<Vec<Package>, serde_json::Error> {
     let (_, reader) = decoder(list).map_err(serde_json::Error::io)?;
-    let list: BTreeMap<String, Vec<Entry>> =
-        serde_json::from_reader(BufReader::new(LimitedReader::new(reader, LIST_LIMIT)))?;
-    let headers = list.into_values().flatten().flat_map(|entry| entry.headers.unwrap_or_default());
-    Ok(headers.filter_map(|url| Package::from_location(&url).ok()).collect())
+    let mut packages = Vec::new();
+    let mut json = serde_json::Deserializer::from_reader(BufReader::new(LimitedReader::new(reader, LIST_LIMIT)));
+    json.deserialize_map(Distributions {
+        packages: &mut packages,
+        count: Count::new("entries in it", limits::PACKAGES),
+    })?;
+    json.end()?;
+    Ok(packages)
+}
+
+/// Takes entry after entry, so that a list holds no more memory than the packages that are kept of it.
+struct Distributions<'a> {
+    packages: &'a mut Vec<Package>,
+    count: Count,
+}
+
+impl<'de> Visitor<'de> for Distributions<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("kernels by distribution")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value_seed(Kernels(&mut self))?;
+        }
+        Ok(())
+    }
+}
+
+/// The kernels of one distribution.
+struct Kernels<'a, 'b>(&'a mut Distributions<'b>);
+
+impl<'de> DeserializeSeed<'de> for Kernels<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Kernels<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of kernels")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut kernels: A) -> Result<(), A::Error> {
+        while let Some(entry) = kernels.next_element::<Entry>()? {
+            let headers = entry.headers.unwrap_or_default();
+            self.0.count.several(headers.len().max(1)).map_err(A::Error::custom)?;
+            // A list from elsewhere does not name files of this machine.
+            let urls = headers.iter().filter(|url| url.starts_with("http://") || url.starts_with("https://"));
+            self.0.packages.extend(urls.filter_map(|url| Package::from_location(url).ok()));
+        }
+        Ok(())
+    }
 }
 
 /// The lists of today have some 10 MiB for each machine.
-const LIST_LIMIT: u64 = 1 << 30;
+const LIST_LIMIT: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,9 @@
 //! a file is read out of the layer that has its last version, or all of them go as one tar stream to `mksquashfs`, which
 //! needs neither root nor the unpacked files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read, Write};
+use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,6 +18,7 @@ use crate::compression;
 use crate::fs::{self, PathContext, PathError, join_inside};
 use crate::image::store::layout;
 use crate::image::{Platform, Store, manifest, store};
+use crate::tarball::{self, Guarded};
 
 /// An image's file system.
 pub struct ImageFiles<'a> {
@@ -85,6 +87,9 @@ enum Kind {
     Other,
 }
 
+/// A layer without its compression.
+type Content<'a> = Guarded<Box<dyn Read + Send + 'a>>;
+
 /// Extended attributes, as pax writes them.
 type Attributes = Vec<(String, Vec<u8>)>;
 
@@ -106,8 +111,9 @@ impl<'a> ImageFiles<'a> {
         let mut files = ImageFiles { store, layers: document.layers().clone(), members: BTreeMap::new() };
         for layer in 0..files.layers.len() {
             let mut members = std::mem::take(&mut files.members);
+            let mut hidden = BTreeSet::new();
             files.read_layer(layer, |entry, path, data| {
-                note(&mut members, layer, entry, &path, data)?;
+                note(&mut members, &mut hidden, layer, entry, &path, data)?;
                 Ok(true)
             })?;
             files.members = members;
@@ -240,13 +246,13 @@ impl<'a> ImageFiles<'a> {
     fn read_layer(
         &self,
         layer: usize,
-        mut visit: impl FnMut(usize, PathBuf, &mut tar::Entry<'_, Box<dyn Read + Send + '_>>) -> io::Result<bool>,
+        mut visit: impl FnMut(usize, PathBuf, &mut tar::Entry<'_, Content<'_>>) -> io::Result<bool>,
     ) -> Result<(), Error> {
         let described = &self.layers[layer];
         let failed = |source| Error::Layer { layer: described.digest().to_string(), source };
         let blob = BufReader::with_capacity(128 << 10, self.store.open_blob(described)?);
         let (_, content) = compression::decoder(blob).map_err(failed)?;
-        let mut archive = tar::Archive::new(content);
+        let mut archive = tarball::open(content);
         for (number, entry) in archive.entries().map_err(failed)?.enumerate() {
             let mut entry = entry.map_err(failed)?;
             let name = entry.path().map_err(failed)?.into_owned();
@@ -268,19 +274,21 @@ fn parse<T: serde::de::DeserializeOwned>(store: &Store, described: &Descriptor) 
 /// Notes an entry of a layer over those of the layers below.
 fn note<R: Read>(
     members: &mut BTreeMap<PathBuf, Member>,
+    hidden: &mut BTreeSet<PathBuf>,
     layer: usize,
     entry: usize,
     path: &Path,
     data: &mut tar::Entry<'_, R>,
 ) -> io::Result<()> {
     let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-    if let Some(hidden) = name.as_encoded_bytes().strip_prefix(b".wh.") {
-        let is_opaque = hidden == b".wh..opq";
-        let gone = if is_opaque { parent.to_owned() } else { parent.join(String::from_utf8_lossy(hidden).as_ref()) };
-        members.retain(|path, member| {
-            let is_hidden = path.starts_with(&gone) && !(is_opaque && *path == gone);
-            member.layer == layer || !is_hidden
-        });
+    if let Some(whiteout) = name.as_encoded_bytes().strip_prefix(b".wh.") {
+        // Each once for a layer: what is below it and of this layer stays, and would be looked at again.
+        if !hidden.insert(path.to_owned()) {
+            return Ok(());
+        }
+        let is_opaque = whiteout == b".wh..opq";
+        let gone = if is_opaque { parent.to_owned() } else { parent.join(String::from_utf8_lossy(whiteout).as_ref()) };
+        remove_below(members, &gone, |path, member| member.layer != layer && !(is_opaque && *path == gone));
         return Ok(());
     }
     let target = || -> io::Result<PathBuf> { Ok(data.link_name()?.unwrap_or_default().into_owned()) };
@@ -297,10 +305,23 @@ fn note<R: Read>(
     // What was a directory and is none any more has nothing in it.
     let was_directory = matches!(members.get(path), Some(Member { kind: Kind::Directory(_), .. }));
     if was_directory && !matches!(kind, Kind::Directory(_)) {
-        members.retain(|member, _| !member.starts_with(path));
+        remove_below(members, path, |_, _| true);
     }
     members.insert(path.to_owned(), Member { layer, entry, kind });
     Ok(())
+}
+
+/// Takes out what is at or below a path, as far as `is_gone` says so.
+fn remove_below(members: &mut BTreeMap<PathBuf, Member>, path: &Path, is_gone: impl Fn(&PathBuf, &Member) -> bool) {
+    // Paths are sorted by their parts: what is below one stands right behind it.
+    let below = members
+        .range::<Path, _>((Bound::Included(path), Bound::Unbounded))
+        .take_while(|(member, _)| member.starts_with(path));
+    let gone: Vec<PathBuf> =
+        below.filter(|(path, member)| is_gone(path, member)).map(|(path, _)| path.clone()).collect();
+    for path in gone {
+        members.remove(&path);
+    }
 }
 
 fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> {
