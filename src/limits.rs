@@ -146,6 +146,11 @@ impl Count {
     }
 }
 
+/// The sum of sizes, in bytes, that documents from outside state: as much as there can be where it would be more.
+pub fn total(sizes: impl IntoIterator<Item = u64>) -> u64 {
+    sizes.into_iter().fold(0, u64::saturating_add)
+}
+
 /// Counts the bytes that are kept of a list of packages.
 pub fn kept() -> Count {
     Count::new("bytes of packages in one list", KEPT)

@@ -166,9 +166,15 @@ impl<R: Seek> Seek for Guarded<R> {
             SeekFrom::Current(ahead) => u64::try_from(ahead).ok(),
             _ => None,
         };
-        let left = if let At::Data(left) = self.at { left } else { 0 };
+        let left = match self.at {
+            At::Data(left) => left,
+            // Nothing is taken of it, and so nobody need read it.
+            At::Extension(EntryType::XGlobalHeader, left, padding) => left as u64 + padding,
+            _ => 0,
+        };
         let left = ahead.and_then(|ahead| left.checked_sub(ahead)).ok_or(io::ErrorKind::InvalidInput)?;
-        if matches!(self.at, At::Data(_)) {
+        if matches!(self.at, At::Data(_) | At::Extension(EntryType::XGlobalHeader, ..)) {
+            self.block.clear();
             self.at = data(left);
         }
         self.inner.seek(to)
@@ -234,9 +240,9 @@ mod tests {
     }
 
     fn pax(key: &str, value: &str) -> Vec<u8> {
-        let mut length = key.len() + value.len() + 3;
-        length += length.to_string().len();
-        format!("{length} {key}={value}\n").into_bytes()
+        let rest = format!(" {key}={value}\n");
+        let length = (rest.len()..).find(|length| length.to_string().len() + rest.len() == *length).unwrap();
+        format!("{length}{rest}").into_bytes()
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
 use crate::catalog::{Draft, Info, Snapshot};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
+use crate::escape::in_line;
 use crate::fs::PathContext;
 
 /// Snapshot the certified catalog and answer from the snapshot
@@ -351,29 +352,35 @@ fn verdict_text(verdict: &Verdict, taken: Instant) -> String {
             let _ = writeln!(
                 text,
                 "bundle: {} for OpenShift {}, channel {}{}",
-                bundle.csv_name,
-                bundle.ocp_version,
-                bundle.channel,
-                identity(&bundle.id)
+                in_line(&bundle.csv_name),
+                in_line(&bundle.ocp_version),
+                in_line(&bundle.channel),
+                in_line(identity(&bundle.id))
             );
         }
         Some(Answer::Container(image)) => {
             let _ = writeln!(
                 text,
                 "image: {} {}{}",
-                image.digests.first().map_or("without a digest", String::as_str),
-                image.architecture,
-                identity(&image.id)
+                in_line(image.digests.first().map_or("without a digest", String::as_str)),
+                in_line(&image.architecture),
+                in_line(identity(&image.id))
             );
             for repository in &image.repositories {
                 let tags = repository.tags.join(", ");
-                let _ = writeln!(text, "  {}/{}: {tags}", repository.registry, repository.repository);
+                let _ = writeln!(
+                    text,
+                    "  {}",
+                    in_line(format_args!("{}/{}: {tags}", repository.registry, repository.repository))
+                );
             }
         }
         Some(Answer::Chart(chart)) => {
             let provider = if chart.provider_type.is_empty() { "unknown" } else { &chart.provider_type };
             let kube = if chart.kube_version.is_empty() { "any" } else { &chart.kube_version };
-            let _ = writeln!(text, "chart: {} {}, provider {provider}, Kubernetes {kube}", chart.name, chart.version);
+            let line =
+                format_args!("{} {}, provider {provider}, Kubernetes {kube}", chart.name, chart.version).to_string();
+            let _ = writeln!(text, "chart: {}", in_line(line));
         }
         None => {
             if let Some(reason) = &verdict.reason {
@@ -459,7 +466,9 @@ const QUESTION: &str = r#"{"kind":"operator","args":{"csv_name":"a.v1","ocp_vers
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let hits = Snapshot::open(&args.db.db)?.search(&args.text, args.limit)?;
-    context.ui.result(&hits, |hits| hits.iter().map(|hit| format!("{}\t{}\n", hit.kind, hit.name)).collect())?;
+    context.ui.result(&hits, |hits| {
+        hits.iter().map(|hit| format!("{}\t{}\n", in_line(&hit.kind), in_line(&hit.name))).collect()
+    })?;
     Ok(if hits.is_empty() { Exit::No } else { Exit::Done })
 }
 
@@ -472,13 +481,13 @@ fn compare(args: &DiffArgs, context: &Context) -> Outcome {
 fn diff_text(diff: &Diff) -> String {
     let mut text = String::new();
     for fact in &diff.removed {
-        let _ = writeln!(text, "- {fact}");
+        let _ = writeln!(text, "- {}", in_line(fact));
     }
     for fact in &diff.added {
-        let _ = writeln!(text, "+ {fact}");
+        let _ = writeln!(text, "+ {}", in_line(fact));
     }
     for change in &diff.changed {
-        let _ = writeln!(text, "~ {}: {} -> {}", change.what, change.old, change.new);
+        let _ = writeln!(text, "~ {}: {} -> {}", in_line(&change.what), in_line(&change.old), in_line(&change.new));
     }
     let _ =
         writeln!(text, "{} added, {} removed, {} changed", diff.added.len(), diff.removed.len(), diff.changed.len());
@@ -507,9 +516,9 @@ fn info(db: &Path, context: &Context) -> Outcome {
         );
         for (kind, about) in &info.kinds {
             let _ = writeln!(text, "{}: {} rows, {} answers", kind.plural(), about.rows, about.answers);
-            let _ = writeln!(text, "  from {}", about.source);
+            let _ = writeln!(text, "  from {}", in_line(&about.source));
             if !about.filter.is_empty() {
-                let _ = writeln!(text, "  where {}", about.filter);
+                let _ = writeln!(text, "  where {}", in_line(&about.filter));
             }
             let _ = writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked);
         }

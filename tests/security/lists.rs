@@ -1,7 +1,7 @@
 //! Lists of packages from elsewhere that name files of this machine.
 
 use crate::Scene;
-use crate::server::Server;
+use crate::server::{Answer, Server};
 
 /// A set of one package with this location, which has the right digest of the victim's file.
 fn set(location: &str) -> String {
@@ -17,6 +17,15 @@ fn set(location: &str) -> String {
         }]
     })
     .to_string()
+}
+
+/// A repository that is empty and takes everything.
+fn artifactory() -> Server {
+    Server::start(|request| match request.method.as_str() {
+        "GET" => Answer::new(200, r#"{"uri":"u","created":"c","files":[]}"#),
+        _ if request.headers.iter().any(|(name, _)| name == "x-checksum-deploy") => Answer::new(404, "{}"),
+        _ => Answer::new(201, "{}"),
+    })
 }
 
 /// Places outside the set's own directory.
@@ -54,7 +63,7 @@ fn a_set_does_not_get_files_of_this_machine_fetched() {
 fn a_set_does_not_get_files_of_this_machine_uploaded() {
     let scene = Scene::new();
     for location in outside(&scene) {
-        let sink = Server::sink();
+        let sink = artifactory();
         scene.write("kernels.json", set(&location));
         let url = sink.url("/artifactory");
         let publish =
@@ -85,7 +94,7 @@ fn a_crawlers_list_does_not_name_files_of_this_machine() {
 #[test]
 fn packages_beside_their_set_are_published_as_before() {
     let scene = Scene::new();
-    let sink = Server::sink();
+    let sink = artifactory();
     let name = "linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb";
     scene.write(name, crate::VICTIM);
     for location in [name.to_owned(), format!("https://h.example/pool/{name}"), format!("./{name}")] {

@@ -93,22 +93,6 @@ fn a_secret_in_a_header_is_not_repeated_to_another_host() {
     }
 }
 
-/// A registry that names as its token server one of the attacker, without TLS.
-#[test]
-fn a_password_does_not_go_to_a_token_server_without_tls_that_a_registry_with_tls_names() {
-    // What the registry itself is spoken to without TLS may name one without.
-    let sink = Server::sink();
-    let tokens = sink.url("/token");
-    let challenge = format!("Bearer realm=\"{tokens}\",service=\"x\"");
-    let registry = Server::start(move |_| Answer::new(401, "").with("www-authenticate", challenge.clone()));
-    let scene = Scene::new();
-    scene.write("auth.json", format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#, registry.address));
-    let source = format!("docker://{}/r/i:1", registry.address);
-    let ended = scene.haversack(&["copy", &source, "oci:store:x", "--authfile=auth.json", "--retries=0"]);
-    ended.refused("no trusted connection");
-    assert!(!sink.received("dXNlcjpzZWNyZXQ="));
-}
-
 /// At this rate a manifest of 4 MiB would take 24 days; no wait for the next byte is long.
 #[test]
 fn a_document_at_a_byte_now_and_then_is_given_up() {

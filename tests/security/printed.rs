@@ -62,5 +62,6 @@ fn names_in_lists_layouts_and_archives_are_plain() {
     scene.write(&format!("debs/x{EVIL}_1_amd64.deb"), "no deb");
     is_plain(&scene.haversack(&["kernel", "list", "dir:debs"]));
     is_plain(&scene.haversack(&["kernel", "list", "dir:debs", "--json"]));
-    is_plain(&scene.haversack(&["verify", EVIL]));
+    // What clap says of a value, which may be a script's.
+    is_plain(&scene.haversack(&["verify", &EVIL.replace('\n', "")]));
 }

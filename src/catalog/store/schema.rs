@@ -47,11 +47,11 @@ pub(super) fn is_ours(connection: &Connection, version: i32) -> rusqlite::Result
 }
 
 /// What a file is made of, with the statements that made it.
-fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String, String, Option<String>)>> {
+fn objects(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 4]>> {
     // More than ours need not be read to be others.
     let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name LIMIT 100";
     let mut statement = connection.prepare(sql)?;
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?.collect()
+    statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?.collect()
 }
 
 /// Digests are 32 bytes where they are `sha256:` and 64 lower-case digits, else text: real trees hold odd keys, and a

@@ -1,21 +1,14 @@
 //! Lists that kernel-crawler published: JSON, by distribution, kernels with the URLs of their headers.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{BufRead, BufReader};
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::compression::{LimitedReader, decoder};
 use crate::kernel::package::Package;
-use crate::limits::{self, Count};
-
-#[derive(Deserialize)]
-struct Entry {
-    // Kernels of some distributions have a configuration and no headers.
-    #[serde(default)]
-    headers: Option<Vec<String>>,
-}
+use crate::limits::{self, Count, PACKAGE_OVERHEAD};
 
 /// Reads a list, compressed or not. URLs that name no package (kernel sources of some distributions) are passed over.
 pub fn packages(list: impl BufRead + Send) -> Result<Vec<Package>, serde_json::Error> {
@@ -23,6 +16,7 @@ pub fn packages(list: impl BufRead + Send) -> Result<Vec<Package>, serde_json::E
     let mut packages = Vec::new();
     let mut json = serde_json::Deserializer::from_reader(BufReader::new(LimitedReader::new(reader, LIST_LIMIT)));
     json.deserialize_map(Distributions {
+        kept: limits::kept(),
         packages: &mut packages,
         count: Count::new("entries in it", limits::PACKAGES),
     })?;
@@ -34,6 +28,7 @@ pub fn packages(list: impl BufRead + Send) -> Result<Vec<Package>, serde_json::E
 struct Distributions<'a> {
     packages: &'a mut Vec<Package>,
     count: Count,
+    kept: Count,
 }
 
 impl<'de> Visitor<'de> for Distributions<'_> {
@@ -70,12 +65,76 @@ impl<'de> Visitor<'de> for Kernels<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut kernels: A) -> Result<(), A::Error> {
-        while let Some(entry) = kernels.next_element::<Entry>()? {
-            let headers = entry.headers.unwrap_or_default();
-            self.0.count.several(headers.len().max(1)).map_err(A::Error::custom)?;
+        while kernels.next_element_seed(Kernel(self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+/// One kernel, of which only the URLs of its headers are kept.
+struct Kernel<'a, 'b>(&'a mut Distributions<'b>);
+
+impl<'de> DeserializeSeed<'de> for Kernel<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Kernel<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a kernel")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        self.0.count.one().map_err(A::Error::custom)?;
+        while let Some(field) = fields.next_key::<Cow<'de, str>>()? {
+            match &*field {
+                "headers" => fields.next_value_seed(Headers(self.0))?,
+                _ => drop(fields.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The URLs of the headers, or null: kernels of some distributions have a configuration and no headers.
+struct Headers<'a, 'b>(&'a mut Distributions<'b>);
+
+impl<'de> DeserializeSeed<'de> for Headers<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Headers<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of URLs")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut urls: A) -> Result<(), A::Error> {
+        while let Some(url) = urls.next_element::<Cow<'de, str>>()? {
+            let Distributions { packages, count, kept } = &mut *self.0;
+            count.one().map_err(A::Error::custom)?;
             // A list from elsewhere does not name files of this machine.
-            let urls = headers.iter().filter(|url| url.starts_with("http://") || url.starts_with("https://"));
-            self.0.packages.extend(urls.filter_map(|url| Package::from_location(url).ok()));
+            if !(url.starts_with("http://") || url.starts_with("https://")) {
+                continue;
+            }
+            // URLs that name no package are kernel sources of some distributions.
+            if let Ok(package) = Package::from_location(&url) {
+                kept.several(PACKAGE_OVERHEAD + 2 * url.len()).map_err(A::Error::custom)?;
+                packages.push(package);
+            }
         }
         Ok(())
     }
