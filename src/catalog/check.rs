@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::constraint::{self, Constraint};
-use crate::catalog::entry::Chart;
+use crate::catalog::entry::{Chart, Kind};
 use crate::catalog::store::{Answer, Error, Snapshot};
 
 /// A question, in the form of a line of a batch: `{"kind":"container","args":{…}}`.
@@ -19,6 +19,18 @@ pub enum Question {
     Helm(ChartQuestion),
     /// Does this version satisfy this constraint?
     KubeConstraint(ConstraintQuestion),
+}
+
+impl Question {
+    /// What it is about; nothing in the snapshot for a constraint.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Question::Container(_) => Some(Kind::Container),
+            Question::Operator(_) => Some(Kind::Operator),
+            Question::Helm(_) => Some(Kind::Chart),
+            Question::KubeConstraint(_) => None,
+        }
+    }
 }
 
 /// What is asked about an image.

@@ -19,6 +19,7 @@ use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
 use crate::catalog::{Draft, Info, Snapshot};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
+use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::fs::PathContext;
 
@@ -235,7 +236,7 @@ fn take(args: SnapshotArgs, context: &Context) -> Outcome {
         block_on(async { Ok(snapshot::snapshot(&source, &args.db.db, &options, context.ui.progress()).await?) })?;
     notes(&report, context);
     context.ui.result(&report, snapshot_text)?;
-    Ok(Exit::Done)
+    Ok(Exit::of(report.is_complete()))
 }
 
 /// Says what the user should know of a snapshot beside its counts.
@@ -243,8 +244,21 @@ pub(super) fn notes(report: &SnapshotReport, context: &Context) {
     if report.resumed {
         context.ui.say("Went on with what an interrupted run had fetched");
     }
-    for note in report.kinds.values().flat_map(|kind| &kind.notes) {
-        context.ui.warn(note);
+    for (kind, done) in &report.kinds {
+        for line in done.notes.iter().chain(&done.odd) {
+            context.ui.warn(line);
+        }
+        if let Some(reason) = &done.failed {
+            let kind_name = kind.plural();
+            match report.info.kinds.get(kind) {
+                Some(old) => {
+                    context.ui.warn(format_args!("the {kind_name} are still those of {}: {reason}", old.taken));
+                }
+                None => {
+                    context.ui.warn(format_args!("the snapshot has no {kind_name}: {reason}"));
+                }
+            }
+        }
     }
 }
 
@@ -256,6 +270,7 @@ fn snapshot_text(report: &SnapshotReport) -> String {
             How::Full => "read in full",
             How::Refresh => "refreshed",
             How::Unchanged => "unchanged",
+            How::Kept => "could not be read, kept as they were",
         };
         let _ = writeln!(text, "{}: {about} ({how}, {} rows read, {} removed)", kind.plural(), done.read, done.removed);
     }
@@ -267,7 +282,16 @@ fn dump(args: &DumpArgs, context: &Context) -> Outcome {
     let snapshot = Snapshot::open(&args.db.db)?;
     let report = tree::dump(&snapshot, &args.directory, &args.what.options())?;
     context.ui.result(&report, dump_text)?;
-    Ok(Exit::Done)
+    Ok(dump_exit(&report, context))
+}
+
+/// Says what the tree lacks because the snapshot does, and gives the status.
+pub(super) fn dump_exit(report: &DumpReport, context: &Context) -> Exit {
+    for kind in &report.missing {
+        let kind = kind.plural();
+        context.ui.warn(format_args!("the snapshot has no {kind}: certsuite will take none for certified"));
+    }
+    Exit::of(report.missing.is_empty())
 }
 
 pub(super) fn dump_text(report: &DumpReport) -> String {
@@ -301,9 +325,10 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
     };
     let taken = kinds.iter().map(|(_, info)| info.taken).min().unwrap_or_default();
     let imported = Imported { read, info: draft.finish(taken, kinds)?.info()? };
-    for line in &imported.read.passed_over {
+    for line in imported.read.passed_over.iter().chain(&imported.read.odd) {
         context.ui.warn(line);
     }
+    let complete = imported.read.odd.is_empty();
     context.ui.result(&imported, |Imported { read, info }| {
         format!(
             "{}: {} image keys, {} operator bundles, {} charts\ncontent: {}\n",
@@ -314,15 +339,15 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
             info.digest
         )
     })?;
-    Ok(Exit::Done)
+    Ok(Exit::of(complete))
 }
 
 fn answer(args: CheckArgs, context: &Context) -> Outcome {
     let question = match (args.question, args.batch) {
         (None, Some(path)) => return batch(&path, &args.db, context),
-        (Some(CheckCommand::Container { image }), None) => Question::Container(container(&image)),
+        (Some(CheckCommand::Container { image }), None) => Question::Container(container(&image)?),
         (Some(CheckCommand::Operator { csv_name, ocp_version }), None) => {
-            Question::Operator(OperatorQuestion { csv_name, ocp_version })
+            Question::Operator(OperatorQuestion { csv_name, ocp_version: minor(&ocp_version) })
         }
         (Some(CheckCommand::Chart { name: chart, version, kube_version }), None) => {
             Question::Helm(ChartQuestion { chart, version, kube_version })
@@ -338,11 +363,35 @@ fn answer(args: CheckArgs, context: &Context) -> Outcome {
         age_seconds: i64,
     }
     let snapshot = Snapshot::open(&args.db)?;
+    let info = snapshot.info()?;
+    if let Some(lacking) = lacking(&info, &question) {
+        return Err(Failure::new(format!("{}: {lacking}, so there is no answer", args.db.display()))
+            .hint("take them, too: `haversack catalog snapshot`"));
+    }
     let verdict = check::check(&snapshot, &question)?;
-    let taken = snapshot.info()?.taken;
+    let taken = info.taken;
     let answered = Answered { verdict, snapshot: taken, age_seconds: age(taken) };
     context.ui.result(&answered, |answered| verdict_text(&answered.verdict, taken))?;
     Ok(if answered.verdict.certified { Exit::Done } else { Exit::No })
+}
+
+/// What the snapshot does not hold, where the question is about just that.
+fn lacking(info: &Info, question: &Question) -> Option<String> {
+    let kind = question.kind()?;
+    let held = info.kinds.contains_key(&kind);
+    (!held).then(|| format!("the snapshot has no {}", kind.plural()))
+}
+
+/// The minor version of OpenShift, by which operators are certified: `4.16` of `v4.16.3`.
+fn minor(version: &str) -> String {
+    let plain = version.strip_prefix('v').unwrap_or(version);
+    let mut parts = plain.splitn(3, '.');
+    match (parts.next(), parts.next()) {
+        (Some(major), Some(minor)) if [major, minor].iter().all(|part| part.parse::<u32>().is_ok()) => {
+            format!("{major}.{minor}")
+        }
+        _ => version.to_owned(),
+    }
 }
 
 fn verdict_text(verdict: &Verdict, taken: Instant) -> String {
@@ -388,7 +437,7 @@ fn verdict_text(verdict: &Verdict, taken: Instant) -> String {
             }
         }
     }
-    let _ = writeln!(text, "snapshot: {taken}, {} old", days(taken));
+    let _ = writeln!(text, "snapshot: {taken}, {}", age_text(taken));
     text
 }
 
@@ -400,37 +449,57 @@ fn age(taken: Instant) -> i64 {
     (Instant::now().micros() - taken.micros()).max(0) / 1_000_000
 }
 
-fn days(taken: Instant) -> String {
-    match age(taken) / 3600 {
-        hours @ ..48 => format!("{hours} h"),
-        hours => format!("{} days", hours / 24),
+/// How old what was taken then is, in words.
+pub(super) fn age_text(taken: Instant) -> String {
+    let ahead = taken.micros() - Instant::now().micros();
+    match (ahead / 3_600_000_000, age(taken) / 3600) {
+        // Clocks differ by minutes.
+        (0, _) if ahead > 300_000_000 => "in the future by this host's clock".into(),
+        (hours @ 1.., _) => format!("{hours} h in the future by this host's clock"),
+        (_, hours @ ..48) => format!("{hours} h old"),
+        (_, hours) => format!("{} days old", hours / 24),
     }
 }
 
-/// Takes an image reference apart as certsuite does: what follows the last colon after the last slash is the tag.
-fn container(image: &str) -> ContainerQuestion {
+/// Takes an image reference apart as certsuite does: what follows the last colon after the last slash is the tag. What
+/// podman and browsers put before a name is taken off.
+fn container(image: &str) -> Result<ContainerQuestion, Failure> {
+    let image =
+        ["docker://", "https://", "http://"].iter().find_map(|scheme| image.strip_prefix(scheme)).unwrap_or(image);
     let (name, digest) = match image.split_once('@') {
         Some((name, digest)) => (name, digest),
         None if image.starts_with("sha256:") => ("", image),
         None => (image, ""),
     };
+    if !digest.is_empty()
+        && let Err(error) = digest.parse::<Digest>()
+    {
+        return Err(Failure::usage(format!("{image}: {error}")));
+    }
     let (registry, rest) = name.split_once('/').unwrap_or(("", name));
     let (repository, tag) = match rest.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => (rest, ""),
     };
-    ContainerQuestion {
+    if digest.is_empty() && (registry.is_empty() || repository.is_empty()) {
+        return Err(Failure::usage(format!("{image:?}: expected REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest"))
+            .hint(
+                "the catalog knows images by the registry's name, such as `registry.connect.redhat.com/ORG/NAME:TAG`",
+            ));
+    }
+    Ok(ContainerQuestion {
         registry: registry.into(),
         repository: repository.into(),
         tag: tag.into(),
         digest: digest.into(),
-    }
+    })
 }
 
 /// Answers every line with the line itself and `certified`, in order; a line that is no question is answered with
 /// `error` instead and named, and the others go on.
 fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
     let snapshot = Snapshot::open(db)?;
+    let info = snapshot.info()?;
     let input: Box<dyn BufRead> =
         if path == Path::new("-") { Box::new(BufReader::new(io::stdin())) } else { Box::new(crate::fs::open(path)?) };
     let mut output = io::BufWriter::new(io::stdout().lock());
@@ -441,22 +510,24 @@ fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
             continue;
         }
         let mut fields: Map<String, Value> = serde_json::from_slice(&line).unwrap_or_default();
-        match serde_json::from_slice::<Question>(&line) {
+        let asked = serde_json::from_slice::<Question>(&line).map_err(|error| format!("not a question: {error}"));
+        let asked = asked.and_then(|question| lacking(&info, &question).map_or(Ok(question), Err));
+        match asked {
             Ok(question) => fields.insert("certified".into(), check::is_certified(&snapshot, &question)?.into()),
             Err(error) => {
                 refused += 1;
-                context.ui.warn(format_args!("{}: line {}: not a question: {error}", path.display(), number + 1));
-                fields.insert("error".into(), format!("not a question: {error}").into())
+                context.ui.warn(format_args!("{}: line {}: {error}", path.display(), number + 1));
+                fields.insert("error".into(), error.into())
             }
         };
         serde_json::to_writer(&mut output, &fields).map_err(io::Error::from)?;
         output.write_all(b"\n")?;
     }
     output.flush()?;
-    let taken = snapshot.info()?.taken;
-    context.ui.say(format_args!("answered from the snapshot of {taken}, {} old", days(taken)));
+    let taken = info.taken;
+    context.ui.say(format_args!("answered from the snapshot of {taken}, {}", age_text(taken)));
     if refused > 0 {
-        context.ui.warn(format_args!("{refused} lines are no questions; one looks like {QUESTION}"));
+        context.ui.warn(format_args!("{refused} lines were not answered; a question looks like {QUESTION}"));
         return Ok(Exit::Partial);
     }
     Ok(Exit::Done)
@@ -508,9 +579,9 @@ fn info(db: &Path, context: &Context) -> Outcome {
     let about = About { age_seconds: age(info.taken), bytes, info };
     context.ui.result(&about, |About { info, bytes, .. }| {
         let mut text = format!(
-            "taken: {}, {} old\ncontent: {}\nsize: {}\n",
+            "taken: {}, {}\ncontent: {}\nsize: {}\n",
             info.taken,
-            days(info.taken),
+            age_text(info.taken),
             info.digest,
             crate::progress::amount(*bytes, crate::progress::Unit::Bytes)
         );
@@ -520,7 +591,10 @@ fn info(db: &Path, context: &Context) -> Outcome {
             if !about.filter.is_empty() {
                 let _ = writeln!(text, "  where {}", in_line(&about.filter));
             }
-            let _ = writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked);
+            let _ = match about.walked.is_known() {
+                true => writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked),
+                false => writeln!(text, "  imported; written {}", about.taken),
+            };
         }
         text
     })?;
@@ -556,15 +630,43 @@ mod tests {
             tag: tag.into(),
             digest: digest.into(),
         };
+        let digest = format!("sha256:{}", "0".repeat(64));
         for (image, expected) in [
             ("quay.io/a/b:1", question("quay.io", "a/b", "1", "")),
             ("quay.io/a/b", question("quay.io", "a/b", "", "")),
             ("localhost:5000/a", question("localhost:5000", "a", "", "")),
-            ("quay.io/a/b:1@sha256:0", question("quay.io", "a/b", "1", "sha256:0")),
-            ("sha256:0", question("", "", "", "sha256:0")),
-            ("httpd:2", question("", "httpd", "2", "")),
+            (&format!("quay.io/a/b:1@{digest}"), question("quay.io", "a/b", "1", &digest)),
+            (&digest, question("", "", "", &digest)),
+            (&format!("https://quay.io/a/b@{digest}"), question("quay.io", "a/b", "", &digest)),
+            ("docker://quay.io/a/b:1", question("quay.io", "a/b", "1", "")),
         ] {
-            assert_eq!(container(image), expected, "{image}");
+            assert_eq!(container(image).unwrap(), expected, "{image}");
         }
+        for image in ["", "httpd:2", "quay.io/", "quay.io/a/b@sha256:0", "sha256:0", "docker://"] {
+            assert_eq!(container(image).unwrap_err().status(), Exit::Usage, "{image}");
+        }
+    }
+
+    #[test]
+    fn openshift_versions_are_taken_as_clusters_print_them() {
+        for (version, expected) in [
+            ("4.16", "4.16"),
+            ("4.16.3", "4.16"),
+            ("v4.5", "4.5"),
+            ("v4.5.0-rc.1", "4.5"),
+            ("", ""),
+            ("4", "4"),
+            ("x.y", "x.y"),
+        ] {
+            assert_eq!(minor(version), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_from_the_future_is_said_to_be() {
+        let hours = |hours: i64| age_text(Instant::now().plus_seconds(hours * 3600 + 30));
+        assert_eq!(hours(-3), "2 h old");
+        assert_eq!(hours(-72), "2 days old");
+        assert_eq!(hours(5), "5 h in the future by this host's clock");
     }
 }

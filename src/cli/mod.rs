@@ -189,7 +189,16 @@ pub fn main() -> ExitCode {
             ..HttpOptions::default()
         },
     };
-    match run(command, &context) {
+    let told = |signal: &str| {
+        context.ui.error(Failure::new(format!("stopped by {signal}")));
+        stop::status(signal)
+    };
+    let outcome = match &command {
+        // They take back what they made before they end.
+        Command::Build(_) | Command::Publish(publish::Command::Ims(_)) => run(command, &context),
+        _ => stop::mortal(told, || run(command, &context)),
+    };
+    match outcome {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_broken_pipe() => Exit::Done.into(),
         Err(failure) => {

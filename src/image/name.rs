@@ -26,6 +26,32 @@ impl Name {
         Name(bytes)
     }
 
+    /// The root itself, which all others are in.
+    pub fn root() -> Self {
+        Name(Vec::new())
+    }
+
+    /// A name in this directory.
+    pub fn join(&self, last: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + last.len());
+        bytes.extend_from_slice(&self.0);
+        if !bytes.is_empty() {
+            bytes.push(0);
+        }
+        bytes.extend_from_slice(last);
+        Name(bytes)
+    }
+
+    /// The directory that it lies in; the root lies in itself.
+    pub fn parent(&self) -> Self {
+        self.ancestors().next().map_or_else(Name::root, Name::from)
+    }
+
+    /// Its components, from the one below the root.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == 0).filter(|part| !part.is_empty())
+    }
+
     /// As a path.
     pub fn path(&self) -> PathBuf {
         path(&self.0)
@@ -46,7 +72,8 @@ impl Name {
 
     /// Whether it lies in `directory`, however deep.
     pub fn is_in(&self, directory: &Name) -> bool {
-        self.0.strip_prefix(&*directory.0).is_some_and(|rest| rest.first() == Some(&0))
+        let rest = self.0.strip_prefix(&*directory.0);
+        rest.is_some_and(|rest| if directory.0.is_empty() { !rest.is_empty() } else { rest.first() == Some(&0) })
     }
 }
 
@@ -88,11 +115,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_taken_apart_and_put_together() {
+        let name = Name::new(Path::new("a/b"));
+        assert_eq!(name.components().collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!((name.parent().join(b"b"), Name::root().join(b"a")), (name.clone(), name.parent()));
+        assert_eq!((name.parent().parent(), Name::root().parent()), (Name::root(), Name::root()));
+        assert_eq!(Name::root().components().count(), 0);
+    }
+
+    #[test]
     fn ancestors_come_from_the_nearest_to_the_one_below_the_root() {
         let name = Name::new(Path::new("a/b/c"));
         assert_eq!((name.last(), Name::new(Path::new("a")).last()), (&b"c"[..], &b"a"[..]));
         assert_eq!(name.ancestors().map(path).collect::<Vec<_>>(), ["a/b", "a"].map(PathBuf::from));
-        for (directory, is_in) in [("a", true), ("a/b", true), ("a/b/c", false), ("a/bc", false), ("b", false)] {
+        for (directory, is_in) in
+            [("", true), ("a", true), ("a/b", true), ("a/b/c", false), ("a/bc", false), ("b", false)]
+        {
             assert_eq!(name.is_in(&Name::new(Path::new(directory))), is_in, "{directory}");
         }
     }

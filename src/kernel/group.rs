@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::kernel::classify::{Class, Reason, Role, Shared, classify};
 use crate::kernel::package::{Name, Package, Relation};
-use crate::kernel::release::{Machine, Release, compare_versions};
+use crate::kernel::release::{Machine, Release};
 
 /// One kernel with its packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ fn shared_by(
                     let candidates = by_name.get(&relation.name).into_iter().flatten().copied();
                     nearest(
                         release,
-                        candidates.filter(|at| relation.admits(&relation.name, version(shared, *at))),
+                        candidates.filter(|at| relation.admits(&relation.name, version(shared, *at), release.order())),
                         shared,
                     )
                 });
@@ -237,8 +237,9 @@ fn ubuntu(release: &Release, shared: &[Common], by_version: &ByVersion) -> Optio
 /// The candidate for this machine whose build is nearest: the same, else the first after it, else the last before.
 fn nearest(release: &Release, candidates: impl Iterator<Item = usize>, shared: &[Common]) -> Option<usize> {
     let mut fitting: Vec<usize> = candidates.filter(|at| fits(release, &shared[*at].package)).collect();
-    fitting.sort_by(|a, b| compare_versions(version(shared, *a), version(shared, *b)));
-    let after = fitting.iter().find(|at| compare_versions(version(shared, **at), &release.build).is_ge());
+    let order = release.order();
+    fitting.sort_by(|a, b| order.compare(version(shared, *a), version(shared, *b)));
+    let after = fitting.iter().find(|at| order.compare(version(shared, **at), &release.build).is_ge());
     after.or(fitting.last()).copied()
 }
 

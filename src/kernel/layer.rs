@@ -86,7 +86,8 @@ fn of_members(tree: tree::Tree) -> Result<Tree, Error> {
     let mut tree = Tree::default();
     for (path, member) in members {
         let node = match member {
-            Member::Directory { mode } => Node::new(Kind::Directory, accessible(mode)),
+            // As dpkg has it: a directory that is there stays as it is.
+            Member::Directory { mode } => Node::new(Kind::Parent, accessible(mode)),
             Member::Link(to) => Node::new(Kind::Symlink(to), 0o777),
             Member::File => {
                 let file = files.remove(&path).expect("each file has its content in the spool");

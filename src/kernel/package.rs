@@ -1,5 +1,6 @@
 //! A package as a repository or a directory offers it: its name taken apart, where it is, what it needs.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::kernel::release::compare_versions;
+use crate::kernel::version::Order;
 
 /// The two formats in which distributions ship kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,6 +104,16 @@ pub enum NameError {
     /// Parts are missing.
     #[error("`{0}` is not NAME_VERSION_ARCH.deb")]
     NotDeb(String),
+}
+
+impl Format {
+    /// How its versions are ordered.
+    pub fn order(self) -> Order {
+        match self {
+            Format::Rpm => Order::Rpm,
+            Format::Deb => Order::Deb,
+        }
+    }
 }
 
 impl Package {
@@ -220,14 +231,20 @@ impl Relation {
 
     /// Whether a package with this name and version fulfils the relation. An epoch on either side alone is overlooked,
     /// because file names do not carry one.
-    pub fn admits(&self, name: &str, version: &str) -> bool {
+    pub fn admits(&self, name: &str, version: &str, order: Order) -> bool {
         if name != self.name {
             return false;
         }
         let Some((comparison, bound)) = &self.version else { return true };
         let bound = if version.contains(':') { bound } else { bound.split_once(':').map_or(bound.as_str(), |b| b.1) };
-        let order = compare_versions(version, bound);
-        match comparison {
+        comparison.holds(order.compare_with_bound(version, bound))
+    }
+}
+
+impl Comparison {
+    /// Whether a version that compares so with the bound fulfils it.
+    pub fn holds(self, order: Ordering) -> bool {
+        match self {
             Comparison::Equal => order.is_eq(),
             Comparison::AtLeast => order.is_ge(),
             Comparison::AtMost => order.is_le(),
@@ -347,8 +364,8 @@ mod tests {
         );
         assert_eq!(relations.provides.len(), 2);
         let kbuild = &relations.depends[2][0];
-        assert!(kbuild.admits("linux-kbuild-6.1", "6.1.192-2"));
-        assert!(!kbuild.admits("linux-kbuild-6.1", "6.1.187-1"));
-        assert!(!kbuild.admits("linux-kbuild-6.2", "6.1.192-2"));
+        assert!(kbuild.admits("linux-kbuild-6.1", "6.1.192-2", Order::Deb));
+        assert!(!kbuild.admits("linux-kbuild-6.1", "6.1.187-1", Order::Deb));
+        assert!(!kbuild.admits("linux-kbuild-6.2", "6.1.192-2", Order::Deb));
     }
 }

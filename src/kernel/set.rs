@@ -20,7 +20,7 @@
 //! Kernels are sorted from the oldest to the newest within a distribution, packages by role and name; the same input gives
 //! the same bytes. A reader refuses another format or version; fields may be added within a version.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ use crate::fs;
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Name, Package};
-use crate::kernel::release::{Machine, Release, compare_versions};
+use crate::kernel::release::{Machine, Release};
 
 /// Kernels with their packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +78,15 @@ pub struct EntryPackage {
 pub struct Filter {
     /// Exactly these releases, or those that begin with one of them and a dot, a dash or a plus; all, when empty.
     pub releases: Vec<String>,
-    /// Not older than this version.
+    /// Not older than this version, by the rules of each kernel's packager ([`Order::is_since`]).
+    ///
+    /// [`Order::is_since`]: crate::kernel::version::Order::is_since
     pub since: Option<String>,
     /// Only these machines; all, when empty.
     pub machines: Vec<Machine>,
     /// Only these flavours; all, when empty.
     pub flavours: Vec<String>,
-    /// Of each distribution, machine and flavour only so many, the newest.
+    /// Of each distribution, machine and flavour only so many releases, the newest, each with all its builds.
     pub latest: Option<usize>,
 }
 
@@ -180,7 +182,7 @@ impl KernelSet {
 
     /// The packages of all kernels, each once, to be grouped again together with others.
     pub fn into_packages(self) -> Vec<Package> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let packages = self.kernels.into_iter().flat_map(|kernel| kernel.packages);
         packages
             .map(|EntryPackage { role: _, name, location, size, sha256 }| Package {
@@ -234,14 +236,14 @@ impl Filter {
     pub fn apply(&self, kernels: &mut Vec<Kernel>) {
         kernels.retain(|kernel| self.admits(&kernel.release));
         let Some(latest) = self.latest else { return };
-        let mut counts: HashMap<(String, Machine, String), usize> = HashMap::new();
+        let mut counts: HashMap<(String, Machine, String), HashSet<String>> = HashMap::new();
         // Sorted from the oldest to the newest, so the newest come first from behind.
         kernels.reverse();
         kernels.retain(|kernel| {
-            let Release { distribution, machine, flavour, .. } = kernel.release.clone();
-            let count = counts.entry((distribution, machine, flavour)).or_default();
-            *count += 1;
-            *count <= latest
+            let Release { distribution, machine, flavour, uname, .. } = kernel.release.clone();
+            let releases = counts.entry((distribution, machine, flavour)).or_default();
+            // A further build of a release that is kept is no further release.
+            releases.len() < latest && releases.insert(uname.clone()) || releases.contains(&uname)
         });
         kernels.reverse();
     }
@@ -253,7 +255,7 @@ impl Filter {
             None => false,
         };
         (self.releases.is_empty() || self.releases.iter().any(is_named))
-            && self.since.as_ref().is_none_or(|since| compare_versions(&release.uname, since).is_ge())
+            && self.since.as_ref().is_none_or(|since| release.order().is_since(&release.uname, since))
             && (self.machines.is_empty() || self.machines.contains(&release.machine))
             && (self.flavours.is_empty() || self.flavours.contains(&release.flavour))
     }
@@ -364,6 +366,29 @@ mod tests {
             ),
         ] {
             assert_eq!(kept(filter.clone()), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_are_counted_by_release_and_compared_as_their_packager_does() {
+        let files = [
+            "linux-headers-5.4.0-86-generic_5.4.0-86.97_amd64.deb",
+            "linux-headers-5.4.0-86-generic_5.4.0-86.97~18.04.1_amd64.deb",
+            "linux-headers-5.4.0-9-generic_5.4.0-9.12_amd64.deb",
+            "kernel-devel-5.14.0-427.13.1.el9_4.x86_64.rpm",
+            "kernel-devel-5.14.0-427.el9.x86_64.rpm",
+        ];
+        let kept = |filter: &Filter| {
+            let kernels = set(&files, filter).kernels.into_iter();
+            kernels.map(|kernel| kernel.release.build).collect::<Vec<_>>()
+        };
+        let latest = Filter { latest: Some(1), ..Filter::default() };
+        assert_eq!(kept(&latest), ["5.14.0-427.13.1.el9_4", "5.4.0-86.97~18.04.1", "5.4.0-86.97"]);
+        for (since, expected) in [
+            ("5.14.0-427.el9", &["5.14.0-427.el9", "5.14.0-427.13.1.el9_4"][..]),
+            ("5.14.0-427.13.1.el9_4", &["5.14.0-427.13.1.el9_4"]),
+        ] {
+            assert_eq!(kept(&Filter { since: Some(since.into()), ..Filter::default() }), expected, "{since}");
         }
     }
 

@@ -138,6 +138,7 @@ fn explain_shows_what_would_be_there_and_writes_nothing() {
     let data = text.split_once("  2 data").unwrap().1;
     insta::assert_snapshot!(data, @r"
     : 15 B
+        parent     755 0:0          0 /etc
         file       600 0:0          9 /etc/site.conf
         directory  755 7:8          0 /srv
         directory  755 7:8          0 /srv/sub

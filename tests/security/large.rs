@@ -251,10 +251,11 @@ fn a_database_of_views_is_no_snapshot() {
     let testdata = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/catalog");
     let from = format!("--from={}", testdata.display());
     assert_eq!(scene.haversack(&["catalog", "snapshot", &from]).code, 0);
+    let digest = format!("sha256:{}", "0".repeat(64));
     let questions = [
         &["catalog", "info"][..],
         &["catalog", "search", "a"],
-        &["catalog", "check", "container", "sha256:00"],
+        &["catalog", "check", "container", &digest],
         &["catalog", "dump", "out"],
     ];
     assert_eq!(scene.haversack(&["catalog", "info"]).code, 0);
@@ -437,6 +438,23 @@ fn thousands_of_whiteouts_over_thousands_of_files_end() {
         Image::of(vec![files.clone(), whiteouts]).write_layout(&scene.home().join("store"));
         let publish = ["publish", "ims", "n", "--from=oci:store:x", "--rootfs=/rootfs", "--kernel=/k", "--dry-run"];
         scene.haversack(&publish).refused("the image has no file");
+    }
+}
+
+/// The index of charts is another document that is held whole.
+#[test]
+fn an_index_of_charts_that_is_nothing_but_nodes_is_a_limit_and_a_message() {
+    for body in [
+        format!("apiVersion: v1\nentries:\n  a:\n{}", "  - {}\n".repeat(6 << 20)),
+        format!("apiVersion: v1\nentries: {}", "[".repeat(40 << 20)),
+        format!("apiVersion: v1\nentries:\n{}", "  a: [,]\n".repeat(4 << 20)),
+        format!("apiVersion: v1\nx: &x [{}]\nentries:\n  a: [{}]\n", "a,".repeat(1000), "*x,".repeat(1 << 20)),
+    ] {
+        let server = Server::start(move |_| Answer::new(200, body.clone()));
+        let charts = server.url("/index.yaml");
+        let ended =
+            Scene::new().haversack(&["catalog", "snapshot", "--kind=charts", "--charts", &charts, "--retries=0"]);
+        ended.refused("");
     }
 }
 

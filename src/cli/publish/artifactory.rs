@@ -8,14 +8,16 @@ use serde::Serialize;
 use url::Url;
 
 use super::settings::variable;
-use super::{key_value, secret};
+use super::{key_value, secret, server};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
 use crate::kernel::set::{self, KernelSet, Place};
 use crate::progress::{Unit, amount};
 use crate::publish::Patience;
-use crate::publish::artifactory::{Artifactory, DeployOptions, DeployReport, Deployed, Login, Wanted, files_below};
+use crate::publish::artifactory::{
+    Artifactory, DeployOptions, DeployReport, Deployed, Login, NotCompared, Wanted, files_below,
+};
 
 /// Upload packages to a repository of Artifactory
 #[derive(clap::Args)]
@@ -24,7 +26,7 @@ pub(in crate::cli) struct ArtifactoryArgs {
     #[arg(value_name = "DIR|SET")]
     source: PathBuf,
     /// The server, https://HOST/artifactory
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = server)]
     url: Url,
     /// The repository
     #[arg(long, value_name = "NAME")]
@@ -71,7 +73,12 @@ struct Published<'a> {
 }
 
 pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
-    for (option, text) in [("--repo", &args.repo), ("--prefix", &args.prefix)] {
+    // As shells complete it, and as addresses end.
+    let repository = args.repo.trim_end_matches('/');
+    if repository.is_empty() {
+        return Err(Failure::usage("--repo: the repository's name is missing"));
+    }
+    for (option, text) in [("--repo", repository), ("--prefix", &args.prefix)] {
         if text.split('/').any(|part| matches!(part, "." | "..")) || option == "--repo" && text.contains('/') {
             return Err(Failure::usage(format!("{option}: `{text}` leads out of the repository")));
         }
@@ -85,7 +92,7 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
         wanted.iter_mut().for_each(|file| file.path = format!("{prefix}/{}", file.path));
     }
     let patience = Arc::new(Patience::new(context.http.retry, Duration::from_secs(args.retry_limit.into())));
-    let server = Artifactory::new(context.http()?, patience, args.url.clone(), &args.repo, login(args, context)?);
+    let server = Artifactory::new(context.http()?, patience, args.url.clone(), repository, login(args, context)?);
     let options = DeployOptions {
         overwrite: args.overwrite,
         properties: args.property.clone(),
@@ -104,12 +111,20 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
         context.ui.warn(format_args!("{}: {}", failed.path, failed.error));
     }
     for different in &report.different {
-        context.ui.warn(format_args!("{}: there with other content; replaced with `--overwrite` only", different.path));
+        let content = if different.there.is_some() { "there with other content" } else { "there, and not comparable" };
+        context.ui.warn(format_args!("{}: {content}; replaced with `--overwrite` only", different.path));
     }
-    let is_whole = report.failed.is_empty() && report.different.is_empty();
-    let published = Published { url: &args.url, repository: &args.repo, dry_run: args.dry_run, report };
+    for NotCompared { path, error } in &report.not_compared {
+        context
+            .ui
+            .warn(format_args!("{path}: the server does not say whether it was there with other content: {error}"));
+    }
+    // With `--overwrite`, what was there makes no difference.
+    let is_compared = report.not_compared.is_empty() || args.overwrite;
+    let is_whole = report.failed.is_empty() && report.different.is_empty() && is_compared;
+    let published = Published { url: &args.url, repository, dry_run: args.dry_run, report };
     context.ui.result(&published, Published::to_text)?;
-    Ok(if is_whole { Exit::Done } else { Exit::Partial })
+    Ok(Exit::of(is_whole))
 }
 
 fn wanted(args: &ArtifactoryArgs, context: &Context) -> Result<Vec<Wanted>, Failure> {
@@ -163,7 +178,7 @@ fn login(args: &ArtifactoryArgs, context: &Context) -> Result<Login, Failure> {
 
 impl Published<'_> {
     fn to_text(&self) -> String {
-        let DeployReport { uploaded, replaced, skipped, different, failed, sent_bytes } = &self.report;
+        let DeployReport { uploaded, replaced, not_compared, skipped, different, failed, sent_bytes } = &self.report;
         let by_checksum = uploaded.iter().chain(replaced).filter(|deployed: &&Deployed| deployed.by_checksum).count();
         let verb = if self.dry_run { "to be uploaded" } else { "uploaded" };
         let mut text = format!("{}/{}\n  {} files {verb}", self.url, self.repository, uploaded.len() + replaced.len());
@@ -174,6 +189,7 @@ impl Published<'_> {
         for (count, what) in [
             (by_checksum, "of them not sent: the server knew their content"),
             (replaced.len(), "of them replaced other content"),
+            (not_compared.len(), "of them could not be compared with what was there"),
             (skipped.len(), "files were there"),
             (different.len(), "files are there with other content"),
             (failed.len(), "files failed"),

@@ -10,21 +10,21 @@ use std::time::Duration;
 use clap::ArgAction;
 use url::Url;
 
-use super::secret;
+use super::{secret, server};
 use crate::cli::Context;
 use crate::cli::config::Config;
 use crate::cli::outcome::Failure;
 use crate::http::{HostTls, Http, authority};
 use crate::publish::Patience;
 use crate::publish::ims::{ClientCredentials, Ims};
-use crate::publish::s3::{Bucket, BucketOptions, Credentials};
+use crate::publish::s3::{Addressing, Bucket, BucketOptions, Credentials};
 
 /// The service and its token server.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Image Management Service")]
 pub(super) struct ServiceArgs {
     /// The service; else $IMS_URL, else https://api-gw-service-nmn.local/apis/ims
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = server)]
     ims_url: Option<Url>,
     /// Trust this certificate authority for the service and its token server; else $CA_CERT, else
     /// /etc/cray/ca/certificate_authority.crt where there is one
@@ -34,7 +34,7 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     tls_verify: bool,
     /// Where tokens are given; else $OAUTH_CLIENT_ENDPOINT, else the file `endpoint`
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = server)]
     token_url: Option<Url>,
     /// The client; else $OAUTH_CLIENT_ID, else the file `client-id`
     #[arg(long, value_name = "ID")]
@@ -59,14 +59,14 @@ pub(super) struct ServiceArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "S3")]
 pub(super) struct S3Args {
-    /// The server; else $S3_ENDPOINT, else $S3_HOST
+    /// The server; else $S3_ENDPOINT, else $S3_HOST. https:// where nothing is said
     #[arg(long, value_name = "URL")]
     s3_endpoint: Option<String>,
     /// The bucket; else $S3_BUCKET
     #[arg(long, value_name = "NAME")]
     s3_bucket: Option<String>,
     /// The access key; else $S3_ACCESS_KEY, else $AWS_ACCESS_KEY_ID. The secret is in $S3_SECRET_KEY or
-    /// $AWS_SECRET_ACCESS_KEY, the token of temporary credentials in $S3_SESSION_TOKEN or $AWS_SESSION_TOKEN
+    /// $AWS_SECRET_ACCESS_KEY, the token of temporary credentials in $S3_SESSION_TOKEN or, with $AWS_ACCESS_KEY_ID, in $AWS_SESSION_TOKEN
     #[arg(long, value_name = "KEY")]
     s3_access_key: Option<String>,
     /// A file with the secret key
@@ -81,6 +81,10 @@ pub(super) struct S3Args {
     /// What the server calls its region
     #[arg(long, value_name = "NAME", default_value = "us-east-1")]
     s3_region: String,
+    /// Where the bucket's name stands: `path` is https://HOST/BUCKET, `virtual` is https://BUCKET.HOST
+    #[arg(long, value_name = "STYLE", default_value = "path", value_parser = ["path", "virtual"],
+          hide_possible_values = true)]
+    s3_addressing: String,
 }
 
 impl ServiceArgs {
@@ -163,7 +167,10 @@ impl S3Args {
             None => first(&None, &["S3_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"])
                 .ok_or_else(|| missing("the S3 secret key", "--s3-secret-key-file", "S3_SECRET_KEY"))?,
         };
-        let session_token = first(&None, &["S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"]);
+        // A token belongs to its keys: what another tool left in AWS_SESSION_TOKEN would spoil ours.
+        let is_aws = self.s3_access_key.is_none() && variable(config, "S3_ACCESS_KEY").is_none();
+        let of_keys: &[&str] = if is_aws { &["S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"] } else { &["S3_SESSION_TOKEN"] };
+        let session_token = first(&None, of_keys);
         let verify = first(&self.s3_ssl_verify, &["S3_SSL_VERIFY", "S3_SSL_VALIDATE"]);
         let (cert, verify) = match verify.as_deref().map(|value| (value, value.to_lowercase())) {
             None => (None, true),
@@ -174,8 +181,12 @@ impl S3Args {
         let at = &endpoint;
         let http = http(context, cert.or_else(mounted_ca), if verify { &[] } else { std::slice::from_ref(&at) })?;
         let credentials = Credentials { access_key, secret_key, session_token };
-        let options = BucketOptions { endpoint, name, region: self.s3_region.clone(), credentials };
-        Ok(Bucket::new(http, patience, options))
+        let addressing = match self.s3_addressing.as_str() {
+            "virtual" => Addressing::Virtual,
+            _ => Addressing::Path,
+        };
+        let options = BucketOptions { endpoint, name, region: self.s3_region.clone(), addressing, credentials };
+        Ok(Bucket::new(http, patience, options)?)
     }
 
     /// The bucket's name, where it is known.
@@ -229,11 +240,7 @@ pub(super) fn state_directory(config: &Config) -> Option<PathBuf> {
 }
 
 fn url(what: &str, text: &str) -> Result<Url, Failure> {
-    let url: Url = text.trim().parse().map_err(|error| Failure::usage(format!("{what}: `{text}`: {error}")))?;
-    match url.has_host() {
-        true => Ok(url),
-        false => Err(Failure::usage(format!("{what}: `{text}` names no server"))),
-    }
+    server(text).map_err(|why| Failure::usage(format!("{what}: `{}`: {why}", text.trim())))
 }
 
 fn check_scheme(place: &Url, context: &Context) {

@@ -4,6 +4,7 @@
 //! plan gives the same digest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use oci_spec::image::{
     ConfigBuilder, Descriptor, HistoryBuilder, ImageConfiguration, ImageIndex, ImageManifest, ImageManifestBuilder,
@@ -13,13 +14,14 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::digest::{Algorithm, Digest};
+use crate::image::Platform;
+use crate::image::build::base::{BaseImage, BaseParts};
 use crate::image::build::definition::Definition;
 use crate::image::build::fingerprint::{self, FINGERPRINT};
 use crate::image::build::plan::{Inputs, Plan};
 use crate::image::layer::tree;
 use crate::image::layer::{Layer, LayerOptions};
 use crate::image::store::layout::{self, Layout};
-use crate::image::{Platform, manifest};
 use crate::progress::{Progress, Unit};
 
 /// What was made.
@@ -75,6 +77,14 @@ pub enum Error {
         /// The platform.
         platform: Platform,
     },
+    /// A layer of the base that is no file system.
+    #[error("the base's layer {layer}: cannot be read")]
+    BaseLayer {
+        /// Its digest.
+        layer: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// What is to be in a layer.
     #[error("{0}")]
     Tree(#[from] tree::Error),
@@ -85,16 +95,28 @@ pub enum Error {
 
 /// Writes what was planned into a layout and returns the descriptor of the image, which has no name there yet.
 ///
-/// `base` is an image and the layout it is in; its layers are copied from there.
+/// The layers of the base are copied; over a base, they are read as well, since layers have the directories that they lie
+/// in as those have them.
 pub fn assemble(
     definition: &Definition,
     inputs: &Inputs,
     plan: &Plan,
-    base: Option<(&Layout, &Descriptor)>,
+    base: Option<&BaseImage>,
     options: &LayerOptions,
     layout: &Layout,
     progress: &Progress,
 ) -> Result<(Descriptor, BuildReport), Error> {
+    // Over a base it is that of the layers as they are defined: what they become over it follows from its digest.
+    let laid;
+    let (plan, known) = match base {
+        None => (plan, None),
+        Some(base) => {
+            let digest = layout::digest_of(base.image()).map_err(layout::Error::from)?;
+            let known = fingerprint::fingerprint(definition, inputs, plan, Some(&digest), options, progress)?;
+            laid = base.lay(plan, &inputs.platforms, progress)?;
+            (&laid, Some(known))
+        }
+    };
     let parts = plan.parts();
     let total = parts.iter().map(|(_, _, tree)| tree.size()).sum();
     let task = progress.task(format!("packing {}", definition.name), Unit::Bytes, Some(total));
@@ -115,19 +137,23 @@ pub fn assemble(
         .collect::<Result<_, Error>>()?;
 
     let created = jiff::Timestamp::from_second(plan.created()).unwrap_or_default();
-    let labels = annotations(&definition.annotations, inputs, created, base.map(|(_, base)| base));
+    let labels = annotations(&definition.annotations, inputs, created, base.map(BaseImage::image));
     let by_content = fingerprint::is_by_content(inputs);
-    let identities: Vec<Digest> = parts
-        .par_iter()
-        .zip(&written)
-        .map(|((layer, _, tree), written)| match &layer.identity {
-            Some(identity) => Ok(identity.clone()),
-            None if by_content => tree.diff_id(fingerprint::created(inputs, plan), plan.epoch, &task),
-            None => Ok(written.diff_id.clone()),
-        })
-        .collect::<Result<_, tree::Error>>()?;
-    let base_digest = base.map(|(_, base)| layout::digest_of(base)).transpose().map_err(layout::Error::from)?;
-    let fingerprint = fingerprint::of(definition, inputs, plan, base_digest.as_ref(), options, &identities);
+    let fingerprint = match known {
+        Some(known) => known,
+        None => {
+            let identities: Vec<Digest> = parts
+                .par_iter()
+                .zip(&written)
+                .map(|((layer, _, tree), written)| match &layer.identity {
+                    Some(identity) => Ok(identity.clone()),
+                    None if by_content => tree.diff_id(fingerprint::created(inputs, plan), plan.epoch, &task),
+                    None => Ok(written.diff_id.clone()),
+                })
+                .collect::<Result<_, tree::Error>>()?;
+            fingerprint::of(definition, inputs, plan, None, options, &identities)
+        }
+    };
     let mut annotations = labels.clone();
     annotations.insert(FINGERPRINT.to_owned(), fingerprint.to_string());
     let mut images = Vec::new();
@@ -137,11 +163,11 @@ pub fn assemble(
         let layers: Vec<(Option<&str>, &Layer)> =
             mine.map(|((planned, ..), layer)| (planned.name.as_deref(), layer)).collect();
         let mut image = match base {
-            Some((from, base)) => base_image(base, platform, from)?,
-            None => Image::default(),
+            Some(base) => base.of(platform)?,
+            None => BaseParts::default(),
         };
-        if let Some((from, _)) = base {
-            image.layers.iter().try_for_each(|layer| layout.take_blob(from, layer))?;
+        if let Some(base) = base {
+            image.layers.iter().try_for_each(|layer| layout.take_blob(base.layout(), layer))?;
         }
         for (name, layer) in &layers {
             image.layers.push(layout::descriptor(layer.media_type.clone(), &layer.digest, layer.size));
@@ -205,53 +231,6 @@ impl LayerReport {
             tar_size: layer.tar_size,
         }
     }
-}
-
-/// Configuration and layers that are being put together.
-#[derive(Default)]
-struct Image {
-    config: ImageConfiguration,
-    layers: Vec<Descriptor>,
-}
-
-/// Configuration and layers of the base for a platform, read from the layout that it is in.
-fn base_image(base: &Descriptor, platform: &Platform, layout: &Layout) -> Result<Image, Error> {
-    let missing = || Error::NoBase { platform: platform.clone() };
-    let mut chosen = base.clone();
-    if manifest::is_index(base.media_type()) {
-        let index: ImageIndex = layout::parse(base.digest().as_ref(), &layout.read_document(base)?)?;
-        chosen = choose(&index, platform)?;
-    }
-    let document: ImageManifest = layout::parse(chosen.digest().as_ref(), &layout.read_document(&chosen)?)?;
-    let bytes = layout.read_document(document.config())?;
-    let config: ImageConfiguration = layout::parse(document.config().digest().as_ref(), &bytes)?;
-    let offered = Platform {
-        os: config.os().to_string(),
-        architecture: config.architecture().to_string(),
-        variant: config.variant().clone(),
-    };
-    if !platform.accepts(&offered) {
-        return Err(missing());
-    }
-    let layers = document.layers().iter().cloned().map(|mut layer| {
-        // The bytes are the same in both formats, the names are not, and an OCI manifest has its own.
-        let media_type = match layer.media_type().as_ref() {
-            "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
-            "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
-            _ => return layer,
-        };
-        layer.set_media_type(media_type);
-        layer
-    });
-    Ok(Image { config, layers: layers.collect() })
-}
-
-/// The image for a platform in the index of a base.
-pub fn choose(index: &ImageIndex, platform: &Platform) -> Result<Descriptor, Error> {
-    let fits = |there: &&Descriptor| {
-        there.platform().as_ref().is_some_and(|offered| platform.accepts(&Platform::from(offered)))
-    };
-    index.manifests().iter().find(fits).cloned().ok_or_else(|| Error::NoBase { platform: platform.clone() })
 }
 
 /// The labels of the configuration, which are annotations of manifest and index, too.
@@ -336,12 +315,7 @@ mod tests {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     }
 
-    fn build(
-        text: &str,
-        inputs: &Inputs,
-        layout: &Layout,
-        base: Option<(&Layout, &Descriptor)>,
-    ) -> (Descriptor, BuildReport) {
+    fn build(text: &str, inputs: &Inputs, layout: &Layout, base: Option<&BaseImage>) -> (Descriptor, BuildReport) {
         let definition = Definition::parse(Path::new("image.toml"), text).unwrap();
         let plan = plan(&definition, inputs).unwrap();
         let options = LayerOptions::default();
@@ -453,7 +427,7 @@ mod tests {
         let (from, other) = (layout.clone(), Layout::create(&dir.path().join("other")).unwrap());
         let over =
             "name = 'y'\nbase = 'oci:x'\nentrypoint = ['/y']\nenv = { A = '3' }\n[[layers]]\nremove = ['/etc/a.conf']";
-        let (image, report) = build(over, &inputs, &other, Some((&layout, &base)));
+        let (image, report) = build(over, &inputs, &other, Some(&BaseImage::new(&layout, &base)));
         let layout = other;
         let document: ImageManifest = layout::parse("x", &layout.read_document(&image).unwrap()).unwrap();
         let layers: Vec<String> = document.layers().iter().map(|layer| layer.digest().to_string()).collect();
@@ -469,7 +443,8 @@ mod tests {
         let definition = Definition::parse(Path::new("image.toml"), over).unwrap();
         let planned = plan(&definition, &other).unwrap();
         let options = LayerOptions::default();
-        let error = assemble(&definition, &other, &planned, Some((&from, &base)), &options, &layout, &Progress::off());
+        let base = BaseImage::new(&from, &base);
+        let error = assemble(&definition, &other, &planned, Some(&base), &options, &layout, &Progress::off());
         assert_eq!(error.unwrap_err().to_string(), "the base has no image for linux/s390x");
     }
 

@@ -9,7 +9,8 @@
 //!
 //! `definition` is all of it but tags, platforms, base and layers. `base` is the digest that the base's reference leads
 //! to now, `tool` the version of this program, and `layers` has for each layer its name and, for each platform it
-//! differs for, the digest of its uncompressed tar: contents, modes, owners, times and attributes are all in it. A layer
+//! differs for, the digest of its uncompressed tar: contents, modes, owners, times and attributes are all in it. Over a base it is
+//! the layer as it is defined: what it becomes there follows from the base, which need not be fetched to be compared. A layer
 //! whose content follows from something that has a digest already (a package) may have that in its place
 //! ([`PlannedLayer::identity`]), and then need not be there to be compared.
 
@@ -45,9 +46,16 @@ pub fn fingerprint(
         .par_iter()
         .map(|(layer, _, tree)| match &layer.identity {
             Some(identity) => Ok(identity.clone()),
-            None => tree.diff_id(created(inputs, plan), plan.epoch, &task),
+            None => {
+                let diff_id = inputs.cache.diff_id(tree, created(inputs, plan), plan.epoch, &task)?;
+                // What gives way to what is below is written as any other, but becomes something else over a base.
+                let yielding = tree.yielding().map(|(name, kind)| format!("{:?} {}", name.path(), kind.is_directory()));
+                let yielding: Vec<String> = yielding.filter(|_| base.is_some()).collect();
+                let both = || Digest::sha256(layout::canonical(&(&diff_id, &yielding)));
+                Ok(if yielding.is_empty() { diff_id } else { both() })
+            }
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, tree::Error>>()?;
     Ok(of(definition, inputs, plan, base, options, &identities))
 }
 

@@ -5,6 +5,7 @@
 //! [`Layout`](crate::image::Layout).
 
 pub mod assemble;
+pub mod base;
 pub mod definition;
 pub mod fingerprint;
 pub mod packages;
@@ -13,6 +14,7 @@ pub mod sbom;
 pub mod template;
 
 pub use assemble::assemble;
+pub use base::BaseImage;
 pub use definition::Definition;
 pub use fingerprint::fingerprint;
 pub use packages::{LayerCache, Part};

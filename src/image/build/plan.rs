@@ -13,9 +13,9 @@ use crate::digest::Digest;
 use crate::fs::{self, OutsideError};
 use crate::image::build::definition::{Base, Definition, LayerDefinition};
 use crate::image::build::sbom::Component;
+use crate::image::layer::rootfs::RootFs;
 use crate::image::layer::roots;
-use crate::image::layer::tree::{self, Kind, Node, Overrides, Tree};
-use crate::image::name::Name;
+use crate::image::layer::tree::{self, Below, Kind, Node, Overrides, Tree};
 use crate::image::{LayerCache, Part, Platform};
 
 /// What a definition takes from elsewhere.
@@ -67,6 +67,8 @@ pub struct PlannedLayer {
     pub name: Option<String>,
     /// What its content follows from, where that has a digest and the content need not be read to be known.
     pub identity: Option<Digest>,
+    /// The time of what has none of its own, in seconds since 1970, where not the image's.
+    pub time: Option<i64>,
     /// Its entries: one tree for all platforms, or one for each.
     pub trees: Trees,
 }
@@ -109,6 +111,46 @@ impl Inputs {
 }
 
 impl Plan {
+    /// The plan with each layer laid over those before and the base's files, which are asked for by platform.
+    ///
+    /// A tree for all platforms becomes one for each where what lies below differs.
+    pub fn over<'a>(
+        &self,
+        platforms: &[Platform],
+        base: impl Fn(&Platform) -> Option<&'a RootFs>,
+    ) -> Result<Plan, tree::Error> {
+        let mut laid: Vec<PlannedLayer> = Vec::new();
+        for layer in &self.layers {
+            let mut trees: Trees = Vec::new();
+            for (only, tree) in &layer.trees {
+                let mut made: Trees = Vec::new();
+                for platform in platforms.iter().filter(|it| only.as_ref().is_none_or(|only| only == *it)) {
+                    let is_there = |only: &Option<Platform>| only.as_ref().is_none_or(|only| only == platform);
+                    let beneath = laid.iter().flat_map(|layer| layer.trees.iter().filter(|(only, _)| is_there(only)));
+                    let layers = beneath.map(|(_, tree)| tree).collect();
+                    let (mut tree, useless) = tree.over(&Below { base: base(platform), layers })?;
+                    for name in useless {
+                        tracing::warn!("remove: /{} is not there for {platform}", name.path().display());
+                    }
+                    if let Some(time) = layer.time {
+                        tree.settle_times(time);
+                    }
+                    made.push((Some(platform.clone()), tree));
+                }
+                match made.first() {
+                    Some((_, first)) if only.is_none() && made.iter().all(|(_, tree)| tree == first) => {
+                        made.truncate(1);
+                        made[0].0 = None;
+                    }
+                    _ => {}
+                }
+                trees.append(&mut made);
+            }
+            laid.push(PlannedLayer { trees, ..layer.clone() });
+        }
+        Ok(Plan { layers: laid, ..self.clone() })
+    }
+
     /// The layers in order.
     pub fn layers(&self) -> &[PlannedLayer] {
         &self.layers
@@ -121,30 +163,29 @@ impl Plan {
 }
 
 /// Decides what every layer will hold. Reads names and metadata, not contents.
+///
+/// Over a base, entries are as the definition has them; [`Plan::over`] lays them over it.
 pub fn plan(definition: &Definition, inputs: &Inputs) -> Result<Plan, Error> {
-    let mut present = BTreeSet::new();
     let mut layers = Vec::new();
     // Looking at a hundred thousand files takes as long as reading them does, and no layer waits for another.
     let trees = definition.layers.par_iter().enumerate().map(|(number, described)| trees(described, number, inputs));
     let trees: Vec<Result<Trees, Error>> = trees.collect();
     for (number, (described, trees)) in definition.layers.iter().zip(trees).enumerate() {
-        let mut trees = trees?;
+        let trees = trees?;
         if is_of_packages(described) {
-            layers.extend(parts(definition, described, number, inputs, &mut present)?);
+            layers.extend(parts(described, number, inputs)?);
             continue;
         }
-        let mut own = BTreeSet::new();
-        // A directory that a layer below has, or may have in a base, keeps its mode and owner.
-        for (_, tree) in trees.iter_mut().filter(|_| definition.base == Base::Scratch) {
-            own.append(&mut tree.imply_directories(&present));
-        }
-        present.append(&mut own);
         let identity = catalog_identity(described, inputs);
-        layers.push(PlannedLayer { name: described.name.clone(), identity, trees });
+        layers.push(PlannedLayer { name: described.name.clone(), identity, time: None, trees });
     }
     let youngest = layers.iter().flat_map(|layer| &layer.trees).filter_map(|(_, tree)| tree.youngest()).max();
     let created = inputs.epoch.or(inputs.catalog.as_ref().map(|catalog| catalog.taken)).or(youngest).unwrap_or(0);
-    Ok(Plan { layers, created, epoch: inputs.epoch })
+    let plan = Plan { layers, created, epoch: inputs.epoch };
+    match definition.base {
+        Base::Scratch => Ok(plan.over(&inputs.platforms, |_| None)?),
+        Base::Image(_) => Ok(plan),
+    }
 }
 
 /// A tree for all platforms, or one for each.
@@ -175,13 +216,7 @@ fn catalog_identity(described: &LayerDefinition, inputs: &Inputs) -> Option<Dige
 }
 
 /// The layers that a layer of packages becomes. What else the definition puts into it is in the last one.
-fn parts(
-    definition: &Definition,
-    described: &LayerDefinition,
-    number: usize,
-    inputs: &Inputs,
-    present: &mut BTreeSet<Name>,
-) -> Result<Vec<PlannedLayer>, Error> {
+fn parts(described: &LayerDefinition, number: usize, inputs: &Inputs) -> Result<Vec<PlannedLayer>, Error> {
     let parts = inputs.parts.get(&number).ok_or(Error::NoPackages { layer: number })?;
     let mut layers = Vec::new();
     for (at, part) in parts.iter().enumerate() {
@@ -189,13 +224,12 @@ fn parts(
         if !parts[at + 1..].iter().any(|later| later.platform == part.platform) {
             tree.merge(tree_of(described, number, part.platform.as_ref(), inputs)?)?;
         }
-        // Each has all its directories, so that it is the same whatever lies below.
-        if definition.base == Base::Scratch {
-            present.append(&mut tree.imply_directories(&BTreeSet::new()));
-        }
-        tree.settle_times();
+        // Everything has a time, so that the layer is the same in every image.
+        let time = tree.youngest().unwrap_or(0);
+        tree.settle_times(time);
         let name = part.name.clone().or_else(|| described.name.clone());
-        layers.push(PlannedLayer { name, identity: None, trees: vec![(part.platform.clone(), tree)] });
+        let trees = vec![(part.platform.clone(), tree)];
+        layers.push(PlannedLayer { name, identity: None, time: Some(time), trees });
     }
     Ok(layers)
 }
@@ -209,8 +243,11 @@ fn tree_of(
     let mut tree = Tree::default();
     for directory in &described.directories {
         let Some(src) = &directory.src else {
+            // Without a word about it, one that is there below stays as it is.
+            let is_plain = directory.mode.is_none() && (directory.uid, directory.gid) == (0, 0);
+            let kind = if is_plain { Kind::Parent } else { Kind::Directory };
             let mode = directory.mode.unwrap_or(0o755);
-            let node = Node { uid: directory.uid, gid: directory.gid, ..Node::new(Kind::Directory, mode) };
+            let node = Node { uid: directory.uid, gid: directory.gid, ..Node::new(kind, mode) };
             tree.insert(&directory.dest, node)?;
             continue;
         };
@@ -260,7 +297,8 @@ fn tree_of(
         // As distributions have it, so that it works below another root, too.
         let is_top = dest.matches('/').count() == 1;
         let target = if is_top { target.trim_start_matches('/') } else { target };
-        tree.insert(dest, Node::new(Kind::Symlink(target.into()), 0o777))?;
+        // A base that has directories there keeps them, with its own libraries in them.
+        tree.insert(dest, Node::new(Kind::Merge(target.into()), 0o777))?;
     }
     for (dest, target) in &described.links {
         tree.insert(dest, Node::new(Kind::Symlink(target.into()), 0o777))?;

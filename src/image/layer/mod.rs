@@ -7,6 +7,7 @@
 //! See [`pax`](crate::image::layer::pax) for the tar.
 
 pub mod pax;
+pub mod rootfs;
 pub mod roots;
 pub(crate) mod sparse;
 pub mod tree;

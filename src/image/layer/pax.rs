@@ -83,6 +83,11 @@ impl<W: Write> TarWriter<W> {
         self.file(&path.with_file_name(name), &Meta { mtime, ..Meta::default() }, 0, io::empty())
     }
 
+    /// Hides all that layers below have in the directory `path` (image-spec, `layer.md#opaque-whiteout`).
+    pub fn opaque(&mut self, path: &Path, mtime: i64) -> io::Result<()> {
+        self.file(&path.join(".wh..wh..opq"), &Meta { mtime, ..Meta::default() }, 0, io::empty())
+    }
+
     /// Ends the tar and gives the writer underneath back.
     pub fn finish(mut self) -> io::Result<W> {
         self.inner.write_all(&[0; 2 * BLOCK])?;

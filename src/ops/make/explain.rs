@@ -76,8 +76,10 @@ impl ExplainedEntry {
     fn new(path: &Path, node: &Node) -> Self {
         let (kind, target) = match &node.kind {
             Kind::Directory => ("directory", None),
+            Kind::Parent => ("parent", None),
+            Kind::Opaque => ("emptied", None),
             Kind::Bytes(_) | Kind::File { .. } | Kind::Slice(_) => ("file", None),
-            Kind::Symlink(target) => ("link", Some(target.clone())),
+            Kind::Symlink(target) | Kind::Merge(target) => ("link", Some(target.clone())),
             Kind::HardLink(target) => ("hardlink", Some(Path::new("/").join(target))),
             Kind::Whiteout => ("removed", None),
         };

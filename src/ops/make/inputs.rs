@@ -10,7 +10,7 @@ use crate::catalog::Snapshot;
 use crate::catalog::tree::{self, DumpOptions};
 use crate::digest::{Algorithm, HashingReader};
 use crate::fs::{self, PathContext};
-use crate::image::build::assemble;
+use crate::image::build::base;
 use crate::image::build::definition::Base;
 use crate::image::build::plan::{self, CatalogInput};
 use crate::image::build::sbom::{self, Component};
@@ -162,7 +162,7 @@ impl FoundBase {
                 let bytes = source.document(&self.image).await?;
                 let index: ImageIndex = layout::parse(self.image.digest().as_ref(), &bytes)?;
                 layout.write_blob(self.image.media_type().clone(), &bytes)?;
-                wanted = platforms.iter().map(|it| assemble::choose(&index, it)).collect::<Result<_, _>>()?;
+                wanted = platforms.iter().map(|it| base::choose(&index, it)).collect::<Result<_, _>>()?;
             }
             let fetching = CopyOptions { referrers: false, retry: options.source.http.retry, ..CopyOptions::default() };
             let target = Target::Layout(layout.clone());

@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::image::build::assemble::BuildReport;
 use crate::image::build::definition::Base;
 use crate::image::build::sbom::{self, Contents};
-use crate::image::build::{assemble, fingerprint, plan};
+use crate::image::build::{BaseImage, assemble, fingerprint, plan};
 use crate::image::store::layout;
 use crate::image::{Definition, LayerOptions, Layout, Platform, Template};
 use crate::ops::make::explain::{Explained, explain};
@@ -133,13 +133,9 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
         let into = beside.path().join(number.to_string());
         let inputs = inputs(options, directory, definition, &into, progress)?;
         let plan = plan(definition, &inputs)?;
-        let Some(place) = &mut place else {
-            explained.push(explain(definition, &inputs, &plan));
-            continue;
-        };
         let name = definition.name.clone();
         let found = FoundBase::find(definition, directory, options)?;
-        if options.skip_existing {
+        if let (true, Some(_)) = (options.skip_existing, &place) {
             let base = found.as_ref().map(|base| layout::digest_of(&base.image)).transpose()?;
             let fingerprint = fingerprint(definition, &inputs, &plan, base.as_ref(), &options.layers, progress)?;
             if let Some(output) = outputs.hold(definition, &fingerprint)? {
@@ -151,8 +147,14 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
         if let Some(base) = &found {
             base.fetch(&inputs.platforms, &from, options, progress)?;
         }
-        let base = found.as_ref().map(|base| (&from, &base.image));
-        let (image, report) = assemble(definition, &inputs, &plan, base, &options.layers, place.layout(), progress)?;
+        let base = found.as_ref().map(|base| BaseImage::new(&from, &base.image));
+        let Some(place) = &mut place else {
+            let laid = base.map(|base| base.lay(&plan, &inputs.platforms, progress)).transpose()?;
+            explained.push(explain(definition, &inputs, laid.as_ref().unwrap_or(&plan)));
+            continue;
+        };
+        let (layout, base) = (place.layout(), base.as_ref());
+        let (image, report) = assemble(definition, &inputs, &plan, base, &options.layers, layout, progress)?;
         youngest = youngest.max(report.created.as_second());
         let sbom = (!options.no_sbom).then(|| {
             let base = found.as_ref().map(|base| (base.reference.to_string(), base.image.digest().to_string()));

@@ -21,12 +21,12 @@ use crate::image::build::assemble::BuildReport;
 use crate::image::build::definition::Base;
 use crate::image::build::packages::join;
 use crate::image::build::sbom::{self, Contents};
-use crate::image::build::{assemble, plan};
+use crate::image::build::{BaseImage, assemble, plan};
 use crate::image::{Definition, Inputs, LayerCache, Layout, Place, Platform, Template};
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
 use crate::kernel::matrix::{self, Matrix, without_machine};
-use crate::kernel::release::{Machine, compare_versions};
+use crate::kernel::release::Machine;
 use crate::kernel::source::SourceOptions;
 use crate::ops::make::explain::{Explained, explain};
 use crate::ops::make::inputs::{FoundBase, inputs};
@@ -125,7 +125,7 @@ struct Workshop<'a> {
     packages: Packages<'a>,
     cache: LayerCache,
     scratch: PathBuf,
-    bases: Mutex<BTreeMap<(String, Platform), (Layout, Descriptor)>>,
+    bases: Mutex<BTreeMap<(String, Platform), BaseImage>>,
     progress: &'a Progress,
 }
 
@@ -133,7 +133,7 @@ struct Workshop<'a> {
 struct Prepared {
     definition: Definition,
     inputs: Inputs,
-    base: Option<(Layout, Descriptor)>,
+    base: Option<BaseImage>,
 }
 
 /// Builds the images of a definition with variables. The flag is false when some source could not be read, or an image
@@ -199,7 +199,7 @@ pub(crate) fn make(
         return Ok((MakeReport::Explained(explained), complete));
     };
     done.extend(build_all(&workshop, &wanted, &mut place, &outputs));
-    done.sort_by(|a, b| compare_versions(&a.kernel, &b.kernel));
+    done.sort_by(|a, b| matrix::compare(&a.kernel, &b.kernel));
     let created = done.iter().filter_map(|toolkit| Some(toolkit.report.as_ref()?.created.as_second())).max();
     drop((workshop, beside));
     place.finish(created.unwrap_or(0))?;
@@ -296,12 +296,12 @@ impl Workshop<'_> {
         for kernel in kernels {
             let Prepared { definition, inputs, base } = self.prepare(wanted, kernel, &machines)?;
             let plan = plan(&definition, &inputs)?;
-            let base = base.as_ref().map(|(layout, image)| (layout, image));
-            if let (Some((_, image)), Base::Image(reference)) = (base, &definition.base) {
-                bases.push((reference.to_string(), image.digest().to_string()));
+            if let (Some(base), Base::Image(reference)) = (&base, &definition.base) {
+                bases.push((reference.to_string(), base.image().digest().to_string()));
             }
             components.push(inputs.components());
-            images.push(assemble(&definition, &inputs, &plan, base, &self.options.layers, &layout, self.progress)?);
+            let options = &self.options.layers;
+            images.push(assemble(&definition, &inputs, &plan, base.as_ref(), options, &layout, self.progress)?);
             definitions.push(definition);
         }
         let (image, report) = join(&images, &layout)?;
@@ -340,8 +340,11 @@ impl Workshop<'_> {
 
     fn explain(&self, wanted: &Wanted) -> Result<Explained, Error> {
         let kernel = self.kernels(wanted)?.0[0];
-        let Prepared { definition, inputs, .. } = self.prepare(wanted, kernel, &wanted.machines)?;
-        let plan = plan(&definition, &inputs)?;
+        let Prepared { definition, inputs, base } = self.prepare(wanted, kernel, &wanted.machines)?;
+        let mut plan = plan(&definition, &inputs)?;
+        if let Some(base) = base {
+            plan = base.lay(&plan, &inputs.platforms, self.progress)?;
+        }
         Ok(explain(&definition, &inputs, &plan))
     }
 
@@ -394,7 +397,7 @@ impl Workshop<'_> {
             let name = name.strip_prefix("docker://").unwrap_or(&name).to_owned();
             inputs.annotations.insert(oci_spec::image::ANNOTATION_BASE_IMAGE_NAME.to_owned(), name);
         }
-        let recipe = self.recipes.of(&wanted.kernel, &wanted.rhel, machines, base.as_ref().map(|(_, image)| image))?;
+        let recipe = self.recipes.of(&wanted.kernel, &wanted.rhel, machines, base.as_ref().map(BaseImage::image))?;
         inputs.annotations.insert(RECIPE.to_owned(), recipe.to_string());
         Ok(Prepared { definition, inputs, base })
     }
@@ -412,7 +415,7 @@ impl Workshop<'_> {
     }
 
     /// The base with its layers for one platform, fetched once.
-    fn base(&self, definition: &Definition, platform: &Platform) -> Result<Option<(Layout, Descriptor)>, Error> {
+    fn base(&self, definition: &Definition, platform: &Platform) -> Result<Option<BaseImage>, Error> {
         let Base::Image(reference) = &definition.base else { return Ok(None) };
         let key = (reference.to_string(), platform.clone());
         let mut bases = self.bases.lock().expect("no holder panics");
@@ -423,8 +426,9 @@ impl Workshop<'_> {
         let Some(found) = found else { return Ok(None) };
         let layout = Layout::create(&self.scratch.join(format!("base-{}", bases.len())))?;
         found.fetch(std::slice::from_ref(platform), &layout, self.options, self.progress)?;
-        bases.insert(key, (layout.clone(), found.image.clone()));
-        Ok(Some((layout, found.image)))
+        let base = BaseImage::new(&layout, &found.image);
+        bases.insert(key, base.clone());
+        Ok(Some(base))
     }
 }
 

@@ -147,7 +147,7 @@ pub struct FileDefinition {
     pub text: Option<String>,
     /// Its name in the image.
     pub dest: String,
-    /// Its mode, where not that of `src` (0644 for `text`).
+    /// Its mode, where not 0755 for a program and 0644 for other files.
     #[serde(default, deserialize_with = "mode")]
     pub mode: Option<u32>,
     /// Its owner.
@@ -166,10 +166,11 @@ pub struct DirectoryDefinition {
     pub src: Option<PathBuf>,
     /// Its name in the image.
     pub dest: String,
-    /// Its mode and that of the directories in it, where not their own (0755 without `src`).
+    /// Its mode and that of the directories in it; without, 0755, and what lies below keeps the mode and the owner of this
+    /// one.
     #[serde(default, deserialize_with = "mode")]
     pub mode: Option<u32>,
-    /// Mode of the files in it, where not their own.
+    /// Mode of the files in it, where not 0755 for programs and 0644 for others.
     #[serde(default, deserialize_with = "mode")]
     pub file_mode: Option<u32>,
     /// Owner of everything.

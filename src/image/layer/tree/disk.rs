@@ -19,12 +19,18 @@ pub struct Overrides {
     pub uid: u64,
     /// Group of everything.
     pub gid: u64,
-    /// Mode of the files, where not their own.
+    /// Mode of the files, where not 0755 for programs and 0644 for others.
     pub file_mode: Option<u32>,
-    /// Mode of the directories, where not their own.
+    /// Mode of the directories, where not 0755.
     pub directory_mode: Option<u32>,
     /// Everything takes the image's own time.
     pub forget_times: bool,
+}
+
+impl Overrides {
+    fn says_nothing_of_directories(&self) -> bool {
+        self.directory_mode.is_none() && (self.uid, self.gid) == (0, 0)
+    }
 }
 
 impl Tree {
@@ -78,6 +84,10 @@ impl Tree {
             if path.as_os_str().is_empty() {
                 continue;
             }
+            // Who copies into a directory that is there says nothing about the directory.
+            if inside.as_os_str().is_empty() && overrides.says_nothing_of_directories() {
+                node.kind = Kind::Parent;
+            }
             if metadata.is_file() && metadata.nlink() > 1 {
                 match first_names.get(&(metadata.dev(), metadata.ino())) {
                     Some(first) => node.kind = Kind::HardLink(first.clone()),
@@ -100,11 +110,13 @@ fn node(source: &Path, metadata: &Metadata, overrides: &Overrides) -> Result<Nod
     } else {
         return Err(Error::OddFile(source.to_owned()));
     };
-    let own = metadata.mode() & 0o7777;
+    // Of the permissions only whether a file is a program: the rest is the umask of whoever checked it out.
+    let special = metadata.mode() & 0o7000;
     let mode = match &kind {
-        Kind::Directory => overrides.directory_mode.unwrap_or(own),
+        Kind::Directory => overrides.directory_mode.unwrap_or(special | 0o755),
         Kind::Symlink(_) => 0o777,
-        _ => overrides.file_mode.unwrap_or(own),
+        _ if metadata.mode() & 0o111 != 0 => overrides.file_mode.unwrap_or(special | 0o755),
+        _ => overrides.file_mode.unwrap_or(special | 0o644),
     };
     Ok(Node {
         xattrs: if metadata.is_symlink() { BTreeMap::new() } else { xattrs(source)? },
