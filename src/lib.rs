@@ -39,6 +39,7 @@ pub mod limits;
 pub mod ops;
 pub mod progress;
 pub mod publish;
+pub mod readers;
 pub mod reference;
 pub mod registry;
 pub mod shard;

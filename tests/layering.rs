@@ -12,6 +12,7 @@ const LEAVES: &[&str] =
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
+    ("readers", &["catalog", "image", "kernel", "registry"]),
     ("cli", &["ops", "catalog", "kernel", "registry", "carry", "publish", "image", "http"]),
     ("ops", &["catalog", "kernel", "registry", "carry", "publish", "image", "http"]),
     ("catalog", &[]),

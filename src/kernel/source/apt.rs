@@ -34,7 +34,7 @@ pub struct AptRepository {
 
 /// What `InRelease` says.
 #[derive(Debug, PartialEq, Eq)]
-struct Release {
+pub(crate) struct Release {
     valid_until: Option<Timestamp>,
     by_hash: bool,
     /// By path below `dists/SUITE`.
@@ -138,7 +138,7 @@ async fn index(
 }
 
 impl Release {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         // An unverified InRelease still has its armour around it.
         let text = match text.split_once("-----BEGIN PGP SIGNED MESSAGE-----") {
             Some((_, rest)) => rest.split_once("\n\n")?.1.split("-----BEGIN PGP SIGNATURE-----").next()?,
@@ -176,7 +176,7 @@ impl Release {
 }
 
 /// Reads the stanzas of wanted packages; those of others are passed over without being taken apart.
-fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Vec<Package>> {
+pub(crate) fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Vec<Package>> {
     let mut packages = Vec::new();
     let mut stanza = Vec::new();
     let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());

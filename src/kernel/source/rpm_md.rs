@@ -20,7 +20,7 @@ use crate::limits::{self, Count, Depth, Exceeded, PACKAGE_OVERHEAD, Pieces, RELA
 
 /// Where `primary.xml` is.
 #[derive(Debug, PartialEq, Eq)]
-struct Primary {
+pub(crate) struct Primary {
     href: String,
     expected: Expected,
 }
@@ -89,7 +89,7 @@ async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<P
 }
 
 /// Reads `repomd.xml` as far as `primary`.
-fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
+pub(crate) fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
     let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
     let mut inside = false;
@@ -178,7 +178,7 @@ fn append(text: &mut String, part: &str) -> Result<(), Exceeded> {
 }
 
 /// Reads `primary.xml`.
-fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec<Package>, XmlError> {
+pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec<Package>, XmlError> {
     let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
     let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());

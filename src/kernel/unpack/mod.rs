@@ -12,7 +12,7 @@
 //! The report (`haversack.unpacked`, version 1) is a map from `DISTRIBUTION/RELEASE` to what became of it. Where two kernels
 //! would have one name (two machines, two builds of one release), the machine or the build is added to it.
 
-mod cpio;
+pub(crate) mod cpio;
 pub(crate) mod deb;
 mod inspect;
 pub(crate) mod place;
