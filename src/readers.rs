@@ -167,7 +167,7 @@ fn oci_archive(bytes: &[u8]) {
         if write(&path, bytes)
             && let Ok(archive) = Archive::open(&path)
         {
-            let options = verify::VerifyOptions { layer_limit: READ, ..Default::default() };
+            let options = verify::VerifyOptions { layer_limit: READ };
             let _ =
                 verify::verify(&Store::Archive(Box::new(archive)), None, &options, &crate::progress::Progress::off());
         }
@@ -183,7 +183,7 @@ fn kernel_set(bytes: &[u8]) {
 }
 
 fn crawled(bytes: &[u8]) {
-    let _ = crawler::packages(bytes);
+    let _ = crawler::offer(bytes);
 }
 
 fn challenge(bytes: &[u8]) {

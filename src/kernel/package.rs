@@ -131,6 +131,26 @@ impl Package {
     }
 }
 
+impl Package {
+    /// Whether it fulfils a relation, by its name or by what it provides.
+    pub fn offers(&self, relation: &Relation) -> bool {
+        let order = self.name.format.order();
+        let is_provided = |provided: &Relation| {
+            provided.name == relation.name
+                && match (&relation.version, &provided.version) {
+                    (None, _) => true,
+                    (Some((comparison, bound)), Some((_, version))) => {
+                        comparison.holds(order.compare_with_bound(version, bound))
+                    }
+                    // Debian: what is provided without a version fulfils no bound (policy 7.5); rpm: any.
+                    (Some(_), None) => order == Order::Rpm,
+                }
+        };
+        relation.admits(&self.name.name, &self.name.version, order)
+            || self.relations.iter().flat_map(|relations| &relations.provides).any(is_provided)
+    }
+}
+
 impl FromStr for Name {
     type Err = NameError;
 
@@ -217,16 +237,21 @@ impl Relation {
         if name.is_empty() {
             return None;
         }
-        let version = [
-            (">=", Comparison::AtLeast),
-            ("<=", Comparison::AtMost),
-            (">>", Comparison::Later),
-            ("<<", Comparison::Earlier),
-            ("=", Comparison::Equal),
-        ]
-        .into_iter()
-        .find_map(|(sign, comparison)| Some((comparison, bound.strip_prefix(sign)?.trim().to_owned())));
+        let version = SIGNS
+            .iter()
+            .find_map(|(sign, comparison)| Some((*comparison, bound.strip_prefix(sign)?.trim().to_owned())));
         Some(Relation { name: name.to_owned(), version })
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes. Names of rpm capabilities may have blanks and parentheses in them.
+    pub fn parse(text: &str) -> Self {
+        let bounded = || {
+            let (name, bound) = text.strip_suffix(')')?.rsplit_once(" (")?;
+            let (sign, version) = bound.split_once(' ')?;
+            let comparison = SIGNS.iter().find(|(known, _)| *known == sign)?.1;
+            Some(Relation { name: name.to_owned(), version: Some((comparison, version.to_owned())) })
+        };
+        bounded().unwrap_or_else(|| Relation { name: text.to_owned(), version: None })
     }
 
     /// Whether a package with this name and version fulfils the relation. An epoch on either side alone is overlooked,
@@ -258,16 +283,19 @@ impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         let Some((comparison, version)) = &self.version else { return Ok(()) };
-        let sign = match comparison {
-            Comparison::Equal => "=",
-            Comparison::AtLeast => ">=",
-            Comparison::AtMost => "<=",
-            Comparison::Later => ">>",
-            Comparison::Earlier => "<<",
-        };
+        let sign = SIGNS.iter().find(|(_, known)| known == comparison).map_or("=", |(sign, _)| sign);
         write!(f, " ({sign} {version})")
     }
 }
+
+/// How comparisons are written, longer signs first.
+const SIGNS: &[(&str, Comparison)] = &[
+    (">=", Comparison::AtLeast),
+    ("<=", Comparison::AtMost),
+    (">>", Comparison::Later),
+    ("<<", Comparison::Earlier),
+    ("=", Comparison::Equal),
+];
 
 /// Undoes `%2B` and the like, which URLs and apt's cache put into file names.
 fn unescape(text: &str) -> String {

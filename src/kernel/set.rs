@@ -3,19 +3,28 @@
 //! ```json
 //! {
 //!   "format": "haversack.kernels",
-//!   "version": 1,
+//!   "version": 2,
 //!   "kernels": [
 //!     {
 //!       "distribution": "debian", "uname": "6.1.0-56-amd64", "machine": "x86_64", "flavour": "default",
 //!       "build": "6.1.192-2",
 //!       "packages": [
 //!         { "role": "headers", "name": "linux-headers-6.1.0-56-amd64", "version": "6.1.192-2",
-//!           "architecture": "amd64", "format": "deb", "location": "https://…/….deb", "size": 1841552, "sha256": "sha256:…" }
-//!       ]
+//!           "architecture": "amd64", "format": "deb", "location": "https://…/….deb", "size": 1841552, "sha256": "sha256:…",
+//!           "relations": { "depends": ["linux-headers-6.1.0-56-common (= 6.1.192-2)", …] } }
+//!       ],
+//!       "missing": ["linux-kbuild-6.1 (>= 6.1.192-2)"]
 //!     }
+//!   ],
+//!   "unplaced": [
+//!     { "name": "linux-base", "version": "4.9", "architecture": "all", "format": "deb", "location": "…", "reason": "not-kernel" }
 //!   ]
 //! }
 //! ```
+//!
+//! The list is the truth: a reader takes each package for what its entry says it is to its kernel, whatever its name, and
+//! joins nothing anew. Headers keep their relations, since an image that has them needs what they need. Version 1 had no
+//! relations; it is still read.
 //!
 //! Kernels are sorted from the oldest to the newest within a distribution, packages by role and name; the same input gives
 //! the same bytes. A reader refuses another format or version; fields may be added within a version.
@@ -28,9 +37,9 @@ use serde_json::json;
 
 use crate::digest::Digest;
 use crate::fs;
-use crate::kernel::classify::Role;
+use crate::kernel::classify::{Reason, Role};
 use crate::kernel::group::Kernel;
-use crate::kernel::package::{Name, Package};
+use crate::kernel::package::{Format, Name, Package, Relation, Relations};
 use crate::kernel::release::{Machine, Release};
 
 /// Kernels with their packages.
@@ -40,6 +49,21 @@ pub struct KernelSet {
     version: u32,
     /// The kernels, sorted.
     pub kernels: Vec<Entry>,
+    /// What was found and belongs to none, sorted by name, in what `kernel list` prints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unplaced: Vec<Unplaced>,
+}
+
+/// A package that belongs to no kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unplaced {
+    /// What it is called.
+    #[serde(flatten)]
+    pub name: Name,
+    /// Its URL or path.
+    pub location: String,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// A kernel.
@@ -71,6 +95,31 @@ pub struct EntryPackage {
     /// Its SHA-256 digest, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+    /// What it needs and offers, of packages that modules are built with, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relations: Option<EntryRelations>,
+}
+
+/// What a package says about others, each relation as a text: `gcc-12`, `a (>= 1.2)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRelations {
+    /// The epoch of its version.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u32,
+    /// All of these; of alternatives, parted by ` | `, one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends: Vec<String>,
+    /// What it offers beside its own name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provides: Vec<String>,
+    /// What it cannot be beside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(epoch: &u32) -> bool {
+    *epoch == 0
 }
 
 /// Which kernels of a set are wanted.
@@ -129,7 +178,9 @@ pub enum Error {
     #[error("not a list of kernels")]
     Parse(#[from] serde_json::Error),
     /// It is something else, or from a later program.
-    #[error("a list of kernels of format `{format}` version {version}; this program reads {FORMAT} version {VERSION}")]
+    #[error(
+        "a list of kernels of format `{format}` version {version}; this program reads {FORMAT} up to version {VERSION}"
+    )]
     Version {
         /// What it says it is.
         format: String,
@@ -139,6 +190,9 @@ pub enum Error {
     /// A package's name would not be the name of a file.
     #[error("`{0}` is no name of a package")]
     Name(String),
+    /// A kernel's release would not be the name of a directory.
+    #[error("`{0}` is no name of a kernel")]
+    Release(String),
 }
 
 impl KernelSet {
@@ -149,15 +203,29 @@ impl KernelSet {
             packages: kernel
                 .packages
                 .into_iter()
-                .map(|(role, package)| {
-                    let Package { name, location, size, sha256, .. } = package;
-                    EntryPackage { role, name, location, size, sha256 }
+                .map(|(role, package)| EntryPackage {
+                    role,
+                    relations: package.relations.filter(|_| is_for_building(role)).map(EntryRelations::from),
+                    name: package.name,
+                    location: package.location,
+                    size: package.size,
+                    sha256: package.sha256,
                 })
                 .collect(),
             missing: kernel.missing,
         };
         let kernels = kernels.into_iter().map(entry).collect();
-        KernelSet { format: FORMAT.into(), version: VERSION, kernels }
+        KernelSet { format: FORMAT.into(), version: VERSION, kernels, unplaced: Vec::new() }
+    }
+
+    /// The same, with what belongs to none of the kernels.
+    #[must_use]
+    pub fn with_unplaced(self, unplaced: Vec<(Package, Reason)>) -> Self {
+        let unplaced = unplaced.into_iter().map(|(package, reason)| {
+            let Package { name, location, .. } = package;
+            Unplaced { name, location, reason }
+        });
+        KernelSet { unplaced: unplaced.collect(), ..self }
     }
 
     /// Reads `kernels.json`.
@@ -168,34 +236,41 @@ impl KernelSet {
             version: u32,
         }
         let Head { format, version } = serde_json::from_slice(json)?;
-        if format != FORMAT || version != VERSION {
+        if format != FORMAT || !(1..=VERSION).contains(&version) {
             return Err(Error::Version { format, version });
         }
-        let set: KernelSet = serde_json::from_slice(json)?;
+        let set = KernelSet { version: VERSION, ..serde_json::from_slice(json)? };
         // Packages are put into directories under these names, and a list may come from anywhere.
+        let is_path = |name: &str| name.contains(['/', '\0']) || name.starts_with('.');
         let mut names = set.kernels.iter().flat_map(|kernel| &kernel.packages).map(|package| package.name.to_string());
-        match names.find(|name| name.contains(['/', '\0']) || name.starts_with('.')) {
-            Some(name) => Err(Error::Name(name)),
+        if let Some(name) = names.find(|name| is_path(name)) {
+            return Err(Error::Name(name));
+        }
+        let parts = |release: &Release| {
+            [release.distribution.clone(), release.uname.clone(), release.build.clone(), release.machine.to_string()]
+        };
+        let mut parts = set.kernels.iter().flat_map(|kernel| parts(&kernel.release));
+        match parts.find(|part| part.is_empty() || is_path(part)) {
+            Some(part) => Err(Error::Release(part)),
             None => Ok(set),
         }
     }
 
-    /// The packages of all kernels, each once, to be grouped again together with others.
-    pub fn into_packages(self) -> Vec<Package> {
+    /// The kernels with their packages.
+    pub fn into_kernels(self) -> Vec<Kernel> {
+        let kernel = |entry: Entry| Kernel {
+            release: entry.release,
+            packages: entry.packages.into_iter().map(|package| (package.role, package.into())).collect(),
+            missing: entry.missing,
+        };
+        self.kernels.into_iter().map(kernel).collect()
+    }
+
+    /// The packages of all kernels, those that several share once.
+    pub fn each_package(&self) -> Vec<&EntryPackage> {
         let mut seen = HashSet::new();
-        let packages = self.kernels.into_iter().flat_map(|kernel| kernel.packages);
-        packages
-            .map(|EntryPackage { role: _, name, location, size, sha256 }| Package {
-                name,
-                location,
-                size,
-                is_digest_stated: sha256.is_some(),
-                sha256,
-                relations: None,
-                vendor: None,
-            })
-            .filter(|package| seen.insert(package.name.clone()))
-            .collect()
+        let packages = self.kernels.iter().flat_map(|kernel| &kernel.packages);
+        packages.filter(|package| seen.insert((&package.name, &package.location))).collect()
     }
 
     /// The list that driverkit reads, as kernel-crawler writes it: by distribution, kernels with the URLs of their headers.
@@ -208,7 +283,7 @@ impl KernelSet {
             let headers: Vec<&str> = kernel
                 .packages
                 .iter()
-                .filter(|package| matches!(package.role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild))
+                .filter(|package| is_for_building(package.role))
                 .map(|package| &*package.location)
                 .collect();
             if !kernel.packages.iter().any(|package| matches!(package.role, Role::Devel | Role::Headers)) {
@@ -229,6 +304,50 @@ impl KernelSet {
         }
         json!(distributions)
     }
+}
+
+impl From<EntryPackage> for Package {
+    fn from(entry: EntryPackage) -> Self {
+        let EntryPackage { role: _, name, location, size, sha256, relations } = entry;
+        let relations = relations.map(|relations| relations.read(name.format));
+        Package { name, location, size, is_digest_stated: sha256.is_some(), sha256, relations, vendor: None }
+    }
+}
+
+impl From<Relations> for EntryRelations {
+    fn from(relations: Relations) -> Self {
+        let texts = |list: Vec<Relation>| list.iter().map(Relation::to_string).collect::<Vec<_>>();
+        let Relations { depends, provides, conflicts, epoch } = relations;
+        EntryRelations {
+            epoch,
+            depends: depends.into_iter().map(|any| texts(any).join(" | ")).collect(),
+            // Paths are there in great number, and nobody builds with those of headers.
+            provides: texts(provides.into_iter().filter(|provided| !provided.name.starts_with('/')).collect()),
+            conflicts: texts(conflicts),
+        }
+    }
+}
+
+impl EntryRelations {
+    fn read(&self, format: Format) -> Relations {
+        let list = |texts: &[String]| texts.iter().map(|text| Relation::parse(text)).collect();
+        let any = |text: &String| match format {
+            Format::Deb => text.split(" | ").map(Relation::parse).collect(),
+            // Alternatives are within the text of a rich dependency.
+            Format::Rpm => vec![Relation::parse(text)],
+        };
+        Relations {
+            epoch: self.epoch,
+            depends: self.depends.iter().map(any).collect(),
+            provides: list(&self.provides),
+            conflicts: list(&self.conflicts),
+        }
+    }
+}
+
+/// Whether modules are built with what is in a package.
+fn is_for_building(role: Role) -> bool {
+    matches!(role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild)
 }
 
 impl Filter {
@@ -287,7 +406,7 @@ fn crawler_version(release: &Release) -> String {
 }
 
 const FORMAT: &str = "haversack.kernels";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -295,7 +414,8 @@ mod tests {
     use crate::kernel::group::group;
 
     fn set(files: &[&str], filter: &Filter) -> KernelSet {
-        let mut kernels = group(files.iter().map(|file| Package::from_location(file).unwrap()).collect()).kernels;
+        let packages: Vec<Package> = files.iter().map(|file| Package::from_location(file).unwrap()).collect();
+        let mut kernels = group(packages).kernels;
         filter.apply(&mut kernels);
         KernelSet::new(kernels)
     }
@@ -337,10 +457,12 @@ mod tests {
         let json = serde_json::to_string(&forward).unwrap();
         assert_eq!(json, serde_json::to_string(&set(&backward, &Filter::default())).unwrap());
         assert_eq!(KernelSet::parse(json.as_bytes()).unwrap(), forward);
-        let later = json.replacen("\"version\":1", "\"version\":2", 1);
+        let earlier = json.replacen("\"version\":2", "\"version\":1", 1);
+        assert_eq!(KernelSet::parse(earlier.as_bytes()).unwrap(), forward);
+        let later = json.replacen("\"version\":2", "\"version\":3", 1);
         assert_eq!(
             KernelSet::parse(later.as_bytes()).unwrap_err().to_string(),
-            "a list of kernels of format `haversack.kernels` version 2; this program reads haversack.kernels version 1"
+            "a list of kernels of format `haversack.kernels` version 3; this program reads haversack.kernels up to version 2"
         );
     }
 

@@ -1,13 +1,15 @@
 //! What sources offer: packages, and the kernels that they belong to.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use url::Url;
 
 use crate::fs;
 use crate::http::{HostTls, Http, HttpOptions};
-use crate::kernel::group::{Grouping, Kernel, group};
+use crate::kernel::classify::Reason;
+use crate::kernel::group::{Grouping, Kernel, Offer, group};
 use crate::kernel::package::Package;
 use crate::kernel::set::{self, KernelSet};
 use crate::kernel::source::cache::Cache;
@@ -23,84 +25,91 @@ use crate::progress::Progress;
 pub struct Gathered {
     /// Those that are wanted, from the oldest to the newest.
     pub kernels: Vec<Kernel>,
-    /// Whether all sources could be read, and all that is in them was placed.
+    /// What belongs to none, sorted by name, each with the reason.
+    pub unplaced: Vec<(Package, Reason)>,
+    /// Whether all sources could be read, and all that the kernels need is there.
     pub complete: bool,
 }
 
 /// The kernels that the sources offer and that are wanted. What could not be had is warned of.
 pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) -> Result<Gathered, Error> {
-    let (packages, mut complete) = packages(from, Wanted::Kernels, http, progress)?;
-    let count = packages.len();
-    let mut grouping = group(packages);
-    complete &= warn_of(&grouping);
+    let (offer, mut complete) = offer(from, Wanted::Kernels, http, progress)?;
+    let count = offer.packages.len();
+    let mut grouping = group(offer);
     let before = grouping.kernels.len();
     from.filter.apply(&mut grouping.kernels);
+    complete &= warn_of(&grouping);
     match (before, grouping.kernels.len()) {
         (0, _) => tracing::warn!("no kernel is among the {count} packages that were found"),
         (_, 0) => tracing::warn!("none of the {before} kernels that were found is one that was asked for"),
         _ => {}
     }
-    Ok(Gathered { kernels: grouping.kernels, complete })
+    Ok(Gathered { kernels: grouping.kernels, unplaced: grouping.unplaced, complete })
 }
 
-/// The packages that the sources offer. The flag is false when some of them could not be had; each is warned of.
+/// The packages that the sources offer, whichever kernel they belong to. The flag is false when some of them could not be
+/// had; each is warned of.
 pub fn packages(
     from: &SourceOptions,
     wanted: Wanted,
     http: &HttpOptions,
     progress: &Progress,
 ) -> Result<(Vec<Package>, bool), Error> {
+    let (offer, complete) = offer(from, wanted, http, progress)?;
+    Ok((offer.into_packages(), complete))
+}
+
+/// What the sources offer. The flag is false when some of it could not be had; each is warned of.
+fn offer(
+    from: &SourceOptions,
+    wanted: Wanted,
+    http: &HttpOptions,
+    progress: &Progress,
+) -> Result<(Offer, bool), Error> {
     let mut complete = true;
-    let mut packages: Vec<Package> = Vec::new();
+    let mut offer = Offer::default();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
     let mut repositories = Vec::new();
     for source in sources(from)? {
         match source {
             Source::Directory(path) => {
-                let (found, problems) = local::packages(&path, depth, progress)?;
+                let (found, problems) = local::offer(&path, depth, progress)?;
                 for problem in problems {
                     complete = false;
                     tracing::warn!("{}: {}", problem.path.display(), crate::causes::line(&problem.error));
                 }
-                packages.extend(found);
+                offer.extend(found);
             }
             Source::Set(path) => {
                 let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
                 let set = set.map_err(|error| Error::from(error).about(path.display()))?;
-                for package in set.into_packages() {
-                    match set::place(&package.location, &package.name, &path, from.allow_local) {
-                        set::Place::File(file) => {
-                            packages.push(Package { location: file.to_string_lossy().into_owned(), ..package });
-                        }
-                        set::Place::Url | set::Place::Nowhere => packages.push(package),
-                        set::Place::Outside => {
-                            complete = false;
-                            tracing::warn!(
-                                "{}: names a file outside its directory, {}; left out without --allow-local",
-                                path.display(),
-                                package.location
-                            );
-                        }
-                    }
+                let mut kernels = set.into_kernels();
+                for kernel in &mut kernels {
+                    kernel.packages.retain_mut(|(_, package)| {
+                        let is_taken = at_hand(package, &path, from.allow_local);
+                        complete &= is_taken;
+                        is_taken
+                    });
                 }
+                offer.placed.extend(kernels);
             }
             Source::Crawler(path) => {
-                let list = crawler::packages(fs::open(&path)?);
-                packages.extend(list.map_err(|error| Error::from(error).about(path.display()))?);
+                let list = crawler::offer(fs::open(&path)?);
+                offer.extend(list.map_err(|error| Error::from(error).about(path.display()))?);
             }
             Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }
     for result in from_repositories(repositories, from, wanted, http)? {
         match result {
-            Ok(found) => packages.extend(found),
+            Ok(found) => offer.packages.extend(found),
             Err(error) => {
                 complete = false;
                 tracing::warn!("{}", crate::causes::line(&error));
             }
         }
     }
-    Ok((packages, complete))
+    Ok((offer, complete))
 }
 
 /// The subscriber API, when there is a token for it.
@@ -177,6 +186,21 @@ fn from_repositories(
     block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
 }
 
+/// Says where a package of a set is: what was fetched from a disk lies beside its `fetch.lock` when the disk is gone. False, and a
+/// warning, for a file that a set must not name.
+fn at_hand(package: &mut Package, set: &Path, allow_local: bool) -> bool {
+    match set::place(&package.location, &package.name, set, allow_local) {
+        set::Place::File(file) => package.location = file.to_string_lossy().into_owned(),
+        set::Place::Url | set::Place::Nowhere => {}
+        set::Place::Outside => {
+            let (set, location) = (set.display(), &package.location);
+            tracing::warn!("{set}: names a file outside its directory, {location}; left out without --allow-local");
+            return false;
+        }
+    }
+    true
+}
+
 /// `HOST`, with the port where it is not that of the scheme.
 fn host(place: &str) -> Option<String> {
     let url = place.parse::<Url>().ok()?;
@@ -195,11 +219,8 @@ fn place(source: &Source) -> Option<&str> {
 
 /// Says what was left out; false when any of it is a fault.
 fn warn_of(grouping: &Grouping) -> bool {
-    for (package, reason) in &grouping.ignored {
+    for (package, reason) in &grouping.unplaced {
         tracing::info!("{}: left out: {reason}", package.name);
-    }
-    for package in &grouping.unused {
-        tracing::info!("{}: left out: no kernel here needs it", package.name);
     }
     for package in &grouping.conflicts {
         tracing::warn!("{}: another package has this name and other content; left out", package.location);
@@ -208,7 +229,7 @@ fn warn_of(grouping: &Grouping) -> bool {
     for (release, what) in missing {
         tracing::warn!("{release}: {what} is not here");
     }
-    grouping.conflicts.is_empty()
+    grouping.conflicts.is_empty() && grouping.kernels.iter().all(|kernel| kernel.missing.is_empty())
 }
 
 /// A set of 100,000 kernels has some 100 MiB.

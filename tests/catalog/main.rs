@@ -4,6 +4,7 @@
 
 mod answers;
 mod faults;
+mod masterminds;
 mod odd;
 mod podman;
 mod real;

@@ -339,9 +339,27 @@ fn questions_are_taken_as_people_write_them() {
     ] {
         site.run(&[&["catalog", "check"], args].concat()).done();
     }
-    for args in [&["container", "sha256:12"][..], &["container", ""], &["container", "nginx"]] {
+    for args in [
+        &["container", "sha256:12"][..],
+        &["container", ""],
+        &["container", "nginx"],
+        &["operator", "op1-operator.v1.0.0", "--ocp-version", "latest"],
+        &["operator", "op1-operator.v1.0.0", "--ocp-version", ""],
+        &["chart", "db", "1.0.0", "--kube-version", "nonsense"],
+    ] {
         let run = site.run(&[&["catalog", "check"], args].concat());
         assert_eq!(run.0.status.code(), Some(2), "{args:?}: {}", run.stderr());
+    }
+    // A no says what is certified and like it.
+    for (args, near) in [
+        (&["operator", "op1-operator.v1.0.0", "--ocp-version", "4.16"][..], "op1-operator.v1.0.0 for OpenShift 4.11"),
+        (&["operator", "op1-operator.v2.0.0"], "op1-operator.v1.0.0 for OpenShift 4.11"),
+        (&["container", "registry.connect.redhat.com/acme/app1:7"], "registry.connect.redhat.com/acme/app1:0"),
+        (&["chart", "db", "v1.0.0"], "db 1.0.0, db 1.1.0"),
+    ] {
+        let run = site.run(&[&["catalog", "check"], args].concat());
+        assert_eq!(run.0.status.code(), Some(1), "{args:?}: {}", run.stderr());
+        assert!(run.stdout().starts_with(&format!("not certified\ncertified: {near}\nsnapshot: ")), "{}", run.stdout());
     }
     // An import has not been read in full at any time, and is not from 1970.
     site.run(&["catalog", "dump", "tree"]).done();

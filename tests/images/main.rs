@@ -4,6 +4,7 @@
 mod docker_registry;
 mod existing;
 mod hostile;
+mod overlay;
 mod sbom;
 mod transports;
 

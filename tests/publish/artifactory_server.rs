@@ -32,6 +32,10 @@ pub(crate) struct Shared {
     pub(crate) is_open: bool,
     /// How many results a search shows, after which it is trimmed.
     pub(crate) search_limit: Option<usize>,
+    /// Whether properties are dropped without a word.
+    pub(crate) drops_properties: bool,
+    /// Whether listings have addresses in place of names.
+    pub(crate) lists_addresses: bool,
     /// Whether answers do not say what was stored.
     pub(crate) is_silent: bool,
     /// The status with which everything below /artifactory is redirected to /jfrog/artifactory, where the server is too.
@@ -138,10 +142,24 @@ async fn answer(
         ("GET", "api/storage/redhat-sources") => {
             assert_eq!(uri.query(), Some("list&deep=1&listFolders=0"));
             let listed = shared.files.iter().map(|(path, content)| {
+                let path = if shared.lists_addresses { path.replace(' ', "%20") } else { path.clone() };
                 json!({ "uri": format!("/{path}"), "size": content.len(), "folder": false, "sha1": "x", "sha2": Digest::sha256(content).hex() })
             });
             let listed: Vec<Value> = listed.collect();
             json!({ "uri": "u", "created": "c", "files": listed }).to_string().into_response()
+        }
+        ("GET", path) if path.starts_with("api/storage/redhat-sources/") => {
+            assert_eq!(uri.query(), Some("properties"));
+            let path = decoded(path.strip_prefix("api/storage/redhat-sources/").unwrap());
+            let mut properties: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let set = shared.properties.get(&path).into_iter().flat_map(|text| text.split(';'));
+            for (key, value) in set.filter_map(|pair| pair.split_once('=')) {
+                properties.entry(decoded(key)).or_default().push(decoded(value));
+            }
+            match properties.is_empty() {
+                true => errors(404, "No properties could be found."),
+                false => json!({ "uri": "u", "properties": properties }).to_string().into_response(),
+            }
         }
         ("POST", "api/search/aql") => {
             assert!(body.starts_with(br#"items.find({"repo": "redhat-sources"})"#));
@@ -156,15 +174,12 @@ async fn answer(
             }
             json!({ "results": found, "range": range }).to_string().into_response()
         }
-        ("HEAD", path) => {
-            let path = path.strip_prefix("redhat-sources/").unwrap().replace("%20", " ").replace("%2B", "+");
-            match shared.files.get(&path) {
-                Some(content) => {
-                    (StatusCode::OK, [("x-checksum-sha256", Digest::sha256(content).hex().to_owned())]).into_response()
-                }
-                None => StatusCode::NOT_FOUND.into_response(),
+        ("HEAD", path) => match shared.files.get(&decoded(path.strip_prefix("redhat-sources/").unwrap())) {
+            Some(content) => {
+                (StatusCode::OK, [("x-checksum-sha256", Digest::sha256(content).hex().to_owned())]).into_response()
             }
-        }
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
         ("PUT", path) => {
             let path = path.strip_prefix("redhat-sources/").unwrap();
             let (path, properties) = path.split_once(';').unwrap_or((path, ""));
@@ -178,9 +193,10 @@ async fn answer(
                 _ if Digest::sha256(&body).hex() != sha256 => return errors(409, "Checksum mismatch"),
                 _ => body.to_vec(),
             };
-            let path = &path.replace("%20", " ").replace("%2B", "+");
-            shared.files.insert(path.to_owned(), content);
-            shared.properties.insert(path.to_owned(), properties.to_owned());
+            let path = decoded(path);
+            shared.files.insert(path.clone(), content);
+            let properties = if shared.drops_properties { "" } else { properties };
+            shared.properties.insert(path.clone(), properties.to_owned());
             if shared.is_silent {
                 return StatusCode::CREATED.into_response();
             }
@@ -189,6 +205,19 @@ async fn answer(
         }
         _ => errors(404, "Unable to find item"),
     }
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let escaped = after.get(..2).filter(|_| *byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(escaped) => (bytes.push(escaped), rest = &after[2..]).1,
+            None => (bytes.push(*byte), rest = after).1,
+        }
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 fn errors(status: u16, message: &str) -> Response {

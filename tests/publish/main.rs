@@ -3,6 +3,7 @@
 
 mod artifactory;
 mod artifactory_access;
+mod artifactory_files;
 mod artifactory_server;
 mod faults;
 mod from;

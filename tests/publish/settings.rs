@@ -68,11 +68,11 @@ fn a_bucket_is_a_name_and_a_server_without_tls_is_told() {
 }
 
 #[test]
-fn a_token_goes_with_its_own_keys_only() {
-    for (is_aws, expected) in [(true, Some("t0ken")), (false, None)] {
+fn a_token_and_a_region_go_with_their_own_keys_only() {
+    for (is_aws, expected, region) in [(true, Some("t0ken"), "/eu-west-3/s3/"), (false, None, "/us-east-1/s3/")] {
         let site = Site::start();
         let mut command = site.command(&ROOTFS);
-        command.env("AWS_SESSION_TOKEN", "t0ken");
+        command.env("AWS_SESSION_TOKEN", "t0ken").env("AWS_DEFAULT_REGION", "eu-west-3");
         if is_aws {
             command.env_remove("S3_ACCESS_KEY").env("AWS_ACCESS_KEY_ID", "test");
         }
@@ -80,6 +80,11 @@ fn a_token_goes_with_its_own_keys_only() {
         let asked = site.s3.requests();
         let token = asked[0].headers.get("x-amz-security-token").map(|token| token.to_str().unwrap());
         assert_eq!(token, expected);
+        assert!(asked[0].headers["authorization"].to_str().unwrap().contains(region));
+        // Older servers take no body without a length.
+        for put in asked.iter().filter(|asked| asked.line.starts_with("PUT")) {
+            assert!(put.headers.contains_key("content-length") && !put.headers.contains_key("transfer-encoding"));
+        }
     }
 }
 

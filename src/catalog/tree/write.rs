@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::chart_index;
-use crate::catalog::entry::{COMMUNITY, Kind};
-use crate::catalog::store::Snapshot;
+use crate::catalog::entry::{COMMUNITY, Image, Kind, Repository};
+use crate::catalog::store::{Containers, Snapshot};
 use crate::catalog::tree::{DumpOptions, DumpReport, Error};
 use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicDir, AtomicFile, PathContext, PathError};
@@ -73,7 +74,7 @@ pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Re
     let path = snapshot.path();
     let (containers, operators) = rayon::join(
         || -> Result<u64, Error> {
-            let (keys, written) = write_containers(&Snapshot::open(path)?, data)?;
+            let (keys, written) = write_containers(path, data)?;
             verify(data, &[written])?;
             Ok(keys)
         },
@@ -198,39 +199,50 @@ struct TagOut<'a> {
     name: &'a str,
 }
 
-fn write_containers(snapshot: &Snapshot, data: &Path) -> Result<(u64, Written), Error> {
+impl<'a> From<&'a Repository> for RepositoryOut<'a> {
+    fn from(Repository { registry, repository, tags }: &'a Repository) -> Self {
+        RepositoryOut { registry, repository, tags: tags.iter().map(|name| TagOut { name }).collect() }
+    }
+}
+
+/// Writes containers.db. Entries become text on all cores, a few thousand at a time, and are written in order.
+fn write_containers(snapshot: &Path, data: &Path) -> Result<(u64, Written), Error> {
+    let containers = Containers::read(snapshot)?;
     let mut file = File::create(data, "containers/containers.db")?;
-    let mut keys = 0;
-    // Hashed and written in pieces, an image each.
-    let mut line = Vec::from(*b"{");
-    snapshot.each_digest(|key, image| {
-        let repositories = image.repositories.iter().map(|repository| RepositoryOut {
-            registry: &repository.registry,
-            repository: &repository.repository,
-            tags: repository.tags.iter().map(|name| TagOut { name }).collect(),
-        });
-        let entry = ContainerOut {
-            _id: &image.id,
-            creation_date: if image.created.is_known() { image.created.to_string() } else { String::new() },
-            architecture: &image.architecture,
-            certified: true,
-            image_id: image.digests.first().map_or("", String::as_str),
-            repositories: repositories.collect(),
+    let keys: Vec<usize> = (0..containers.len()).step_by(ENTRIES_A_PIECE).collect();
+    file.write(|out| out.write_all(b"{"))?;
+    for some in keys.chunks(PIECES_AT_ONCE) {
+        let text = |start: &usize| {
+            let end = containers.len().min(start + ENTRIES_A_PIECE);
+            let mut text = Vec::with_capacity(ENTRIES_A_PIECE << 9);
+            for (number, (key, image, repositories)) in containers.entries(*start..end).enumerate() {
+                text.extend_from_slice(if start + number == 0 { b"\n" } else { b",\n" });
+                entry(key, image, &repositories, &mut text)?;
+            }
+            Ok(text)
         };
-        line.extend_from_slice(if keys == 0 { b"\n" } else { b",\n" });
-        keys += 1;
-        file.write(|out| {
-            serde_json::to_writer(&mut line, key)?;
-            line.push(b':');
-            serde_json::to_writer(&mut line, &entry)?;
-            out.write_all(&line)
-        })?;
-        line.clear();
-        Ok::<_, Error>(())
-    })?;
-    line.extend_from_slice(b"\n}\n");
-    file.write(|out| out.write_all(&line))?;
-    Ok((keys, file.finish()?))
+        let pieces: Vec<std::io::Result<Vec<u8>>> = some.par_iter().map(text).collect();
+        for piece in pieces {
+            file.write(|out| out.write_all(&piece?))?;
+        }
+    }
+    file.write(|out| out.write_all(b"\n}\n"))?;
+    Ok((containers.len() as u64, file.finish()?))
+}
+
+/// The line of one key.
+fn entry(key: &str, image: &Image, repositories: &[Repository], text: &mut Vec<u8>) -> std::io::Result<()> {
+    let entry = ContainerOut {
+        _id: &image.id,
+        creation_date: if image.created.is_known() { image.created.to_string() } else { String::new() },
+        architecture: &image.architecture,
+        certified: true,
+        image_id: image.digests.first().map_or("", String::as_str),
+        repositories: repositories.iter().map(RepositoryOut::from).collect(),
+    };
+    serde_json::to_writer(&mut *text, key)?;
+    text.push(b':');
+    Ok(serde_json::to_writer(&mut *text, &entry)?)
 }
 
 fn write_operators(snapshot: &Snapshot, data: &Path) -> Result<(u64, Vec<Written>), Error> {
@@ -283,3 +295,9 @@ fn verify(data: &Path, written: &[Written]) -> Result<(), Error> {
 }
 
 const OPERATORS_A_PAGE: u64 = 500;
+
+/// Entries of containers.db that become one piece of text: some hundred KiB.
+const ENTRIES_A_PIECE: usize = 512;
+
+/// Pieces that are held before they are written: some ten MiB.
+const PIECES_AT_ONCE: usize = 32;

@@ -16,7 +16,7 @@ use crate::kernel::set::{self, KernelSet, Place};
 use crate::progress::{Unit, amount};
 use crate::publish::Patience;
 use crate::publish::artifactory::{
-    Artifactory, DeployOptions, DeployReport, Deployed, Login, NotCompared, Wanted, files_below,
+    Artifactory, DeployOptions, DeployReport, Deployed, FailedFile, LeftOut, Login, Wanted, files_below,
 };
 
 /// Upload packages to a repository of Artifactory
@@ -49,6 +49,9 @@ pub(in crate::cli) struct ArtifactoryArgs {
     /// A property for what is uploaded
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     property: Vec<(String, String)>,
+    /// Upload files whose names begin with a dot, too
+    #[arg(long)]
+    hidden: bool,
     /// Say what would be uploaded, and upload nothing
     #[arg(long)]
     dry_run: bool,
@@ -68,6 +71,7 @@ struct Published<'a> {
     url: &'a Url,
     repository: &'a str,
     dry_run: bool,
+    left_out: Vec<LeftOut>,
     #[serde(flatten)]
     report: DeployReport,
 }
@@ -83,7 +87,10 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
             return Err(Failure::usage(format!("{option}: `{text}` leads out of the repository")));
         }
     }
-    let mut wanted = wanted(args, context)?;
+    let (mut wanted, left_out) = wanted(args)?;
+    for LeftOut { path, why } in &left_out {
+        context.ui.warn(format_args!("{}: left out: {why}", path.display()));
+    }
     if wanted.is_empty() {
         return Err(Failure::new(format!("{}: no files to upload", args.source.display())));
     }
@@ -114,31 +121,32 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
         let content = if different.there.is_some() { "there with other content" } else { "there, and not comparable" };
         context.ui.warn(format_args!("{}: {content}; replaced with `--overwrite` only", different.path));
     }
-    for NotCompared { path, error } in &report.not_compared {
+    for FailedFile { path, error } in &report.without_properties {
+        context.ui.warn(format_args!("{path}: uploaded without its properties: {error}"));
+    }
+    for FailedFile { path, error } in &report.not_compared {
         context
             .ui
             .warn(format_args!("{path}: the server does not say whether it was there with other content: {error}"));
     }
     // With `--overwrite`, what was there makes no difference.
     let is_compared = report.not_compared.is_empty() || args.overwrite;
-    let is_whole = report.failed.is_empty() && report.different.is_empty() && is_compared;
-    let published = Published { url: &args.url, repository, dry_run: args.dry_run, report };
+    let is_whole = [&report.failed, &report.without_properties].iter().all(|list| list.is_empty())
+        && report.different.is_empty()
+        && left_out.is_empty()
+        && is_compared;
+    let published = Published { url: &args.url, repository, dry_run: args.dry_run, left_out, report };
     context.ui.result(&published, Published::to_text)?;
     Ok(Exit::of(is_whole))
 }
 
-fn wanted(args: &ArtifactoryArgs, context: &Context) -> Result<Vec<Wanted>, Failure> {
+fn wanted(args: &ArtifactoryArgs) -> Result<(Vec<Wanted>, Vec<LeftOut>), Failure> {
     if args.source.is_dir() {
-        let (files, left_out) = files_below(&args.source)?;
-        for path in left_out {
-            let path = path.display();
-            context.ui.warn(format_args!("{path}: left out: no file of this directory, or a name that is no text"));
-        }
-        return Ok(files);
+        return Ok(files_below(&args.source, args.hidden)?);
     }
     let set = KernelSet::parse(&fs::read(&args.source, SET_LIMIT)?)?;
-    let mut wanted = Vec::new();
-    for package in set.into_packages() {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for package in set.each_package() {
         let name = package.location.rsplit('/').next().unwrap_or_default().to_owned();
         let place = match set::place(&package.location, &package.name, &args.source, args.allow_local) {
             // What has a URL lies beside the set, where `kernel fetch` puts it.
@@ -156,9 +164,18 @@ fn wanted(args: &ArtifactoryArgs, context: &Context) -> Result<Vec<Wanted>, Fail
                     .hint("fetch the set's packages with `haversack kernel fetch`, and name the directory"));
             }
         };
-        wanted.push(Wanted { file, path: name });
+        // The same one is there for each kernel that needs it; of two others, the second would replace the first.
+        match wanted.iter().find(|other| other.path == name) {
+            Some(other) if other.file == file => {}
+            Some(other) => {
+                let (one, two) = (other.file.display(), file.display());
+                return Err(Failure::new(format!("{name}: two packages of the set have this name: {one} and {two}"))
+                    .hint("put them into directories of one directory, and name that in place of the set"));
+            }
+            None => wanted.push(Wanted { file, path: name }),
+        }
     }
-    Ok(wanted)
+    Ok((wanted, Vec::new()))
 }
 
 fn login(args: &ArtifactoryArgs, context: &Context) -> Result<Login, Failure> {
@@ -178,7 +195,16 @@ fn login(args: &ArtifactoryArgs, context: &Context) -> Result<Login, Failure> {
 
 impl Published<'_> {
     fn to_text(&self) -> String {
-        let DeployReport { uploaded, replaced, not_compared, skipped, different, failed, sent_bytes } = &self.report;
+        let DeployReport {
+            uploaded,
+            replaced,
+            not_compared,
+            without_properties,
+            skipped,
+            different,
+            failed,
+            sent_bytes,
+        } = &self.report;
         let by_checksum = uploaded.iter().chain(replaced).filter(|deployed: &&Deployed| deployed.by_checksum).count();
         let verb = if self.dry_run { "to be uploaded" } else { "uploaded" };
         let mut text = format!("{}/{}\n  {} files {verb}", self.url, self.repository, uploaded.len() + replaced.len());
@@ -190,8 +216,10 @@ impl Published<'_> {
             (by_checksum, "of them not sent: the server knew their content"),
             (replaced.len(), "of them replaced other content"),
             (not_compared.len(), "of them could not be compared with what was there"),
+            (without_properties.len(), "of them without their properties"),
             (skipped.len(), "files were there"),
             (different.len(), "files are there with other content"),
+            (self.left_out.len(), "files or directories left out"),
             (failed.len(), "files failed"),
         ] {
             if count > 0 {

@@ -78,9 +78,9 @@ pub(super) struct S3Args {
     /// `true`, `false` or a file with a certificate authority; else $S3_SSL_VERIFY, else $S3_SSL_VALIDATE, else true
     #[arg(long, value_name = "VALUE")]
     s3_ssl_verify: Option<String>,
-    /// What the server calls its region
-    #[arg(long, value_name = "NAME", default_value = "us-east-1")]
-    s3_region: String,
+    /// What the server calls its region; else, with $AWS_ACCESS_KEY_ID, $AWS_REGION or $AWS_DEFAULT_REGION, else us-east-1
+    #[arg(long, value_name = "NAME")]
+    s3_region: Option<String>,
     /// Where the bucket's name stands: `path` is https://HOST/BUCKET, `virtual` is https://BUCKET.HOST
     #[arg(long, value_name = "STYLE", default_value = "path", value_parser = ["path", "virtual"],
           hide_possible_values = true)]
@@ -181,11 +181,13 @@ impl S3Args {
         let at = &endpoint;
         let http = http(context, cert.or_else(mounted_ca), if verify { &[] } else { std::slice::from_ref(&at) })?;
         let credentials = Credentials { access_key, secret_key, session_token };
+        let of_keys: &[&str] = if is_aws { &["AWS_REGION", "AWS_DEFAULT_REGION"] } else { &[] };
+        let region = first(&self.s3_region, of_keys).unwrap_or_else(|| "us-east-1".to_owned());
         let addressing = match self.s3_addressing.as_str() {
             "virtual" => Addressing::Virtual,
             _ => Addressing::Path,
         };
-        let options = BucketOptions { endpoint, name, region: self.s3_region.clone(), addressing, credentials };
+        let options = BucketOptions { endpoint, name, region, addressing, credentials };
         Ok(Bucket::new(http, patience, options)?)
     }
 

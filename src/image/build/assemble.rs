@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::digest::{Algorithm, Digest};
 use crate::image::Platform;
-use crate::image::build::base::{BaseImage, BaseParts};
+use crate::image::build::base::{BaseImage, BaseParts, ON_BUILD};
 use crate::image::build::definition::Definition;
 use crate::image::build::fingerprint::{self, FINGERPRINT};
 use crate::image::build::plan::{Inputs, Plan};
@@ -183,7 +183,14 @@ pub fn assemble(
             image.config.set_history(Some(all));
         }
         configure(&mut image.config, definition, platform, &labels, created);
-        let config = layout.write_blob(MediaType::ImageConfig, &layout::canonical(&image.config))?;
+        if image.docker.contains_key(ON_BUILD) {
+            tracing::warn!("{}: the base's ONBUILD triggers are kept and were not run", definition.name);
+        }
+        let mut config = serde_json::to_value(&image.config).expect("a configuration is JSON");
+        for (name, value) in image.docker {
+            config["config"][name] = value;
+        }
+        let config = layout.write_blob(MediaType::ImageConfig, &layout::canonical(&config))?;
         let config_digest = layout::digest_of(&config).map_err(layout::Error::from)?;
         let document: ImageManifest = ImageManifestBuilder::default()
             .schema_version(2_u32)

@@ -81,6 +81,9 @@ impl BaseImage {
         let document: ImageManifest = layout::parse(chosen.digest().as_ref(), &layout.read_document(&chosen)?)?;
         let bytes = layout.read_document(document.config())?;
         let config: ImageConfiguration = layout::parse(document.config().digest().as_ref(), &bytes)?;
+        let mut raw: serde_json::Value = layout::parse(document.config().digest().as_ref(), &bytes)?;
+        let docker = DOCKERS.iter().map(|name| (*name, raw["config"][name].take()));
+        let docker = docker.filter(|(_, value)| !value.is_null()).collect();
         let offered = Platform {
             os: config.os().to_string(),
             architecture: config.architecture().to_string(),
@@ -99,7 +102,7 @@ impl BaseImage {
             layer.set_media_type(media_type);
             layer
         });
-        Ok(BaseParts { config, layers: layers.collect() })
+        Ok(BaseParts { config, layers: layers.collect(), docker })
     }
 }
 
@@ -108,6 +111,8 @@ impl BaseImage {
 pub(crate) struct BaseParts {
     pub(crate) config: ImageConfiguration,
     pub(crate) layers: Vec<Descriptor>,
+    /// What Docker has in `config` and image-spec only reserves, by name.
+    pub(crate) docker: BTreeMap<&'static str, serde_json::Value>,
 }
 
 /// The image for a platform in the index of a base.
@@ -117,5 +122,10 @@ pub fn choose(index: &ImageIndex, platform: &Platform) -> Result<Descriptor, Err
     };
     index.manifests().iter().find(fits).cloned().ok_or_else(|| Error::NoBase { platform: platform.clone() })
 }
+
+/// <https://github.com/opencontainers/image-spec/blob/main/config.md#properties>, reserved there; Docker and podman use them.
+const DOCKERS: &[&str] = &["ArgsEscaped", ON_BUILD, "Healthcheck", "Shell", "StopTimeout"];
+/// What whoever builds over an image with a builder runs first.
+pub(crate) const ON_BUILD: &str = "OnBuild";
 
 const BUFFER: usize = 128 << 10;

@@ -81,11 +81,20 @@ pub enum Shared {
         /// The kernel's source: `aws`, `azure-cvm`, `hwe`, or empty.
         topic: String,
     },
-    /// SUSE's `kernel-devel`, which is `noarch`.
-    SuseDevel,
+    /// SUSE's `kernel-devel` and `kernel-devel-TOPIC`, which are `noarch`.
+    SuseDevel {
+        /// The flavour from whose source it is: `azure`, `rt`, `longterm`, or empty for the one that most have in common.
+        topic: String,
+    },
+    /// SUSE's `kernel-FLAVOUR-base`: a part of that flavour's kernel with the most needed modules. Its version is the kernel's
+    /// with a count of its own behind it.
+    SuseBase {
+        /// The flavour.
+        flavour: String,
+    },
 }
 
-/// Why a package is of no use for building modules.
+/// Why a package is with no kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -99,6 +108,12 @@ pub enum Reason {
     Source,
     /// Made from a kernel's sources, but not for building modules: tools, documents, firmware, headers for user space.
     NotForBuilding,
+    /// Kernels would share it, and none here needs it: a `kbuild` without headers.
+    Unused,
+    /// The signed kernel is here, which has the same files.
+    Unsigned,
+    /// Another package has its name and other content.
+    Conflict,
 }
 
 impl fmt::Display for Reason {
@@ -109,6 +124,9 @@ impl fmt::Display for Reason {
             Reason::DebugInformation => "debug information",
             Reason::Source => "a source package",
             Reason::NotForBuilding => "not needed to build modules",
+            Reason::Unused => "no kernel here needs it",
+            Reason::Unsigned => "the signed package of this kernel is here, too",
+            Reason::Conflict => "another package has this name and other content",
         })
     }
 }

@@ -42,10 +42,15 @@ fn kernel(package: &Package, family: Family) -> Class {
     if words.contains(&"debuginfo") || words.contains(&"debugsource") {
         return Class::Ignored(Reason::DebugInformation);
     }
-    if name.architecture == "noarch" && family == Family::Suse && words == ["devel"] {
-        return Class::Shared { with: Shared::SuseDevel, role: Role::Common };
+    if name.architecture == "noarch"
+        && family == Family::Suse
+        && let ["devel", topic @ ..] = &words[..]
+    {
+        return Class::Shared { with: Shared::SuseDevel { topic: topic.join("-") }, role: Role::Common };
     }
-    let flavours = words.iter().take_while(|word| FLAVOURS.contains(word)).count();
+    // SUSE's `rt_debug` is `rt` for debugging.
+    let is_flavour = |word: &&&str| FLAVOURS.contains(&word.split('_').next().unwrap_or_default());
+    let flavours = words.iter().take_while(is_flavour).count();
     let (flavours, part) = words.split_at(flavours);
     let suse = family == Family::Suse;
     let role = match part {
@@ -60,6 +65,9 @@ fn kernel(package: &Package, family: Family) -> Class {
         ["devel" | "modules", "matched"] | ["modules", "extra", "matched"] | ["syms"] => Role::Meta,
         ["modules"] | ["modules", "core" | "extra" | "internal" | "partner", ..] | ["extra" | "optional"] => {
             Role::Modules
+        }
+        ["base"] if suse => {
+            return Class::Shared { with: Shared::SuseBase { flavour: flavours.join("-") }, role: Role::Image };
         }
         ["base", ..] if suse => Role::Image,
         ["uki", "virt"] => Role::Image,
@@ -178,7 +186,11 @@ fn family(name: &Name, vendor: Option<&str>) -> Family {
     }
     // SUSE's releases are numbers only, as those of a kernel that somebody built without a tag might be; its flavour in
     // the name, or no machine at all, tells.
-    let suse_name = name.name.split('-').nth(1).is_some_and(|word| SUSE_FLAVOURS.contains(&word));
+    let suse_name = name
+        .name
+        .split('-')
+        .nth(1)
+        .is_some_and(|word| SUSE_FLAVOURS.contains(&word.split('_').next().unwrap_or_default()));
     let numbers = release.split('.').all(|part| part.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()));
     if vendor.is_some_and(|vendor| vendor.contains("SUSE")) || numbers && (suse_name || name.architecture == "noarch") {
         return Family::Suse;

@@ -7,26 +7,28 @@ use std::io::{BufRead, BufReader};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::compression::{LimitedReader, decoder};
+use crate::kernel::group::Offer;
 use crate::kernel::package::Package;
 use crate::limits::{self, Count, PACKAGE_OVERHEAD};
 
-/// Reads a list, compressed or not. URLs that name no package (kernel sources of some distributions) are passed over.
-pub fn packages(list: impl BufRead + Send) -> Result<Vec<Package>, serde_json::Error> {
+/// Reads a list, compressed or not, with what each of its entries names together. URLs that name no package (kernel sources
+/// of some distributions) are passed over.
+pub fn offer(list: impl BufRead + Send) -> Result<Offer, serde_json::Error> {
     let (_, reader) = decoder(list).map_err(serde_json::Error::io)?;
-    let mut packages = Vec::new();
+    let mut offer = Offer::default();
     let mut json = serde_json::Deserializer::from_reader(BufReader::new(LimitedReader::new(reader, LIST_LIMIT)));
     json.deserialize_map(Distributions {
         kept: limits::kept(),
-        packages: &mut packages,
+        offer: &mut offer,
         count: Count::new("entries in it", limits::PACKAGES),
     })?;
     json.end()?;
-    Ok(packages)
+    Ok(offer)
 }
 
-/// Takes entry after entry, so that a list holds no more memory than the packages that are kept of it.
+/// Takes entry after entry, so that a list takes no more memory than what is kept of it.
 struct Distributions<'a> {
-    packages: &'a mut Vec<Package>,
+    offer: &'a mut Offer,
     count: Count,
     kept: Count,
 }
@@ -123,8 +125,9 @@ impl<'de> Visitor<'de> for Headers<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut urls: A) -> Result<(), A::Error> {
+        let Distributions { offer, count, kept } = self.0;
+        let first = offer.packages.len();
         while let Some(url) = urls.next_element::<Cow<'de, str>>()? {
-            let Distributions { packages, count, kept } = &mut *self.0;
             count.one().map_err(A::Error::custom)?;
             // A list from elsewhere does not name files of this machine.
             if !(url.starts_with("http://") || url.starts_with("https://")) {
@@ -132,9 +135,12 @@ impl<'de> Visitor<'de> for Headers<'_, '_> {
             }
             // URLs that name no package are kernel sources of some distributions.
             if let Ok(package) = Package::from_location(&url) {
-                kept.several(PACKAGE_OVERHEAD + 2 * url.len()).map_err(A::Error::custom)?;
-                packages.push(package);
+                kept.several(PACKAGE_OVERHEAD + 3 * url.len()).map_err(A::Error::custom)?;
+                offer.packages.push(package);
             }
+        }
+        if let together @ [_, _, ..] = &offer.packages[first..] {
+            offer.together.push(together.iter().map(|package| package.name.clone()).collect());
         }
         Ok(())
     }
@@ -157,9 +163,10 @@ mod tests {
             "PhotonOS": [{"kernelversion": "1", "kernelrelease": "x", "target": "photon", "headers": ["http://h/x.tar"]}],
             "Flatcar": [{"kernelversion": "1", "kernelrelease": "x", "target": "flatcar", "kernelconfigdata": "AA=="}]
         }"#;
-        let names: Vec<String> =
-            packages(list.as_bytes()).unwrap().iter().map(|package| package.name.name.clone()).collect();
+        let offer = offer(list.as_bytes()).unwrap();
+        let names: Vec<&str> = offer.packages.iter().map(|package| &*package.name.name).collect();
+        assert_eq!(offer.together.len(), 1);
         assert_eq!(names, ["linux-headers-5.10.0-8-amd64", "linux-kbuild-5.10"]);
-        assert!(packages(&b"[]"[..]).is_err());
+        assert!(super::offer(&b"[]"[..]).is_err());
     }
 }

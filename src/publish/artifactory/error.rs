@@ -51,6 +51,12 @@ pub enum Error {
         /// What was sent.
         expected: String,
     },
+    /// The server has the file and not what it is to be marked with.
+    #[error("the server did not take {names}; the login may not be allowed to annotate")]
+    WithoutProperties {
+        /// The keys, separated by commas.
+        names: String,
+    },
     /// An answer like success of a server that does not say what it has now.
     #[error("{}: answered with {status}, and the server does not say that it has the file", http::shown(url))]
     Unconfirmed {

@@ -6,6 +6,7 @@
 //! HEAD URL/REPO/PATH                       → X-Checksum-Sha256                    where both leave it open
 //! PUT  URL/REPO/PATH[;k=v…]                X-Checksum-Deploy: true, no body       201 when the content is known, else 404
 //! PUT  URL/REPO/PATH[;k=v…]                X-Checksum-{Sha256,Sha1,Md5}, the file
+//! GET  URL/api/storage/REPO/PATH?properties                                       whether it has them, 404 for none
 //! ```
 //!
 //! A file that is there with the same SHA-256 is passed over, one with another is left unless it is to be overwritten. The
@@ -26,7 +27,7 @@ use url::Url;
 
 pub use self::error::Error;
 use self::files::sums;
-pub use self::files::{Wanted, files_below};
+pub use self::files::{LeftOut, Wanted, files_below};
 use self::there::{Found, Known};
 use crate::causes;
 use crate::digest::Digest;
@@ -75,7 +76,9 @@ pub struct DeployReport {
     /// Files that were there with other content, which was replaced.
     pub replaced: Vec<Deployed>,
     /// Files of `uploaded` of which the server did not say whether there was another one before.
-    pub not_compared: Vec<NotCompared>,
+    pub not_compared: Vec<FailedFile>,
+    /// Files that were uploaded or replaced and do not have the properties that they were sent with, as far as the server says.
+    pub without_properties: Vec<FailedFile>,
     /// Files that were there.
     pub skipped: Vec<String>,
     /// Files that are there with other content, which was left.
@@ -110,16 +113,7 @@ pub struct Difference {
     pub there: Option<String>,
 }
 
-/// A file that could not be compared with what was there.
-#[derive(Debug, Serialize)]
-pub struct NotCompared {
-    /// Its path in the repository.
-    pub path: String,
-    /// Why not.
-    pub error: String,
-}
-
-/// A file that could not be uploaded.
+/// A file of which something failed.
 #[derive(Debug, Serialize)]
 pub struct FailedFile {
     /// Its path in the repository.
@@ -130,11 +124,19 @@ pub struct FailedFile {
 
 /// How a file turned out.
 enum Deployment {
-    New(Deployed),
-    Replaced(Deployed),
-    NotCompared(Deployed, Error),
+    Done(Done),
     Skipped,
     Different { sha256: Digest, there: Option<String> },
+}
+
+/// A file that was uploaded, and what is to be said of it.
+struct Done {
+    deployed: Deployed,
+    is_replaced: bool,
+    /// Why it was not compared with what was there.
+    not_compared: Option<Error>,
+    /// Why it may lack its properties.
+    without_properties: Option<Error>,
 }
 
 impl Artifactory {
@@ -168,11 +170,11 @@ impl Artifactory {
         for (file, deployment) in deployments {
             let path = file.path.clone();
             match deployment {
-                Ok(Deployment::New(deployed)) => report.uploaded.push(deployed),
-                Ok(Deployment::Replaced(deployed)) => report.replaced.push(deployed),
-                Ok(Deployment::NotCompared(deployed, why)) => {
-                    report.uploaded.push(deployed);
-                    report.not_compared.push(NotCompared { path, error: causes::line(&why) });
+                Ok(Deployment::Done(Done { deployed, is_replaced, not_compared, without_properties })) => {
+                    if is_replaced { &mut report.replaced } else { &mut report.uploaded }.push(deployed);
+                    let said = |why: &Error| FailedFile { path: path.clone(), error: causes::line(why) };
+                    report.not_compared.extend(not_compared.as_ref().map(said));
+                    report.without_properties.extend(without_properties.as_ref().map(said));
                 }
                 Ok(Deployment::Skipped) => report.skipped.push(path),
                 Ok(Deployment::Different { sha256, there }) => {
@@ -206,19 +208,20 @@ impl Artifactory {
                 return Ok(Deployment::Different { sha256: sums.sha256, there: there.stated() });
             }
         }
-        let mut by_checksum = false;
+        let (mut by_checksum, mut without_properties) = (false, None);
         if !options.dry_run {
             starting(wanted);
             if is_brief {
                 sums = files::sums(wanted.file.clone(), false).await?;
             }
             by_checksum = self.put(wanted, &sums, &options.properties).await?;
+            if !options.properties.is_empty() {
+                without_properties = self.check_properties(&wanted.path, &options.properties).await.err();
+            }
         }
         let deployed = Deployed { path: wanted.path.clone(), size: sums.size, sha256: sums.sha256, by_checksum };
-        Ok(match found {
-            Found::Nothing => Deployment::New(deployed),
-            Found::File(_) => Deployment::Replaced(deployed),
-            Found::Unknown { why } => Deployment::NotCompared(deployed, why),
-        })
+        let is_replaced = matches!(&found, Found::File(_));
+        let not_compared = if let Found::Unknown { why } = found { Some(why) } else { None };
+        Ok(Deployment::Done(Done { deployed, is_replaced, not_compared, without_properties }))
     }
 }

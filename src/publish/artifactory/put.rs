@@ -1,5 +1,6 @@
 //! One file to the server: by its checksums, and with its bytes where those are not known.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,11 @@ struct Checksums {
     sha256: Option<String>,
     #[serde(default)]
     sha1: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Properties {
+    properties: BTreeMap<String, Vec<String>>,
 }
 
 impl Artifactory {
@@ -75,6 +81,27 @@ impl Artifactory {
         self.check(response, wanted, sums).await.map(|()| false)
     }
 
+    /// Whether a file has its properties. A server drops them without a word where the login may not annotate
+    /// (jfrog-cli#1174).
+    pub(super) async fn check_properties(&self, path: &str, expected: &[(String, String)]) -> Result<(), Error> {
+        let parts: Vec<&str> = ["storage", &self.repository].into_iter().chain(path.split('/')).collect();
+        let mut url = self.api(&parts);
+        url.set_query(Some("properties"));
+        let Properties { properties } = match self.json(&url, || self.http.get(&url)).await {
+            // None at all.
+            Err(Error::Http(error)) if error.status_code() == Some(StatusCode::NOT_FOUND) => Properties::default(),
+            result => result?,
+        };
+        let has =
+            |key: &str, value: &str| properties.get(key).is_some_and(|values| values.iter().any(|it| it == value));
+        let lacking = expected.iter().filter(|(key, value)| !has(key, value));
+        let names: BTreeSet<&str> = lacking.map(|(key, _)| key.as_str()).collect();
+        match names.is_empty() {
+            true => Ok(()),
+            false => Err(Error::WithoutProperties { names: names.into_iter().collect::<Vec<_>>().join(", ") }),
+        }
+    }
+
     /// Whether the server has what was sent: as it answers, or else as it says when it is asked. Any server and every login
     /// page answers a `PUT` with 200; only who states the checksums has stored the file.
     async fn check(&self, response: Response, wanted: &Wanted, sums: &Sums) -> Result<(), Error> {
@@ -106,6 +133,7 @@ fn is_refused_question(status: StatusCode) -> bool {
         status,
         StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::CONFLICT
+            | StatusCode::URI_TOO_LONG
             | StatusCode::REQUEST_TIMEOUT
             | StatusCode::TOO_MANY_REQUESTS
     );

@@ -11,6 +11,7 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
 use crate::publish::artifactory::{Artifactory, Error};
+use crate::publish::s3::encode;
 
 /// What is known of a repository before the work begins.
 #[derive(Debug, Default)]
@@ -149,7 +150,8 @@ impl Artifactory {
     pub(super) async fn find(&self, path: &str, known: &Known) -> Result<Found, Error> {
         match known.files.get(path) {
             Some(there) => Ok(Found::File(there.clone())),
-            None if known.is_whole => Ok(Found::Nothing),
+            // A name that a list may have in another spelling, as percent-encoded, is asked for.
+            None if known.is_whole && path.split('/').all(|part| encode(part) == part) => Ok(Found::Nothing),
             None => self.ask(path).await,
         }
     }

@@ -1,21 +1,21 @@
 //! Files out of an image: its layers, each read where it is, seen as the one file system that they make.
 //!
-//! A first look reads the names in all layers, from the lowest up, with the whiteouts of the image specification
-//! (`layer.md#whiteouts`): `.wh.NAME` hides NAME of the layers below, `.wh..wh..opq` everything in its directory. After that,
-//! a file is read out of the layer that has its last version, or all of them go as one tar stream to `mksquashfs`, which
-//! needs neither root nor the unpacked files.
+//! A first look reads the names in all layers ([`RootFs`]). After that, a file is read out of the layer that has its last
+//! version, or all of them go as one tar stream to `mksquashfs`, which needs neither root nor the unpacked files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
-use std::ops::Bound;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use tar::{EntryType, Header};
 
 use crate::compression;
-use crate::fs::{self, PathContext, PathError, join_inside};
+use crate::fs::{self, PathContext, PathError};
+use crate::image::layer::pax::Meta;
+use crate::image::layer::rootfs::{Kind, Member, RootFs, XATTR};
+use crate::image::name::Name;
 use crate::image::store::layout;
 use crate::image::{Platform, Store, manifest, store};
 use crate::tarball::{self, Guarded};
@@ -24,7 +24,7 @@ use crate::tarball::{self, Guarded};
 pub struct ImageFiles<'a> {
     store: &'a Store,
     layers: Vec<Descriptor>,
-    members: BTreeMap<PathBuf, Member>,
+    files: RootFs,
 }
 
 /// Why files cannot be had of an image.
@@ -70,29 +70,6 @@ pub enum Error {
     Mksquashfs(String),
 }
 
-/// The last version of a path.
-struct Member {
-    layer: usize,
-    /// Which entry of the layer.
-    entry: usize,
-    kind: Kind,
-}
-
-enum Kind {
-    File,
-    /// With what else is known of it, since directories go first.
-    Directory(Box<(Header, Attributes)>),
-    Symlink(PathBuf),
-    HardLink(PathBuf),
-    Other,
-}
-
-/// A layer without its compression.
-type Content<'a> = Guarded<Box<dyn Read + Send + 'a>>;
-
-/// Extended attributes, as pax writes them.
-type Attributes = Vec<(String, Vec<u8>)>;
-
 impl<'a> ImageFiles<'a> {
     /// Looks through the layers of an image, of an index those for `architecture` (`amd64`).
     pub fn open(store: &'a Store, image: &Descriptor, architecture: &str) -> Result<Self, Error> {
@@ -108,32 +85,27 @@ impl<'a> ImageFiles<'a> {
             image = found.ok_or_else(|| Error::NoPlatform { architecture: architecture.to_owned() })?;
         }
         let document: ImageManifest = parse(store, &image)?;
-        let mut files = ImageFiles { store, layers: document.layers().clone(), members: BTreeMap::new() };
-        for layer in 0..files.layers.len() {
-            let mut members = std::mem::take(&mut files.members);
-            let mut hidden = BTreeSet::new();
-            files.read_layer(layer, |entry, path, data| {
-                note(&mut members, &mut hidden, layer, entry, &path, data)?;
-                Ok(true)
-            })?;
-            files.members = members;
+        let mut image = ImageFiles { store, layers: document.layers().clone(), files: RootFs::default() };
+        for layer in 0..image.layers.len() {
+            let content = image.open_layer(layer)?;
+            image.files.apply(content).map_err(|source| image.unreadable(layer, source))?;
         }
-        Ok(files)
+        Ok(image)
     }
 
     /// Copies a file out of the image; links are followed inside it.
     pub fn extract(&self, path: &Path, to: &Path) -> Result<(), Error> {
         let missing = || Error::NoFile { path: path.to_owned() };
-        let found = self.resolve(path).ok_or_else(missing)?;
-        let member = match &self.members[&found] {
-            Member { kind: Kind::HardLink(target), .. } => self.members.get(target).ok_or_else(missing)?,
+        let found = self.files.resolve(path).ok_or_else(missing)?;
+        let member = match self.files.get(&found).ok_or_else(missing)? {
+            Member { kind: Kind::HardLink(target), .. } => self.files.get(target).ok_or_else(missing)?,
             member => member,
         };
         if !matches!(member.kind, Kind::File) {
             return Err(missing());
         }
         let mut file = fs::create_new(to)?;
-        self.read_layer(member.layer, |entry, _, data| {
+        self.read_layer(member.layer, |entry, data| {
             if entry != member.entry {
                 return Ok(true);
             }
@@ -167,26 +139,34 @@ impl<'a> ImageFiles<'a> {
     fn write_tar(&self, to: impl Write) -> Result<(), Error> {
         let stream = Path::new("the tar stream");
         let mut tar = tar::Builder::new(to);
-        for (path, member) in &self.members {
-            if let Kind::Directory(known) = &member.kind {
-                let (mut header, attributes) = (known.0.clone(), &known.1);
-                append_attributes(&mut tar, attributes).at("write", stream)?;
-                tar.append_data(&mut header, path, io::empty()).at("write", stream)?;
+        for (name, member) in self.files.members() {
+            if let Kind::Directory(Some(meta)) = &member.kind {
+                append_attributes(&mut tar, &of_directory(meta)).at("write", stream)?;
+                let mut header = header(meta);
+                tar.append_data(&mut header, name.path(), io::empty()).at("write", stream)?;
             }
         }
         for layer in 0..self.layers.len() {
+            // Directories are there already, and those that an entry implies have its number.
+            let is_wanted = |member: &Member| member.layer == layer && !matches!(member.kind, Kind::Directory(_));
+            let of_layer = self.files.members().filter(|(_, member)| is_wanted(member));
+            let wanted: HashMap<usize, (&Name, &Kind)> =
+                of_layer.map(|(name, member)| (member.entry, (name, &member.kind))).collect();
             let mut lost = None;
-            self.read_layer(layer, |entry, path, data| {
-                let is_last = |member: &&Member| member.layer == layer && member.entry == entry;
-                let Some(member) = self.members.get(&path).filter(is_last) else { return Ok(true) };
+            self.read_layer(layer, |entry, data| {
+                let Some((name, kind)) = wanted.get(&entry) else { return Ok(true) };
+                let path = name.path();
                 let mut header = data.header().clone();
                 append_attributes(&mut tar, &attributes(data)?)?;
-                match &member.kind {
+                match kind {
                     Kind::Directory(_) => {}
-                    Kind::Symlink(target) => tar.append_link(&mut header, &path, target)?,
-                    Kind::HardLink(target) => match self.members.get(target) {
+                    Kind::Symlink(target) => {
+                        header.set_entry_type(EntryType::Symlink);
+                        tar.append_link(&mut header, &path, target)?;
+                    }
+                    Kind::HardLink(target) => match self.files.get(target) {
                         Some(of) if of.layer == layer && matches!(of.kind, Kind::File) => {
-                            tar.append_link(&mut header, &path, target)?;
+                            tar.append_link(&mut header, &path, target.path())?;
                         }
                         _ => {
                             lost = Some(path);
@@ -211,58 +191,32 @@ impl<'a> ImageFiles<'a> {
         Ok(())
     }
 
-    /// Where a path leads after all links on the way.
-    fn resolve(&self, path: &Path) -> Option<PathBuf> {
-        let mut left: Vec<PathBuf> = vec![path.to_owned()];
-        let mut at = PathBuf::new();
-        let mut links = 0;
-        while let Some(next) = left.pop() {
-            let mut parts = next.components();
-            let Some(part) = parts.next() else { continue };
-            left.push(parts.as_path().to_owned());
-            match part {
-                Component::RootDir => at = PathBuf::new(),
-                Component::ParentDir => {
-                    at.pop();
-                }
-                Component::Normal(name) => {
-                    at.push(name);
-                    if let Some(Member { kind: Kind::Symlink(target), .. }) = self.members.get(&at) {
-                        links += 1;
-                        if links > MOST_LINKS {
-                            return None;
-                        }
-                        at.pop();
-                        left.push(target.clone());
-                    }
-                }
-                Component::CurDir | Component::Prefix(_) => {}
-            }
-        }
-        self.members.contains_key(&at).then_some(at)
-    }
-
-    /// Hands each entry of a layer with its number and normal path to `visit`, until that says false.
+    /// Hands each entry of a layer with its number to `visit`, until that says false.
     fn read_layer(
         &self,
         layer: usize,
-        mut visit: impl FnMut(usize, PathBuf, &mut tar::Entry<'_, Content<'_>>) -> io::Result<bool>,
+        mut visit: impl FnMut(usize, &mut tar::Entry<'_, Content<'_>>) -> io::Result<bool>,
     ) -> Result<(), Error> {
-        let described = &self.layers[layer];
-        let failed = |source| Error::Layer { layer: described.digest().to_string(), source };
-        let blob = BufReader::with_capacity(128 << 10, self.store.open_blob(described)?);
-        let (_, content) = compression::decoder(blob).map_err(failed)?;
-        let mut archive = tarball::open(content);
+        let failed = |source| self.unreadable(layer, source);
+        let mut archive = tarball::open(self.open_layer(layer)?);
         for (number, entry) in archive.entries().map_err(failed)?.enumerate() {
             let mut entry = entry.map_err(failed)?;
-            let name = entry.path().map_err(failed)?.into_owned();
-            // `./` and names that lead out of it are nothing in it.
-            let Ok(path) = join_inside(Path::new(""), &name) else { continue };
-            if !visit(number, path, &mut entry).map_err(failed)? {
+            if !visit(number, &mut entry).map_err(failed)? {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// The tar of a layer.
+    fn open_layer(&self, layer: usize) -> Result<Box<dyn Read + Send + 'a>, Error> {
+        let blob = BufReader::with_capacity(128 << 10, self.store.open_blob(&self.layers[layer])?);
+        let (_, content) = compression::decoder(blob).map_err(|source| self.unreadable(layer, source))?;
+        Ok(content)
+    }
+
+    fn unreadable(&self, layer: usize, source: io::Error) -> Error {
+        Error::Layer { layer: self.layers[layer].digest().to_string(), source }
     }
 }
 
@@ -271,65 +225,33 @@ fn parse<T: serde::de::DeserializeOwned>(store: &Store, described: &Descriptor) 
     Ok(layout::parse(described.digest().as_ref(), &bytes).map_err(store::Error::from)?)
 }
 
-/// Notes an entry of a layer over those of the layers below.
-fn note<R: Read>(
-    members: &mut BTreeMap<PathBuf, Member>,
-    hidden: &mut BTreeSet<PathBuf>,
-    layer: usize,
-    entry: usize,
-    path: &Path,
-    data: &mut tar::Entry<'_, R>,
-) -> io::Result<()> {
-    let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-    if let Some(whiteout) = name.as_encoded_bytes().strip_prefix(b".wh.") {
-        // Each once for a layer: what is below it and of this layer stays, and would be looked at again.
-        if !hidden.insert(path.to_owned()) {
-            return Ok(());
-        }
-        let is_opaque = whiteout == b".wh..opq";
-        let gone = if is_opaque { parent.to_owned() } else { parent.join(String::from_utf8_lossy(whiteout).as_ref()) };
-        remove_below(members, &gone, |path, member| member.layer != layer && !(is_opaque && *path == gone));
-        return Ok(());
-    }
-    let target = || -> io::Result<PathBuf> { Ok(data.link_name()?.unwrap_or_default().into_owned()) };
-    let kind = match data.header().entry_type() {
-        EntryType::Directory => {
-            let header = data.header().clone();
-            Kind::Directory(Box::new((header, attributes(data)?)))
-        }
-        EntryType::Symlink => Kind::Symlink(target()?),
-        EntryType::Link => Kind::HardLink(join_inside(Path::new(""), &target()?).unwrap_or_default()),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
-        _ => Kind::Other,
-    };
-    // What was a directory and is none any more has nothing in it.
-    let was_directory = matches!(members.get(path), Some(Member { kind: Kind::Directory(_), .. }));
-    if was_directory && !matches!(kind, Kind::Directory(_)) {
-        remove_below(members, path, |_, _| true);
-    }
-    members.insert(path.to_owned(), Member { layer, entry, kind });
-    Ok(())
+fn header(meta: &Meta) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Directory);
+    header.set_mode(meta.mode);
+    header.set_uid(meta.uid);
+    header.set_gid(meta.gid);
+    header.set_mtime(meta.mtime.try_into().unwrap_or(0));
+    header.set_size(0);
+    header
 }
 
-/// Takes out what is at or below a path, as far as `is_gone` says so.
-fn remove_below(members: &mut BTreeMap<PathBuf, Member>, path: &Path, is_gone: impl Fn(&PathBuf, &Member) -> bool) {
-    // Paths are sorted by their parts: what is below one stands right behind it.
-    let below = members
-        .range::<Path, _>((Bound::Included(path), Bound::Unbounded))
-        .take_while(|(member, _)| member.starts_with(path));
-    let gone: Vec<PathBuf> =
-        below.filter(|(path, member)| is_gone(path, member)).map(|(path, _)| path.clone()).collect();
-    for path in gone {
-        members.remove(&path);
-    }
+fn of_directory(meta: &Meta) -> Attributes {
+    meta.xattrs.iter().map(|(name, value)| (format!("{XATTR}{name}"), value.clone())).collect()
 }
+
+/// A layer without its compression.
+type Content<'a> = Guarded<Box<dyn Read + Send + 'a>>;
+
+/// Extended attributes, as pax writes them.
+type Attributes = Vec<(String, Vec<u8>)>;
 
 fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> {
     let mut attributes = Attributes::new();
     for extension in entry.pax_extensions()?.into_iter().flatten() {
         let extension = extension?;
         match extension.key() {
-            Ok(key) if key.starts_with("SCHILY.xattr.") => {
+            Ok(key) if key.starts_with(XATTR) => {
                 attributes.push((key.to_owned(), extension.value_bytes().to_vec()));
             }
             _ => {}
@@ -344,6 +266,3 @@ fn append_attributes(tar: &mut tar::Builder<impl Write>, attributes: &Attributes
     }
     tar.append_pax_extensions(attributes.iter().map(|(key, value)| (key.as_str(), value.as_slice())))
 }
-
-/// As many links as Linux follows.
-const MOST_LINKS: usize = 40;

@@ -166,8 +166,8 @@ pub struct DirectoryDefinition {
     pub src: Option<PathBuf>,
     /// Its name in the image.
     pub dest: String,
-    /// Its mode and that of the directories in it; without, 0755, and what lies below keeps the mode and the owner of this
-    /// one.
+    /// Its mode and that of the directories in it; without, and without an owner, those that lie below keep what they have, and
+    /// new ones are 0755.
     #[serde(default, deserialize_with = "mode")]
     pub mode: Option<u32>,
     /// Mode of the files in it, where not 0755 for programs and 0644 for others.

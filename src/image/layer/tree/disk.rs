@@ -27,12 +27,6 @@ pub struct Overrides {
     pub forget_times: bool,
 }
 
-impl Overrides {
-    fn says_nothing_of_directories(&self) -> bool {
-        self.directory_mode.is_none() && (self.uid, self.gid) == (0, 0)
-    }
-}
-
 impl Tree {
     /// Adds a file from the disk under an absolute name.
     ///
@@ -84,10 +78,6 @@ impl Tree {
             if path.as_os_str().is_empty() {
                 continue;
             }
-            // Who copies into a directory that is there says nothing about the directory.
-            if inside.as_os_str().is_empty() && overrides.says_nothing_of_directories() {
-                node.kind = Kind::Parent;
-            }
             if metadata.is_file() && metadata.nlink() > 1 {
                 match first_names.get(&(metadata.dev(), metadata.ino())) {
                     Some(first) => node.kind = Kind::HardLink(first.clone()),
@@ -110,10 +100,16 @@ fn node(source: &Path, metadata: &Metadata, overrides: &Overrides) -> Result<Nod
     } else {
         return Err(Error::OddFile(source.to_owned()));
     };
+    // A directory of which nothing is said is there for what is in it: in a checkout, tmp is 0755, and no /tmp should be.
+    let is_plain = overrides.directory_mode.is_none() && (overrides.uid, overrides.gid) == (0, 0);
+    let kind = match kind {
+        Kind::Directory if is_plain && metadata.mode() & 0o7000 == 0 => Kind::Parent,
+        kind => kind,
+    };
     // Of the permissions only whether a file is a program: the rest is the umask of whoever checked it out.
     let special = metadata.mode() & 0o7000;
     let mode = match &kind {
-        Kind::Directory => overrides.directory_mode.unwrap_or(special | 0o755),
+        Kind::Directory | Kind::Parent => overrides.directory_mode.unwrap_or(special | 0o755),
         Kind::Symlink(_) => 0o777,
         _ if metadata.mode() & 0o111 != 0 => overrides.file_mode.unwrap_or(special | 0o755),
         _ => overrides.file_mode.unwrap_or(special | 0o644),

@@ -1,27 +1,24 @@
 //! `haversack catalog …`
 
+mod check;
+
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use url::Url;
 
-use crate::catalog::check::{self, ChartQuestion, ContainerQuestion, OperatorQuestion, Question, Verdict};
 use crate::catalog::diff::{self, Diff};
 use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::snapshot::{self, How, SnapshotOptions, SnapshotReport, Source};
-use crate::catalog::store::{Answer, Open};
+use crate::catalog::store::Open;
 use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
 use crate::catalog::{Draft, Info, Snapshot};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
-use crate::digest::Digest;
 use crate::escape::in_line;
-use crate::fs::PathContext;
 
 /// Snapshot the certified catalog and answer from the snapshot
 #[derive(Args)]
@@ -39,7 +36,7 @@ enum CatalogCommand {
     /// Read a directory that oct or `dump` wrote into a snapshot
     Import(ImportArgs),
     /// Say whether something is certified: exit status 0 yes, 1 no, 2 no answer
-    Check(CheckArgs),
+    Check(check::CheckArgs),
     /// Find operators, packages, repositories and charts by words of their names
     Search(SearchArgs),
     /// Compare what two snapshots answer
@@ -128,45 +125,6 @@ struct ImportArgs {
 }
 
 #[derive(Args)]
-struct CheckArgs {
-    #[command(subcommand)]
-    question: Option<CheckCommand>,
-    /// Read questions from a file (`-` for stdin) as JSON lines, and answer each with a line
-    #[arg(long, value_name = "FILE")]
-    batch: Option<PathBuf>,
-    /// The snapshot
-    #[arg(long, global = true, value_name = "FILE", default_value = "catalog.db")]
-    db: PathBuf,
-}
-
-#[derive(Subcommand)]
-enum CheckCommand {
-    /// A container image, by digest or by tag
-    Container {
-        /// `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, or a digest alone
-        image: String,
-    },
-    /// An operator, by the name of its cluster service version
-    Operator {
-        /// `NAME.VERSION`
-        csv_name: String,
-        /// Certified for this OpenShift version, `MAJOR.MINOR`
-        #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
-        ocp_version: String,
-    },
-    /// A Helm chart, by name and version
-    Chart {
-        /// The chart's name
-        name: String,
-        /// Its version
-        version: String,
-        /// Certified for this version of Kubernetes
-        #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
-        kube_version: String,
-    },
-}
-
-#[derive(Args)]
 struct SearchArgs {
     /// Words; the last one may be unfinished
     text: String,
@@ -193,7 +151,7 @@ pub(super) fn run(args: CatalogArgs, context: &Context) -> Outcome {
         CatalogCommand::Snapshot(args) => take(args, context),
         CatalogCommand::Dump(args) => dump(&args, context),
         CatalogCommand::Import(args) => import(&args, context),
-        CatalogCommand::Check(args) => answer(args, context).map_err(|failure| failure.exit(Exit::Usage)),
+        CatalogCommand::Check(args) => check::run(args, context).map_err(|failure| failure.exit(Exit::Usage)),
         CatalogCommand::Search(args) => search(&args, context),
         CatalogCommand::Diff(args) => compare(&args, context),
         CatalogCommand::Info(args) => info(&args.db, context),
@@ -342,109 +300,6 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
     Ok(Exit::of(complete))
 }
 
-fn answer(args: CheckArgs, context: &Context) -> Outcome {
-    let question = match (args.question, args.batch) {
-        (None, Some(path)) => return batch(&path, &args.db, context),
-        (Some(CheckCommand::Container { image }), None) => Question::Container(container(&image)?),
-        (Some(CheckCommand::Operator { csv_name, ocp_version }), None) => {
-            Question::Operator(OperatorQuestion { csv_name, ocp_version: minor(&ocp_version) })
-        }
-        (Some(CheckCommand::Chart { name: chart, version, kube_version }), None) => {
-            Question::Helm(ChartQuestion { chart, version, kube_version })
-        }
-        (None, None) => return Err(Failure::usage("nothing to check: name what, or give `--batch`")),
-        (Some(_), Some(_)) => return Err(Failure::usage("either one thing is checked, or `--batch`")),
-    };
-    #[derive(Serialize)]
-    struct Answered {
-        #[serde(flatten)]
-        verdict: Verdict,
-        snapshot: Instant,
-        age_seconds: i64,
-    }
-    let snapshot = Snapshot::open(&args.db)?;
-    let info = snapshot.info()?;
-    if let Some(lacking) = lacking(&info, &question) {
-        return Err(Failure::new(format!("{}: {lacking}, so there is no answer", args.db.display()))
-            .hint("take them, too: `haversack catalog snapshot`"));
-    }
-    let verdict = check::check(&snapshot, &question)?;
-    let taken = info.taken;
-    let answered = Answered { verdict, snapshot: taken, age_seconds: age(taken) };
-    context.ui.result(&answered, |answered| verdict_text(&answered.verdict, taken))?;
-    Ok(if answered.verdict.certified { Exit::Done } else { Exit::No })
-}
-
-/// What the snapshot does not hold, where the question is about just that.
-fn lacking(info: &Info, question: &Question) -> Option<String> {
-    let kind = question.kind()?;
-    let held = info.kinds.contains_key(&kind);
-    (!held).then(|| format!("the snapshot has no {}", kind.plural()))
-}
-
-/// The minor version of OpenShift, by which operators are certified: `4.16` of `v4.16.3`.
-fn minor(version: &str) -> String {
-    let plain = version.strip_prefix('v').unwrap_or(version);
-    let mut parts = plain.splitn(3, '.');
-    match (parts.next(), parts.next()) {
-        (Some(major), Some(minor)) if [major, minor].iter().all(|part| part.parse::<u32>().is_ok()) => {
-            format!("{major}.{minor}")
-        }
-        _ => version.to_owned(),
-    }
-}
-
-fn verdict_text(verdict: &Verdict, taken: Instant) -> String {
-    let mut text = String::from(if verdict.certified { "certified\n" } else { "not certified\n" });
-    match &verdict.row {
-        Some(Answer::Operator(bundle)) => {
-            let _ = writeln!(
-                text,
-                "bundle: {} for OpenShift {}, channel {}{}",
-                in_line(&bundle.csv_name),
-                in_line(&bundle.ocp_version),
-                in_line(&bundle.channel),
-                in_line(identity(&bundle.id))
-            );
-        }
-        Some(Answer::Container(image)) => {
-            let _ = writeln!(
-                text,
-                "image: {} {}{}",
-                in_line(image.digests.first().map_or("without a digest", String::as_str)),
-                in_line(&image.architecture),
-                in_line(identity(&image.id))
-            );
-            for repository in &image.repositories {
-                let tags = repository.tags.join(", ");
-                let _ = writeln!(
-                    text,
-                    "  {}",
-                    in_line(format_args!("{}/{}: {tags}", repository.registry, repository.repository))
-                );
-            }
-        }
-        Some(Answer::Chart(chart)) => {
-            let provider = if chart.provider_type.is_empty() { "unknown" } else { &chart.provider_type };
-            let kube = if chart.kube_version.is_empty() { "any" } else { &chart.kube_version };
-            let line =
-                format_args!("{} {}, provider {provider}, Kubernetes {kube}", chart.name, chart.version).to_string();
-            let _ = writeln!(text, "chart: {}", in_line(line));
-        }
-        None => {
-            if let Some(reason) = &verdict.reason {
-                let _ = writeln!(text, "reason: {reason}");
-            }
-        }
-    }
-    let _ = writeln!(text, "snapshot: {taken}, {}", age_text(taken));
-    text
-}
-
-fn identity(id: &str) -> String {
-    if id.is_empty() { String::new() } else { format!(" (_id {id})") }
-}
-
 fn age(taken: Instant) -> i64 {
     (Instant::now().micros() - taken.micros()).max(0) / 1_000_000
 }
@@ -460,80 +315,6 @@ pub(super) fn age_text(taken: Instant) -> String {
         (_, hours) => format!("{} days old", hours / 24),
     }
 }
-
-/// Takes an image reference apart as certsuite does: what follows the last colon after the last slash is the tag. What
-/// podman and browsers put before a name is taken off.
-fn container(image: &str) -> Result<ContainerQuestion, Failure> {
-    let image =
-        ["docker://", "https://", "http://"].iter().find_map(|scheme| image.strip_prefix(scheme)).unwrap_or(image);
-    let (name, digest) = match image.split_once('@') {
-        Some((name, digest)) => (name, digest),
-        None if image.starts_with("sha256:") => ("", image),
-        None => (image, ""),
-    };
-    if !digest.is_empty()
-        && let Err(error) = digest.parse::<Digest>()
-    {
-        return Err(Failure::usage(format!("{image}: {error}")));
-    }
-    let (registry, rest) = name.split_once('/').unwrap_or(("", name));
-    let (repository, tag) = match rest.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (rest, ""),
-    };
-    if digest.is_empty() && (registry.is_empty() || repository.is_empty()) {
-        return Err(Failure::usage(format!("{image:?}: expected REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest"))
-            .hint(
-                "the catalog knows images by the registry's name, such as `registry.connect.redhat.com/ORG/NAME:TAG`",
-            ));
-    }
-    Ok(ContainerQuestion {
-        registry: registry.into(),
-        repository: repository.into(),
-        tag: tag.into(),
-        digest: digest.into(),
-    })
-}
-
-/// Answers every line with the line itself and `certified`, in order; a line that is no question is answered with
-/// `error` instead and named, and the others go on.
-fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
-    let snapshot = Snapshot::open(db)?;
-    let info = snapshot.info()?;
-    let input: Box<dyn BufRead> =
-        if path == Path::new("-") { Box::new(BufReader::new(io::stdin())) } else { Box::new(crate::fs::open(path)?) };
-    let mut output = io::BufWriter::new(io::stdout().lock());
-    let mut refused = 0;
-    for (number, line) in input.split(b'\n').enumerate() {
-        let line = line.at("read", path)?;
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let mut fields: Map<String, Value> = serde_json::from_slice(&line).unwrap_or_default();
-        let asked = serde_json::from_slice::<Question>(&line).map_err(|error| format!("not a question: {error}"));
-        let asked = asked.and_then(|question| lacking(&info, &question).map_or(Ok(question), Err));
-        match asked {
-            Ok(question) => fields.insert("certified".into(), check::is_certified(&snapshot, &question)?.into()),
-            Err(error) => {
-                refused += 1;
-                context.ui.warn(format_args!("{}: line {}: {error}", path.display(), number + 1));
-                fields.insert("error".into(), error.into())
-            }
-        };
-        serde_json::to_writer(&mut output, &fields).map_err(io::Error::from)?;
-        output.write_all(b"\n")?;
-    }
-    output.flush()?;
-    let taken = info.taken;
-    context.ui.say(format_args!("answered from the snapshot of {taken}, {}", age_text(taken)));
-    if refused > 0 {
-        context.ui.warn(format_args!("{refused} lines were not answered; a question looks like {QUESTION}"));
-        return Ok(Exit::Partial);
-    }
-    Ok(Exit::Done)
-}
-
-const QUESTION: &str = r#"{"kind":"operator","args":{"csv_name":"a.v1","ocp_version":"4.16"}}"#;
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let hits = Snapshot::open(&args.db.db)?.search(&args.text, args.limit)?;
@@ -621,46 +402,6 @@ fn kind(text: &str) -> Result<Kind, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn image_references_are_taken_apart_as_certsuite_does() {
-        let question = |registry: &str, repository: &str, tag: &str, digest: &str| ContainerQuestion {
-            registry: registry.into(),
-            repository: repository.into(),
-            tag: tag.into(),
-            digest: digest.into(),
-        };
-        let digest = format!("sha256:{}", "0".repeat(64));
-        for (image, expected) in [
-            ("quay.io/a/b:1", question("quay.io", "a/b", "1", "")),
-            ("quay.io/a/b", question("quay.io", "a/b", "", "")),
-            ("localhost:5000/a", question("localhost:5000", "a", "", "")),
-            (&format!("quay.io/a/b:1@{digest}"), question("quay.io", "a/b", "1", &digest)),
-            (&digest, question("", "", "", &digest)),
-            (&format!("https://quay.io/a/b@{digest}"), question("quay.io", "a/b", "", &digest)),
-            ("docker://quay.io/a/b:1", question("quay.io", "a/b", "1", "")),
-        ] {
-            assert_eq!(container(image).unwrap(), expected, "{image}");
-        }
-        for image in ["", "httpd:2", "quay.io/", "quay.io/a/b@sha256:0", "sha256:0", "docker://"] {
-            assert_eq!(container(image).unwrap_err().status(), Exit::Usage, "{image}");
-        }
-    }
-
-    #[test]
-    fn openshift_versions_are_taken_as_clusters_print_them() {
-        for (version, expected) in [
-            ("4.16", "4.16"),
-            ("4.16.3", "4.16"),
-            ("v4.5", "4.5"),
-            ("v4.5.0-rc.1", "4.5"),
-            ("", ""),
-            ("4", "4"),
-            ("x.y", "x.y"),
-        ] {
-            assert_eq!(minor(version), expected);
-        }
-    }
 
     #[test]
     fn what_is_from_the_future_is_said_to_be() {
