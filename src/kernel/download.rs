@@ -31,6 +31,7 @@ use crate::kernel::release::Release;
 use crate::kernel::set::{EntryPackage, KernelSet};
 use crate::kernel::source::Mismatch;
 use crate::kernel::source::redhat::{self, RedHat};
+use crate::limits;
 use crate::progress::{Narration, Progress, Task, Unit};
 
 /// How packages are fetched.
@@ -181,7 +182,8 @@ pub async fn fetch_packages(
     for package in packages {
         wanted.entry(package.name.to_string()).or_insert_with(|| package.clone());
     }
-    let total = wanted.values().map(|package| package.size).sum::<Option<u64>>();
+    let sizes: Option<Vec<u64>> = wanted.values().map(|package| package.size).collect();
+    let total = sizes.map(limits::total);
     let task = Arc::new(progress.task("fetching", Unit::Bytes, total));
     let mut hosts: HashMap<String, Arc<Semaphore>> = HashMap::new();
     // The transfers wait for the network most of the time: one thread serves them all, and hashing goes to others.

@@ -30,12 +30,14 @@
 //! the same bytes. A reader refuses another format or version; fields may be added within a version.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
 use crate::digest::Digest;
+use crate::fs;
 use crate::kernel::classify::{Reason, Role};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Name, Package, Relation, Relations};
@@ -136,6 +138,38 @@ pub struct Filter {
     pub flavours: Vec<String>,
     /// Of each distribution, machine and flavour only so many releases, the newest, each with all its builds.
     pub latest: Option<usize>,
+}
+
+/// Where a package of a set is, seen from this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Behind a URL.
+    Url,
+    /// In this file.
+    File(PathBuf),
+    /// There is a file outside the set's directory, and a set does not say which files of this machine are read.
+    Outside,
+    /// There is no such file.
+    Nowhere,
+}
+
+/// Finds a package of a set: behind a URL, where the set says, as seen from here or from the set, or beside the set, where
+/// `kernel fetch` puts what it fetches.
+///
+/// A set may come from elsewhere. What is not below its directory counts only where the user says so (`anywhere`).
+pub fn place(location: &str, name: &Name, set: &Path, anywhere: bool) -> Place {
+    if let Some((scheme, _)) = location.split_once("://") {
+        return if matches!(scheme, "http" | "https") { Place::Url } else { Place::Nowhere };
+    }
+    let directory = fs::parent(set);
+    let stated = Path::new(location);
+    let files = [stated.to_owned(), directory.join(stated), directory.join(name.to_string())];
+    let there = || files.iter().filter(|file| file.is_file());
+    match there().find(|file| anywhere || fs::is_beneath(directory, file)) {
+        Some(file) => Place::File(file.clone()),
+        None if there().next().is_some() => Place::Outside,
+        None => Place::Nowhere,
+    }
 }
 
 /// Why a text is no kernel set.

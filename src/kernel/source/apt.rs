@@ -20,7 +20,8 @@ use crate::kernel::source::cache::Cache;
 use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{Error, Listing, Options, Wanted};
-use crate::kernel::unpack::deb::fields;
+use crate::kernel::unpack::deb::{checked, fields};
+use crate::limits::{self, Count, PACKAGE_OVERHEAD};
 
 /// A suite of an apt repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct AptRepository {
 
 /// What `InRelease` says.
 #[derive(Debug, PartialEq, Eq)]
-struct Release {
+pub(crate) struct Release {
     valid_until: Option<Timestamp>,
     by_hash: bool,
     /// Whether packages for all machines are in indexes of their own.
@@ -194,7 +195,7 @@ async fn index(
 }
 
 impl Release {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         // An unverified InRelease still has its armour around it.
         let text = &text.replace("\r\n", "\n");
         let text = match text.split_once("-----BEGIN PGP SIGNED MESSAGE-----") {
@@ -239,11 +240,13 @@ impl Release {
 }
 
 /// Reads the stanzas of wanted packages; those of others are passed over without being taken apart.
-fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Listing> {
+pub(crate) fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Listing> {
     let mut listing = Listing::default();
     let mut stanza = Vec::new();
+    let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());
     loop {
         stanza.clear();
+        count.one()?;
         // Package stands first in all repositories that there are, so the rest of most stanzas need not be looked at.
         let first = line(&mut reader, &mut stanza)?;
         let name = stanza.strip_prefix(b"Package:").map(<[u8]>::trim_ascii);
@@ -255,9 +258,18 @@ fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::R
         while last == Line::Text {
             last = line(&mut reader, &mut stanza)?;
         }
-        match package(&String::from_utf8_lossy(&stanza), base, wanted) {
-            Ok(package) => listing.packages.extend(package),
-            Err(problem) => listing.problems.push(problem),
+        let text = String::from_utf8_lossy(&stanza);
+        checked(&text)?;
+        match package(&text, base, wanted) {
+            Ok(Some(package)) => {
+                kept.several(stanza.len() + PACKAGE_OVERHEAD)?;
+                listing.packages.push(package);
+            }
+            Ok(None) => {}
+            Err(problem) => {
+                kept.several(problem.len())?;
+                listing.problems.push(problem);
+            }
         }
         if last == Line::End {
             return Ok(listing);
@@ -374,7 +386,7 @@ fn debian_name(machine: &str) -> &str {
 const RELEASE_LIMIT: u64 = 16 << 20;
 /// All of Debian's main, the largest there is, has 60 MiB.
 const INDEX_LIMIT: u64 = 2 << 30;
-const STANZA_LIMIT: u64 = 16 << 20;
+const STANZA_LIMIT: u64 = limits::DOCUMENT;
 
 #[cfg(test)]
 mod tests {

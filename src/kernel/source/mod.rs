@@ -3,7 +3,7 @@
 //! A source is written `KIND:PLACE`. Some take more words, which follow as arguments of their own:
 //! `apt:https://deb.debian.org/debian bookworm main`.
 
-mod apt;
+pub(crate) mod apt;
 pub mod cache;
 mod checksum;
 pub mod crawler;
@@ -12,7 +12,7 @@ pub mod local;
 pub mod options;
 pub mod preset;
 pub mod redhat;
-mod rpm_md;
+pub(crate) mod rpm_md;
 mod transfer;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! `primary.xml` of a distribution describes 60,000 packages in 200 MiB; it is read as a stream and only what may be a
 //! kernel package is kept. Entities are not expanded and a document type is refused, so that there is nothing to blow up.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 
 use quick_xml::Reader;
 use quick_xml::XmlVersion;
@@ -17,10 +17,11 @@ use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relati
 use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{Error, Listing, Options, Wanted};
+use crate::limits::{self, Count, Depth, Exceeded, PACKAGE_OVERHEAD, Pieces, RELATION_OVERHEAD};
 
 /// Where `primary.xml` is.
 #[derive(Debug, PartialEq, Eq)]
-struct Primary {
+pub(crate) struct Primary {
     href: String,
     expected: Expected,
 }
@@ -36,7 +37,10 @@ pub enum XmlError {
     Content(&'static str),
     /// It cannot be decompressed.
     #[error("cannot be decompressed")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+    /// There is more of something than is taken.
+    #[error("{0}")]
+    Exceeded(#[from] Exceeded),
 }
 
 /// Lists the kernel packages of a repository: `url` is its directory, or a mirror list or metalink that names several.
@@ -112,13 +116,13 @@ async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Opt
 }
 
 /// Reads `repomd.xml` as far as `primary`.
-fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
-    let mut reader = Reader::from_reader(reader);
+pub(crate) fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
+    let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
     let mut inside = false;
     let (mut href, mut digest, mut size, mut kind) = (None, None, None, String::new());
     loop {
-        match reader.read_event_into(&mut buffer)? {
+        match reader.next(&mut buffer)? {
             Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
             Event::Start(tag) | Event::Empty(tag) => {
                 text.clear();
@@ -129,7 +133,7 @@ fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
                     _ => {}
                 }
             }
-            Event::Text(part) => text.push_str(&part),
+            Event::Text(part) => append(&mut text, &part)?,
             Event::End(tag) if inside => match tag.local_name().as_ref() {
                 "checksum" => digest = Checksum::new(&kind, text.trim()),
                 "size" => size = text.trim().parse::<u64>().ok(),
@@ -160,12 +164,49 @@ struct Partial {
     base: Option<String>,
     vendor: Option<String>,
     relations: Relations,
+    /// How many relations there are.
+    kept: usize,
+}
+
+/// An XML document from outside: no tag or text of it is longer, and no element deeper, than the limits.
+struct Xml<R: BufRead> {
+    reader: Reader<Pieces<R>>,
+    depth: Depth,
+}
+
+impl<R: BufRead> Xml<R> {
+    fn new(reader: R) -> Self {
+        let pieces = Pieces::new(reader, limits::XML_PIECE, "bytes in an XML tag or text");
+        Xml { reader: Reader::from_reader(pieces), depth: Depth::default() }
+    }
+
+    fn next<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Event<'a>, XmlError> {
+        self.reader.get_mut().next_piece();
+        let event = self.reader.read_event_into(buffer).map_err(|error| match error {
+            // What the reader below says is the cause.
+            quick_xml::Error::Io(error) => XmlError::Io(io::Error::new(error.kind(), error)),
+            error => XmlError::Syntax(error),
+        })?;
+        match event {
+            Event::Start(_) => self.depth.enter()?,
+            Event::End(_) => self.depth.leave(),
+            _ => {}
+        }
+        Ok(event)
+    }
+}
+
+/// Appends to a text, which entities cut into many.
+fn append(text: &mut String, part: &str) -> Result<(), Exceeded> {
+    text.push_str(part);
+    limits::at_most(text.len(), limits::XML_PIECE, "bytes in an XML tag or text")
 }
 
 /// Reads `primary.xml`.
-fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Listing, XmlError> {
-    let mut reader = Reader::from_reader(reader);
+pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Listing, XmlError> {
+    let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
+    let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());
     let mut listing = Listing::default();
     let mut package = Partial::default();
     let mut checksum_kind = None;
@@ -173,13 +214,16 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Lis
     // Which of the lists of relations we are in.
     let mut list = List::Other;
     loop {
-        match reader.read_event_into(&mut buffer)? {
+        match reader.next(&mut buffer)? {
             Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
             Event::Start(tag) | Event::Empty(tag) => {
                 text.clear();
                 match tag.local_name().as_ref() {
                     "metadata" => is_root_seen = true,
-                    "package" => package = Partial::default(),
+                    "package" => {
+                        count.one()?;
+                        package = Partial::default();
+                    }
                     // The name comes before all else that is kept, and most packages are not wanted.
                     _ if !package.name.is_empty() && !wanted.admits(&package.name) => {}
                     "version" => {
@@ -198,8 +242,10 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Lis
                     "conflicts" => list = List::Conflicts,
                     "obsoletes" | "recommends" | "suggests" | "supplements" | "enhances" => list = List::Other,
                     "entry" => {
+                        let found = relation(&tag)?;
+                        package.keep(found.as_ref(), &mut kept)?;
                         let relations = &mut package.relations;
-                        match (&list, relation(&tag)?) {
+                        match (&list, found) {
                             (List::Provides, Some(relation)) => relations.provides.push(relation),
                             (List::Requires, Some(relation)) => relations.depends.push(vec![relation]),
                             (List::Conflicts, Some(relation)) => relations.conflicts.push(relation),
@@ -209,11 +255,11 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Lis
                     _ => {}
                 }
             }
-            Event::Text(part) => text.push_str(&part),
+            Event::Text(part) => append(&mut text, &part)?,
             Event::GeneralRef(reference) => match &*reference {
-                "amp" => text.push('&'),
-                "lt" => text.push('<'),
-                "gt" => text.push('>'),
+                "amp" => append(&mut text, "&")?,
+                "lt" => append(&mut text, "<")?,
+                "gt" => append(&mut text, ">")?,
                 // Descriptions may have others; nothing that is kept does.
                 _ => {}
             },
@@ -225,12 +271,20 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Lis
                 }
                 // Programs and configuration files, which packages may require by their path.
                 "file" if wanted == Wanted::All => {
-                    package.relations.provides.push(Relation { name: std::mem::take(&mut text), version: None });
+                    let file = Relation { name: std::mem::take(&mut text), version: None };
+                    package.keep(Some(&file), &mut kept)?;
+                    package.relations.provides.push(file);
                 }
                 "vendor" => package.vendor = Some(std::mem::take(&mut text)).filter(|vendor| !vendor.is_empty()),
                 "package" if wanted.admits(&package.name) => match std::mem::take(&mut package).finish(base) {
-                    Ok(package) => listing.packages.push(package),
-                    Err(problem) => listing.problems.push(problem),
+                    Ok(package) => {
+                        kept.several(PACKAGE_OVERHEAD + 2 * package.location.len())?;
+                        listing.packages.push(package);
+                    }
+                    Err(problem) => {
+                        kept.several(problem.len())?;
+                        listing.problems.push(problem);
+                    }
                 },
                 _ => {}
             },
@@ -251,9 +305,19 @@ enum List {
 }
 
 impl Partial {
+    /// Counts a relation that is kept.
+    fn keep(&mut self, relation: Option<&Relation>, kept: &mut Count) -> Result<(), Exceeded> {
+        self.kept += 1;
+        limits::at_most(self.kept, limits::RELATIONS, "names that a package needs or provides")?;
+        let texts =
+            relation.map_or(0, |it| it.name.len() + it.version.as_ref().map_or(0, |(_, version)| version.len()));
+        kept.several(RELATION_OVERHEAD + texts)
+    }
+
     /// The package, or what is wrong with it.
     fn finish(self, base: &Url) -> Result<Package, String> {
-        let Partial { name, architecture, version, checksum, size, location, base: other, vendor, relations } = self;
+        let Partial { name, architecture, version, checksum, size, location, base: other, vendor, relations, kept: _ } =
+            self;
         let called = name.clone();
         let wrong = |why: &str| format!("{called}: {why}");
         let version = version.ok_or_else(|| wrong("it has no version"))?;

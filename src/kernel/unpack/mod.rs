@@ -12,7 +12,7 @@
 //! The report (`haversack.unpacked`, version 1) is a map from `DISTRIBUTION/RELEASE` to what became of it. Where two kernels
 //! would have one name (two machines, two builds of one release), the machine or the build is added to it.
 
-mod cpio;
+pub(crate) mod cpio;
 pub(crate) mod deb;
 mod inspect;
 pub(crate) mod place;
@@ -37,6 +37,7 @@ use crate::kernel::classify::{Role, told_release};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Package};
 use crate::kernel::release::Machine;
+use crate::limits;
 use crate::progress::{Progress, Unit};
 
 pub use self::inspect::{Compiler, Config, ConfigKind};
@@ -275,7 +276,8 @@ pub fn unpack(
         io::ErrorKind::ResourceBusy => Error::Locked(root.to_owned()),
         _ => error.into(),
     })?;
-    let total = kernels.iter().flat_map(|kernel| &kernel.packages).filter_map(|(_, package)| package.size).sum();
+    let packages = kernels.iter().flat_map(|kernel| &kernel.packages);
+    let total = limits::total(packages.filter_map(|(_, package)| package.size));
     let task = progress.task("unpacking", Unit::Bytes, Some(total));
     let kernels = &by_their_headers(kernels);
     let names = directory_names(kernels);
@@ -285,7 +287,7 @@ pub fn unpack(
         let publisher = scope.spawn(|| publish(done, lock.file()));
         names.into_par_iter().zip(kernels).for_each_with(sender, |sender, (name, kernel)| {
             let work = fill(kernel, root, &name, options);
-            task.add(kernel.packages.iter().filter_map(|(_, package)| package.size).sum());
+            task.add(limits::total(kernel.packages.iter().filter_map(|(_, package)| package.size)));
             sender.send((name, work)).expect("the publisher takes all");
         });
         publisher.join().expect("publishing does not panic")
