@@ -38,7 +38,7 @@ fn configuration() -> Vec<u8> {
 }
 
 /// A manifest with these members beside the version and the type.
-fn manifest(store: &Layout, members: Value) -> Descriptor {
+fn manifest(store: &Layout, members: &Value) -> Descriptor {
     let mut document = json!({ "schemaVersion": 2, "mediaType": MediaType::ImageManifest.to_string() });
     document.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     store.write_blob(MediaType::ImageManifest, &layout::canonical(&document)).unwrap()
@@ -47,7 +47,7 @@ fn manifest(store: &Layout, members: Value) -> Descriptor {
 fn image(store: &Layout, config: &[u8], tail: &[u8]) -> Descriptor {
     let layer = layer(store, tail);
     let config = store.write_blob(CONFIG.into(), config).unwrap();
-    manifest(store, json!({ "config": config, "layers": [layer] }))
+    manifest(store, &json!({ "config": config, "layers": [layer] }))
 }
 
 fn store(dir: &Path, name: &str) -> Layout {
@@ -89,7 +89,7 @@ fn inspect_shows_what_there_is_whatever_the_configuration_is() {
         ("large", &|it| image(it, &large, b""), 3, 1, Value::Null, "above the limit"),
         (
             "none",
-            &|it| manifest(it, json!({ "artifactType": "application/x", "layers": [layer(it, b"")] })),
+            &|it| manifest(it, &json!({ "artifactType": "application/x", "layers": [layer(it, b"")] })),
             0,
             1,
             json!("application/x"),
@@ -99,7 +99,7 @@ fn inspect_shows_what_there_is_whatever_the_configuration_is() {
             "chart",
             &|it| {
                 let config = it.write_blob(chart.into(), b"{}").unwrap();
-                manifest(it, json!({ "config": config, "layers": [layer(it, b"")] }))
+                manifest(it, &json!({ "config": config, "layers": [layer(it, b"")] }))
             },
             0,
             1,
@@ -111,7 +111,7 @@ fn inspect_shows_what_there_is_whatever_the_configuration_is() {
             &|it| {
                 let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#;
                 let config = it.write_blob(CONFIG.into(), config).unwrap();
-                manifest(it, json!({ "config": config, "layers": null }))
+                manifest(it, &json!({ "config": config, "layers": null }))
             },
             0,
             0,
