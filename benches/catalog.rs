@@ -34,7 +34,7 @@ fn main() {
         bundles: bundles(),
         images: images(),
         index: stand_in::index(&["1.0.0"]),
-        unpublished: Some("entries: {}\n".into()),
+        unpublished: Some("entries: {}\ngenerated: x\n".into()),
         latency,
         ..State::default()
     };

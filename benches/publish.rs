@@ -9,6 +9,9 @@
 
 mod program;
 
+#[path = "../tests/publish/login_page.rs"]
+#[allow(dead_code, reason = "the tests of the same name use all of it")]
+mod login_page;
 #[path = "../tests/publish/s3.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]
 mod s3;

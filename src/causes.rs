@@ -1,6 +1,7 @@
 //! An error and what caused it.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 
 /// The error and what caused it, outermost first.
 pub fn of<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -17,6 +18,14 @@ pub fn line(error: &(dyn Error + 'static)) -> String {
 /// The first error of this type in the chain.
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     of(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether a file system had no room. What was fetched is not kept then, or the disk would stay full.
+pub fn is_full_disk(error: &(dyn Error + 'static)) -> bool {
+    of(error).any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod packages;
 mod server;
+mod sets;
 
 use std::collections::BTreeMap;
 use std::fs;

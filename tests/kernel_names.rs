@@ -7,8 +7,10 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use haversack::kernel::classify::{Class, classify};
-use haversack::kernel::group::group;
-use haversack::kernel::package::Package;
+use haversack::kernel::group::{Offer, group};
+use haversack::kernel::package::{Name, Package, Relations};
+use haversack::kernel::set::KernelSet;
+use haversack::kernel::source::crawler;
 
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
 fn real_data(path: &str) -> PathBuf {
@@ -79,7 +81,7 @@ fn groups_agree_with_those_of_an_independent_list() {
         let wanted: Vec<&BTreeSet<String>> =
             bundles.iter().filter(|(k, _)| k == kind).map(|(_, files)| files).collect();
         let all: BTreeSet<&String> = wanted.iter().copied().flatten().collect();
-        let packages = all.iter().filter_map(|file| Package::from_location(file).ok()).collect();
+        let packages: Vec<Package> = all.iter().filter_map(|file| Package::from_location(file).ok()).collect();
         let grouping = group(packages);
         let ours: Vec<BTreeSet<String>> = grouping
             .kernels
@@ -138,4 +140,95 @@ fn bundles(text: &str) -> Vec<(String, BTreeSet<String>)> {
         }
     }
     bundles
+}
+
+/// The packages of every list there is, each list for itself: file names, groupings of others, crawler's lists, stanzas with
+/// their relations.
+fn every_list() -> Vec<(String, Offer)> {
+    let mut lists = Vec::new();
+    for path in haversack::fs::list(&real_data("kernel/filenames")).unwrap() {
+        let text = String::from_utf8(haversack::fs::read(&path, 10 << 20).unwrap()).unwrap();
+        let packages: Vec<Package> = text.lines().filter_map(|file| Package::from_location(file).ok()).collect();
+        lists.push((path.display().to_string(), packages.into()));
+    }
+    let file = haversack::fs::open(&real_data("kernel/kernel-bundles-by-release.yml.gz")).unwrap();
+    let mut text = String::new();
+    haversack::compression::decoder(file).unwrap().1.read_to_string(&mut text).unwrap();
+    let files: BTreeSet<String> = bundles(&text).into_iter().flat_map(|(_, files)| files).collect();
+    let packages: Vec<Package> = files.iter().filter_map(|file| Package::from_location(file).ok()).collect();
+    lists.push(("bundles".into(), packages.into()));
+    for path in haversack::fs::list(&real_data("kernel/crawler-lists")).unwrap() {
+        if let Ok(offer) = crawler::offer(haversack::fs::open(&path).unwrap()) {
+            lists.push((path.display().to_string(), offer));
+        }
+    }
+    let mut stanzas: Vec<Package> = Vec::new();
+    for path in haversack::fs::list(&real_data("kernel/apt")).unwrap() {
+        let mut text = Vec::new();
+        haversack::compression::decoder(haversack::fs::open(&path).unwrap()).unwrap().1.read_to_end(&mut text).unwrap();
+        stanzas.extend(String::from_utf8_lossy(&text).split("\n\n").filter_map(stanza));
+    }
+    assert!(stanzas.len() > 100, "{} stanzas", stanzas.len());
+    lists.push(("stanzas".into(), stanzas.into()));
+    lists
+}
+
+fn stanza(text: &str) -> Option<Package> {
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default();
+    let package = Package::from_location(field("Filename")).ok()?;
+    Some(Package { relations: Some(Relations::from_deb(field("Depends"), field("Provides"))), ..package })
+}
+
+/// A set gives back what was put in: written and read, alone or with all other packages beside it, it has the same kernels
+/// with the same packages in the same roles, and lacks the same.
+#[test]
+#[ignore = "needs HAVERSACK_REAL_DATA; .ci/run sets it"]
+fn a_set_gives_back_what_was_put_in_whatever_was_put_in() {
+    let lists = every_list();
+    for (name, offer) in &lists {
+        let whole = KernelSet::new(group(offer.clone()).kernels);
+        assert_eq!(read_back(&whole, Vec::new()), whole, "{name}");
+    }
+    let strategy = (0..lists.len(), proptest::prelude::any::<u64>(), 1..40_u64, proptest::prelude::any::<bool>());
+    let mut runner = proptest::test_runner::TestRunner::new(proptest::test_runner::Config::with_cases(200));
+    let result = runner.run(&strategy, |(at, seed, of, with_others)| {
+        // A part of the list: some of what kernels need is then missing.
+        let (_, offer) = &lists[at];
+        let is_in = |package: &Package| {
+            let digest = haversack::digest::Digest::sha256(format!("{seed}{}", package.location).as_bytes());
+            u64::from_str_radix(&digest.hex()[..8], 16).unwrap() % of != 1
+        };
+        let packages: Vec<Package> = offer.packages.iter().filter(|package| is_in(package)).cloned().collect();
+        let set = KernelSet::new(group(Offer { packages, ..offer.clone() }).kernels);
+        let others =
+            if with_others { set.each_package().into_iter().cloned().map(Package::from).collect() } else { Vec::new() };
+        proptest::prop_assert_eq!(read_back(&set, others), set);
+        Ok(())
+    });
+    result.unwrap();
+}
+
+fn read_back(set: &KernelSet, packages: Vec<Package>) -> KernelSet {
+    let read = KernelSet::parse(&serde_json::to_vec(set).unwrap()).unwrap();
+    KernelSet::new(group(Offer { placed: read.into_kernels(), packages, together: Vec::new() }).kernels)
+}
+
+/// Every name is placed, or it is said why not.
+#[test]
+#[ignore = "needs HAVERSACK_REAL_DATA; .ci/run sets it"]
+fn what_is_placed_and_what_is_not_are_all_there_is() {
+    let mut all = 0;
+    for (name, offer) in every_list() {
+        let names: BTreeSet<Name> = offer.packages.iter().map(|package| package.name.clone()).collect();
+        let grouping = group(offer);
+        let placed = grouping.kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &package.name);
+        let unplaced = grouping.unplaced.iter().map(|(package, _)| &package.name);
+        let (placed, unplaced): (BTreeSet<&Name>, BTreeSet<&Name>) = (placed.collect(), unplaced.collect());
+        assert!(placed.is_disjoint(&unplaced), "{name}: {:?}", placed.intersection(&unplaced).next());
+        let said: BTreeSet<Name> = placed.union(&unplaced).map(|name| (*name).clone()).collect();
+        assert_eq!(said, names, "{name}");
+        all += names.len();
+    }
+    assert!(all > 19_000, "{all}");
 }

@@ -18,7 +18,6 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("catalog::client", &["http"]),
     ("catalog::charts", &["http"]),
     ("catalog::snapshot", &["http"]),
-    ("catalog::walk", &["http"]),
     ("kernel", &["image"]),
     ("kernel::source", &["http", "image"]),
     ("kernel::source::local", &["image"]),
@@ -31,8 +30,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("http", &[]),
 ];
 
-const ONLINE_CATALOG: &[&str] =
-    &["catalog::client", "catalog::charts", "catalog::snapshot", "catalog::walk", "catalog::job"];
+const ONLINE_CATALOG: &[&str] = &["catalog::client", "catalog::charts", "catalog::snapshot"];
 
 /// Files of a module that must work without a network may not use these siblings, which do not.
 const OFFLINE: &[(&str, &[&str])] = &[

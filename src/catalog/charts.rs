@@ -5,9 +5,9 @@ use reqwest::StatusCode;
 use reqwest::header::{ETAG, IF_NONE_MATCH};
 use url::Url;
 
-use crate::catalog::chart_index::{self, IndexError};
-use crate::catalog::entry::Chart;
+use crate::catalog::chart_index::{self, Index, IndexError};
 use crate::http::{self, Http, Retriable, Verdict};
+use crate::limits;
 
 /// What a request for an index brought.
 #[derive(Debug)]
@@ -15,9 +15,9 @@ pub enum Fetched {
     /// It is as it was (304).
     Unchanged,
     /// It is new.
-    Charts {
-        /// In the order of the index.
-        charts: Vec<Chart>,
+    Index {
+        /// What it holds; it is complete.
+        index: Index,
         /// What to send next time, where the server gave one.
         etag: Option<String>,
     },
@@ -39,14 +39,20 @@ pub enum Error {
         /// What is wrong.
         source: IndexError,
     },
+    /// The index ends before `generated`, which Helm writes last.
+    #[error("{url}: the chart index ends without `generated`: half of it may be missing")]
+    Half {
+        /// What was requested.
+        url: Box<Url>,
+    },
 }
 
 impl Retriable for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Error::Http(error) => error.verdict(),
-            // A front end's error page, or a body that broke off where YAML could not end.
-            Error::Index { .. } => Verdict::Again { after: None },
+            // A front end's error page, or a body that broke off, or a file that is being written.
+            Error::Index { .. } | Error::Half { .. } => Verdict::Again { after: None },
         }
     }
 }
@@ -73,10 +79,13 @@ pub async fn fetch(http: &Http, url: &Url, etag: Option<&str>) -> Result<Fetched
                 _ => return Err(http::Error::status(response).await.into()),
             }
             let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-            let body = http::read_limited(response, chart_index::LIMIT).await?;
-            let charts = tokio::task::block_in_place(|| chart_index::parse(&body))
+            let body = http::read_limited(response, limits::CHART_INDEX).await?;
+            let index = tokio::task::block_in_place(|| chart_index::parse(&body))
                 .map_err(|source| Error::Index { url: Box::new(url.clone()), source })?;
-            Ok(Fetched::Charts { charts, etag })
+            if !index.complete {
+                return Err(Error::Half { url: Box::new(url.clone()) });
+            }
+            Ok(Fetched::Index { index, etag })
         })
         .await
 }

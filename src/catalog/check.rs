@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::constraint::{self, Constraint};
-use crate::catalog::entry::Chart;
+use crate::catalog::entry::{Chart, Kind};
 use crate::catalog::store::{Answer, Error, Snapshot};
 
 /// A question, in the form of a line of a batch: `{"kind":"container","args":{…}}`.
@@ -19,6 +19,18 @@ pub enum Question {
     Helm(ChartQuestion),
     /// Does this version satisfy this constraint?
     KubeConstraint(ConstraintQuestion),
+}
+
+impl Question {
+    /// What it is about; nothing in the snapshot for a constraint.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Question::Container(_) => Some(Kind::Container),
+            Question::Operator(_) => Some(Kind::Operator),
+            Question::Helm(_) => Some(Kind::Chart),
+            Question::KubeConstraint(_) => None,
+        }
+    }
 }
 
 /// What is asked about an image.
@@ -105,6 +117,22 @@ pub fn check(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Error>
         }),
     }
 }
+
+/// What is certified and much like what was asked about, for somebody who was told no: the same operator for other versions of
+/// OpenShift, other versions of it or of the chart, other tags of the repository. The first ten, as they would be asked about.
+pub fn near(snapshot: &Snapshot, question: &Question) -> Result<Vec<String>, Error> {
+    match question {
+        Question::Container(question) if question.digest.is_empty() => {
+            snapshot.tags_of(&question.registry, &question.repository, NEAR)
+        }
+        Question::Operator(question) => snapshot.operators_like(&question.csv_name, NEAR),
+        Question::Helm(question) => snapshot.charts_like(&question.chart, NEAR),
+        Question::Container(_) | Question::KubeConstraint(_) => Ok(Vec::new()),
+    }
+}
+
+/// How many are named.
+const NEAR: u32 = 10;
 
 /// Answers yes or no only, for the many questions of a batch.
 pub fn is_certified(snapshot: &Snapshot, question: &Question) -> Result<bool, Error> {

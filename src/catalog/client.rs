@@ -1,7 +1,7 @@
 //! The catalog's API: one page of a list at a time, checked before anybody uses it.
 //!
-//! A page counts only when the status is 200, the body is JSON, `data` is a list, and every row has an `_id` and a
-//! `creation_date`. Everything else that this service has been seen to answer (HTML from a front end after a minute,
+//! A page counts only when the status is 200, the body is JSON, `data` is a list, and every row has an `_id` and dates that
+//! are dates. Everything else that this service has been seen to answer (HTML from a front end after a minute,
 //! error documents with status 200, bodies that break off) is an error that says so, and is tried again where that can
 //! help. Whether the rows are the ones asked for is for the walk to judge.
 //!
@@ -34,6 +34,8 @@ pub struct PageRequest {
     pub filter: String,
     /// `field[asc]` or `field[desc]`.
     pub sort_by: String,
+    /// Whether rows that are equal by `sort_by` are to come by `_id`, so that they come in the same order each time.
+    pub ties_by_id: bool,
     /// Rows with all we keep of them, or with `_id` and instants only.
     pub fields: Fields,
     /// Counted from 0.
@@ -73,7 +75,7 @@ pub struct Page {
 pub struct Row {
     /// The catalog's `_id`.
     pub id: String,
-    /// When the row was made.
+    /// When the row was made; unknown (1970) where the row does not say.
     pub created: Instant,
     /// When it last changed; equals `created` where the row does not say.
     pub updated: Instant,
@@ -163,6 +165,11 @@ impl Error {
         matches!(self, Error::Http(error) if error.status_code().is_some_and(busy)) || self.is_slow()
     }
 
+    /// Whether the server refuses what is asked, as one that knows a single key to sort by does.
+    pub fn is_bad_request(&self) -> bool {
+        matches!(self, Error::Http(error) if error.status_code() == Some(StatusCode::BAD_REQUEST))
+    }
+
     /// Whether the server needed too long, so that smaller pages are called for.
     pub fn is_slow(&self) -> bool {
         match self {
@@ -228,7 +235,10 @@ impl Catalog {
             .append_pair("filter", &request.filter)
             .append_pair("page", &request.page.to_string())
             .append_pair("page_size", &request.page_size.to_string())
-            .append_pair("sort_by", &request.sort_by)
+            .append_pair(
+                "sort_by",
+                &format!("{}{}", request.sort_by, if request.ties_by_id { ",_id[asc]" } else { "" }),
+            )
             .append_pair("include", &format!("page,page_size,{total}{data}"));
         // In a query `+` is a space to some and a plus to others; `%20` is a space to everybody.
         let query = url.query().map(|query| query.replace('+', "%20"));
@@ -311,9 +321,10 @@ impl WireRow {
         let date = |name: &str, text: &str| {
             text.parse::<Instant>().map_err(|_| format!("(_id {id}) has the {name} `{text}`, which is no date"))
         };
-        let created = match &self.creation_date {
-            Some(text) => date("creation_date", text)?,
-            None => return Err(format!("(_id {id}) has no creation_date")),
+        // Rows without a date are met only where they are asked for, see `Job::outside`.
+        let created = match self.creation_date.as_deref() {
+            Some(text) if !text.is_empty() => date("creation_date", text)?,
+            _ => Instant::default(),
         };
         let updated = self.last_update_date.as_deref().map_or(Ok(created), |text| date("last_update_date", text))?;
         let content = match (fields, kind) {
@@ -451,6 +462,7 @@ mod tests {
             kind: Kind::Operator,
             filter: "organization==certified-operators and creation_date>=2022-01-01T00:00:00+00:00".into(),
             sort_by: "creation_date[asc]".into(),
+            ties_by_id: true,
             fields: Fields::Ids,
             page: 0,
             page_size: 500,

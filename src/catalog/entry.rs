@@ -109,6 +109,9 @@ pub const COMMUNITY: &str = "community";
 pub struct Instant(i64);
 
 impl Instant {
+    /// The first instant after 1970, and the first that is known.
+    pub const FIRST: Instant = Instant(1);
+
     /// The instant this many microseconds after 1970.
     pub fn from_micros(micros: i64) -> Self {
         Instant(micros)

@@ -17,13 +17,11 @@ pub mod client;
 pub mod constraint;
 pub mod diff;
 pub mod entry;
-mod job;
-pub mod recorded;
 pub mod snapshot;
 pub mod store;
 pub mod tree;
-mod walk;
 
 pub use self::client::Error as ClientError;
+pub use self::snapshot::WalkError;
+pub use self::snapshot::recorded;
 pub use self::store::{Draft, Info, KindInfo, Snapshot};
-pub use self::walk::Error as WalkError;

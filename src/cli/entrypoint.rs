@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::catalog::entry::Instant;
 use crate::catalog::snapshot;
 use crate::catalog::tree::DumpOptions;
 use crate::catalog::{Snapshot, tree};
-use crate::cli::catalog::{DumpOptionArgs, SourceArgs, dump_text, notes};
+use crate::cli::catalog::{DumpOptionArgs, SourceArgs, age_text, dump_exit, dump_text, notes};
 use crate::cli::kernel::source::SourceArgs as KernelSourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
@@ -52,7 +53,7 @@ pub(super) struct RefreshArgs {
     what: DumpOptionArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// When the catalog cannot be read, dump the snapshot of this image and end with status 3
+    /// When the catalog cannot be read, dump the newest snapshot there is, of this image or dumped before, and end with status 3
     #[arg(long)]
     fallback: bool,
     #[command(flatten)]
@@ -111,8 +112,7 @@ pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
     }
     check_place(&args.place)?;
     let snapshot = Snapshot::open(&args.place.db)?;
-    write(&snapshot, &args.place, &args.what, Tree::OfTheImage, context)?;
-    Ok(Exit::Done)
+    write(&snapshot, &args.place, &args.what, Tree::OfTheImage, context)
 }
 
 pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
@@ -149,24 +149,93 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
             notes(&report, context);
             let written = write(&Snapshot::open(&db)?, &args.place, &args.what, Tree::New, context);
             fs::remove_dir_all(&work)?;
-            written.map(|()| Exit::Done)
+            written.map(|exit| if report.is_complete() { exit } else { Exit::Partial })
         }
         Err(failure) => {
-            fs::remove_dir_all(&work)?;
-            let taken = embedded.info()?.taken;
+            put_away(&work, &db, &failure)?;
+            let newest = Newest::of(&embedded, &args.place.dump_dir)?;
             if args.fallback {
-                context
-                    .ui
-                    .warn(format_args!("the catalog could not be read; dumping the snapshot of {taken} in this image"));
                 context.ui.error(&failure);
-                write(&embedded, &args.place, &args.what, Tree::OfTheImage, context)?;
+                context.ui.warn(format_args!("the catalog could not be read; {newest}"));
+                let dump_dir = &args.place.dump_dir;
+                let _partial_anyway = match newest.place {
+                    Place::Image => write(&embedded, &args.place, &args.what, Tree::OfTheImage, context)?,
+                    Place::Dump => write(&base(&embedded, dump_dir), &args.place, &args.what, Tree::New, context)?,
+                    Place::TreeAlone => Exit::Partial,
+                };
                 return Ok(Exit::Partial);
             }
             Err(failure.and_hint(format!(
                 "{} is as it was. Without a network, use dump-only mode (`--env OCT_DUMP_ONLY=true`), which writes the \
-                 snapshot of {taken} in this image; or `refresh --fallback`",
-                args.place.dump_dir.display()
+                 snapshot of {} in this image; or `refresh --fallback`, which takes the newest of that and of what was \
+                 dumped before",
+                args.place.dump_dir.display(),
+                embedded.info()?.taken
             )))
+        }
+    }
+}
+
+/// What a failed refresh fetched stays for the next, as beside any snapshot; the copy that it began with goes away. On a full
+/// disk all of it goes, or it would stay full.
+fn put_away(work: &Path, db: &Path, failure: &Failure) -> Result<(), Failure> {
+    let left = fs::list(work)?.iter().any(|path| path.extension().is_some_and(|extension| extension == "work"));
+    if failure.is_full_disk() || !left {
+        fs::remove_dir_all(work)?;
+    } else {
+        fs::remove_file(db)?;
+    }
+    Ok(())
+}
+
+/// The newest that can be dumped without the catalog.
+struct Newest {
+    place: Place,
+    /// When that was taken.
+    taken: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The snapshot of the image.
+    Image,
+    /// The snapshot that an earlier refresh or dump left beside the tree.
+    Dump,
+    /// A tree without a snapshot beside it, which can only stay as it is.
+    TreeAlone,
+}
+
+impl Newest {
+    fn of(embedded: &Snapshot, dump_dir: &Path) -> Result<Self, Failure> {
+        let mut newest = Newest { place: Place::Image, taken: embedded.info()?.taken };
+        let beside = base(embedded, dump_dir);
+        if beside.path() != embedded.path() {
+            newest = Newest { place: Place::Dump, taken: beside.info()?.taken };
+        }
+        match tree::written(dump_dir) {
+            Some(taken) if taken > newest.taken => Ok(Newest { place: Place::TreeAlone, taken }),
+            _ => Ok(newest),
+        }
+    }
+}
+
+impl std::fmt::Display for Newest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (taken, age) = (self.taken, age_text(self.taken));
+        match self.place {
+            Place::Image => write!(f, "dumping the snapshot of {taken} in this image, {age}"),
+            Place::Dump => {
+                write!(
+                    f,
+                    "keeping the snapshot of {taken} that was dumped before, {age}: that in this image is no newer"
+                )
+            }
+            Place::TreeAlone => {
+                write!(
+                    f,
+                    "keeping the tree of {taken} that was dumped before, {age}: the snapshot in this image is no newer"
+                )
+            }
         }
     }
 }
@@ -182,12 +251,18 @@ fn refresh_kernels(args: &RefreshArgs, context: &Context) -> Outcome {
     Ok(Exit::of(complete))
 }
 
-/// What a refresh starts from: the snapshot that an earlier one left in the dump directory, when it is newer than that
-/// of the image.
+/// What a refresh starts from: the snapshot that an earlier one left in the dump directory, unless that of the image is newer.
 fn base(embedded: &Snapshot, dump_dir: &Path) -> Snapshot {
-    let taken = |snapshot: &Snapshot| snapshot.info().map(|info| info.taken).unwrap_or_default();
     let open = |path: &Path| Snapshot::open(path).ok();
-    let earlier = open(&dump_dir.join("catalog.db")).filter(|earlier| taken(earlier) > taken(embedded));
+    let of = |snapshot: &Snapshot| snapshot.info().ok().map(|info| (info.taken, info.digest));
+    // Servers' clocks tell seconds: of two that are as old, the dumped one was taken from the other.
+    let newer = |earlier: &Snapshot| match (of(earlier), of(embedded)) {
+        (Some(earlier), Some(embedded)) => {
+            earlier.0 > embedded.0 || (earlier.0 == embedded.0 && earlier.1 != embedded.1)
+        }
+        (earlier, _) => earlier.is_some(),
+    };
+    let earlier = open(&dump_dir.join("catalog.db")).filter(newer);
     earlier.or_else(|| open(embedded.path())).expect("it is open already")
 }
 
@@ -211,18 +286,12 @@ enum Tree {
     New,
 }
 
-fn write(
-    snapshot: &Snapshot,
-    place: &PlaceArgs,
-    what: &DumpOptionArgs,
-    tree: Tree,
-    context: &Context,
-) -> Result<(), Failure> {
+fn write(snapshot: &Snapshot, place: &PlaceArgs, what: &DumpOptionArgs, tree: Tree, context: &Context) -> Outcome {
     context.ui.data(format_args!("OCT: Dumping current DB to {}", place.dump_dir.display()))?;
     let ready = place.tree.clone().filter(|_| tree == Tree::OfTheImage);
     let report = tree::dump(snapshot, &place.dump_dir, &DumpOptions { ready, ..what.options() })?;
     context.ui.say(dump_text(&report).trim_end());
-    Ok(())
+    Ok(dump_exit(&report, context))
 }
 
 const IN_KERNEL_IMAGES: &str = "In images of kernels";

@@ -7,7 +7,7 @@ use crate::cli::Context;
 use crate::cli::kernel::source::SourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
-use crate::cli::stop::stoppable;
+use crate::cli::stop::{self, stoppable};
 use crate::compression::Compression;
 use crate::image::{LayerOptions, Platform};
 use crate::kernel::source::{Source, SourceOptions};
@@ -140,8 +140,7 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
     let scratch = Scratch::default();
     let told = |name: &str| {
         context.ui.error(Failure::new(format!("stopped by {name}")));
-        // As shells say it of a program that a signal ended.
-        if name == "SIGINT" { 130 } else { 143 }
+        stop::status(name)
     };
     stoppable(&scratch, told, || build(args, &scratch, context))
 }

@@ -11,6 +11,7 @@ mod inspect;
 mod kernel;
 mod make;
 mod outcome;
+mod place;
 mod publish;
 mod registries;
 mod stop;
@@ -180,7 +181,16 @@ pub fn main() -> ExitCode {
             ..HttpOptions::default()
         },
     };
-    match run(command, &context) {
+    let told = |signal: &str| {
+        context.ui.error(Failure::new(format!("stopped by {signal}")));
+        stop::status(signal)
+    };
+    let outcome = match &command {
+        // They take back what they made before they end.
+        Command::Build(_) | Command::Publish(publish::Command::Ims(_)) => run(command, &context),
+        _ => stop::mortal(told, || run(command, &context)),
+    };
+    match outcome {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_broken_pipe() => Exit::Done.into(),
         Err(failure) => {
@@ -199,13 +209,16 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Build(args) => make::run(&args, context),
         Command::Copy(args) => copy::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
-        Command::Inspect(args) => inspect::run(&args, context),
-        Command::Verify(args) => verify::run(&args, context),
+        Command::Inspect(args) => inspect::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Verify(args) => verify::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
+
+/// The option of commands that know one registry.
+const ONE_REGISTRY: &str = "--tls-verify=false";
 
 fn completions(shell: clap_complete::Shell, context: &Context) -> Outcome {
     let mut script = Vec::new();

@@ -1,7 +1,7 @@
 //! How a run ends: any error becomes what failed, why, what to do next, and an exit status.
 //!
 //! Errors arrive as they are. Their chain of causes is printed once, and the hint is looked up by type along that
-//! chain: a module's error says what happened, this file alone says what a user may do about it.
+//! chain: a module's error says what happened, this file (and `publish::hint`) what a user may do about it.
 
 use std::error::Error;
 use std::fmt;
@@ -11,9 +11,10 @@ use std::process::ExitCode;
 
 use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
-use crate::catalog::{ClientError, WalkError, recorded, tree};
+use crate::catalog::{ClientError, WalkError, charts, recorded, tree};
 use crate::causes;
 use crate::cli::config;
+use crate::cli::publish;
 use crate::escape;
 use crate::fs::PathError;
 use crate::http;
@@ -24,9 +25,6 @@ use crate::kernel::classify::Role;
 use crate::kernel::source::{self, redhat};
 use crate::kernel::{matrix, resolve, unpack};
 use crate::ops;
-use crate::publish::artifactory;
-use crate::publish::ims::{artifact, image_files, token};
-use crate::publish::s3;
 use crate::registry;
 
 /// The exit statuses, the same for all commands.
@@ -94,6 +92,22 @@ impl Failure {
         self
     }
 
+    /// Names the option of the command in question that takes a registry without TLS; `option` is told its host.
+    pub(crate) fn without_tls(self, option: impl Fn(&str) -> &'static str) -> Self {
+        let hint = match causes::find(&*self.error) {
+            Some(registry::Error::Tls { host, source }) if source.is_plain() => {
+                format!("if no TLS is intended there, add `{}`", option(host))
+            }
+            Some(registry::Error::Tls { host, .. }) => format!(
+                "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir DIR`; \
+                 `{}` skips the check",
+                option(host)
+            ),
+            _ => return self,
+        };
+        self.hint(hint)
+    }
+
     /// Says first what it is about: the file that was read.
     pub(crate) fn about(self, what: impl fmt::Display) -> Self {
         Failure { error: Box::new(About { what: what.to_string(), source: self.error }), ..self }
@@ -113,6 +127,11 @@ impl Failure {
     /// What failed and why, in a line and without a hint.
     pub(crate) fn reason(&self) -> String {
         causes::line(&*self.error)
+    }
+
+    /// Whether a file system had no room.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        causes::is_full_disk(&*self.error)
     }
 
     /// Whether the reader of our output went away, as `head` does. That is no failure.
@@ -198,7 +217,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(plan::Error::NoBinary { platform }) = error.downcast_ref() {
         return Some(format!("give one with `--binary {platform}=PATH`, or choose with `--platform`"));
     }
-    let theirs = publish_hint(error).or_else(|| kernel_hint(error)).or_else(|| packages_hint(error));
+    if let Some(hint) = publish::hint(error) {
+        return Some(hint);
+    }
+    let theirs = kernel_hint(error).or_else(|| packages_hint(error));
     theirs.or_else(|| catalog_hint(error)).map(Into::into)
 }
 
@@ -261,53 +283,6 @@ fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
 }
 
-fn publish_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    if let Some(error) = error.downcast_ref::<s3::Error>() {
-        return match error.code()? {
-            "NoSuchBucket" | "InvalidBucketName" => Some("check `--s3-bucket` or S3_BUCKET"),
-            "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "AccessDenied" | "ExpiredToken" => {
-                Some("check S3_ACCESS_KEY, S3_SECRET_KEY and, for temporary credentials, S3_SESSION_TOKEN")
-            }
-            "RequestTimeTooSkewed" => Some("set the clock of this machine"),
-            _ => None,
-        };
-    }
-    if let Some(error) = error.downcast_ref::<token::Error>() {
-        return match error {
-            token::Error::Refused { .. } => Some(
-                "check the client's id and secret: OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET, or the files in OAUTH_CONFIG_DIR",
-            ),
-            token::Error::Malformed { .. } => Some("check `--token-url`"),
-            token::Error::Http(_) => None,
-        };
-    }
-    if let Some(error) = error.downcast_ref::<artifactory::Error>() {
-        return match error {
-            artifactory::Error::Unauthorized { .. } => Some(
-                "give a token that may write with `--token-file` or ARTIFACTORY_TOKEN, or an API key with `--api-key-file`",
-            ),
-            artifactory::Error::NoRepository { .. } => {
-                Some("check `--url`, which mostly ends in /artifactory, and `--repo`")
-            }
-            _ => None,
-        };
-    }
-    if let Some(error) = error.downcast_ref::<image_files::Error>() {
-        return match error {
-            image_files::Error::NoMksquashfs => {
-                Some("install squashfs-tools 4.5 or later, or name a squashfs that is in the image with `--rootfs`")
-            }
-            image_files::Error::NoPlatform { .. } => Some("give `--arch`, or another image"),
-            _ => None,
-        };
-    }
-    match error.downcast_ref::<artifact::Error>()? {
-        artifact::Error::Architecture { .. } => Some("give `--arch`, or another kernel"),
-        artifact::Error::Changed { .. } => Some("run the command again when nobody writes to the file"),
-        _ => None,
-    }
-}
-
 fn kernel_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<resolve::Error>() {
         return Some(match error {
@@ -362,6 +337,15 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             _ => None,
         };
     }
+    if let Some(error) = error.downcast_ref::<charts::Error>() {
+        return match error {
+            charts::Error::Half { .. } => {
+                Some("the old snapshot is as it was; the file may be being written just now: try again later")
+            }
+            charts::Error::Index { .. } => Some("the old snapshot is as it was; check `--charts`, or try again later"),
+            charts::Error::Http(_) => None,
+        };
+    }
     if let Some(error) = error.downcast_ref::<WalkError>() {
         return match error {
             WalkError::Client(_) => None,
@@ -397,6 +381,7 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
 fn archive_hint(error: &archive::Error) -> Option<&'static str> {
     Some(match error {
         archive::Error::SeveralPlatforms { .. } => "choose one with `--platform OS/ARCH`, or write to oci-archive:",
+        archive::Error::Cut { .. } => "it was not written or copied to its end: copy it again, and compare the sizes",
         archive::Error::NotAnArchive { .. } => "what `docker save` and `podman save` write is docker-archive:FILE",
         archive::Error::NotADockerArchive { .. } => "a tar of an OCI layout is oci-archive:FILE",
         _ => return None,
@@ -425,6 +410,10 @@ fn http_hint(error: &http::Error) -> Option<String> {
     Some(match error {
         http::Error::Offline { .. } => "leave out `--offline` where the network can be used".into(),
         http::Error::NoHost { host } => format!("check the name {host} and whether this machine has a network"),
+        http::Error::Transport { url, .. } if error.is_tls() => format!(
+            "add the certificate authority of {} with `--ca-file FILE`; where it speaks no TLS, write its address with http://",
+            url.host_str().unwrap_or("the server")
+        ),
         http::Error::Transport { url, .. } => format!(
             "check that {} can be reached from here (proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; \
              further certificate authorities from SSL_CERT_FILE and `--ca-file`)",
@@ -435,6 +424,10 @@ fn http_hint(error: &http::Error) -> Option<String> {
             format!("move it and its key to {directory}/HOST, or {directory}/HOST:PORT")
         }
         http::Error::Unpaired { .. } => "a client certificate is a NAME.cert and a NAME.key beside it".into(),
+        http::Error::Status { status, .. } if status.is_redirection() => {
+            "if the service is there, give that address; a page to log in means that the server wants other credentials"
+                .into()
+        }
         http::Error::Status { status, .. } if status.as_u16() == 429 => {
             "the server asks for fewer requests: try again later, or with a lower `--parallel`".into()
         }

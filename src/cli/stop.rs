@@ -37,6 +37,21 @@ pub(super) fn stoppable<T>(
     })
 }
 
+/// Does the work, and lets a signal end it where nobody else would: in a container this is often the first process, for which
+/// the kernel does nothing of its own on SIGINT and SIGTERM (pid_namespaces(7)), so that `podman stop` waits for ten seconds
+/// and then kills.
+pub(super) fn mortal<T>(told: impl FnOnce(&'static str) -> i32 + Send, work: impl FnOnce() -> T) -> T {
+    match std::process::id() {
+        1 => stoppable(&Scratch::default(), told, work),
+        _ => work(),
+    }
+}
+
+/// The status of a program that a signal ended, as shells say it.
+pub(super) fn status(signal: &str) -> i32 {
+    if signal == "SIGINT" { 130 } else { 143 }
+}
+
 /// Waits until somebody wants the program to end; the signal's name.
 pub(super) async fn stopped() -> &'static str {
     Stopped::listen().name().await

@@ -142,17 +142,11 @@ impl Error {
     pub async fn status(response: Response) -> Self {
         let (url, status) = (Box::new(response.url().clone()), response.status());
         let retry_after = retry_after(response.headers());
-        let elsewhere = response.headers().get(LOCATION).and_then(|to| url.join(to.to_str().ok()?).ok());
+        let elsewhere = not_followed(&response);
         let body = read_limited(response, 64 << 10).await.unwrap_or_default();
         let code = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
         let code = code.pointer("/errors/0/code").and_then(|code| code.as_str()).map(str::to_owned);
-        let detail = match elsewhere.filter(|_| status.is_redirection()) {
-            Some(elsewhere) => {
-                let why = redirect::refusal(&url, &elsewhere, true).unwrap_or("the request cannot be repeated");
-                format!("not followed to {}: {why}", shown(&elsewhere))
-            }
-            None => reason_in(&body),
-        };
+        let detail = elsewhere.unwrap_or_else(|| reason_in(&body));
         Error::Status { url, status, detail, code, retry_after }
     }
 
@@ -160,6 +154,11 @@ impl Error {
     pub fn is_tls(&self) -> bool {
         let Error::Transport { error, .. } = self else { return false };
         is_from_rustls(&**error)
+    }
+
+    /// Whether the other end answers without TLS. rustls names what it found in place of a TLS record.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Error::Transport { source, .. } if self.is_tls() && source.0.contains("InvalidContentType"))
     }
 
     /// The status of the answer, where there was one.
@@ -200,6 +199,20 @@ impl Retriable for Error {
             _ => Verdict::Permanent,
         }
     }
+}
+
+/// What to say of an answer that is a redirect and was not followed: where it leads, and why it was left.
+pub fn not_followed(response: &Response) -> Option<String> {
+    let elsewhere = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
+    let elsewhere = response.url().join(elsewhere.to_str().ok()?).ok()?;
+    // Reads are followed anywhere else, so this was a write.
+    let of_a_write = match response.status().as_u16() {
+        ..=303 => "uploads and changes do not follow this kind of redirect",
+        _ if elsewhere.origin() != response.url().origin() => "it is a different server",
+        _ => "a body that is streamed cannot be sent twice",
+    };
+    let why = redirect::refusal(response.url(), &elsewhere, false).unwrap_or(of_a_write);
+    Some(format!("not followed to {}: {why}", shown(&elsewhere)))
 }
 
 /// A URL for people: decoded, shortened, without credentials. Signed URLs carry those in their query.

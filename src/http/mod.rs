@@ -17,7 +17,7 @@ use reqwest::header::{HeaderValue, LOCATION};
 use reqwest::{Client, RequestBuilder, Response};
 use url::Url;
 
-pub use self::error::{Error, Retriable, Verdict, reason_in, retry_after, shown};
+pub use self::error::{Error, Retriable, Verdict, not_followed, reason_in, retry_after, shown};
 use self::tls::Clients;
 pub use self::tls::{ClientIdentity, HostTls, authority};
 

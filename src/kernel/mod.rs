@@ -15,3 +15,4 @@ pub mod resolve;
 pub mod set;
 pub mod source;
 pub mod unpack;
+pub mod version;

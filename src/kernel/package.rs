@@ -1,5 +1,6 @@
 //! A package as a repository or a directory offers it: its name taken apart, where it is, what it needs.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::kernel::release::compare_versions;
+use crate::kernel::version::Order;
 
 /// The two formats in which distributions ship kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ pub struct Relations {
     pub conflicts: Vec<Relation>,
     /// The epoch of its version, which [`Name`] does not carry.
     pub epoch: u32,
+    /// What `uname -r` prints on the kernel that its files are for, where their paths tell (`lib/modules/RELEASE`).
+    pub release: Option<String>,
 }
 
 /// Another package or a capability, with or without a bound on its version.
@@ -105,6 +108,16 @@ pub enum NameError {
     NotDeb(String),
 }
 
+impl Format {
+    /// How its versions are ordered.
+    pub fn order(self) -> Order {
+        match self {
+            Format::Rpm => Order::Rpm,
+            Format::Deb => Order::Deb,
+        }
+    }
+}
+
 impl Package {
     /// A package of which only the place is known, named by its file name.
     pub fn from_location(location: &str) -> Result<Self, NameError> {
@@ -117,6 +130,26 @@ impl Package {
             relations: None,
             vendor: None,
         })
+    }
+}
+
+impl Package {
+    /// Whether it fulfils a relation, by its name or by what it provides.
+    pub fn offers(&self, relation: &Relation) -> bool {
+        let order = self.name.format.order();
+        let is_provided = |provided: &Relation| {
+            provided.name == relation.name
+                && match (&relation.version, &provided.version) {
+                    (None, _) => true,
+                    (Some((comparison, bound)), Some((_, version))) => {
+                        comparison.holds(order.compare_with_bound(version, bound))
+                    }
+                    // Debian: what is provided without a version fulfils no bound (policy 7.5); rpm: any.
+                    (Some(_), None) => order == Order::Rpm,
+                }
+        };
+        relation.admits(&self.name.name, &self.name.version, order)
+            || self.relations.iter().flat_map(|relations| &relations.provides).any(is_provided)
     }
 }
 
@@ -206,28 +239,39 @@ impl Relation {
         if name.is_empty() {
             return None;
         }
-        let version = [
-            (">=", Comparison::AtLeast),
-            ("<=", Comparison::AtMost),
-            (">>", Comparison::Later),
-            ("<<", Comparison::Earlier),
-            ("=", Comparison::Equal),
-        ]
-        .into_iter()
-        .find_map(|(sign, comparison)| Some((comparison, bound.strip_prefix(sign)?.trim().to_owned())));
+        let version = SIGNS
+            .iter()
+            .find_map(|(sign, comparison)| Some((*comparison, bound.strip_prefix(sign)?.trim().to_owned())));
         Some(Relation { name: name.to_owned(), version })
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes. Names of rpm capabilities may have blanks and parentheses in them.
+    pub fn parse(text: &str) -> Self {
+        let bounded = || {
+            let (name, bound) = text.strip_suffix(')')?.rsplit_once(" (")?;
+            let (sign, version) = bound.split_once(' ')?;
+            let comparison = SIGNS.iter().find(|(known, _)| *known == sign)?.1;
+            Some(Relation { name: name.to_owned(), version: Some((comparison, version.to_owned())) })
+        };
+        bounded().unwrap_or_else(|| Relation { name: text.to_owned(), version: None })
     }
 
     /// Whether a package with this name and version fulfils the relation. An epoch on either side alone is overlooked,
     /// because file names do not carry one.
-    pub fn admits(&self, name: &str, version: &str) -> bool {
+    pub fn admits(&self, name: &str, version: &str, order: Order) -> bool {
         if name != self.name {
             return false;
         }
         let Some((comparison, bound)) = &self.version else { return true };
         let bound = if version.contains(':') { bound } else { bound.split_once(':').map_or(bound.as_str(), |b| b.1) };
-        let order = compare_versions(version, bound);
-        match comparison {
+        comparison.holds(order.compare_with_bound(version, bound))
+    }
+}
+
+impl Comparison {
+    /// Whether a version that compares so with the bound fulfils it.
+    pub fn holds(self, order: Ordering) -> bool {
+        match self {
             Comparison::Equal => order.is_eq(),
             Comparison::AtLeast => order.is_ge(),
             Comparison::AtMost => order.is_le(),
@@ -241,16 +285,19 @@ impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         let Some((comparison, version)) = &self.version else { return Ok(()) };
-        let sign = match comparison {
-            Comparison::Equal => "=",
-            Comparison::AtLeast => ">=",
-            Comparison::AtMost => "<=",
-            Comparison::Later => ">>",
-            Comparison::Earlier => "<<",
-        };
+        let sign = SIGNS.iter().find(|(_, known)| known == comparison).map_or("=", |(sign, _)| sign);
         write!(f, " ({sign} {version})")
     }
 }
+
+/// How comparisons are written, longer signs first.
+const SIGNS: &[(&str, Comparison)] = &[
+    (">=", Comparison::AtLeast),
+    ("<=", Comparison::AtMost),
+    (">>", Comparison::Later),
+    ("<<", Comparison::Earlier),
+    ("=", Comparison::Equal),
+];
 
 /// Undoes `%2B` and the like, which URLs and apt's cache put into file names.
 fn unescape(text: &str) -> String {
@@ -347,8 +394,8 @@ mod tests {
         );
         assert_eq!(relations.provides.len(), 2);
         let kbuild = &relations.depends[2][0];
-        assert!(kbuild.admits("linux-kbuild-6.1", "6.1.192-2"));
-        assert!(!kbuild.admits("linux-kbuild-6.1", "6.1.187-1"));
-        assert!(!kbuild.admits("linux-kbuild-6.2", "6.1.192-2"));
+        assert!(kbuild.admits("linux-kbuild-6.1", "6.1.192-2", Order::Deb));
+        assert!(!kbuild.admits("linux-kbuild-6.1", "6.1.187-1", Order::Deb));
+        assert!(!kbuild.admits("linux-kbuild-6.2", "6.1.192-2", Order::Deb));
     }
 }

@@ -3,33 +3,42 @@
 //! ```json
 //! {
 //!   "format": "haversack.kernels",
-//!   "version": 1,
+//!   "version": 2,
 //!   "kernels": [
 //!     {
 //!       "distribution": "debian", "uname": "6.1.0-56-amd64", "machine": "x86_64", "flavour": "default",
 //!       "build": "6.1.192-2",
 //!       "packages": [
 //!         { "role": "headers", "name": "linux-headers-6.1.0-56-amd64", "version": "6.1.192-2",
-//!           "architecture": "amd64", "format": "deb", "location": "https://…/….deb", "size": 1841552, "sha256": "sha256:…" }
-//!       ]
+//!           "architecture": "amd64", "format": "deb", "location": "https://…/….deb", "size": 1841552, "sha256": "sha256:…",
+//!           "relations": { "depends": ["linux-headers-6.1.0-56-common (= 6.1.192-2)", …] } }
+//!       ],
+//!       "missing": ["linux-kbuild-6.1 (>= 6.1.192-2)"]
 //!     }
+//!   ],
+//!   "unplaced": [
+//!     { "name": "linux-base", "version": "4.9", "architecture": "all", "format": "deb", "location": "…", "reason": "not-kernel" }
 //!   ]
 //! }
 //! ```
 //!
+//! The list is the truth: a reader takes each package for what its entry says it is to its kernel, whatever its name, and
+//! joins nothing anew. Headers keep their relations, since an image that has them needs what they need. Version 1 had no
+//! relations; it is still read.
+//!
 //! Kernels are sorted from the oldest to the newest within a distribution, packages by role and name; the same input gives
 //! the same bytes. A reader refuses another format or version; fields may be added within a version.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::digest::Digest;
-use crate::kernel::classify::Role;
+use crate::kernel::classify::{Reason, Role};
 use crate::kernel::group::Kernel;
-use crate::kernel::package::{Name, Package};
-use crate::kernel::release::{Machine, Release, compare_versions};
+use crate::kernel::package::{Format, Name, Package, Relation, Relations};
+use crate::kernel::release::{Machine, Release};
 
 /// Kernels with their packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +47,21 @@ pub struct KernelSet {
     version: u32,
     /// The kernels, sorted.
     pub kernels: Vec<Entry>,
+    /// What was found and belongs to none, sorted by name, in what `kernel list` prints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unplaced: Vec<Unplaced>,
+}
+
+/// A package that belongs to no kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unplaced {
+    /// What it is called.
+    #[serde(flatten)]
+    pub name: Name,
+    /// Its URL or path.
+    pub location: String,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// A kernel.
@@ -69,6 +93,31 @@ pub struct EntryPackage {
     /// Its SHA-256 digest, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+    /// What it needs and offers, of packages that modules are built with, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relations: Option<EntryRelations>,
+}
+
+/// What a package says about others, each relation as a text: `gcc-12`, `a (>= 1.2)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRelations {
+    /// The epoch of its version.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u32,
+    /// All of these; of alternatives, parted by ` | `, one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends: Vec<String>,
+    /// What it offers beside its own name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provides: Vec<String>,
+    /// What it cannot be beside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(epoch: &u32) -> bool {
+    *epoch == 0
 }
 
 /// Which kernels of a set are wanted.
@@ -76,13 +125,15 @@ pub struct EntryPackage {
 pub struct Filter {
     /// Exactly these releases, or those that begin with one of them and a dot, a dash or a plus; all, when empty.
     pub releases: Vec<String>,
-    /// Not older than this version.
+    /// Not older than this version, by the rules of each kernel's packager ([`Order::is_since`]).
+    ///
+    /// [`Order::is_since`]: crate::kernel::version::Order::is_since
     pub since: Option<String>,
     /// Only these machines; all, when empty.
     pub machines: Vec<Machine>,
     /// Only these flavours; all, when empty.
     pub flavours: Vec<String>,
-    /// Of each distribution, machine and flavour only so many, the newest.
+    /// Of each distribution, machine and flavour only so many releases, the newest, each with all its builds.
     pub latest: Option<usize>,
 }
 
@@ -93,7 +144,9 @@ pub enum Error {
     #[error("not a list of kernels")]
     Parse(#[from] serde_json::Error),
     /// It is something else, or from a later program.
-    #[error("a list of kernels of format `{format}` version {version}; this program reads {FORMAT} version {VERSION}")]
+    #[error(
+        "a list of kernels of format `{format}` version {version}; this program reads {FORMAT} up to version {VERSION}"
+    )]
     Version {
         /// What it says it is.
         format: String,
@@ -103,6 +156,9 @@ pub enum Error {
     /// A package's name would not be the name of a file.
     #[error("`{0}` is no name of a package")]
     Name(String),
+    /// A kernel's release would not be the name of a directory.
+    #[error("`{0}` is no name of a kernel")]
+    Release(String),
 }
 
 impl KernelSet {
@@ -113,15 +169,29 @@ impl KernelSet {
             packages: kernel
                 .packages
                 .into_iter()
-                .map(|(role, package)| {
-                    let Package { name, location, size, sha256, .. } = package;
-                    EntryPackage { role, name, location, size, sha256 }
+                .map(|(role, package)| EntryPackage {
+                    role,
+                    relations: package.relations.filter(|_| is_for_building(role)).map(EntryRelations::from),
+                    name: package.name,
+                    location: package.location,
+                    size: package.size,
+                    sha256: package.sha256,
                 })
                 .collect(),
             missing: kernel.missing,
         };
         let kernels = kernels.into_iter().map(entry).collect();
-        KernelSet { format: FORMAT.into(), version: VERSION, kernels }
+        KernelSet { format: FORMAT.into(), version: VERSION, kernels, unplaced: Vec::new() }
+    }
+
+    /// The same, with what belongs to none of the kernels.
+    #[must_use]
+    pub fn with_unplaced(self, unplaced: Vec<(Package, Reason)>) -> Self {
+        let unplaced = unplaced.into_iter().map(|(package, reason)| {
+            let Package { name, location, .. } = package;
+            Unplaced { name, location, reason }
+        });
+        KernelSet { unplaced: unplaced.collect(), ..self }
     }
 
     /// Reads `kernels.json`.
@@ -132,34 +202,41 @@ impl KernelSet {
             version: u32,
         }
         let Head { format, version } = serde_json::from_slice(json)?;
-        if format != FORMAT || version != VERSION {
+        if format != FORMAT || !(1..=VERSION).contains(&version) {
             return Err(Error::Version { format, version });
         }
-        let set: KernelSet = serde_json::from_slice(json)?;
+        let set = KernelSet { version: VERSION, ..serde_json::from_slice(json)? };
         // Packages are put into directories under these names, and a list may come from anywhere.
+        let is_path = |name: &str| name.contains(['/', '\0']) || name.starts_with('.');
         let mut names = set.kernels.iter().flat_map(|kernel| &kernel.packages).map(|package| package.name.to_string());
-        match names.find(|name| name.contains(['/', '\0']) || name.starts_with('.')) {
-            Some(name) => Err(Error::Name(name)),
+        if let Some(name) = names.find(|name| is_path(name)) {
+            return Err(Error::Name(name));
+        }
+        let parts = |release: &Release| {
+            [release.distribution.clone(), release.uname.clone(), release.build.clone(), release.machine.to_string()]
+        };
+        let mut parts = set.kernels.iter().flat_map(|kernel| parts(&kernel.release));
+        match parts.find(|part| part.is_empty() || is_path(part)) {
+            Some(part) => Err(Error::Release(part)),
             None => Ok(set),
         }
     }
 
-    /// The packages of all kernels, each once, to be grouped again together with others.
-    pub fn into_packages(self) -> Vec<Package> {
-        let mut seen = std::collections::HashSet::new();
-        let packages = self.kernels.into_iter().flat_map(|kernel| kernel.packages);
-        packages
-            .map(|EntryPackage { role: _, name, location, size, sha256 }| Package {
-                name,
-                location,
-                size,
-                is_digest_stated: sha256.is_some(),
-                sha256,
-                relations: None,
-                vendor: None,
-            })
-            .filter(|package| seen.insert(package.name.clone()))
-            .collect()
+    /// The kernels with their packages.
+    pub fn into_kernels(self) -> Vec<Kernel> {
+        let kernel = |entry: Entry| Kernel {
+            release: entry.release,
+            packages: entry.packages.into_iter().map(|package| (package.role, package.into())).collect(),
+            missing: entry.missing,
+        };
+        self.kernels.into_iter().map(kernel).collect()
+    }
+
+    /// The packages of all kernels, those that several share once.
+    pub fn each_package(&self) -> Vec<&EntryPackage> {
+        let mut seen = HashSet::new();
+        let packages = self.kernels.iter().flat_map(|kernel| &kernel.packages);
+        packages.filter(|package| seen.insert((&package.name, &package.location))).collect()
     }
 
     /// The list that driverkit reads, as kernel-crawler writes it: by distribution, kernels with the URLs of their headers.
@@ -172,7 +249,7 @@ impl KernelSet {
             let headers: Vec<&str> = kernel
                 .packages
                 .iter()
-                .filter(|package| matches!(package.role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild))
+                .filter(|package| is_for_building(package.role))
                 .map(|package| &*package.location)
                 .collect();
             if !kernel.packages.iter().any(|package| matches!(package.role, Role::Devel | Role::Headers)) {
@@ -195,19 +272,65 @@ impl KernelSet {
     }
 }
 
+impl From<EntryPackage> for Package {
+    fn from(entry: EntryPackage) -> Self {
+        let EntryPackage { role: _, name, location, size, sha256, relations } = entry;
+        let relations = relations.map(|relations| relations.read(name.format));
+        Package { name, location, size, is_digest_stated: sha256.is_some(), sha256, relations, vendor: None }
+    }
+}
+
+impl From<Relations> for EntryRelations {
+    fn from(relations: Relations) -> Self {
+        let texts = |list: Vec<Relation>| list.iter().map(Relation::to_string).collect::<Vec<_>>();
+        let Relations { depends, provides, conflicts, epoch, release: _ } = relations;
+        EntryRelations {
+            epoch,
+            depends: depends.into_iter().map(|any| texts(any).join(" | ")).collect(),
+            // Paths are there in great number, and nobody builds with those of headers.
+            provides: texts(provides.into_iter().filter(|provided| !provided.name.starts_with('/')).collect()),
+            conflicts: texts(conflicts),
+        }
+    }
+}
+
+impl EntryRelations {
+    fn read(&self, format: Format) -> Relations {
+        let list = |texts: &[String]| texts.iter().map(|text| Relation::parse(text)).collect();
+        let any = |text: &String| match format {
+            Format::Deb => text.split(" | ").map(Relation::parse).collect(),
+            // Alternatives are within the text of a rich dependency.
+            Format::Rpm => vec![Relation::parse(text)],
+        };
+        Relations {
+            epoch: self.epoch,
+            depends: self.depends.iter().map(any).collect(),
+            provides: list(&self.provides),
+            conflicts: list(&self.conflicts),
+            // The kernel's entry says it.
+            release: None,
+        }
+    }
+}
+
+/// Whether modules are built with what is in a package.
+fn is_for_building(role: Role) -> bool {
+    matches!(role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild)
+}
+
 impl Filter {
     /// Drops the kernels that are not wanted from a sorted list.
     pub fn apply(&self, kernels: &mut Vec<Kernel>) {
         kernels.retain(|kernel| self.admits(&kernel.release));
         let Some(latest) = self.latest else { return };
-        let mut counts: HashMap<(String, Machine, String), usize> = HashMap::new();
+        let mut counts: HashMap<(String, Machine, String), HashSet<String>> = HashMap::new();
         // Sorted from the oldest to the newest, so the newest come first from behind.
         kernels.reverse();
         kernels.retain(|kernel| {
-            let Release { distribution, machine, flavour, .. } = kernel.release.clone();
-            let count = counts.entry((distribution, machine, flavour)).or_default();
-            *count += 1;
-            *count <= latest
+            let Release { distribution, machine, flavour, uname, .. } = kernel.release.clone();
+            let releases = counts.entry((distribution, machine, flavour)).or_default();
+            // A further build of a release that is kept is no further release.
+            releases.len() < latest && releases.insert(uname.clone()) || releases.contains(&uname)
         });
         kernels.reverse();
     }
@@ -219,7 +342,7 @@ impl Filter {
             None => false,
         };
         (self.releases.is_empty() || self.releases.iter().any(is_named))
-            && self.since.as_ref().is_none_or(|since| compare_versions(&release.uname, since).is_ge())
+            && self.since.as_ref().is_none_or(|since| release.order().is_since(&release.uname, since))
             && (self.machines.is_empty() || self.machines.contains(&release.machine))
             && (self.flavours.is_empty() || self.flavours.contains(&release.flavour))
     }
@@ -251,7 +374,7 @@ fn crawler_version(release: &Release) -> String {
 }
 
 const FORMAT: &str = "haversack.kernels";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -259,7 +382,8 @@ mod tests {
     use crate::kernel::group::group;
 
     fn set(files: &[&str], filter: &Filter) -> KernelSet {
-        let mut kernels = group(files.iter().map(|file| Package::from_location(file).unwrap()).collect()).kernels;
+        let packages: Vec<Package> = files.iter().map(|file| Package::from_location(file).unwrap()).collect();
+        let mut kernels = group(packages).kernels;
         filter.apply(&mut kernels);
         KernelSet::new(kernels)
     }
@@ -301,10 +425,12 @@ mod tests {
         let json = serde_json::to_string(&forward).unwrap();
         assert_eq!(json, serde_json::to_string(&set(&backward, &Filter::default())).unwrap());
         assert_eq!(KernelSet::parse(json.as_bytes()).unwrap(), forward);
-        let later = json.replacen("\"version\":1", "\"version\":2", 1);
+        let earlier = json.replacen("\"version\":2", "\"version\":1", 1);
+        assert_eq!(KernelSet::parse(earlier.as_bytes()).unwrap(), forward);
+        let later = json.replacen("\"version\":2", "\"version\":3", 1);
         assert_eq!(
             KernelSet::parse(later.as_bytes()).unwrap_err().to_string(),
-            "a list of kernels of format `haversack.kernels` version 2; this program reads haversack.kernels version 1"
+            "a list of kernels of format `haversack.kernels` version 3; this program reads haversack.kernels up to version 2"
         );
     }
 
@@ -330,6 +456,29 @@ mod tests {
             ),
         ] {
             assert_eq!(kept(filter.clone()), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_are_counted_by_release_and_compared_as_their_packager_does() {
+        let files = [
+            "linux-headers-5.4.0-86-generic_5.4.0-86.97_amd64.deb",
+            "linux-headers-5.4.0-86-generic_5.4.0-86.97~18.04.1_amd64.deb",
+            "linux-headers-5.4.0-9-generic_5.4.0-9.12_amd64.deb",
+            "kernel-devel-5.14.0-427.13.1.el9_4.x86_64.rpm",
+            "kernel-devel-5.14.0-427.el9.x86_64.rpm",
+        ];
+        let kept = |filter: &Filter| {
+            let kernels = set(&files, filter).kernels.into_iter();
+            kernels.map(|kernel| kernel.release.build).collect::<Vec<_>>()
+        };
+        let latest = Filter { latest: Some(1), ..Filter::default() };
+        assert_eq!(kept(&latest), ["5.14.0-427.13.1.el9_4", "5.4.0-86.97~18.04.1", "5.4.0-86.97"]);
+        for (since, expected) in [
+            ("5.14.0-427.el9", &["5.14.0-427.el9", "5.14.0-427.13.1.el9_4"][..]),
+            ("5.14.0-427.13.1.el9_4", &["5.14.0-427.13.1.el9_4"]),
+        ] {
+            assert_eq!(kept(&Filter { since: Some(since.into()), ..Filter::default() }), expected, "{since}");
         }
     }
 

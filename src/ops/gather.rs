@@ -8,7 +8,8 @@ use url::Url;
 
 use crate::fs;
 use crate::http::{HostTls, Http, HttpOptions};
-use crate::kernel::group::{Grouping, Kernel, group};
+use crate::kernel::classify::Reason;
+use crate::kernel::group::{Grouping, Kernel, Offer, group};
 use crate::kernel::package::Package;
 use crate::kernel::set::KernelSet;
 use crate::kernel::source::cache::Cache;
@@ -24,69 +25,87 @@ use crate::progress::Progress;
 pub struct Gathered {
     /// Those that are wanted, from the oldest to the newest.
     pub kernels: Vec<Kernel>,
-    /// Whether all sources could be read, and all that is in them was placed.
+    /// What belongs to none, sorted by name, each with the reason.
+    pub unplaced: Vec<(Package, Reason)>,
+    /// Whether all sources could be read, and all that the kernels need is there.
     pub complete: bool,
 }
 
 /// The kernels that the sources offer and that are wanted. What could not be had is warned of.
 pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) -> Result<Gathered, Error> {
-    let (packages, mut complete) = packages(from, Wanted::Kernels, http, progress)?;
-    let count = packages.len();
-    let mut grouping = group(packages);
-    complete &= warn_of(&grouping);
+    let (offer, mut complete) = offer(from, Wanted::Kernels, http, progress)?;
+    let count = offer.packages.len();
+    let mut grouping = group(offer);
     let before = grouping.kernels.len();
     from.filter.apply(&mut grouping.kernels);
+    complete &= warn_of(&grouping);
     match (before, grouping.kernels.len()) {
         (0, _) => tracing::warn!("no kernel is among the {count} packages that were found"),
         (_, 0) => tracing::warn!("none of the {before} kernels that were found is one that was asked for"),
         _ => {}
     }
-    Ok(Gathered { kernels: grouping.kernels, complete })
+    Ok(Gathered { kernels: grouping.kernels, unplaced: grouping.unplaced, complete })
 }
 
-/// The packages that the sources offer. The flag is false when some of them could not be had; each is warned of.
+/// The packages that the sources offer, whichever kernel they belong to. The flag is false when some of them could not be
+/// had; each is warned of.
 pub fn packages(
     from: &SourceOptions,
     wanted: Wanted,
     http: &HttpOptions,
     progress: &Progress,
 ) -> Result<(Vec<Package>, bool), Error> {
+    let (offer, complete) = offer(from, wanted, http, progress)?;
+    Ok((offer.into_packages(), complete))
+}
+
+/// What the sources offer. The flag is false when some of it could not be had; each is warned of.
+fn offer(
+    from: &SourceOptions,
+    wanted: Wanted,
+    http: &HttpOptions,
+    progress: &Progress,
+) -> Result<(Offer, bool), Error> {
     let mut complete = true;
-    let mut packages: Vec<Package> = Vec::new();
+    let mut offer = Offer::default();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
     let mut repositories = Vec::new();
     for source in sources(from)? {
         match source {
             Source::Directory(path) => {
-                let (found, problems) = local::packages(&path, depth, progress)?;
+                let (found, problems) = local::offer(&path, depth, progress)?;
                 for problem in problems {
                     complete = false;
                     tracing::warn!("{}: {}", problem.path.display(), crate::causes::line(&problem.error));
                 }
-                packages.extend(found);
+                offer.extend(found);
             }
             Source::Set(path) => {
                 let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
                 let set = set.map_err(|error| Error::from(error).about(path.display()))?;
-                packages.extend(set.into_packages().into_iter().map(|package| at_hand(package, &path)));
+                let mut kernels = set.into_kernels();
+                for (_, package) in kernels.iter_mut().flat_map(|kernel| &mut kernel.packages) {
+                    at_hand(package, &path);
+                }
+                offer.placed.extend(kernels);
             }
             Source::Crawler(path) => {
-                let list = crawler::packages(fs::open(&path)?);
-                packages.extend(list.map_err(|error| Error::from(error).about(path.display()))?);
+                let list = crawler::offer(fs::open(&path)?);
+                offer.extend(list.map_err(|error| Error::from(error).about(path.display()))?);
             }
             Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }
     for result in from_repositories(repositories, from, wanted, http)? {
         match result {
-            Ok(found) => packages.extend(found),
+            Ok(found) => offer.packages.extend(found),
             Err(error) => {
                 complete = false;
                 tracing::warn!("{}", crate::causes::line(&error));
             }
         }
     }
-    Ok((packages, complete))
+    Ok((offer, complete))
 }
 
 /// The subscriber API, when there is a token for it.
@@ -165,14 +184,13 @@ fn from_repositories(
 
 /// A package of a set where the set says, as seen from here or from the set, or beside the set: what was fetched from a disk
 /// lies beside its `fetch.lock` when the disk is gone.
-fn at_hand(package: Package, set: &Path) -> Package {
+fn at_hand(package: &mut Package, set: &Path) {
     if package.location.contains("://") || Path::new(&package.location).exists() {
-        return package;
+        return;
     }
     let places = [fs::parent(set).join(&package.location), fs::parent(set).join(package.name.to_string())];
-    match places.iter().find(|place| place.is_file()) {
-        Some(place) => Package { location: place.to_string_lossy().into_owned(), ..package },
-        None => package,
+    if let Some(place) = places.iter().find(|place| place.is_file()) {
+        package.location = place.to_string_lossy().into_owned();
     }
 }
 
@@ -194,11 +212,8 @@ fn place(source: &Source) -> Option<&str> {
 
 /// Says what was left out; false when any of it is a fault.
 fn warn_of(grouping: &Grouping) -> bool {
-    for (package, reason) in &grouping.ignored {
+    for (package, reason) in &grouping.unplaced {
         tracing::info!("{}: left out: {reason}", package.name);
-    }
-    for package in &grouping.unused {
-        tracing::info!("{}: left out: no kernel here needs it", package.name);
     }
     for package in &grouping.conflicts {
         tracing::warn!("{}: another package has this name and other content; left out", package.location);
@@ -207,7 +222,7 @@ fn warn_of(grouping: &Grouping) -> bool {
     for (release, what) in missing {
         tracing::warn!("{release}: {what} is not here");
     }
-    grouping.conflicts.is_empty()
+    grouping.conflicts.is_empty() && grouping.kernels.iter().all(|kernel| kernel.missing.is_empty())
 }
 
 /// A set of 100,000 kernels has some 100 MiB.

@@ -66,7 +66,7 @@ pub fn refresh(
     http: &HttpOptions,
     progress: &Progress,
 ) -> Result<(usize, bool), Error> {
-    let Gathered { mut kernels, mut complete } = gather::kernels(from, http, progress)?;
+    let Gathered { mut kernels, mut complete, .. } = gather::kernels(from, http, progress)?;
     let http = Http::new(http)?;
     let fetching = FetchOptions { redhat: gather::redhat(from, &http), ..FetchOptions::default() };
     let to = &options.to;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::engines::{self, Storage};
 use crate::stand_in::{self, StandIn};
@@ -23,14 +24,7 @@ fn the_image_dumps_without_a_network_and_refreshes_with_one_under_podman() {
     assert_eq!(build("one.tar"), build("two.tar"), "two builds, one digest");
     assert!(std::fs::read(site.path("one.tar")).unwrap() == std::fs::read(site.path("two.tar")).unwrap());
 
-    let podman = |args: &[&str]| {
-        let mut command = Command::new("podman");
-        command.args(args).current_dir(site.dir.path());
-        if std::env::var_os("CONTAINERS_CONF").is_none() && !podman_works_as_it_is() {
-            command.env("CONTAINERS_CONF", concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/podman/containers.conf"));
-        }
-        Run(command.output().unwrap())
-    };
+    let podman = |args: &[&str]| podman(&site, args);
     podman(&["load", "--input", "one.tar"]).done();
     let dump = site.path("dump");
     std::fs::create_dir(&dump).unwrap();
@@ -100,6 +94,59 @@ fn over_a_base_the_image_dumps_and_the_base_stays_what_it_is() {
         let dumped = storage.run(site.dir.path(), &[&run[..], &["--env", "OCT_DUMP_ONLY=true", &id]].concat());
         assert_eq!(dumped, "OCT: Dumping current DB to /tmp/dump\n", "{driver}");
     }
+}
+
+#[test]
+#[ignore = "needs podman; scripts/test.sh runs it where podman works"]
+fn podman_stop_ends_a_refresh_at_once_and_the_next_goes_on_where_it_stopped() {
+    let server = StandIn::start(catalog(3000, 200));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/images/catalog");
+    let image = "localhost/haversack-test-stop:latest";
+    let output = format!("oci-archive:image.tar:{image}");
+    site.run(&["build", definition, "--catalog", "catalog.db", "--output", &output]).done();
+    let podman = |args: &[&str]| podman(&site, args);
+    podman(&["load", "--input", "image.tar"]).done();
+    let dump = site.path("dump");
+    std::fs::create_dir(&dump).unwrap();
+    std::fs::set_permissions(&dump, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let mount = format!("{}:/tmp/dump:Z", dump.display());
+    let (api, charts) = (format!("HAVERSACK_API={}", server.api()), format!("HAVERSACK_CHARTS={}", server.charts()));
+    let all = ["--user", "1234:1234", "--network", "host", "-v", &mount, "--env", &api, "--env", &charts];
+    let how = ["--env", "HAVERSACK_PAGE_SIZE=50", "--env", "HAVERSACK_FULL=true", "--env", "HAVERSACK_PARALLEL=1"];
+    let name = format!("haversack-test-stop-{}", std::process::id());
+
+    server.take_log();
+    server.state().latency = Duration::from_millis(20);
+    podman(&[&["run", "--detach", "--name", &name][..], &all, &how, &[image]].concat()).done();
+    server.wait_for(|state| state.log.len() > 60);
+    // Who does not end by himself is killed after ten seconds, and then has the status 137.
+    podman(&["stop", "--time", "10", &name]).done();
+    let run = podman(&["inspect", "--format", "{{.State.ExitCode}}", &name]).done();
+    assert_eq!(run.stdout().trim(), "143");
+    assert!(podman(&["logs", &name]).stderr().contains("error: stopped by SIGTERM"));
+    podman(&["rm", &name]).done();
+    let before = server.take_log().len();
+
+    let run = podman(&[&["run", "--rm"][..], &all, &how, &[image]].concat()).done();
+    assert!(run.stderr().contains("Went on with what an interrupted run had fetched"), "{}", run.stderr());
+    let after = server.take_log().len();
+    std::fs::remove_dir_all(dump.join("data")).unwrap();
+    std::fs::remove_file(dump.join("catalog.db")).unwrap();
+    podman(&[&["run", "--rm"][..], &all, &how, &[image]].concat()).done();
+    let whole = server.take_log().len();
+    assert!(after + 30 < whole, "{before} requests before the stop, {after} after it, {whole} without one");
+    podman(&["rmi", image]).done();
+}
+
+fn podman(site: &Site, args: &[&str]) -> Run {
+    let mut command = Command::new("podman");
+    command.args(args).current_dir(site.dir.path());
+    if std::env::var_os("CONTAINERS_CONF").is_none() && !podman_works_as_it_is() {
+        command.env("CONTAINERS_CONF", concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/podman/containers.conf"));
+    }
+    Run(command.output().unwrap())
 }
 
 /// Whether podman can run anything without settings of ours: 127 is the container's word that there is no such program.

@@ -118,9 +118,12 @@ fn a_refresh_reads_what_changed_and_sweeps_out_what_is_gone() {
     }
     let report = site.snapshot(&server, &[]).json();
     // Two that changed, and eleven of the last ten minutes, which are read again for clocks that differ.
-    assert_eq!(report["kinds"]["operator"], json!({"how": "refresh", "read": 13, "removed": 1, "notes": []}));
+    assert_eq!(
+        report["kinds"]["operator"],
+        json!({"how": "refresh", "read": 13, "removed": 1, "notes": [], "odd": []})
+    );
     assert_eq!(report["kinds"]["container"]["how"], "refresh");
-    assert_eq!(report["kinds"]["chart"], json!({"how": "unchanged", "read": 0, "removed": 0, "notes": []}));
+    assert_eq!(report["kinds"]["chart"], json!({"how": "unchanged", "read": 0, "removed": 0, "notes": [], "odd": []}));
     assert_eq!(site.operators(), keys(&server.state().bundles));
     let containers = site.containers();
     let digest = |number: usize| format!("sha256:{number:064x}");

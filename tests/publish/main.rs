@@ -2,12 +2,19 @@
 //! as the recorded ones did, faults included.
 
 mod artifactory;
+mod artifactory_access;
+mod artifactory_files;
+mod artifactory_server;
 mod faults;
 mod from;
 mod ims;
+mod login_page;
+mod moto;
+mod redirects;
 mod resume;
 mod s3;
 mod service;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -14,6 +14,11 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tempfile::TempDir;
 
+use crate::login_page;
+
+/// The server's name where buckets stand before it. Nobody resolves it: requests get here as to a proxy.
+pub(crate) const DOMAIN: &str = "s3.test";
+
 /// A running server with the bucket `boot-images`.
 pub(crate) struct S3 {
     pub(crate) url: String,
@@ -62,6 +67,10 @@ pub(crate) enum Act {
     Hang,
     /// Answers with another ETag, of zeros and this.
     WrongEtag(&'static str),
+    /// Answers with a redirect.
+    Redirect(u16, String),
+    /// Answers with a status and this body, as S3 words it.
+    Answer(u16, &'static str),
     /// Appends to a file before the request is read.
     Append(PathBuf),
 }
@@ -71,6 +80,7 @@ impl S3 {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("boot-images")).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
+        builder.set_host(s3s::host::SingleDomain::new(DOMAIN).unwrap());
         builder.set_auth(SimpleAuth::from_single("test", crate::SECRET));
         let shared = Arc::new(Shared { service: builder.build(), state: Mutex::default() });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -146,6 +156,9 @@ impl S3 {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if request.uri().path() == "/login" {
+        return login_page::page();
+    }
     let line = request.uri().path_and_query().unwrap().to_string();
     let act = {
         let mut seen = shared.state.lock().unwrap();
@@ -167,6 +180,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(Act::RefuseAfter(status, code)) => {
             forward(&shared, request).await;
             refusal(status, code)
+        }
+        Some(Act::Redirect(status, to)) => {
+            let _ = axum::body::to_bytes(request.into_body(), usize::MAX).await;
+            (StatusCode::from_u16(status).unwrap(), [("location", to)]).into_response()
+        }
+        // An answer to HEAD has no body.
+        Some(Act::Answer(status, body)) => {
+            let _ = axum::body::to_bytes(request.into_body(), usize::MAX).await;
+            (StatusCode::from_u16(status).unwrap(), [("content-type", "application/xml")], body).into_response()
         }
         Some(Act::Hang) => std::future::pending().await,
         Some(Act::WrongEtag(end)) => {

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::JOB;
+use crate::{JOB, login_page};
 
 /// A running service.
 pub(crate) struct Service {
@@ -37,6 +37,8 @@ struct Shared {
     slow: Duration,
     /// How many tokens from the first on are not taken.
     stale: usize,
+    /// Whether links are taken as they come.
+    is_trusting: bool,
 }
 
 /// A request as it came.
@@ -57,6 +59,8 @@ struct Fault {
     body: &'static str,
     /// Whether it is done all the same.
     is_done: bool,
+    /// Where a redirect leads.
+    to: Option<String>,
 }
 
 impl Service {
@@ -91,8 +95,21 @@ impl Service {
         (status, media_type, body): (u16, &'static str, &'static str),
         is_done: bool,
     ) {
-        let fault = Fault { method, path: path.into(), times, status, media_type, body, is_done };
+        let fault = Fault { method, path: path.into(), times, status, media_type, body, is_done, to: None };
         self.shared.lock().unwrap().faults.push(fault);
+    }
+
+    /// All such requests are redirected.
+    pub(crate) fn redirect(&self, method: Method, path: &str, status: u16, to: &str) {
+        let to = Some(to.to_owned());
+        let (path, media_type, is_done) = (path.to_owned(), "text/html", false);
+        let fault = Fault { method, path, times: usize::MAX, status, media_type, body: "", is_done, to };
+        self.shared.lock().unwrap().faults.push(fault);
+    }
+
+    /// No more faults.
+    pub(crate) fn heal(&self) {
+        self.shared.lock().unwrap().faults.clear();
     }
 
     pub(crate) fn lifetime(&self, seconds: u64) {
@@ -113,6 +130,11 @@ impl Service {
     /// The first tokens are refused by the service.
     pub(crate) fn stale(&self, tokens: usize) {
         self.shared.lock().unwrap().stale = tokens;
+    }
+
+    /// Links are taken as they come: the objects are in a store that is not seen from here.
+    pub(crate) fn trust(&self) {
+        self.shared.lock().unwrap().is_trusting = true;
     }
 
     pub(crate) fn images(&self) -> Vec<Value> {
@@ -168,9 +190,15 @@ fn answer_now(
     let is_meant = |fault: &&mut Fault| fault.times > 0 && fault.method == *method && path.starts_with(&fault.path);
     let fault = shared.faults.iter_mut().find(is_meant).map(|fault| {
         fault.times -= 1;
-        (fault.status, fault.media_type, fault.body, fault.is_done)
+        (fault.status, fault.media_type, fault.body, fault.is_done, fault.to.clone())
     });
-    if let Some((status, media_type, text, is_done)) = fault {
+    if path == "/login" {
+        return (login_page::page(), wait);
+    }
+    if let Some((status, media_type, text, is_done, to)) = fault {
+        if let Some(to) = to {
+            return ((StatusCode::from_u16(status).unwrap(), [("location", to)]).into_response(), wait);
+        }
         if is_done {
             shared.answer(method, &path, headers, &body);
         }
@@ -257,7 +285,7 @@ impl Shared {
                     Value::Null,
                 );
             }
-            if let Some(refusal) = self.refused_manifest(link) {
+            if let Some(refusal) = self.refused_manifest(link).filter(|_| !self.is_trusting) {
                 return refusal;
             }
             self.images[at]["link"] = link.clone();

@@ -44,6 +44,10 @@ pub struct State {
     pub ignores_filters: bool,
     /// Rows come as they stand, whatever `sort_by` says.
     pub ignores_sorting: bool,
+    /// Refuses to sort by more than one key.
+    pub one_sort_key: bool,
+    /// Rows that are equal by what they are sorted by come in another order each time.
+    pub shuffles_ties: bool,
     /// Page N begins at row N², as on 2022-05-09.
     pub squared_paging: bool,
     /// Called before each API request is answered, with its number from 0.
@@ -244,7 +248,7 @@ fn answer(request: &Request, shared: &Shared, in_flight: usize) -> Answer {
         if state.hook.is_none() {
             state.hook = hook;
         }
-        let body = page(&state, list, request);
+        let body = page(&state, list, request, number);
         let mut answer = match body {
             Some(body) => plain(200, "application/json", serde_json::to_vec(&body).unwrap()),
             None => plain(400, "application/json", r#"{"title":"Bad Request","detail":"unknown filter","status":400}"#),
@@ -303,8 +307,8 @@ fn file(state: &State, request: &Request) -> Answer {
     answer
 }
 
-/// The page that is asked for; `None` for a filter that cannot be read.
-fn page(state: &State, list: &str, request: &Request) -> Option<Value> {
+/// The page that is asked for; `None` for a filter or an order that cannot be read.
+fn page(state: &State, list: &str, request: &Request, number_of_request: usize) -> Option<Value> {
     let rows = if list == "images" { &state.images } else { &state.bundles };
     let conditions: Vec<Condition> = request
         .get("filter")
@@ -319,11 +323,32 @@ fn page(state: &State, list: &str, request: &Request) -> Option<Value> {
             .all(|condition| (state.ignores_filters && condition.field.ends_with("_date")) || condition.holds(row))
     };
     let mut found: Vec<&Value> = rows.iter().filter(holds).collect();
-    if let Some((field, order)) = request.get("sort_by").split_once('[').filter(|_| !state.ignores_sorting) {
-        found.sort_by(|one, other| text(one, field).cmp(text(other, field)));
-        if order.starts_with("desc") {
-            found.reverse();
+    let keys: Vec<(&str, bool)> = request
+        .get("sort_by")
+        .split(',')
+        .filter_map(|key| key.split_once('[').map(|(field, order)| (field, order.starts_with("desc"))))
+        .collect();
+    if state.one_sort_key && keys.len() > 1 {
+        return None;
+    }
+    if !state.ignores_sorting {
+        if state.shuffles_ties {
+            // Another order for each request, and the same for the same one.
+            found.sort_by_key(|row| {
+                let seed = number_of_request as u64 + 1;
+                text(row, "_id")
+                    .bytes()
+                    .fold(seed, |sum, byte| sum.wrapping_mul(6_364_136_223_846_793_005) + u64::from(byte))
+                    >> 32
+            });
         }
+        found.sort_by(|one, other| {
+            let by = |(field, down): &(&str, bool)| {
+                let order = text(one, field).cmp(text(other, field));
+                if *down { order.reverse() } else { order }
+            };
+            keys.iter().map(by).find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+        });
     }
     let number = |name: &str, default: usize| request.get(name).parse().unwrap_or(default);
     let cap = if state.page_cap == 0 { 500 } else { state.page_cap };
@@ -383,6 +408,10 @@ impl Condition {
             None | Some(Value::Null) => "null".into(),
             Some(other) => other.to_string(),
         };
+        // Nothing is neither before nor after anything.
+        if value == "null" && !matches!(self.operator, "==" | "!=") {
+            return false;
+        }
         // Dates of one form sort as texts do; `Z` and `+00:00` do not matter within a second's digits.
         match self.operator {
             "==" => value == self.value,

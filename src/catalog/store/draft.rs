@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use crate::catalog::entry::{Bundle, Chart, Image, Instant, Kind, split_csv_name};
 use crate::catalog::store::query::{FACTS, fact};
 use crate::catalog::store::{Error, Info, KindInfo, Snapshot, packed_digest, packed_id, schema, sqlite, unpacked};
+use crate::causes;
 use crate::digest::{Algorithm, Hasher};
 use crate::fs::{self, Lock, PathContext, PathError};
 
@@ -69,6 +70,14 @@ impl Draft {
     }
 
     fn begin(work: &Path, target: &Path, purpose: &str, copy: bool, lock: Lock) -> Result<(Self, Open), Error> {
+        let begun = Self::begin_anew(work, target, purpose, copy, lock);
+        if begun.as_ref().is_err_and(|error| causes::is_full_disk(error)) {
+            remove_work(work)?;
+        }
+        begun
+    }
+
+    fn begin_anew(work: &Path, target: &Path, purpose: &str, copy: bool, lock: Lock) -> Result<(Self, Open), Error> {
         remove_work(work)?;
         let open = if copy && target.exists() { Open::Copied } else { Open::New };
         if open == Open::Copied {
@@ -107,7 +116,7 @@ impl Draft {
     }
 
     /// Runs `work` in one transaction: all of it is kept, or nothing. Transactions do not nest.
-    pub fn transaction<T>(&self, work: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+    pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
         self.sql(|connection| connection.execute_batch("BEGIN IMMEDIATE"))?;
         match work(self) {
             Ok(value) => {
@@ -344,8 +353,24 @@ impl Draft {
     /// Writes a compact copy, checks it, puts it in the place of the old snapshot, and removes the work file.
     ///
     /// `kinds` says where each kind came from; rows, answers and digest are counted here. When it fails the draft is as
-    /// it was, and can be gone on with.
+    /// it was, and can be gone on with; but on a full disk it is thrown away.
     pub fn finish(self, taken: Instant, kinds: Vec<(Kind, KindInfo)>) -> Result<Snapshot, Error> {
+        let written = self.write(taken, kinds);
+        let Draft { connection, work, target, _lock } = self;
+        drop(connection);
+        match written {
+            Ok(()) => remove_work(&work)?,
+            Err(error) => {
+                if causes::is_full_disk(&error) {
+                    remove_work(&work)?;
+                }
+                return Err(error);
+            }
+        }
+        Snapshot::open(&target)
+    }
+
+    fn write(&self, taken: Instant, kinds: Vec<(Kind, KindInfo)>) -> Result<(), Error> {
         let mut info = Info { taken, digest: self.content_digest()?, kinds: kinds.into_iter().collect() };
         for (kind, about) in &mut info.kinds {
             about.rows = self.rows(*kind)?;
@@ -366,11 +391,7 @@ impl Draft {
         Snapshot::open(fresh.path())?.verify()?;
         fresh.as_file().sync_all().at("sync", &self.target)?;
         fresh.persist(&self.target).map_err(|error| error.error).at("write", &self.target)?;
-        fs::sync_dir(fs::parent(&self.target))?;
-        let Draft { connection, work, target, _lock } = self;
-        drop(connection);
-        remove_work(&work)?;
-        Snapshot::open(&target)
+        Ok(fs::sync_dir(fs::parent(&self.target))?)
     }
 
     /// Copies what answers are made of, table by table in the order of their keys, which leaves no gaps.

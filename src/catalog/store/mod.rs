@@ -16,6 +16,7 @@
 //!
 //! Two snapshots with the same digest give the same answers, whenever and from wherever they were taken.
 
+mod containers;
 mod draft;
 mod query;
 mod schema;
@@ -27,8 +28,9 @@ use rusqlite::types::{Null, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 use serde::{Deserialize, Serialize};
 
+pub(in crate::catalog) use self::containers::NO_DIGEST;
+pub use self::containers::{Containers, Tagged};
 pub use self::draft::{Draft, Open};
-pub(in crate::catalog) use self::query::NO_DIGEST;
 pub use self::query::{Answer, Hit};
 use crate::catalog::entry::{Instant, Kind};
 use crate::fs::{self, PathError};

@@ -1,7 +1,5 @@
 //! Questions to a finished snapshot.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
@@ -81,6 +79,55 @@ impl Snapshot {
         Ok(charts)
     }
 
+    /// The bundles of this name, `CSV for OpenShift VERSION`: those of the same version, or else of others, newest first.
+    pub fn operators_like(&self, csv_name: &str, limit: u32) -> Result<Vec<String>, Error> {
+        let (name, version) = split_csv_name(csv_name);
+        let mut found = Vec::new();
+        for of_version in [Some(version), None] {
+            if !found.is_empty() {
+                break;
+            }
+            self.each(
+                "SELECT DISTINCT csv.csv_name, bundle.ocp_version FROM csv JOIN bundle USING (csv)
+                 WHERE csv.name = ?1 AND (?2 IS NULL OR csv.version = ?2)
+                 ORDER BY bundle.created DESC, bundle.ocp_version DESC LIMIT ?3",
+                params![name, of_version, limit],
+                |row| {
+                    let (csv_name, ocp): (String, String) = (row.get(0)?, row.get(1)?);
+                    found.push(format!("{csv_name} for OpenShift {ocp}"));
+                    Ok(())
+                },
+            )?;
+        }
+        Ok(found)
+    }
+
+    /// The versions of this chart, `NAME VERSION`, in the order of the index.
+    pub fn charts_like(&self, name: &str, limit: u32) -> Result<Vec<String>, Error> {
+        self.names(
+            "SELECT name || ' ' || version FROM chart WHERE name = ?1 GROUP BY version ORDER BY min(chart) LIMIT ?2",
+            params![name, limit],
+        )
+    }
+
+    /// The tags of this repository, `REGISTRY/REPOSITORY:TAG`.
+    pub fn tags_of(&self, registry: &str, repository: &str, limit: u32) -> Result<Vec<String>, Error> {
+        self.names(
+            "SELECT DISTINCT registry || '/' || name || ':' || tag FROM repository JOIN tag USING (repository)
+             WHERE registry = ?1 AND name = ?2 ORDER BY tag DESC LIMIT ?3",
+            params![stored_registry(registry), repository, limit],
+        )
+    }
+
+    fn names(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        self.each(sql, params, |row| {
+            names.push(row.get(0)?);
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
     /// Names that hold every word of `text`, the last one perhaps unfinished; at most `limit`.
     pub fn search(&self, text: &str, limit: u32) -> Result<Vec<Hit>, Error> {
         // Quoted, a word means itself whatever FTS5's syntax makes of its characters.
@@ -125,79 +172,6 @@ impl Snapshot {
         )
     }
 
-    /// Passes every digest in order with the image that it names. Where several images share a digest, as those of a
-    /// manifest list do, it is the first of them with the repositories of all.
-    ///
-    /// Images without any digest come last, each under `_id:` and its `_id` or number, so that their tags are not lost. Images and
-    /// tags are held in memory, some 150 bytes an image.
-    pub fn each_digest<E: From<Error>>(&self, mut visit: impl FnMut(&str, &Image) -> Result<(), E>) -> Result<(), E> {
-        let repositories = self.repositories()?;
-        let mut images: BTreeMap<i64, Image> = BTreeMap::new();
-        self.each("SELECT id, architecture, created, updated, image FROM image ORDER BY image", [], |row| {
-            images.insert(row.get(4)?, image(row, 0)?);
-            Ok(())
-        })?;
-        self.each("SELECT digest, image FROM digest WHERE main", [], |row| {
-            let digest = unpacked(row.get_ref(0)?, DIGEST_PREFIX);
-            if let Some(image) = images.get_mut(&row.get(1)?) {
-                image.digests.push(digest);
-            }
-            Ok(())
-        })?;
-        // In the order of the table; sorting them here is faster than asking SQLite to.
-        let mut tags: Vec<(i64, i64, String)> = Vec::new();
-        self.each("SELECT image, repository, tag FROM tag", [], |row| {
-            tags.push((row.get(0)?, row.get(1)?, row.get(2)?));
-            Ok(())
-        })?;
-        tags.sort_unstable();
-        let tags_of = |image: i64| {
-            let start = tags.partition_point(|(of, ..)| *of < image);
-            tags[start..]
-                .iter()
-                .take_while(move |(of, ..)| *of == image)
-                .map(|(_, repository, tag)| (*repository, &**tag))
-        };
-        let mut emit = |key: &str, numbers: &[i64]| -> Result<(), E> {
-            let mut tags: Vec<(i64, &str)> = numbers.iter().flat_map(|number| tags_of(*number)).collect();
-            if numbers.len() > 1 {
-                tags.sort_unstable();
-                tags.dedup();
-            }
-            let Some(image) = images.get_mut(&numbers[0]) else { return Ok(()) };
-            image.repositories = grouped(&tags, &repositories);
-            visit(key, image)?;
-            image.repositories = Vec::new();
-            Ok(())
-        };
-        let mut current: Option<(String, Vec<i64>)> = None;
-        self.each_or(
-            "SELECT digest, image FROM digest ORDER BY digest, image",
-            |row| Ok((unpacked(row.get_ref(0)?, DIGEST_PREFIX), row.get::<_, i64>(1)?)),
-            |(digest, number)| match &mut current {
-                Some((key, numbers)) if *key == digest => {
-                    numbers.push(number);
-                    Ok(())
-                }
-                _ => match current.replace((digest, vec![number])) {
-                    Some((key, numbers)) => emit(&key, &numbers),
-                    None => Ok(()),
-                },
-            },
-        )?;
-        if let Some((key, numbers)) = current.take() {
-            emit(&key, &numbers)?;
-        }
-        self.each_or(
-            "SELECT id, image FROM image WHERE image NOT IN (SELECT image FROM digest) ORDER BY id, image",
-            |row| Ok((unpacked(row.get_ref(0)?, ""), row.get::<_, i64>(1)?)),
-            |(id, number)| {
-                let unique = if id.is_empty() { number.to_string() } else { id };
-                emit(&format!("{NO_DIGEST}{unique}"), &[number])
-            },
-        )
-    }
-
     /// Every chart version, by key, name and place in the index.
     pub fn charts(&self) -> Result<Vec<Chart>, Error> {
         let mut charts = Vec::new();
@@ -235,15 +209,6 @@ impl Snapshot {
         Ok(found)
     }
 
-    fn repositories(&self) -> Result<BTreeMap<i64, (String, String)>, Error> {
-        let mut repositories = BTreeMap::new();
-        self.each("SELECT repository, registry, name FROM repository", [], |row| {
-            repositories.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
-            Ok(())
-        })?;
-        Ok(repositories)
-    }
-
     fn one<T>(
         &self,
         sql: &str,
@@ -256,7 +221,7 @@ impl Snapshot {
             .map_err(|error| sqlite(&self.path, error))
     }
 
-    fn each(
+    pub(super) fn each(
         &self,
         sql: &str,
         params: impl rusqlite::Params,
@@ -316,9 +281,6 @@ pub(super) const FACTS: &str = "
     UNION SELECT 'tag', registry, name, tag, NULL FROM tag JOIN repository USING (repository)
     ORDER BY 1, 2, 3, 4, 5";
 
-/// What stands before the `_id` of an image without digests where a digest would stand.
-pub(in crate::catalog) const NO_DIGEST: &str = "_id:";
-
 const SELECT_BUNDLE: &str = "
     SELECT bundle.id, csv.csv_name, bundle.ocp_version, bundle.channel, csv.package, csv.organization,
            bundle.created, bundle.updated
@@ -348,7 +310,7 @@ fn bundle(row: &Row<'_>) -> rusqlite::Result<Bundle> {
     })
 }
 
-fn image(row: &Row<'_>, first: usize) -> rusqlite::Result<Image> {
+pub(super) fn image(row: &Row<'_>, first: usize) -> rusqlite::Result<Image> {
     Ok(Image {
         id: unpacked(row.get_ref(first)?, ""),
         architecture: row.get(first + 1)?,
@@ -370,17 +332,4 @@ fn chart(row: &Row<'_>) -> rusqlite::Result<Chart> {
         digest: row.get(6)?,
         urls: urls.lines().map(str::to_owned).collect(),
     })
-}
-
-/// Tags sorted by repository, as repositories with their tags.
-fn grouped(tags: &[(i64, &str)], names: &BTreeMap<i64, (String, String)>) -> Vec<Repository> {
-    let mut repositories: Vec<Repository> = tags
-        .chunk_by(|one, other| one.0 == other.0)
-        .filter_map(|tags| {
-            let (registry, repository) = names.get(&tags[0].0)?.clone();
-            Some(Repository { registry, repository, tags: tags.iter().map(|(_, tag)| (*tag).to_owned()).collect() })
-        })
-        .collect();
-    repositories.sort();
-    repositories
 }

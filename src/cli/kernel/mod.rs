@@ -16,7 +16,7 @@ use crate::fs;
 use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::SourceOptions;
-use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport};
+use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport, Unpacked};
 use crate::ops::gather::{self, Gathered};
 use crate::progress::{Narration, Progress, Unit, amount};
 
@@ -113,8 +113,8 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
 }
 
 fn list(args: &List, context: &Context) -> Outcome {
-    let Gathered { kernels, complete } = gather(&args.from.options(context)?, context)?;
-    let set = KernelSet::new(kernels);
+    let Gathered { kernels, unplaced, complete } = gather(&args.from.options(context)?, context)?;
+    let set = KernelSet::new(kernels).with_unplaced(unplaced);
     match args.format {
         Some(Format::KernelCrawler) => {
             let list = serde_json::to_string_pretty(&set.kernel_crawler())?;
@@ -129,7 +129,7 @@ fn list(args: &List, context: &Context) -> Outcome {
 
 fn fetch(args: &Fetch, context: &Context) -> Outcome {
     let from = args.from.options(context)?;
-    let Gathered { kernels, complete } = gather(&from, context)?;
+    let Gathered { kernels, complete, .. } = gather(&from, context)?;
     let places = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &*package.location);
     let http = gather::client(&from, places, &context.http)?;
     let options =
@@ -160,7 +160,7 @@ fn fetch(args: &Fetch, context: &Context) -> Outcome {
 }
 
 fn unpack(args: &Unpack, context: &Context) -> Outcome {
-    let Gathered { kernels, complete } = gather(&args.from.options(context)?, context)?;
+    let Gathered { kernels, complete, .. } = gather(&args.from.options(context)?, context)?;
     if let Some(remote) = kernels.iter().flat_map(|kernel| &kernel.packages).find(|(_, p)| p.location.contains("://")) {
         return Err(Failure::usage(format!("{} is not here", remote.1.location))
             .hint("fetch the packages first: haversack kernel fetch SOURCE… --to DIR, then unpack dir:DIR"));
@@ -178,10 +178,13 @@ fn unpack(args: &Unpack, context: &Context) -> Outcome {
         if let Some(error) = &kernel.error {
             context.ui.warn(format_args!("{name}: {error}"));
         }
+        for what in kernel.missing.iter().filter(|what| !kernels.iter().any(|it| it.missing.contains(what))) {
+            context.ui.warn(format_args!("{name}: {what} is in none of its packages, and modules cannot be built"));
+        }
     }
     context.ui.result(&report, unpacked)?;
-    let failed = report.kernels.values().any(|kernel| kernel.status == Status::Failed);
-    Ok(Exit::of(complete && !failed))
+    let failed = |kernel: &Unpacked| kernel.status == Status::Failed || !kernel.missing.is_empty();
+    Ok(Exit::of(complete && !report.kernels.values().any(failed)))
 }
 
 fn gather(from: &SourceOptions, context: &Context) -> Result<Gathered, Failure> {

@@ -8,52 +8,57 @@ use serde::Serialize;
 use url::Url;
 
 use super::settings::variable;
-use super::{key_value, secret};
+use super::{key_value, secret, server};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
 use crate::kernel::set::KernelSet;
 use crate::progress::{Unit, amount};
 use crate::publish::Patience;
-use crate::publish::artifactory::{Artifactory, DeployOptions, DeployReport, Deployed, Login, Wanted, files_below};
+use crate::publish::artifactory::{
+    Artifactory, DeployOptions, DeployReport, Deployed, FailedFile, LeftOut, Login, Wanted, files_below,
+};
 
 /// Upload packages to a repository of Artifactory
 #[derive(clap::Args)]
 pub(in crate::cli) struct ArtifactoryArgs {
-    /// A directory, whose files go to the same paths in the repository, or a kernel set (kernels.json) with local packages
+    /// Directory whose files go to the same paths in the repository, or kernel set (kernels.json) with fetched packages
     #[arg(value_name = "DIR|SET")]
     source: PathBuf,
-    /// The server, https://HOST/artifactory
-    #[arg(long, value_name = "URL")]
+    /// Address of the server, mostly https://HOST/artifactory
+    #[arg(long, value_name = "URL", value_parser = server)]
     url: Url,
-    /// The repository
+    /// Name of the repository
     #[arg(long, value_name = "NAME")]
     repo: String,
-    /// A directory in the repository to put everything under
+    /// Directory in the repository to put everything under
     #[arg(long, value_name = "PATH", default_value = "")]
     prefix: String,
-    /// A file with an access token; else $ARTIFACTORY_TOKEN, else $JFROG_ACCESS_TOKEN
+    /// File with an access token [default: $ARTIFACTORY_TOKEN, then $JFROG_ACCESS_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A file with an API key, for servers that still take them; else $ARTIFACTORY_API_KEY
+    /// File with an API key, for servers that still accept them [default: $ARTIFACTORY_API_KEY]
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// Replace files that are there with other content
+    /// Replace files that exist with different content
     #[arg(long)]
     overwrite: bool,
-    /// A property for what is uploaded
+    /// Property to set on each uploaded file; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     property: Vec<(String, String)>,
-    /// Say what would be uploaded, and upload nothing
+    /// Also upload files whose names begin with a dot
+    #[arg(long)]
+    hidden: bool,
+    /// Print what would be uploaded without uploading anything
     #[arg(long)]
     dry_run: bool,
     /// Print `^` on stderr for each upload, as the header downloader did
     #[arg(short, long)]
     interactive: bool,
-    /// Files under way at one time
+    /// Maximum number of parallel uploads
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
-    /// Seconds that a run may lose to requests that fail and are tried again
+    /// Maximum number of seconds spent on failed requests and the pauses after them
     #[arg(long, value_name = "SECONDS", default_value_t = 720)]
     retry_limit: u32,
 }
@@ -63,17 +68,26 @@ struct Published<'a> {
     url: &'a Url,
     repository: &'a str,
     dry_run: bool,
+    left_out: Vec<LeftOut>,
     #[serde(flatten)]
     report: DeployReport,
 }
 
 pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
-    for (option, text) in [("--repo", &args.repo), ("--prefix", &args.prefix)] {
+    // As shells complete it, and as addresses end.
+    let repository = args.repo.trim_end_matches('/');
+    if repository.is_empty() {
+        return Err(Failure::usage("--repo: the name of the repository is missing"));
+    }
+    for (option, text) in [("--repo", repository), ("--prefix", &args.prefix)] {
         if text.split('/').any(|part| matches!(part, "." | "..")) || option == "--repo" && text.contains('/') {
-            return Err(Failure::usage(format!("{option}: `{text}` leads out of the repository")));
+            return Err(Failure::usage(format!("{option}: `{text}` is not a path inside the repository")));
         }
     }
-    let mut wanted = wanted(args, context)?;
+    let (mut wanted, left_out) = wanted(args)?;
+    for LeftOut { path, why } in &left_out {
+        context.ui.warn(format_args!("{}: left out: {why}", path.display()));
+    }
     if wanted.is_empty() {
         return Err(Failure::new(format!("{}: no files to upload", args.source.display())));
     }
@@ -82,7 +96,7 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
         wanted.iter_mut().for_each(|file| file.path = format!("{prefix}/{}", file.path));
     }
     let patience = Arc::new(Patience::new(context.http.retry, Duration::from_secs(args.retry_limit.into())));
-    let server = Artifactory::new(context.http()?, patience, args.url.clone(), &args.repo, login(args, context)?);
+    let server = Artifactory::new(context.http()?, patience, args.url.clone(), repository, login(args, context)?);
     let options = DeployOptions {
         overwrite: args.overwrite,
         properties: args.property.clone(),
@@ -101,27 +115,40 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
         context.ui.warn(format_args!("{}: {}", failed.path, failed.error));
     }
     for different in &report.different {
-        context.ui.warn(format_args!("{}: there with other content; replaced with `--overwrite` only", different.path));
+        let content = if different.there.is_some() {
+            "exists with different content"
+        } else {
+            "exists, and the server does not state its checksum"
+        };
+        context.ui.warn(format_args!("{}: {content}; only `--overwrite` replaces it", different.path));
     }
-    let is_whole = report.failed.is_empty() && report.different.is_empty();
-    let published = Published { url: &args.url, repository: &args.repo, dry_run: args.dry_run, report };
+    for FailedFile { path, error } in &report.without_properties {
+        context.ui.warn(format_args!("{path}: uploaded without its properties: {error}"));
+    }
+    for FailedFile { path, error } in &report.not_compared {
+        context
+            .ui
+            .warn(format_args!("{path}: uploaded without knowing whether it existed with different content: {error}"));
+    }
+    // With `--overwrite`, what was there makes no difference.
+    let is_compared = report.not_compared.is_empty() || args.overwrite;
+    let is_whole = [&report.failed, &report.without_properties].iter().all(|list| list.is_empty())
+        && report.different.is_empty()
+        && left_out.is_empty()
+        && is_compared;
+    let published = Published { url: &args.url, repository, dry_run: args.dry_run, left_out, report };
     context.ui.result(&published, Published::to_text)?;
-    Ok(if is_whole { Exit::Done } else { Exit::Partial })
+    Ok(Exit::of(is_whole))
 }
 
-fn wanted(args: &ArtifactoryArgs, context: &Context) -> Result<Vec<Wanted>, Failure> {
+fn wanted(args: &ArtifactoryArgs) -> Result<(Vec<Wanted>, Vec<LeftOut>), Failure> {
     if args.source.is_dir() {
-        let (files, left_out) = files_below(&args.source)?;
-        for path in left_out {
-            let path = path.display();
-            context.ui.warn(format_args!("{path}: left out: no file of this directory, or a name that is no text"));
-        }
-        return Ok(files);
+        return Ok(files_below(&args.source, args.hidden)?);
     }
     let set = KernelSet::parse(&fs::read(&args.source, SET_LIMIT)?)?;
     let beside = fs::parent(&args.source);
-    let mut wanted = Vec::new();
-    for package in set.into_packages() {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for package in set.each_package() {
         let name = package.location.rsplit('/').next().unwrap_or_default().to_owned();
         // As it is stated, or beside the set, where `kernel fetch` puts what has a URL.
         let places = [PathBuf::from(&package.location), beside.join(&package.location), beside.join(&name)];
@@ -129,9 +156,18 @@ fn wanted(args: &ArtifactoryArgs, context: &Context) -> Result<Vec<Wanted>, Fail
             Failure::new(format!("{}: not fetched", package.location))
                 .hint("fetch the set's packages with `haversack kernel fetch`, and name the directory")
         })?;
-        wanted.push(Wanted { file, path: name });
+        // The same one is there for each kernel that needs it; of two others, the second would replace the first.
+        match wanted.iter().find(|other| other.path == name) {
+            Some(other) if other.file == file => {}
+            Some(other) => {
+                let (one, two) = (other.file.display(), file.display());
+                return Err(Failure::new(format!("{name}: two packages of the set have this name: {one} and {two}"))
+                    .hint("put them into directories of one directory, and name that in place of the set"));
+            }
+            None => wanted.push(Wanted { file, path: name }),
+        }
     }
-    Ok(wanted)
+    Ok((wanted, Vec::new()))
 }
 
 fn login(args: &ArtifactoryArgs, context: &Context) -> Result<Login, Failure> {
@@ -151,7 +187,16 @@ fn login(args: &ArtifactoryArgs, context: &Context) -> Result<Login, Failure> {
 
 impl Published<'_> {
     fn to_text(&self) -> String {
-        let DeployReport { uploaded, replaced, skipped, different, failed, sent_bytes } = &self.report;
+        let DeployReport {
+            uploaded,
+            replaced,
+            not_compared,
+            without_properties,
+            skipped,
+            different,
+            failed,
+            sent_bytes,
+        } = &self.report;
         let by_checksum = uploaded.iter().chain(replaced).filter(|deployed: &&Deployed| deployed.by_checksum).count();
         let verb = if self.dry_run { "to be uploaded" } else { "uploaded" };
         let mut text = format!("{}/{}\n  {} files {verb}", self.url, self.repository, uploaded.len() + replaced.len());
@@ -160,10 +205,13 @@ impl Published<'_> {
         }
         text.push('\n');
         for (count, what) in [
-            (by_checksum, "of them not sent: the server knew their content"),
-            (replaced.len(), "of them replaced other content"),
-            (skipped.len(), "files were there"),
-            (different.len(), "files are there with other content"),
+            (by_checksum, "of them by checksum only: the server already had their content"),
+            (replaced.len(), "of them replaced different content"),
+            (not_compared.len(), "of them could not be compared with what existed before"),
+            (without_properties.len(), "of them without their properties"),
+            (skipped.len(), "files already existed"),
+            (different.len(), "files exist with different content and were left"),
+            (self.left_out.len(), "files or directories left out"),
             (failed.len(), "files failed"),
         ] {
             if count > 0 {

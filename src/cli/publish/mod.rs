@@ -1,6 +1,7 @@
 //! `haversack publish`: packages to Artifactory, boot artifacts to S3 and the Image Management Service.
 
 mod artifactory;
+mod hints;
 mod ims;
 mod input;
 mod settings;
@@ -9,7 +10,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::Subcommand;
+use url::Url;
 
+pub(super) use self::hints::hint;
 use super::config::Config;
 use super::outcome::{Failure, Outcome};
 use super::ui::Ui;
@@ -78,6 +81,27 @@ fn secret(path: &Path) -> Result<String, Failure> {
     let bytes = fs::read(path, SECRET_LIMIT)?;
     let text = String::from_utf8(bytes).map_err(|_| Failure::new(format!("{}: not a text", path.display())))?;
     Ok(text.trim().to_owned())
+}
+
+/// Parses the address of a server.
+fn server(text: &str) -> Result<Url, String> {
+    let text = text.trim();
+    // `localhost:80` would be a scheme and a path.
+    if !text.contains("://") {
+        return Err(format!("the scheme is missing: write https://{text}, or http://{text} for a server without TLS"));
+    }
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("expected https://HOST or http://HOST".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "user names and passwords are not accepted in addresses, where everybody on the machine can read them; use the \
+                    environment or a file"
+                .into(),
+        );
+    }
+    Ok(url)
 }
 
 /// Parses `KEY=VALUE`.

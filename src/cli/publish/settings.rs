@@ -10,46 +10,46 @@ use std::time::Duration;
 use clap::ArgAction;
 use url::Url;
 
-use super::secret;
+use super::{secret, server};
 use crate::cli::Context;
 use crate::cli::config::Config;
 use crate::cli::outcome::Failure;
 use crate::http::{HostTls, Http, authority};
 use crate::publish::Patience;
 use crate::publish::ims::{ClientCredentials, Ims};
-use crate::publish::s3::{Bucket, BucketOptions, Credentials};
+use crate::publish::s3::{Addressing, Bucket, BucketOptions, Credentials};
 
 /// The service and its token server.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Image Management Service")]
 pub(super) struct ServiceArgs {
-    /// The service; else $IMS_URL, else https://api-gw-service-nmn.local/apis/ims
-    #[arg(long, value_name = "URL")]
+    /// Address of the service [default: $IMS_URL, then https://api-gw-service-nmn.local/apis/ims]
+    #[arg(long, value_name = "URL", value_parser = server)]
     ims_url: Option<Url>,
-    /// Trust this certificate authority for the service and its token server; else $CA_CERT, else
-    /// /etc/cray/ca/certificate_authority.crt where there is one
+    /// File with the certificate authority of the service and its token server [default: $CA_CERT, then
+    /// /etc/cray/ca/certificate_authority.crt if it exists]
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Whether their certificates are checked
+    /// Whether to check the certificates of the service and its token server
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     tls_verify: bool,
-    /// Where tokens are given; else $OAUTH_CLIENT_ENDPOINT, else the file `endpoint`
-    #[arg(long, value_name = "URL")]
+    /// Address of the token server [default: $OAUTH_CLIENT_ENDPOINT, then the file `endpoint`]
+    #[arg(long, value_name = "URL", value_parser = server)]
     token_url: Option<Url>,
-    /// The client; else $OAUTH_CLIENT_ID, else the file `client-id`
+    /// ID of the client [default: $OAUTH_CLIENT_ID, then the file `client-id`]
     #[arg(long, value_name = "ID")]
     oauth_client_id: Option<String>,
-    /// A file with the client's secret; else $OAUTH_CLIENT_SECRET, else the file `client-secret` in $OAUTH_CONFIG_DIR or
-    /// /etc/admin-client-auth
+    /// File with the client's secret [default: $OAUTH_CLIENT_SECRET, then the file `client-secret` in $OAUTH_CONFIG_DIR or
+    /// /etc/admin-client-auth]
     #[arg(long, value_name = "FILE")]
     oauth_client_secret_file: Option<PathBuf>,
     /// Refused: everybody on the machine can read a command line
     #[arg(long, value_name = "SECRET", hide = true)]
     oauth_client_secret: Option<String>,
-    /// Seconds that a run may lose to requests that fail and are tried again
+    /// Maximum number of seconds spent on failed requests and the pauses after them
     #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 720)]
     retry_limit: u32,
-    /// How much to say: DEBUG, INFO, WARNING, ERROR or CRITICAL; else $LOG_LEVEL
+    /// Log level: DEBUG, INFO, WARNING, ERROR or CRITICAL [default: $LOG_LEVEL]
     #[arg(short, long, value_name = "LEVEL", ignore_case = true,
           value_parser = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], hide_possible_values = true)]
     log_level: Option<String>,
@@ -59,28 +59,32 @@ pub(super) struct ServiceArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "S3")]
 pub(super) struct S3Args {
-    /// The server; else $S3_ENDPOINT, else $S3_HOST
+    /// Address of the S3 server; without a scheme, https:// [default: $S3_ENDPOINT, then $S3_HOST]
     #[arg(long, value_name = "URL")]
     s3_endpoint: Option<String>,
-    /// The bucket; else $S3_BUCKET
+    /// Name of the bucket [default: $S3_BUCKET]
     #[arg(long, value_name = "NAME")]
     s3_bucket: Option<String>,
-    /// The access key; else $S3_ACCESS_KEY, else $AWS_ACCESS_KEY_ID. The secret is in $S3_SECRET_KEY or
-    /// $AWS_SECRET_ACCESS_KEY, the token of temporary credentials in $S3_SESSION_TOKEN or $AWS_SESSION_TOKEN
+    /// Access key [default: $S3_ACCESS_KEY, then $AWS_ACCESS_KEY_ID]. Its secret is read from $S3_SECRET_KEY or
+    /// $AWS_SECRET_ACCESS_KEY, the token of temporary credentials in $S3_SESSION_TOKEN or, with $AWS_ACCESS_KEY_ID, in $AWS_SESSION_TOKEN
     #[arg(long, value_name = "KEY")]
     s3_access_key: Option<String>,
-    /// A file with the secret key
+    /// File with the secret key
     #[arg(long, value_name = "FILE")]
     s3_secret_key_file: Option<PathBuf>,
     /// Refused: everybody on the machine can read a command line
     #[arg(long, value_name = "SECRET", hide = true)]
     s3_secret_key: Option<String>,
-    /// `true`, `false` or a file with a certificate authority; else $S3_SSL_VERIFY, else $S3_SSL_VALIDATE, else true
+    /// `true`, `false` or a file with a certificate authority [default: $S3_SSL_VERIFY, then $S3_SSL_VALIDATE, then true]
     #[arg(long, value_name = "VALUE")]
     s3_ssl_verify: Option<String>,
-    /// What the server calls its region
-    #[arg(long, value_name = "NAME", default_value = "us-east-1")]
-    s3_region: String,
+    /// Region of the bucket [default: with $AWS_ACCESS_KEY_ID, $AWS_REGION or $AWS_DEFAULT_REGION; otherwise us-east-1]
+    #[arg(long, value_name = "NAME")]
+    s3_region: Option<String>,
+    /// Style of addresses: `path` for https://HOST/BUCKET, `virtual` for https://BUCKET.HOST
+    #[arg(long, value_name = "STYLE", default_value = "path", value_parser = ["path", "virtual"],
+          hide_possible_values = true)]
+    s3_addressing: String,
 }
 
 impl ServiceArgs {
@@ -113,7 +117,9 @@ impl ServiceArgs {
                 let value = mounted.value(config, "OAUTH_CLIENT_ENDPOINT", "endpoint")?;
                 url(
                     "the token endpoint",
-                    &value.ok_or_else(|| missing("where tokens are given", "--token-url", "OAUTH_CLIENT_ENDPOINT"))?,
+                    &value.ok_or_else(|| {
+                        missing("the address of the token server", "--token-url", "OAUTH_CLIENT_ENDPOINT")
+                    })?,
                 )?
             }
         };
@@ -150,7 +156,7 @@ impl S3Args {
             option.clone().or_else(|| names.iter().find_map(|name| variable(config, name)).map(str::to_owned))
         };
         let endpoint = first(&self.s3_endpoint, &["S3_ENDPOINT", "S3_HOST"])
-            .ok_or_else(|| missing("the S3 server", "--s3-endpoint", "S3_ENDPOINT"))?;
+            .ok_or_else(|| missing("the address of the S3 server", "--s3-endpoint", "S3_ENDPOINT"))?;
         // Some mount the bare name of the host.
         let endpoint = if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") };
         let endpoint = url("the S3 server", &endpoint)?;
@@ -163,7 +169,10 @@ impl S3Args {
             None => first(&None, &["S3_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"])
                 .ok_or_else(|| missing("the S3 secret key", "--s3-secret-key-file", "S3_SECRET_KEY"))?,
         };
-        let session_token = first(&None, &["S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"]);
+        // A token belongs to its keys: what another tool left in AWS_SESSION_TOKEN would spoil ours.
+        let is_aws = self.s3_access_key.is_none() && variable(config, "S3_ACCESS_KEY").is_none();
+        let of_keys: &[&str] = if is_aws { &["S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"] } else { &["S3_SESSION_TOKEN"] };
+        let session_token = first(&None, of_keys);
         let verify = first(&self.s3_ssl_verify, &["S3_SSL_VERIFY", "S3_SSL_VALIDATE"]);
         let (cert, verify) = match verify.as_deref().map(|value| (value, value.to_lowercase())) {
             None => (None, true),
@@ -174,8 +183,14 @@ impl S3Args {
         let at = &endpoint;
         let http = http(context, cert.or_else(mounted_ca), if verify { &[] } else { std::slice::from_ref(&at) })?;
         let credentials = Credentials { access_key, secret_key, session_token };
-        let options = BucketOptions { endpoint, name, region: self.s3_region.clone(), credentials };
-        Ok(Bucket::new(http, patience, options))
+        let of_keys: &[&str] = if is_aws { &["AWS_REGION", "AWS_DEFAULT_REGION"] } else { &[] };
+        let region = first(&self.s3_region, of_keys).unwrap_or_else(|| "us-east-1".to_owned());
+        let addressing = match self.s3_addressing.as_str() {
+            "virtual" => Addressing::Virtual,
+            _ => Addressing::Path,
+        };
+        let options = BucketOptions { endpoint, name, region, addressing, credentials };
+        Ok(Bucket::new(http, patience, options)?)
     }
 
     /// The bucket's name, where it is known.
@@ -229,11 +244,7 @@ pub(super) fn state_directory(config: &Config) -> Option<PathBuf> {
 }
 
 fn url(what: &str, text: &str) -> Result<Url, Failure> {
-    let url: Url = text.trim().parse().map_err(|error| Failure::usage(format!("{what}: `{text}`: {error}")))?;
-    match url.has_host() {
-        true => Ok(url),
-        false => Err(Failure::usage(format!("{what}: `{text}` names no server"))),
-    }
+    server(text).map_err(|why| Failure::usage(format!("{what}: `{}`: {why}", text.trim())))
 }
 
 fn check_scheme(place: &Url, context: &Context) {

@@ -25,6 +25,9 @@ pub(crate) struct Members {
     files: BTreeMap<String, (u64, u64)>,
     /// What links stand for, as names of members.
     links: BTreeMap<String, String>,
+    /// Its size, and whether a block of zeros follows the last member, as it does in whole archives.
+    size: u64,
+    has_end: bool,
 }
 
 /// What becomes of links between members.
@@ -46,13 +49,25 @@ impl Members {
             _ => return Err(Error::Compressed { path: path.to_owned(), written: false }),
         };
         let file = fs::open_file(spooled.as_deref().unwrap_or(path))?;
-        let mut members = Members { path: path.to_owned(), spooled, files: BTreeMap::new(), links: BTreeMap::new() };
+        let size = file.metadata().at("read", path)?.len();
+        let (files, links_of) = (BTreeMap::new(), BTreeMap::new());
+        let mut members = Members { path: path.to_owned(), spooled, files, links: links_of, size, has_end: false };
         let mut tar = tar::Archive::new(file);
+        let mut end = 0;
         for entry in tar.entries_with_seek().at("read", path)? {
-            let entry = entry.at("read", path)?;
+            let entry = match entry {
+                // Tar files are made of blocks.
+                Err(_) if size % BLOCK != 0 => return Err(Error::Cut { path: path.to_owned(), size, member: None }),
+                entry => entry.at("read", path)?,
+            };
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let refuse = |problem| Error::BadMember { path: path.to_owned(), member: name.clone(), problem };
             let kind = entry.header().entry_type();
+            let content = if kind.is_file() || kind.is_pax_global_extensions() { entry.size() } else { 0 };
+            end = entry.raw_file_position().saturating_add(content);
+            if end > size {
+                return Err(Error::Cut { path: path.to_owned(), size, member: Some(name) });
+            }
             // Defaults for those that read PAX headers, such as the commit that git made an archive of.
             if kind.is_pax_global_extensions() {
                 continue;
@@ -83,7 +98,13 @@ impl Members {
                 return Err(refuse("there twice"));
             }
         }
+        members.has_end = size >= end.next_multiple_of(BLOCK) + BLOCK;
         Ok(members)
+    }
+
+    /// That it is cut between two members, when it may be: to be said when one is missing.
+    pub(crate) fn cut(&self) -> Option<Error> {
+        (!self.has_end).then(|| Error::Cut { path: self.path.clone(), size: self.size, member: None })
     }
 
     /// The tar file.
@@ -165,6 +186,9 @@ fn inside(from: &Path, name: &Path, up: bool) -> Option<String> {
     }
     Some(parts.join("/"))
 }
+
+/// Bytes that headers and contents of a tar are multiples of.
+const BLOCK: u64 = 512;
 
 /// How many links may follow each other.
 const LINKS: usize = 8;

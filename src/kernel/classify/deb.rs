@@ -1,4 +1,4 @@
-//! deb names: `linux-KIND-RELEASE`, where the release is `VERSION[-ABI][-FLAVOUR]` and nothing marks where one ends.
+//! deb names: `linux-KIND-RELEASE` (Proxmox VE: `proxmox-KIND-RELEASE`), where the release is `VERSION[-ABI][-FLAVOUR]` and nothing marks where one ends.
 //!
 //! Debian's flavours end in a machine (`cloud-amd64`, `rt-arm64`, `686-pae`), Ubuntu's never do (`generic`, `aws-fips`);
 //! and the version of an Ubuntu package begins with the kernel's own up to the ABI (`5.4.0-86.97` for `5.4.0-86`).
@@ -8,6 +8,9 @@ use crate::kernel::package::Name;
 use crate::kernel::release::{Machine, Release};
 
 pub(super) fn classify(name: &Name) -> Class {
+    if let Some(rest) = PROXMOX.iter().find_map(|prefix| name.name.strip_prefix(prefix)) {
+        return proxmox(name, rest);
+    }
     let Some(rest) = name.name.strip_prefix("linux-") else { return Class::Ignored(Reason::NotKernel) };
     for (kind, role) in KINDS {
         if let Some(rest) = rest.strip_prefix(kind) {
@@ -36,6 +39,44 @@ pub(super) fn classify(name: &Name) -> Class {
         // linux-generic, linux-aws-lts-22.04 and the like follow the newest kernel.
         _ => Reason::NotKernel,
     })
+}
+
+/// `text` follows `proxmox-` or `pve-`: `headers-6.8.4-2-pve`, `kernel-6.8.4-2-pve-signed`. One source, one flavour; the headers
+/// are whole.
+fn proxmox(name: &Name, text: &str) -> Class {
+    let (role, text) = match text.split_once('-') {
+        Some(("headers", rest)) => (Role::Headers, rest),
+        Some(("kernel", rest)) => (Role::Image, rest),
+        Some(("edge", rest)) if rest.starts_with("kernel-") => (Role::Image, &rest["kernel-".len()..]),
+        // proxmox-default-headers, pve-firmware
+        Some(("default", _)) => return Class::Ignored(Reason::Meta),
+        _ if text == "firmware" => return Class::Ignored(Reason::NotForBuilding),
+        _ if text == "headers" || text == "kernel" => return Class::Ignored(Reason::Meta),
+        _ => return Class::Ignored(Reason::NotKernel),
+    };
+    let Some((version, variant)) = split(text) else {
+        return Class::Ignored(if text == "helper" { Reason::NotForBuilding } else { Reason::Meta });
+    };
+    if variant.ends_with("dbg") || variant.ends_with("dbgsym") {
+        return Class::Ignored(Reason::DebugInformation);
+    }
+    if variant.ends_with("-template") || text.starts_with("libc") {
+        return Class::Ignored(Reason::NotForBuilding);
+    }
+    let variant = variant.strip_suffix("-signed").unwrap_or(variant);
+    // proxmox-headers-6.8 follows the newest 6.8.
+    if variant.is_empty() {
+        return Class::Ignored(Reason::Meta);
+    }
+    let Ok(machine) = name.architecture.parse::<Machine>();
+    let release = Release {
+        distribution: "proxmox".to_owned(),
+        uname: format!("{version}-{variant}"),
+        machine,
+        flavour: if variant.split('-').next_back() == Some("pve") { "default".to_owned() } else { variant.to_owned() },
+        build: name.version.clone(),
+    };
+    Class::Kernel { release, role }
 }
 
 /// `text` follows `linux-headers-`, `linux-image-` and the like.
@@ -139,6 +180,9 @@ const KINDS: &[(&str, Role)] = &[
     ("modules-extra-", Role::Modules),
     ("modules-", Role::Modules),
 ];
+
+/// What the names of Proxmox VE's kernel packages begin with.
+const PROXMOX: &[&str] = &["proxmox-", "pve-"];
 
 /// The words for a machine in Debian's flavours.
 const MACHINES: &[&str] = &[

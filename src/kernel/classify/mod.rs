@@ -1,5 +1,7 @@
 //! Which kernel a package belongs to, and as what, told from its name and, where there is any, its metadata.
 //!
+//! Where a package itself says what `uname -r` prints ([`told_release`]), that is the release, whatever its name.
+//!
 //! Three answers are possible: it belongs to one kernel; several kernels share it (Debian's `-common` and `kbuild`,
 //! Ubuntu's headers without a flavour, SUSE's `noarch` sources); or it is of no use for building modules, with the
 //! reason. Nothing is guessed: a name that fits no rule is no kernel package.
@@ -11,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::package::{Format, Package};
+use crate::kernel::package::{Comparison, Format, Package};
 use crate::kernel::release::Release;
 
 /// What a package is to a kernel.
@@ -81,11 +83,20 @@ pub enum Shared {
         /// The kernel's source: `aws`, `azure-cvm`, `hwe`, or empty.
         topic: String,
     },
-    /// SUSE's `kernel-devel`, which is `noarch`.
-    SuseDevel,
+    /// SUSE's `kernel-devel` and `kernel-devel-TOPIC`, which are `noarch`.
+    SuseDevel {
+        /// The flavour from whose source it is: `azure`, `rt`, `longterm`, or empty for the one that most have in common.
+        topic: String,
+    },
+    /// SUSE's `kernel-FLAVOUR-base`: a part of that flavour's kernel with the most needed modules. Its version is the kernel's
+    /// with a count of its own behind it.
+    SuseBase {
+        /// The flavour.
+        flavour: String,
+    },
 }
 
-/// Why a package is of no use for building modules.
+/// Why a package is with no kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -99,6 +110,12 @@ pub enum Reason {
     Source,
     /// Made from a kernel's sources, but not for building modules: tools, documents, firmware, headers for user space.
     NotForBuilding,
+    /// Kernels would share it, and none here needs it: a `kbuild` without headers.
+    Unused,
+    /// The signed kernel is here, which has the same files.
+    Unsigned,
+    /// Another package has its name and other content.
+    Conflict,
 }
 
 impl fmt::Display for Reason {
@@ -109,6 +126,9 @@ impl fmt::Display for Reason {
             Reason::DebugInformation => "debug information",
             Reason::Source => "a source package",
             Reason::NotForBuilding => "not needed to build modules",
+            Reason::Unused => "no kernel here needs it",
+            Reason::Unsigned => "the signed package of this kernel is here, too",
+            Reason::Conflict => "another package has this name and other content",
         })
     }
 }
@@ -149,6 +169,58 @@ pub fn classify(package: &Package) -> Class {
         Format::Rpm => rpm::classify(package),
         Format::Deb => deb::classify(&package.name),
     }
+}
+
+/// What a package itself says `uname -r` prints on its kernel: by the paths of its files, or by what it provides.
+pub fn told_release(package: &Package) -> Option<&str> {
+    let relations = package.relations.as_ref()?;
+    let provided = || {
+        relations.provides.iter().find_map(|provided| match &provided.version {
+            Some((Comparison::Equal, version))
+                if provided.name.starts_with("kernel")
+                    && provided.name.ends_with("-uname-r")
+                    && is_version(version) =>
+            {
+                Some(&**version)
+            }
+            _ => None,
+        })
+    };
+    relations.release.as_deref().or_else(provided)
+}
+
+/// What `uname -r` prints on the kernel that files of these paths are for.
+pub(crate) fn release_of<'a>(paths: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut best: Option<(usize, String)> = None;
+    for path in paths {
+        let Some((rank, release)) = release_in(path) else { continue };
+        match &best {
+            Some((best_rank, _)) if *best_rank < rank => {}
+            // Files of several kernels: they tell nothing.
+            Some((best_rank, other)) if *best_rank == rank && *other != release => return None,
+            Some((best_rank, _)) if *best_rank == rank => {}
+            _ => best = Some((rank, release)),
+        }
+    }
+    best.map(|(_, release)| release)
+}
+
+/// The release in a path, and how little it says: the directory of modules is what `modprobe` looks for.
+fn release_in(path: &str) -> Option<(usize, String)> {
+    let path = path.trim_start_matches('/');
+    let path = path.strip_prefix("usr/").unwrap_or(path);
+    let first = |rest: &str| rest.split('/').next().filter(|name| is_version(name)).map(str::to_owned);
+    if let Some(rest) = path.strip_prefix("lib/modules/") {
+        return Some((0, first(rest)?));
+    }
+    if let Some(rest) = path.strip_prefix("src/kernels/").or_else(|| path.strip_prefix("src/linux-headers-")) {
+        return Some((1, first(rest)?));
+    }
+    // SUSE: usr/src/linux-VERSION-obj/MACHINE/FLAVOUR
+    let mut parts = path.strip_prefix("src/linux-")?.split('/');
+    let version = parts.next()?.strip_suffix("-obj").filter(|version| is_version(version))?;
+    let flavour = parts.nth(1)?;
+    Some((1, format!("{version}-{flavour}")))
 }
 
 /// Whether `text` begins like a kernel's version: digits, a dot, a digit.

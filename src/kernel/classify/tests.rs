@@ -12,7 +12,8 @@ fn says(file: &str) -> String {
             Shared::DebianCommon { version, topic } => format!("{} {version} topic={topic}", role.name()),
             Shared::DebianKbuild { version } => format!("{} {version}", role.name()),
             Shared::UbuntuHeaders { version, topic } => format!("ubuntu {} {version} topic={topic}", role.name()),
-            Shared::SuseDevel => format!("suse {}", role.name()),
+            Shared::SuseDevel { topic } => format!("suse {} topic={topic}", role.name()),
+            Shared::SuseBase { flavour } => format!("suse {} of {flavour}", role.name()),
         },
         Class::Ignored(reason) => reason.to_string(),
     }
@@ -75,7 +76,20 @@ fn real_names_belong_to_the_kernels_that_they_were_built_for() {
         ),
         ("kernel-core-6.9.1-200.fc40.x86_64.rpm", "fedora 6.9.1-200.fc40.x86_64 x86_64 default core"),
         ("kernel-default-devel-5.14.21-150400.22.1.x86_64.rpm", "suse 5.14.21-150400.22-default x86_64 default devel"),
-        ("kernel-devel-5.14.21-150400.22.1.noarch.rpm", "suse common"),
+        ("kernel-devel-5.14.21-150400.22.1.noarch.rpm", "suse common topic="),
+        ("kernel-devel-azure-5.14.21-150400.14.10.1.noarch.rpm", "suse common topic=azure"),
+        ("kernel-default-5.8.0-3.1.gd4e7682.x86_64.rpm", "suse 5.8.0-3.gd4e7682-default x86_64 default image"),
+        ("kernel-default-5.13~rc7-17.1.x86_64.rpm", "suse 5.13.0-rc7-17-default x86_64 default image"),
+        ("kernel-preempt-5.3.18-lp152.20.7.1.x86_64.rpm", "suse 5.3.18-lp152.20.7-preempt x86_64 preempt image"),
+        ("kernel-rt-devel-5.15.55.1-2.cm2.x86_64.rpm", "azurelinux 5.15.55.1-2.cm2 x86_64 rt devel"),
+        ("kernel-azure-5.15.160.1-1.cm2.x86_64.rpm", "azurelinux 5.15.160.1-1.cm2 x86_64 azure image"),
+        ("kernel-6.6.57.1-6.azl3.aarch64.rpm", "azurelinux 6.6.57.1-6.azl3 aarch64 default image"),
+        ("kernel-6.12.1-1.azl4.x86_64.rpm", "azurelinux 6.12.1-1.azl4.x86_64 x86_64 default image"),
+        (
+            "kernel-rt-devel-5.10.0-153.12.0.92.rt62.54.oe2203sp2.x86_64.rpm",
+            "openeuler 5.10.0-153.12.0.92.rt62.54.oe2203sp2.x86_64 x86_64 rt devel",
+        ),
+        ("kernel-default-base-5.14.21-150400.24.33.2.150400.9.11.2.x86_64.rpm", "suse image of default"),
         ("kernel-lt-devel-4.4.100-1.el7.elrepo.x86_64.rpm", "el 4.4.100-1.el7.elrepo.x86_64 x86_64 lt devel"),
         ("linux-devel-4.19.15-2.ph3.x86_64.rpm", "photon 4.19.15-2.ph3 x86_64 default devel"),
         ("linux-aws-devel-4.19.217-1.ph3.x86_64.rpm", "photon 4.19.217-1.ph3-aws x86_64 aws devel"),
@@ -150,6 +164,18 @@ fn real_names_belong_to_the_kernels_that_they_were_built_for() {
         ("linux-libc-dev_6.1.192-2_amd64.deb", "not needed to build modules"),
         ("linux-source-6.1_6.1.192-2_all.deb", "a source package"),
         ("linux-base_4.9_all.deb", "not a kernel package"),
+        ("proxmox-headers-6.8.4-2-pve_6.8.4-2_amd64.deb", "proxmox 6.8.4-2-pve x86_64 default headers"),
+        ("proxmox-kernel-6.8.4-2-pve-signed_6.8.4-2_amd64.deb", "proxmox 6.8.4-2-pve x86_64 default image"),
+        (
+            "proxmox-kernel-6.14.0-2-bpo12-pve_6.14.0-2~bpo12+1_amd64.deb",
+            "proxmox 6.14.0-2-bpo12-pve x86_64 default image",
+        ),
+        ("pve-kernel-5.15.102-1-pve_5.15.102-1_amd64.deb", "proxmox 5.15.102-1-pve x86_64 default image"),
+        ("pve-kernel-5.15.102-1-pve-dbgsym_5.15.102-1_amd64.deb", "debug information"),
+        ("proxmox-kernel-6.8_6.8.4-2_all.deb", "a meta package that belongs to no kernel"),
+        ("proxmox-default-headers_1.1.0_all.deb", "a meta package that belongs to no kernel"),
+        ("proxmox-kernel-helper_8.1.0_all.deb", "not needed to build modules"),
+        ("proxmox-backup-client_3.2.2-1_amd64.deb", "not a kernel package"),
         ("linux-headers-3.16.0-4-686-pae_3.16.7-1_i386.deb", "debian 3.16.0-4-686-pae i686 pae headers"),
     ] {
         assert_eq!(says(file), expected, "{file}");
@@ -169,4 +195,42 @@ fn what_a_package_provides_wins_over_its_name() {
     });
     let Class::Kernel { release, .. } = classify(&package) else { panic!("a kernel package") };
     assert_eq!(release.uname, uname);
+}
+
+/// The paths of files decide over everything else, and what tells nothing changes nothing.
+#[test]
+fn the_release_is_that_of_the_files() {
+    for (paths, release) in [
+        (&["/lib/modules/5.10.25-rt34-9.ph4-rt/build", "/boot/config-x"][..], Some("5.10.25-rt34-9.ph4-rt")),
+        (&["/usr/lib/modules/6.3.1-1-default/kernel"], Some("6.3.1-1-default")),
+        (&["/usr/src/linux-headers-5.15.160.1-1.cm2/Makefile"], Some("5.15.160.1-1.cm2")),
+        (&["/usr/src/kernels/5.14.0-1.el9.x86_64+rt/Makefile"], Some("5.14.0-1.el9.x86_64+rt")),
+        (&["/usr/src/linux-5.8.0-3.gd4e7682-obj/x86_64/default/Makefile"], Some("5.8.0-3.gd4e7682-default")),
+        (&["/usr/src/kernels/6.1.0/Makefile", "/lib/modules/6.1.0-x/build"], Some("6.1.0-x")),
+        (&["/lib/modules/6.1.0-x/build", "/lib/modules/6.1.0-y/build"], None),
+        (&["/usr/src/linux-5.8.0-3.gd4e7682/Makefile", "/lib/modules", "/usr/share/doc/x"], None),
+    ] {
+        assert_eq!(release_of(paths.iter().copied()).as_deref(), release, "{paths:?}");
+    }
+    let mut package = Package::from_location("linux-rt-devel-5.10.25-9.ph4.x86_64.rpm").unwrap();
+    package.relations = Some(Relations { release: Some("5.10.25-rt34-9.ph4-rt".into()), ..Relations::default() });
+    let Class::Kernel { release, .. } = classify(&package) else { panic!("a kernel package") };
+    assert_eq!((&*release.distribution, &*release.uname), ("photon", "5.10.25-rt34-9.ph4-rt"));
+}
+
+/// Words in a name are SUSE's only where nobody else made the package.
+#[test]
+fn a_flavours_name_does_not_make_a_package_one_of_suse() {
+    for (vendor, distribution) in [
+        (None, "suse"),
+        (Some("SUSE LLC <https://www.suse.com/>"), "suse"),
+        (Some("openSUSE"), "suse"),
+        (Some("obs://build.opensuse.org/Kernel"), "suse"),
+        (Some("Somebody Else"), "linux"),
+    ] {
+        let mut package = Package::from_location("kernel-azure-devel-5.14.21-150400.14.10.1.x86_64.rpm").unwrap();
+        package.vendor = vendor.map(str::to_owned);
+        let Class::Kernel { release, .. } = classify(&package) else { panic!("a kernel package") };
+        assert_eq!(release.distribution, distribution, "{vendor:?}");
+    }
 }

@@ -23,12 +23,14 @@ pub mod graph;
 pub mod labels;
 pub mod payload;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::kernel::release::{Machine, Release, compare_versions};
+use crate::kernel::release::{Machine, Release};
+use crate::kernel::version::Order;
 
 /// Kernels with their machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +97,7 @@ impl Matrix {
             joined.pages_64k = joined.pages_64k.take().or(entry.pages_64k);
         }
         let mut entries: Vec<Entry> = by_kernel.into_values().collect();
-        entries.sort_by(|a, b| compare_versions(&a.kernel, &b.kernel).then_with(|| a.kernel.cmp(&b.kernel)));
+        entries.sort_by(|a, b| compare(&a.kernel, &b.kernel));
         Matrix { format: FORMAT.into(), version: VERSION, entries, failed }
     }
 
@@ -143,6 +145,12 @@ impl Entry {
         let kernel = without_machine(release);
         Entry { rhel: rhel(&kernel), kernel, machines: [release.machine.clone()].into(), ..Entry::default() }
     }
+}
+
+/// Orders kernels of which only the name is known, those of rpm distributions first: the two orders cannot be mixed.
+pub fn compare(a: &str, b: &str) -> Ordering {
+    let (order, other) = (Order::of_uname(a), Order::of_uname(b));
+    order.cmp(&other).then_with(|| order.compare_unames(a, b)).then_with(|| a.cmp(b))
 }
 
 /// What `uname -r` prints without the machine: `4.18.0-305.el8`, `5.14.0-427.el9_4+rt`, `6.1.0-56`, `6.1.0-56-cloud`.

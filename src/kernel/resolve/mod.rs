@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use crate::kernel::package::{Comparison, Format, Package, Relation};
-use crate::kernel::release::{Machine, compare_rpm_versions, compare_versions};
+use crate::kernel::release::Machine;
 
 /// All packages that may be chosen, for one machine.
 pub struct Universe {
@@ -161,7 +161,7 @@ impl Universe {
         let Some((comparison, bound)) = &relation.version else { return true };
         let format = self.packages[offer.package].name.format;
         match &offer.version {
-            Some(version) => fits(compare_bound(version, bound, format), *comparison),
+            Some(version) => comparison.holds(format.order().compare_with_bound(version, bound)),
             // Debian: what is provided without a version fulfils no bound (policy 7.5); rpm: any.
             None => format == Format::Rpm,
         }
@@ -400,45 +400,7 @@ fn full_version(package: &Package) -> String {
 }
 
 fn compare(a: &Package, b: &Package) -> Ordering {
-    compare_full(&full_version(a), &full_version(b), a.name.format)
-}
-
-fn compare_full(a: &str, b: &str, format: Format) -> Ordering {
-    if format == Format::Deb {
-        return compare_versions(a, b);
-    }
-    let ((a_epoch, a), (b_epoch, b)) = (epoch(a), epoch(b));
-    let ((a, a_release), (b, b_release)) = (release(a), release(b));
-    a_epoch
-        .cmp(&b_epoch)
-        .then_with(|| compare_rpm_versions(a, b))
-        .then_with(|| compare_rpm_versions(a_release.unwrap_or_default(), b_release.unwrap_or_default()))
-}
-
-/// Compares an offer with a bound: for rpm, a bound (or a capability) without a release says nothing about the release.
-fn compare_bound(version: &str, bound: &str, format: Format) -> Ordering {
-    if format == Format::Rpm && (release(bound).1.is_none() || release(version).1.is_none()) {
-        return compare_full(release(version).0, release(bound).0, format);
-    }
-    compare_full(version, bound, format)
-}
-
-fn epoch(version: &str) -> (u64, &str) {
-    version.split_once(':').map_or((0, version), |(epoch, version)| (epoch.parse().unwrap_or(0), version))
-}
-
-fn release(version: &str) -> (&str, Option<&str>) {
-    version.rsplit_once('-').map_or((version, None), |(version, release)| (version, Some(release)))
-}
-
-fn fits(order: Ordering, comparison: Comparison) -> bool {
-    match comparison {
-        Comparison::Equal => order.is_eq(),
-        Comparison::AtLeast => order.is_ge(),
-        Comparison::AtMost => order.is_le(),
-        Comparison::Later => order.is_gt(),
-        Comparison::Earlier => order.is_lt(),
-    }
+    a.name.format.order().compare(&full_version(a), &full_version(b))
 }
 
 /// Reads what a definition asks for: `gcc`, `gcc (>= 12)`, `mawk | gawk`.

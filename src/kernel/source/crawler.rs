@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use serde::Deserialize;
 
 use crate::compression::{LimitedReader, decoder};
+use crate::kernel::group::Offer;
 use crate::kernel::package::Package;
 
 #[derive(Deserialize)]
@@ -15,13 +16,22 @@ struct Entry {
     headers: Option<Vec<String>>,
 }
 
-/// Reads a list, compressed or not. URLs that name no package (kernel sources of some distributions) are passed over.
-pub fn packages(list: impl BufRead + Send) -> Result<Vec<Package>, serde_json::Error> {
+/// Reads a list, compressed or not, with what each of its entries names together. URLs that name no package (kernel sources
+/// of some distributions) are passed over.
+pub fn offer(list: impl BufRead + Send) -> Result<Offer, serde_json::Error> {
     let (_, reader) = decoder(list).map_err(serde_json::Error::io)?;
     let list: BTreeMap<String, Vec<Entry>> =
         serde_json::from_reader(BufReader::new(LimitedReader::new(reader, LIST_LIMIT)))?;
-    let headers = list.into_values().flatten().flat_map(|entry| entry.headers.unwrap_or_default());
-    Ok(headers.filter_map(|url| Package::from_location(&url).ok()).collect())
+    let mut offer = Offer::default();
+    for entry in list.into_values().flatten() {
+        let urls = entry.headers.unwrap_or_default();
+        let packages: Vec<Package> = urls.iter().filter_map(|url| Package::from_location(url).ok()).collect();
+        if packages.len() > 1 {
+            offer.together.push(packages.iter().map(|package| package.name.clone()).collect());
+        }
+        offer.packages.extend(packages);
+    }
+    Ok(offer)
 }
 
 /// The lists of today have some 10 MiB for each machine.
@@ -41,9 +51,10 @@ mod tests {
             "PhotonOS": [{"kernelversion": "1", "kernelrelease": "x", "target": "photon", "headers": ["http://h/x.tar"]}],
             "Flatcar": [{"kernelversion": "1", "kernelrelease": "x", "target": "flatcar", "kernelconfigdata": "AA=="}]
         }"#;
-        let names: Vec<String> =
-            packages(list.as_bytes()).unwrap().iter().map(|package| package.name.name.clone()).collect();
+        let offer = offer(list.as_bytes()).unwrap();
+        let names: Vec<&str> = offer.packages.iter().map(|package| &*package.name.name).collect();
+        assert_eq!(offer.together.len(), 1);
         assert_eq!(names, ["linux-headers-5.10.0-8-amd64", "linux-kbuild-5.10"]);
-        assert!(packages(&b"[]"[..]).is_err());
+        assert!(super::offer(&b"[]"[..]).is_err());
     }
 }

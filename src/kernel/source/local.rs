@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::fs::{self, PathContext, PathError};
+use crate::kernel::group::{Kernel, Offer};
 use crate::kernel::package::{Name, NameError, Package};
 use crate::kernel::set::{self, KernelSet};
 use crate::kernel::unpack;
@@ -59,11 +60,9 @@ pub enum Error {
 }
 
 /// Finds the packages below a directory, sorted by path. Files that are no packages are passed over.
-pub fn packages(
-    directory: &Path,
-    depth: Depth,
-    progress: &Progress,
-) -> Result<(Vec<Package>, Vec<Problem>), PathError> {
+///
+/// Where only names are read, a `fetch.lock` beside the packages has the last word on the kernels that they belong to.
+pub fn offer(directory: &Path, depth: Depth, progress: &Progress) -> Result<(Offer, Vec<Problem>), PathError> {
     let is_package = |path: &Path| path.extension().is_some_and(|ending| ending == "rpm" || ending == "deb");
     let (mut paths, mut packages, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for entry in walkdir::WalkDir::new(directory).follow_links(true) {
@@ -83,10 +82,15 @@ pub fn packages(
     }
     paths.sort();
     let lock = directory.join("fetch.lock");
-    let stated = stated(&lock).unwrap_or_else(|error| {
+    let set = locked(&lock).unwrap_or_else(|error| {
         problems.push(Problem { path: lock, error });
-        HashMap::new()
+        None
     });
+    let stated: HashMap<String, Digest> = set
+        .iter()
+        .flat_map(KernelSet::each_package)
+        .filter_map(|package| Some((package.name.to_string(), package.sha256.clone()?)))
+        .collect();
     let task = progress.task("reading packages", Unit::Items, Some(paths.len() as u64));
     let read: Vec<Result<Package, Problem>> = paths
         .into_par_iter()
@@ -102,16 +106,35 @@ pub fn packages(
             Err(problem) => problems.push(problem),
         }
     }
-    Ok((packages, problems))
+    let placed = match set {
+        Some(set) if depth == Depth::Names => placed(set, &packages),
+        _ => Vec::new(),
+    };
+    Ok((Offer { packages, placed, together: Vec::new() }, problems))
 }
 
-/// The digests that a `fetch.lock` states, by file name.
-fn stated(lock: &Path) -> Result<HashMap<String, Digest>, Error> {
+/// The kernels of a `fetch.lock` of which every package is among those that were found.
+fn placed(set: KernelSet, packages: &[Package]) -> Vec<Kernel> {
+    let found: HashMap<&Name, &Package> = packages.iter().map(|package| (&package.name, package)).collect();
+    let mut kernels = set.into_kernels();
+    kernels.retain_mut(|kernel| {
+        kernel.packages.iter_mut().all(|(_, package)| match found.get(&package.name) {
+            Some(here) => {
+                (package.location, package.size) = (here.location.clone(), here.size);
+                true
+            }
+            None => false,
+        })
+    });
+    kernels
+}
+
+/// What `kernel fetch` left beside the packages.
+fn locked(lock: &Path) -> Result<Option<KernelSet>, Error> {
     if !lock.exists() {
-        return Ok(HashMap::new());
+        return Ok(None);
     }
-    let packages = KernelSet::parse(&fs::read(lock, LOCK_LIMIT)?)?.into_packages().into_iter();
-    Ok(packages.filter_map(|package| Some((package.name.to_string(), package.sha256?))).collect())
+    Ok(Some(KernelSet::parse(&fs::read(lock, LOCK_LIMIT)?)?))
 }
 
 fn package(path: &Path, depth: Depth, stated: &HashMap<String, Digest>) -> Result<Package, Error> {

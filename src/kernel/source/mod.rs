@@ -294,7 +294,7 @@ impl Source {
 }
 
 /// How the names of kernel packages begin, of rpms and of debs.
-const KERNEL_NAMES: [&str; 2] = ["kernel", "linux"];
+const KERNEL_NAMES: [&str; 4] = ["kernel", "linux", "proxmox-", "pve-"];
 
 const KINDS: &str = "apt, crawler, dir, redhat, rpm, set";
 

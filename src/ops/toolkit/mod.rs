@@ -26,7 +26,7 @@ use crate::image::{Definition, Inputs, LayerCache, Layout, Place, Platform, Temp
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
 use crate::kernel::matrix::{self, Matrix, without_machine};
-use crate::kernel::release::{Machine, compare_versions};
+use crate::kernel::release::Machine;
 use crate::kernel::source::SourceOptions;
 use crate::ops::make::explain::{Explained, explain};
 use crate::ops::make::inputs::{FoundBase, inputs};
@@ -199,7 +199,7 @@ pub(crate) fn make(
         return Ok((MakeReport::Explained(explained), complete));
     };
     done.extend(build_all(&workshop, &wanted, &mut place, &outputs));
-    done.sort_by(|a, b| compare_versions(&a.kernel, &b.kernel));
+    done.sort_by(|a, b| matrix::compare(&a.kernel, &b.kernel));
     let created = done.iter().filter_map(|toolkit| Some(toolkit.report.as_ref()?.created.as_second())).max();
     drop((workshop, beside));
     place.finish(created.unwrap_or(0))?;

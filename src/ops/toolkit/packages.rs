@@ -113,7 +113,7 @@ impl<'a> Packages<'a> {
             filter: Filter { machines: machines.to_vec(), ..from.filter.clone() },
             ..from.clone()
         };
-        let Gathered { kernels, mut complete } = gather::kernels(&for_machines(from), http, progress)?;
+        let Gathered { kernels, mut complete, .. } = gather::kernels(&for_machines(from), http, progress)?;
         let mut all: Vec<Package> = Vec::new();
         if definition.layers.iter().any(|layer| layer.packages.is_some()) {
             let from = options.packages.packages.as_ref().unwrap_or(from);

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use sha1::Digest as _;
 
 use crate::digest::{Algorithm, Digest, Hasher, hex};
@@ -25,27 +26,50 @@ pub(super) struct Sums {
     pub(super) md5: String,
 }
 
-/// The files below a directory, each to the same path in the repository. Names that begin with a dot are passed over:
-/// they are what is being written. A link is followed to a file that lies in the directory, too; others, and what is no
-/// file, are left out and listed second, for only what the user pointed at leaves this machine.
-pub fn files_below(directory: &Path) -> Result<(Vec<Wanted>, Vec<PathBuf>), PathError> {
+/// What is in a directory and does not go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Where it is; all that is in it where it is a directory.
+    pub path: PathBuf,
+    /// Why it was left out.
+    pub why: &'static str,
+}
+
+/// The files below a directory, each to the same path in the repository, and what is left out of it.
+///
+/// What we are just writing is passed over. Other names that begin with a dot are left out unless `is_hidden_wanted`: they
+/// are mostly of some tool. A link is followed to a file that lies in the directory, too; others, and what is no file, are
+/// left out, for only what the user pointed at leaves this machine.
+pub fn files_below(directory: &Path, is_hidden_wanted: bool) -> Result<(Vec<Wanted>, Vec<LeftOut>), PathError> {
     let (mut files, mut left_out) = (Vec::new(), Vec::new());
     let root = directory.canonicalize().at("list", directory)?;
     let is_inside = |link: &Path| link.canonicalize().is_ok_and(|target| target.starts_with(&root) && target.is_file());
-    let is_visible =
-        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
-    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().filter_entry(is_visible) {
+    let mut walk = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
         let entry = entry.map_err(io::Error::from).at("list", directory)?;
+        let name = entry.file_name().as_encoded_bytes();
+        if entry.depth() > 0 && name.starts_with(b".") && (!is_hidden_wanted || name.ends_with(b".partial")) {
+            if entry.file_type().is_dir() {
+                walk.skip_current_dir();
+            }
+            if !name.ends_with(b".partial") {
+                left_out.push(LeftOut { path: entry.into_path(), why: "its name begins with a dot" });
+            }
+            continue;
+        }
         if entry.file_type().is_dir() {
             continue;
         }
+        let is_link_inside = entry.path_is_symlink() && is_inside(entry.path());
+        if !entry.file_type().is_file() && !is_link_inside {
+            left_out.push(LeftOut { path: entry.into_path(), why: "it is not a regular file inside this directory" });
+            continue;
+        }
         let inside = entry.path().strip_prefix(directory).unwrap_or(entry.path());
-        // A name that is no text has no address there.
         let path: Option<Vec<&str>> = inside.iter().map(|part| part.to_str()).collect();
-        let is_link = entry.path_is_symlink();
-        match path.filter(|_| entry.file_type().is_file() || is_link && is_inside(entry.path())) {
-            Some(parts) => files.push(Wanted { path: parts.join("/"), file: entry.into_path() }),
-            None => left_out.push(entry.into_path()),
+        match path.map(|parts| parts.join("/")) {
+            Some(path) => files.push(Wanted { path, file: entry.into_path() }),
+            None => left_out.push(LeftOut { path: entry.into_path(), why: "its name is not valid UTF-8" }),
         }
     }
     Ok((files, left_out))

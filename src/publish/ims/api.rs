@@ -10,7 +10,7 @@
 //! PATCH  /jobs/ID      resultant_image_id | status
 //! ```
 //!
-//! Paths without a version are those of v2, whose `DELETE` is for good. Errors come in three forms, all of which are read:
+//! Paths without a version are those of v2, whose `DELETE` is for good and answers 204. Errors come in three forms, all of which are read:
 //! `application/problem+json` with `detail` and `errors`, JSON with `message`, and an HTML page of a gateway.
 
 use std::sync::Arc;
@@ -159,9 +159,17 @@ impl Ims {
 
     /// Removes a record and what its manifest lists; one that is not there is fine.
     pub async fn delete_image(&self, id: &str) -> Result<(), Error> {
-        let deleted =
-            self.patience.run(async || self.send(&Method::DELETE, &["images", id], None).await.map(drop)).await;
-        match deleted {
+        let delete = async || {
+            let response = self.send(&Method::DELETE, &["images", id], None).await?;
+            if response.status() == StatusCode::NO_CONTENT {
+                return Ok(());
+            }
+            // The page of a gateway, to which a redirect may have led.
+            let call = format!("DELETE {}", http::shown(response.url()));
+            let (status, detail) = (response.status(), "not the answer of the service".to_owned());
+            Err(Error::Refused { call, status, detail, is_problem: false, retry_after: None })
+        };
+        match self.patience.run(delete).await {
             Err(Error::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(()),
             result => result,
         }
@@ -169,17 +177,27 @@ impl Ims {
 
     /// A job's record.
     pub async fn job(&self, id: &str) -> Result<Value, Error> {
-        self.call(Method::GET, &["jobs", id], None).await
+        self.job_call(Method::GET, id, None).await
     }
 
     /// Says which image came of a job.
     pub async fn link_job(&self, job: &str, image: &str) -> Result<Value, Error> {
-        self.call(Method::PATCH, &["jobs", job], Some(json!({ "resultant_image_id": image }))).await
+        self.job_call(Method::PATCH, job, Some(json!({ "resultant_image_id": image }))).await
     }
 
     /// Sets a job's status; the service knows which there are.
     pub async fn set_job_status(&self, job: &str, status: &str) -> Result<Value, Error> {
-        self.call(Method::PATCH, &["jobs", job], Some(json!({ "status": status }))).await
+        self.job_call(Method::PATCH, job, Some(json!({ "status": status }))).await
+    }
+
+    /// A job's record is printed and not read; but it must be one, and no answer of somebody else.
+    async fn job_call(&self, method: Method, job: &str, body: Option<Value>) -> Result<Value, Error> {
+        let call = format!("{method} {}", http::shown(&self.url(&["jobs", job])));
+        let record: Value = self.call(method, &["jobs", job], body).await?;
+        match record.get("id").and_then(Value::as_str) == Some(job) {
+            true => Ok(record),
+            false => Err(Error::Malformed { call, source: serde::de::Error::custom("it is not the job's record") }),
+        }
     }
 
     async fn call<T: serde::de::DeserializeOwned>(
@@ -203,10 +221,15 @@ impl Ims {
         serde_json::from_slice(&body).map_err(|source| Error::Malformed { call, source })
     }
 
-    /// Sends a request with a token; a stale one is renewed once.
-    async fn send(&self, method: &Method, path: &[&str], body: Option<&Value>) -> Result<Response, Error> {
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         url.path_segments_mut().expect("the service's address is an HTTP URL").pop_if_empty().extend(path);
+        url
+    }
+
+    /// Sends a request with a token; a stale one is renewed once.
+    async fn send(&self, method: &Method, path: &[&str], body: Option<&Value>) -> Result<Response, Error> {
+        let url = self.url(path);
         let request = |token: &str| {
             let mut request = self.http.client().request(method.clone(), url.clone()).bearer_auth(token);
             if let Some(body) = body {
@@ -227,9 +250,11 @@ impl Ims {
         let retry_after = http::retry_after(response.headers());
         let media_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
         let is_problem = media_type.is_some_and(|media_type| media_type.starts_with("application/problem+json"));
+        let elsewhere = http::not_followed(&response);
         let body = read_limited(response, ANSWER_LIMIT).await.unwrap_or_default();
         let call = format!("{method} {}", http::shown(&url));
-        Err(Error::Refused { call, status, detail: explanation(&body), is_problem, retry_after })
+        let detail = elsewhere.unwrap_or_else(|| explanation(&body));
+        Err(Error::Refused { call, status, detail, is_problem, retry_after })
     }
 }
 

@@ -134,7 +134,8 @@ impl Artifact {
         let file = fs::open_file(path)?;
         let metadata = file.metadata().at("read", path)?;
         let size = metadata.len();
-        if size == 0 {
+        // Kernel parameters may be none.
+        if size == 0 && kind != Kind::BootParameters {
             return Err(Error::Empty { path: path.to_owned() });
         }
         let stamp = Stamp::of(&metadata);
@@ -303,7 +304,7 @@ fn each<D: md5::Digest>(blocks: &Receiver<Bytes>, part_size: usize) -> Vec<Vec<u
             filled = 0;
         }
     }
-    if filled > 0 {
+    if filled > 0 || parts.is_empty() {
         parts.push(state.finalize().to_vec());
     }
     parts

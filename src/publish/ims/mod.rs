@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod image_files;
 pub mod journal;
 pub mod manifest;
+mod objects;
 mod order;
 pub mod token;
 mod upload;

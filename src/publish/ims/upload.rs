@@ -6,27 +6,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, TryStreamExt};
-use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::digest::{Digest, hex};
-use crate::progress::{Progress, Task, Unit};
+use crate::digest::Digest;
+use crate::progress::{Progress, Unit};
 use crate::publish::ims::api::{self, Ims, Record};
-use crate::publish::ims::artifact::{self, Artifact};
-use crate::publish::ims::journal::{Creating, Journal, MultipartUpload};
+use crate::publish::ims::journal::{Creating, Journal};
 use crate::publish::ims::manifest::{Entry, Link, Manifest};
 use crate::publish::ims::order::{Error, Order, Published};
-use crate::publish::s3::{self, Bucket, Head, Piece, md5, metadata_value, multipart_etag};
+use crate::publish::s3::{self, Bucket};
 
 /// An upload under way. Its parts are separate so that a run can be broken off at any time and cleaned up after.
 pub struct Upload<'a> {
-    ims: &'a Ims,
-    bucket: &'a Bucket,
-    order: &'a Order,
+    pub(super) ims: &'a Ims,
+    pub(super) bucket: &'a Bucket,
+    pub(super) order: &'a Order,
     journal: Mutex<Journal>,
     left: Mutex<Left>,
-    sent: AtomicU64,
+    pub(super) sent: AtomicU64,
     /// Whether a request for a new record is on its way.
     is_creating: AtomicBool,
     is_stopping: AtomicBool,
@@ -34,13 +31,13 @@ pub struct Upload<'a> {
 
 /// What is on the other side and would be useless without the rest.
 #[derive(Clone, Default)]
-struct Left {
+pub(super) struct Left {
     /// Whether a record is being created, and which ones were there before.
     creating: Option<HashSet<String>>,
     image: Option<String>,
     /// By key.
-    uploads: BTreeMap<String, String>,
-    objects: BTreeSet<String>,
+    pub(super) uploads: BTreeMap<String, String>,
+    pub(super) objects: BTreeSet<String>,
 }
 
 impl<'a> Upload<'a> {
@@ -316,161 +313,6 @@ impl<'a> Upload<'a> {
         records.into_iter().filter(is_own).collect()
     }
 
-    async fn artifact(&self, id: &str, artifact: &Artifact, is_resumed: bool, task: &Task) -> Result<Entry, Error> {
-        let key = format!("{id}/{}", artifact.kind.key());
-        let entry = |etag: String| Entry::of(artifact, self.bucket.place(&key), etag);
-        self.unchanged(artifact)?;
-        self.left().objects.insert(key.clone());
-        if is_resumed
-            && let Some(head) = self.bucket.head(&key).await?
-            && self.compare(&key, &head, artifact, artifact.etag()).is_ok()
-        {
-            task.add(artifact.size);
-            return Ok(entry(head.etag));
-        }
-        let sent = match artifact.is_multipart() {
-            true => self.parts(&key, artifact, id, task).await,
-            false => self.whole(&key, artifact, id, task).await,
-        };
-        // What was refused because of a wrong digest, or broke off, may be due to this.
-        self.unchanged(artifact)?;
-        let etag = sent?;
-        let head = self.bucket.head(&key).await?;
-        let head = head.ok_or_else(|| Error::Vanished { place: self.bucket.place(&key) })?;
-        self.compare(&key, &head, artifact, etag)?;
-        Ok(entry(head.etag))
-    }
-
-    fn unchanged(&self, artifact: &Artifact) -> Result<(), Error> {
-        match artifact.is_changed() {
-            true => Err(artifact::Error::Changed { path: artifact.path.clone() }.into()),
-            false => Ok(()),
-        }
-    }
-
-    /// Compares what the server says of an object with what was read and sent.
-    fn compare(&self, key: &str, head: &Head, artifact: &Artifact, etag: Option<String>) -> Result<(), s3::Error> {
-        let different = |what, found: Option<String>, expected: String| match found {
-            Some(found) if found != expected => {
-                Err(s3::Error::Different { place: self.bucket.place(key), what, found, expected })
-            }
-            _ => Ok(()),
-        };
-        different("size", head.size.map(|size| size.to_string()), artifact.size.to_string())?;
-        different("md5sum", head.metadata.get("md5sum").cloned(), artifact.md5.clone())?;
-        let Some(expected) = etag.filter(|_| !head.is_encrypted) else { return Ok(()) };
-        // Of the same form, or it is no MD5.
-        let form = |etag: &str| {
-            etag.split_once('-').map_or((etag.len(), None), |(md5, parts)| (md5.len(), Some(parts.to_owned())))
-        };
-        let is_md5 = form(&head.etag) == form(&expected);
-        different("ETag", is_md5.then(|| head.etag.clone()), expected)
-    }
-
-    async fn whole(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<Option<String>, Error> {
-        self.bucket.put(key, &artifact.piece(1), &self.metadata(artifact, id)).await?;
-        self.count(artifact.size, task);
-        Ok(artifact.etag())
-    }
-
-    async fn parts(&self, key: &str, artifact: &Artifact, id: &str, task: &Task) -> Result<Option<String>, Error> {
-        let MultipartUpload { id: upload, parts: mut done } = self.multipart(key, artifact, id).await?;
-        task.add(done.keys().map(|number| artifact.piece(*number).length()).sum());
-        let missing: Vec<u32> = (1..=artifact.part_count()).filter(|number| !done.contains_key(number)).collect();
-        let sent = futures_util::stream::iter(missing)
-            .map(async |number| {
-                self.unchanged(artifact)?;
-                let piece = artifact.piece(number);
-                let etag = self.bucket.upload_part(key, &upload, number, &piece).await?;
-                self.journal().add_part(&upload, number, &etag);
-                self.count(piece.length(), task);
-                Ok::<_, Error>((number, etag))
-            })
-            .buffer_unordered(self.order.parallel)
-            .try_collect::<Vec<_>>()
-            .await?;
-        done.extend(sent);
-        let etags: Vec<String> = done.into_values().collect();
-        let etag = multipart_etag(&etags);
-        match self.bucket.complete(key, &upload, &etags).await {
-            Ok(_) => {}
-            // A try whose answer was lost may have completed it; then there is no such upload any more.
-            Err(error) => match self.bucket.head(key).await? {
-                Some(head) if self.compare(key, &head, artifact, etag.clone()).is_ok() => {}
-                _ => return Err(error.into()),
-            },
-        }
-        self.left().uploads.remove(key);
-        Ok(etag)
-    }
-
-    /// The multipart upload of an artifact with the parts that are there: the one of the run that was killed, or a new one.
-    async fn multipart(&self, key: &str, artifact: &Artifact, id: &str) -> Result<MultipartUpload, Error> {
-        let known = self.journal().upload(artifact.kind);
-        if let Some(mut upload) = known {
-            self.left().uploads.insert(key.to_owned(), upload.id.clone());
-            match self.bucket.parts(key, &upload.id).await {
-                Ok(parts) if parts.is_empty() && !upload.parts.is_empty() => {}
-                Ok(parts) => {
-                    let is_there = |number: &u32, etag: &mut String| {
-                        let size = artifact.piece(*number).length();
-                        parts.iter().any(|part| {
-                            part.number == *number
-                                && part.size.is_none_or(|found| found == size)
-                                && part.etag.as_ref().is_none_or(|found| found == etag)
-                        })
-                    };
-                    upload.parts.retain(is_there);
-                    return Ok(upload);
-                }
-                // The server cannot list them: what was noted was answered with 200.
-                Err(s3::Error::Refused {
-                    status: StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED,
-                    ..
-                }) => {
-                    return Ok(upload);
-                }
-                Err(s3::Error::Refused { status, .. }) if status.is_client_error() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let upload = self.bucket.create_upload(key, &self.metadata(artifact, id)).await?;
-        self.left().uploads.insert(key.to_owned(), upload.clone());
-        self.journal().add_upload(artifact.kind, &upload);
-        Ok(MultipartUpload { id: upload, parts: BTreeMap::new() })
-    }
-
-    /// User metadata: what the service and people find with the object. 2 KiB is what S3 takes of it.
-    fn metadata(&self, artifact: &Artifact, id: &str) -> Vec<(String, String)> {
-        let mut metadata = vec![
-            ("md5sum".to_owned(), artifact.md5.clone()),
-            ("x-shasta-ims-image-name".to_owned(), metadata_value(&self.order.name, NAME_LIMIT)),
-            ("x-shasta-ims-image-id".to_owned(), id.to_owned()),
-        ];
-        metadata.extend(self.order.job.iter().map(|job| ("x-shasta-ims-job-id".to_owned(), job.clone())));
-        metadata
-    }
-
-    /// Writes the manifest, adds it to the entries, and links it to the record.
-    async fn manifest(&self, id: &str, entries: &mut Vec<Entry>) -> Result<Record, Error> {
-        let bytes = Manifest::new(entries.clone()).to_bytes();
-        let key = format!("{id}/{MANIFEST}");
-        let piece = Piece::bytes(bytes.clone().into());
-        self.left().objects.insert(key.clone());
-        self.bucket.put(&key, &piece, &[("md5sum".to_owned(), hex(&md5(&bytes)))]).await?;
-        let place = self.bucket.place(&key);
-        let head = self.bucket.head(&key).await?.ok_or_else(|| Error::Vanished { place: place.clone() })?;
-        let expected = bytes.len() as u64;
-        if let Some(found) = head.size.filter(|found| *found != expected) {
-            let (found, expected) = (found.to_string(), expected.to_string());
-            return Err(s3::Error::Different { place, what: "size", found, expected }.into());
-        }
-        let link = Link::s3(place, head.etag);
-        let record = self.ims.link_image(id, &link).await?;
-        entries.push(Entry::of_manifest(link, &bytes));
-        Ok(record)
-    }
-
     /// What follows once the image is complete: its metadata and the job.
     async fn finish(&self, mut record: Record) -> Result<(Record, Option<Value>), Error> {
         for (key, value) in &self.order.metadata {
@@ -486,21 +328,17 @@ impl<'a> Upload<'a> {
         Ok((record, job))
     }
 
-    fn count(&self, bytes: u64, task: &Task) {
-        self.sent.fetch_add(bytes, Ordering::Relaxed);
-        task.add(bytes);
-    }
-
-    fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
+    pub(super) fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
         self.journal.lock().expect("no holder panics")
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, Left> {
+    pub(super) fn left(&self) -> std::sync::MutexGuard<'_, Left> {
         self.left.lock().expect("no holder panics")
     }
 }
 
-const MANIFEST: &str = "manifest.json";
+/// The last part of a manifest's key.
+pub(super) const MANIFEST: &str = "manifest.json";
 
 /// What the service takes.
 const MANIFEST_LIMIT: u64 = 1 << 20;
@@ -513,6 +351,3 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// How much later than its end an upload that was broken off may appear.
 const LATE: Duration = Duration::from_millis(300);
-
-/// Bytes of an image's name in an object's metadata.
-const NAME_LIMIT: usize = 1024;

@@ -12,10 +12,12 @@
 //!
 //! Requests are signed with the SHA-256 of their payload ([`sign`]), so that a server refuses what was damaged on the way.
 //! There are no trailing checksums, which older servers that speak S3 do not know. The address
-//! is path style, as such servers want it. Why not a ready-made crate: object_store does not list the parts of an upload,
+//! is path style, as such servers want it, or virtual-host style ([`Addressing`]). Why not a ready-made crate: object_store does not list the parts of an upload,
 //! so that it cannot be resumed, and brings an HTTP stack of its own.
 
+mod address;
 mod answer;
+mod error;
 mod piece;
 mod sign;
 
@@ -25,10 +27,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use url::{Host, Url};
+use url::Url;
 
+pub use self::address::Addressing;
+pub use self::error::{Error, Location};
 pub(super) use self::piece::file_body;
 pub use self::piece::{Content, Piece, md5, multipart_etag};
 pub use self::sign::Credentials;
@@ -40,6 +44,8 @@ use crate::publish::Patience;
 pub struct Bucket {
     http: Http,
     patience: Arc<Patience>,
+    /// The address that keys are appended to.
+    base: Url,
     options: BucketOptions,
 }
 
@@ -52,6 +58,8 @@ pub struct BucketOptions {
     pub name: String,
     /// What the server calls its region; servers other than Amazon's take any.
     pub region: String,
+    /// Where in addresses the bucket's name stands.
+    pub addressing: Addressing,
     /// Who signs.
     pub credentials: Credentials,
 }
@@ -80,79 +88,12 @@ pub struct Part {
     pub size: Option<u64>,
 }
 
-/// Why the bucket cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No answer, or one without a reason.
-    #[error("{0}")]
-    Http(#[from] http::Error),
-    /// An answer that gives a reason.
-    #[error("{place}: {code} ({status}){}{message}", if message.is_empty() { "" } else { ": " })]
-    Refused {
-        /// `s3://BUCKET/KEY`
-        place: String,
-        /// The answer's status.
-        status: StatusCode,
-        /// `NoSuchBucket`, `SlowDown`, …
-        code: String,
-        /// The server's words.
-        message: String,
-        /// How long the server asked to wait.
-        retry_after: Option<Duration>,
-    },
-    /// An answer that lacks what it should have.
-    #[error("{place}: the answer has no {what}")]
-    Malformed {
-        /// `s3://BUCKET/KEY`
-        place: String,
-        /// What is missing.
-        what: &'static str,
-    },
-    /// What is there is not what was sent.
-    #[error("{place}: the {what} is {found}, expected {expected}")]
-    Different {
-        /// `s3://BUCKET/KEY`
-        place: String,
-        /// `size`, `ETag`, …
-        what: &'static str,
-        /// What the server says.
-        found: String,
-        /// What was sent.
-        expected: String,
-    },
-}
-
-impl Error {
-    /// The code of an answer that gives one.
-    pub fn code(&self) -> Option<&str> {
-        match self {
-            Error::Refused { code, .. } => Some(code),
-            _ => None,
-        }
-    }
-}
-
-impl Retriable for Error {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Error::Http(error) => error.verdict(),
-            Error::Refused { status, code, retry_after, .. } => {
-                // A damaged payload may arrive whole the next time; the codes are those that Amazon's own clients repeat.
-                let passing = ["RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch", "OperationAborted"];
-                let is_passing = status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED
-                    || matches!(status.as_u16(), 408 | 429)
-                    || passing.contains(&code.as_str());
-                if is_passing { Verdict::Again { after: *retry_after } } else { Verdict::Permanent }
-            }
-            Error::Malformed { .. } | Error::Different { .. } => Verdict::Permanent,
-        }
-    }
-}
-
 impl Bucket {
-    /// Prepares the bucket; contacts nobody.
-    pub fn new(http: Http, patience: Arc<Patience>, options: BucketOptions) -> Self {
-        Bucket { http, patience, options }
+    /// Prepares the bucket; contacts nobody. A name that cannot be part of the address is refused.
+    pub fn new(http: Http, patience: Arc<Patience>, options: BucketOptions) -> Result<Self, Error> {
+        let BucketOptions { endpoint, name, addressing, .. } = &options;
+        let base = address::base(endpoint, name, *addressing)?;
+        Ok(Bucket { http, patience, base, options })
     }
 
     /// The bucket's name.
@@ -177,9 +118,9 @@ impl Bucket {
     pub async fn check(&self) -> Result<(), Error> {
         let refused = match self.run("", || self.request(&Method::HEAD, "", &[], &[], None)).await {
             Ok(_) => return Ok(()),
-            Err(Error::Refused { place, status: StatusCode::NOT_FOUND, message, retry_after, .. }) => {
+            Err(Error::Refused { place, status: StatusCode::NOT_FOUND, message, retry_after, at, .. }) => {
                 let code = "NoSuchBucket".to_owned();
-                return Err(Error::Refused { place, status: StatusCode::NOT_FOUND, code, message, retry_after });
+                return Err(Error::Refused { place, status: StatusCode::NOT_FOUND, code, message, retry_after, at });
             }
             Err(error) => error,
         };
@@ -272,7 +213,8 @@ impl Bucket {
                 if let Some(code) = answer::text(&body, "Code") {
                     let message = answer::text(&body, "Message").unwrap_or_default();
                     let status = if status == 200 { StatusCode::INTERNAL_SERVER_ERROR } else { status };
-                    return Err(Error::Refused { place: self.place(key), status, code, message, retry_after: None });
+                    let (place, at) = (self.place(key), Box::default());
+                    return Err(Error::Refused { place, status, code, message, retry_after: None, at });
                 }
                 answer::text(&body, "ETag").map(unquoted).ok_or_else(|| self.malformed(key, "ETag"))
             })
@@ -291,8 +233,17 @@ impl Bucket {
 
     async fn remove(&self, key: &str, query: &[(&str, &str)]) -> Result<(), Error> {
         match self.run(key, || self.request(&Method::DELETE, key, query, &[], None)).await {
-            Err(Error::Refused { status: StatusCode::NOT_FOUND, .. }) | Ok(_) => Ok(()),
-            Err(error) => Err(error),
+            Err(Error::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(()),
+            // 204, or an empty 200. A page is of somebody who sits in between.
+            Ok(response)
+                if response
+                    .headers()
+                    .get(CONTENT_TYPE)
+                    .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) =>
+            {
+                Err(self.malformed(key, "sign of S3"))
+            }
+            result => result.map(drop),
         }
     }
 
@@ -304,15 +255,26 @@ impl Bucket {
     async fn send(&self, key: &str, request: RequestBuilder) -> Result<Response, Error> {
         let response = self.http.send(request).await?;
         let status = response.status();
+        let asked = address::of(&self.base, key, &[]);
+        // What is signed is signed for one address. A page that a redirect led to would count as success.
+        if response.url().origin() != asked.origin() || response.url().path() != asked.path() {
+            let (to, endpoint) = (Box::new(response.url().clone()), Box::new(self.options.endpoint.clone()));
+            return Err(Error::Redirected { place: self.place(key), to, endpoint });
+        }
         if status.is_success() {
             return Ok(response);
         }
         let retry_after = http::retry_after(response.headers());
+        let elsewhere = http::not_followed(&response);
+        let region = response.headers().get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
+        let region = region.map(str::to_owned);
         let body = read_limited(response, ANSWER_LIMIT).await.unwrap_or_default();
         let code = answer::text(&body, "Code");
         let code = code.unwrap_or_else(|| status.canonical_reason().unwrap_or("refused").to_owned());
-        let message = answer::text(&body, "Message").unwrap_or_default();
-        Err(Error::Refused { place: self.place(key), status, code, message, retry_after })
+        let message = answer::text(&body, "Message").or(elsewhere).unwrap_or_default();
+        let endpoint = answer::text(&body, "Endpoint");
+        let at = Box::new(Location { region: region.or_else(|| answer::text(&body, "Region")), endpoint });
+        Err(Error::Refused { place: self.place(key), status, code, message, retry_after, at })
     }
 
     fn request(
@@ -324,12 +286,12 @@ impl Bucket {
         piece: Option<&Piece>,
     ) -> RequestBuilder {
         let BucketOptions { region, credentials, .. } = &self.options;
-        let url = self.url(key, query);
+        let url = address::of(&self.base, key, query);
         let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let payload = piece.map_or(EMPTY_SHA256, |piece| &piece.sha256);
         let names: Vec<String> = metadata.iter().map(|(name, _)| format!("x-amz-meta-{name}")).collect();
         let mut headers: BTreeMap<&str, String> = BTreeMap::from([
-            ("host", host(&url)),
+            ("host", address::host(&url)),
             ("x-amz-content-sha256", payload.to_owned()),
             ("x-amz-date", date.clone()),
         ]);
@@ -355,20 +317,6 @@ impl Bucket {
             None if *method == Method::POST => request.header(CONTENT_LENGTH, 0),
             None => request,
         }
-    }
-
-    fn url(&self, key: &str, query: &[(&str, &str)]) -> Url {
-        let mut url = self.options.endpoint.clone();
-        let mut path = url.path().trim_end_matches('/').to_owned();
-        for part in std::iter::once(self.options.name.as_str()).chain(key.split('/').filter(|part| !part.is_empty())) {
-            path.push('/');
-            path.push_str(&sign::encode(part));
-        }
-        url.set_path(&path);
-        let query: Vec<String> =
-            query.iter().map(|(name, value)| format!("{}={}", sign::encode(name), sign::encode(value))).collect();
-        url.set_query((!query.is_empty()).then(|| query.join("&")).as_deref());
-        url
     }
 
     fn etag(&self, key: &str, response: &Response) -> Result<String, Error> {
@@ -414,19 +362,6 @@ pub fn metadata_value(text: &str, longest: usize) -> String {
     format!("=?UTF-8?B?{}?=", BASE64.encode(&text[..end]))
 }
 
-/// `Host` as the HTTP client writes it.
-fn host(url: &Url) -> String {
-    let host = match url.host() {
-        Some(Host::Ipv6(address)) => format!("[{address}]"),
-        Some(host) => host.to_string(),
-        None => String::new(),
-    };
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host,
-    }
-}
-
 fn unquoted(etag: impl AsRef<str>) -> String {
     etag.as_ref().trim().trim_start_matches("W/").trim_matches('"').to_owned()
 }
@@ -457,16 +392,5 @@ mod tests {
         }
         let long = metadata_value(&"ö".repeat(5000), 1024);
         assert!(long.len() <= 1024 && long.starts_with("=?UTF-8?B?w7bDts") && long.ends_with("?="), "{}", long.len());
-    }
-
-    #[test]
-    fn hosts_are_named_as_the_client_names_them() {
-        for (url, name) in [
-            ("http://127.0.0.1:9000/x", "127.0.0.1:9000"),
-            ("https://rgw.local:443/", "rgw.local"),
-            ("http://[::1]:80/", "[::1]"),
-        ] {
-            assert_eq!(host(&url.parse().unwrap()), name);
-        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A page number means nothing in a list that changes. A walk asks for `KEY>=CURSOR` sorted by `KEY` instead, and goes
 //! on a second before the last key it saw: rows that share an instant are met twice rather than not at all. Only where
-//! one second fills a whole page does it ask for the next page of the same cursor.
+//! one second fills a whole page does it ask for the next page of the same cursor; rows of one instant are sorted by `_id`,
+//! or they would stand on another page each time.
 //!
 //! ```text
 //!  from ───────────────────────────────────────────────────────── to
@@ -122,12 +123,15 @@ struct ThrottleState {
     page_size: u64,
     /// Most rows that a page had.
     proven: u64,
+    /// Whether the server sorts by a second key, as far as is known.
+    ties_by_id: bool,
 }
 
 impl Throttle {
     /// `proven` is how many rows a page of this server is known to have had.
     pub(super) fn new(parallel: usize, page_size: u64, proven: u64) -> Self {
-        let state = ThrottleState { most: parallel, now: parallel, owed: 0, successes: 0, page_size, proven };
+        let state =
+            ThrottleState { most: parallel, now: parallel, owed: 0, successes: 0, page_size, proven, ties_by_id: true };
         Throttle { permits: Semaphore::new(parallel), state: Mutex::new(state) }
     }
 
@@ -218,10 +222,18 @@ impl Throttle {
             let mut request = request.clone();
             // A smaller page moves the offset of later pages of one cursor back, which repeats rows and loses none.
             request.page_size = request.page_size.min(self.page_size());
+            request.ties_by_id &= self.state().ties_by_id;
             let result = catalog.page(&request).await;
             let failed = |is: fn(&ClientError) -> bool| result.as_ref().is_err_and(is);
             self.release(failed(ClientError::is_overload), failed(ClientError::is_slow));
             match result {
+                // Some other thing may be wrong with the request; then the next answer says so.
+                Err(error) if request.ties_by_id && error.is_bad_request() => {
+                    tracing::info!(
+                        "the catalog does not sort by a second key; rows of one instant may come in any order"
+                    );
+                    self.state().ties_by_id = false;
+                }
                 Err(error) if retry.pause(&error, &mut tries).await => {}
                 result => return result,
             }
@@ -297,6 +309,7 @@ impl Walk {
             kind: self.kind,
             filter: format!("{} and {key}>={}{below}", self.filter, range.from),
             sort_by: format!("{key}[asc]"),
+            ties_by_id: true,
             fields: self.fields,
             page: range.page,
             page_size,

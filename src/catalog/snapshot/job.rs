@@ -1,18 +1,15 @@
 //! The work on one kind of the API: walk, delta, sweep. `snapshot` explains why it is done so.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
-
 use crate::catalog::client::{Catalog, Content, Fields, Page, Row};
 use crate::catalog::entry::{Instant, Kind};
-use crate::catalog::snapshot::{Error, How, KindReport, SnapshotOptions};
+use crate::catalog::snapshot::walk::{self, Key, Range, Throttle, Walk};
+use crate::catalog::snapshot::{Error, How, KindReport, SnapshotOptions, Taken};
 use crate::catalog::store::{self, Draft, KindInfo};
-use crate::catalog::walk::{self, Key, Range, Throttle, Walk};
 use crate::progress::{Progress, Unit};
+use serde::{Deserialize, Serialize};
 
 /// The work on one kind of the API.
 pub(super) struct Job<'a> {
@@ -29,36 +26,41 @@ pub(super) struct Job<'a> {
 
 /// How far a job is, kept in the work file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct State {
+pub(super) struct State {
     /// The server's clock when the job began.
-    taken: Instant,
+    pub(super) taken: Instant,
     /// Changes are looked for from here: the server's clock, or the newest change there was, whichever is older.
-    since: Instant,
+    pub(super) since: Instant,
     /// The set is what was created before this.
-    upper: Instant,
-    refresh: bool,
+    pub(super) upper: Instant,
+    pub(super) refresh: bool,
     /// What is left of the walk or delta.
-    left: Vec<Range>,
-    stage: Stage,
+    pub(super) left: Vec<Range>,
+    /// What is left of the sweep, once it has begun.
+    #[serde(default)]
+    pub(super) unswept: Option<Vec<Range>>,
+    pub(super) stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Stage {
+pub(super) enum Stage {
     Walk,
     Delta,
     Sweep,
+    Outside,
     Done,
 }
 
 impl Job<'_> {
     /// Reads or refreshes the kind into the draft.
-    pub(super) async fn run(&self) -> Result<(KindInfo, KindReport), Error> {
+    pub(super) async fn run(&self) -> Result<Taken, Error> {
         let mut report = KindReport::default();
         let mut state = match self.state()? {
             // What was complete when another kind failed, or before a refusal, may be hours old by now.
             Some(mut state) if state.stage == Stage::Done => {
                 let from = state.since.plus_seconds(-OVERLAP_SECONDS);
                 state.left = vec![Range { from, to: None, page: 0 }];
+                state.unswept = None;
                 state.stage = Stage::Delta;
                 state
             }
@@ -79,8 +81,8 @@ impl Job<'_> {
                     state.stage = Stage::Sweep;
                 }
                 Stage::Sweep => {
-                    if self.sweep(&state, &mut report).await? {
-                        state.stage = Stage::Done;
+                    if self.sweep(&mut state, &mut report).await? {
+                        state.stage = Stage::Outside;
                     } else {
                         report.notes.push(format!(
                             "{}: the sweep found rows that the delta had not; everything was read again",
@@ -88,6 +90,10 @@ impl Job<'_> {
                         ));
                         state = self.begin_full().await?;
                     }
+                }
+                Stage::Outside => {
+                    self.outside(&state, &mut report).await?;
+                    state.stage = Stage::Done;
                 }
                 Stage::Done => break,
             }
@@ -104,7 +110,8 @@ impl Job<'_> {
         let known = self.old.as_ref().map(|old| old.newest).unwrap_or_default();
         let newest = self.draft.newest_update(self.kind)?.unwrap_or_default().max(known);
         let page_rows = self.throttle.proven();
-        Ok((KindInfo { source, filter, taken, newest, page_rows, walked, ..KindInfo::default() }, report))
+        let info = KindInfo { source, filter, taken, newest, page_rows, walked, ..KindInfo::default() };
+        Ok((Some(info), report))
     }
 
     /// Decides between refresh and full walk.
@@ -124,13 +131,13 @@ impl Job<'_> {
         report.how = How::Refresh;
         // Set from the delta's first answer.
         let (taken, upper) = (Instant::default(), Instant::default());
-        Ok(State { taken, since, upper, refresh: true, left, stage: Stage::Delta })
+        Ok(State { taken, since, upper, refresh: true, left, unswept: None, stage: Stage::Delta })
     }
 
     /// Finds the ends of the set, looks at the server's paging, and empties the draft for a full walk.
     async fn begin_full(&self) -> Result<State, Error> {
         let walk = self.along(Key::Created, Fields::Ids);
-        let everything = Range { from: Instant::default(), to: None, page: 0 };
+        let everything = Range { from: Instant::FIRST, to: None, page: 0 };
         let page_size = self.throttle.page_size();
         let first = walk.request(&everything, page_size, false);
         let mut newest = walk.request(&everything, 1, false);
@@ -149,17 +156,17 @@ impl Job<'_> {
                 return Err(Error::Empty { kind: self.kind, source_name, filter: self.filter.clone() });
             }
             let taken = first.date.unwrap_or_else(Instant::now);
-            let (left, stage) = (Vec::new(), Stage::Walk);
-            return self.empty(State { taken, since: taken, upper: taken, refresh: false, left, stage });
+            let (left, unswept, stage) = (Vec::new(), None, Stage::Walk);
+            return self.empty(State { taken, since: taken, upper: taken, refresh: false, left, unswept, stage });
         };
         self.look_at_paging(&walk, &first).await?;
         let taken = first.date.unwrap_or_else(Instant::now);
         warn_of_skew(taken);
         let above_newest = Instant::from_micros(newest.created.micros() + 1);
         let upper = taken.plus_seconds(-REPLICATION_SECONDS).max(above_newest);
-        let left = vec![Range { from: oldest.created.plus_seconds(-1), to: Some(upper), page: 0 }];
+        let left = vec![Range { from: oldest.created.plus_seconds(-1).max(Instant::FIRST), to: Some(upper), page: 0 }];
         let since = changed.rows.first().map_or(taken, |row| taken.min(row.updated));
-        self.empty(State { taken, since, upper, refresh: false, left, stage: Stage::Walk })
+        self.empty(State { taken, since, upper, refresh: false, left, unswept: None, stage: Stage::Walk })
     }
 
     /// Makes room for a full walk.
@@ -173,7 +180,7 @@ impl Job<'_> {
     /// The walk does not depend on it, but a server that gets this wrong (as it did on 2022-05-09, when page N began at
     /// row N²) is in no state to be trusted.
     async fn look_at_paging(&self, walk: &Walk, first: &Page) -> Result<(), Error> {
-        let numbered = |page| Range { from: Instant::default(), to: None, page };
+        let numbered = |page| Range { from: Instant::FIRST, to: None, page };
         let mut first = first.clone();
         for last in [false, true] {
             let Some(size) = first.page_size.filter(|size| *size <= first.rows.len() as u64) else { return Ok(()) };
@@ -240,111 +247,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Compares our rows with the server's `_id`s until both agree. False when a refresh turns out to have missed rows.
-    async fn sweep(&self, state: &State, report: &mut KindReport) -> Result<bool, Error> {
-        let task = self.progress.task(format!("Comparing {}", self.kind.plural()), Unit::Items, None);
-        let everything = Range { from: Instant::default(), to: Some(state.upper), page: 0 };
-        let page_size = self.throttle.page_size();
-        let ids = self.draft.ids(self.kind)?;
-        let mut ranges =
-            if ids.len() as u64 > SWEPT_BY_ID { self.differing(&ids, &everything).await? } else { vec![everything] };
-        for round in 0..SWEEPS {
-            if ranges.is_empty() {
-                return Ok(true);
-            }
-            let ids = self.draft.ids(self.kind)?;
-            let leaves: Vec<Range> =
-                ranges.iter().flat_map(|range| cut(&ids, range, (page_size * 9 / 10).max(1))).collect();
-            let seen = Cell::new(HashSet::new());
-            self.along(Key::Created, Fields::Ids)
-                .run(self.catalog, self.throttle, leaves.clone(), &task, |page, _| {
-                    let mut ids = seen.take();
-                    let counted = page.rows.iter().filter(|row| row.counts);
-                    ids.extend(counted.map(|row| (row.created, row.id.clone())));
-                    seen.set(ids);
-                    Ok::<_, Error>(())
-                })
-                .await?;
-            let seen = seen.take();
-            let inside = |created: Instant| {
-                move |range: &&Range| created >= range.from && range.to.is_none_or(|to| created < to)
-            };
-            let ours: HashSet<&str> = ids.iter().map(|(id, _)| id.as_str()).collect();
-            let theirs: HashSet<&str> = seen.iter().map(|(_, id)| id.as_str()).collect();
-            let mut differing: Vec<Range> = Vec::new();
-            let mut note = |created| {
-                if let Some(range) = leaves.iter().find(inside(created)).filter(|range| !differing.contains(range)) {
-                    differing.push(range.clone());
-                }
-            };
-            let gone: Vec<&(String, Instant)> = ids
-                .iter()
-                .filter(|(id, created)| {
-                    !theirs.contains(id.as_str()) && leaves.iter().any(|range| inside(*created)(&range))
-                })
-                .collect();
-            gone.iter().for_each(|(_, created)| note(*created));
-            let missing: Vec<Instant> =
-                seen.iter().filter(|(_, id)| !ours.contains(id.as_str())).map(|(created, _)| *created).collect();
-            missing.iter().copied().for_each(&mut note);
-            if !missing.is_empty() && state.refresh && round == 0 {
-                return Ok(false);
-            }
-            self.draft.transaction(|draft| gone.iter().try_for_each(|(id, _)| draft.remove(self.kind, id)))?;
-            report.removed += gone.len() as u64;
-            if !missing.is_empty() {
-                let walk = self.along(Key::Created, Fields::All);
-                walk.run(self.catalog, self.throttle, differing.clone(), &task, |page, _| {
-                    report.read += page.rows.len() as u64;
-                    self.take(&page.rows, state)
-                })
-                .await?;
-            }
-            ranges = differing;
-        }
-        if ranges.is_empty() {
-            return Ok(true);
-        }
-        Err(Error::Restless { kind: self.kind, source_name: self.catalog.base().to_string(), rounds: SWEEPS })
-    }
-
-    /// Counts rows in ever smaller ranges, and returns the ranges of a few pages where the server counts differently.
-    async fn differing(&self, ids: &[(String, Instant)], everything: &Range) -> Result<Vec<Range>, Error> {
-        let mut walk = self.along(Key::Created, Fields::Ids);
-        if self.kind == Kind::Container {
-            walk.filter.push_str(" and deleted!=true");
-        }
-        let mut level = cut(ids, everything, (ids.len() as u64).div_ceil(FIRST_COUNTS));
-        let mut found = Vec::new();
-        let mut cannot_count = false;
-        while !level.is_empty() {
-            let mut counts = JoinSet::new();
-            for range in std::mem::take(&mut level) {
-                let request = walk.request(&range, 1, true);
-                let (catalog, throttle) = (self.catalog.clone(), self.throttle.clone());
-                counts.spawn(async move { (range, throttle.count(&catalog, &request).await) });
-            }
-            while let Some(done) = counts.join_next().await {
-                let (range, count) = done.expect("a request neither panics nor is cancelled");
-                let (start, end) = bounds(ids, &range);
-                let ours = (end - start) as u64;
-                if count == Some(ours) {
-                    continue;
-                }
-                // A server that cannot count has its rows compared one by one.
-                cannot_count |= count.is_none();
-                if cannot_count || ours <= COUNTED_TO * self.throttle.page_size() {
-                    found.push(range);
-                } else {
-                    level.extend(cut(ids, &range, ours.div_ceil(NEXT_COUNTS)));
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// Takes rows over, with how far the job is, in one transaction.
-    fn take(&self, rows: &[Row], state: &State) -> Result<(), Error> {
+    pub(super) fn take(&self, rows: &[Row], state: &State) -> Result<(), Error> {
         Ok(self.draft.transaction(|draft| {
             for row in rows {
                 match &row.content {
@@ -358,7 +262,7 @@ impl Job<'_> {
         })?)
     }
 
-    fn along(&self, key: Key, fields: Fields) -> Walk {
+    pub(super) fn along(&self, key: Key, fields: Fields) -> Walk {
         Walk { kind: self.kind, filter: self.filter.clone(), key, fields }
     }
 
@@ -367,7 +271,7 @@ impl Job<'_> {
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    fn keep(&self, state: &State) -> Result<(), Error> {
+    pub(super) fn keep(&self, state: &State) -> Result<(), Error> {
         Ok(self.note(self.draft, state)?)
     }
 
@@ -375,36 +279,6 @@ impl Job<'_> {
         let text = serde_json::to_string(state).expect("a state is plain data");
         draft.set_note(&format!("state {}", self.kind.plural()), &text)
     }
-}
-
-/// Where the rows of a range stand among ours, which are sorted by creation.
-fn bounds(ids: &[(String, Instant)], range: &Range) -> (usize, usize) {
-    let start = ids.partition_point(|(_, created)| *created < range.from);
-    let end = range.to.map_or(ids.len(), |to| ids.partition_point(|(_, created)| *created < to));
-    (start, end.max(start))
-}
-
-/// Cuts a range into ranges with at most `rows` of our rows each, but never between rows of one instant.
-///
-/// Cuts lie between two instants, so that it does not matter how the server compares a row with the end of a range.
-fn cut(ids: &[(String, Instant)], range: &Range, rows: u64) -> Vec<Range> {
-    let (mut start, end) = bounds(ids, range);
-    let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
-    let mut ranges = Vec::new();
-    let mut from = range.from;
-    while end - start > rows {
-        let last = ids[start + rows - 1].1;
-        start = ids.partition_point(|(_, created)| *created <= last);
-        if start >= end {
-            break;
-        }
-        let next = ids[start].1;
-        let middle = Instant::from_micros(last.micros().midpoint(next.micros()) + 1).min(next);
-        ranges.push(Range { from, to: Some(middle), page: 0 });
-        from = middle;
-    }
-    ranges.push(Range { from, to: range.to, page: 0 });
-    ranges
 }
 
 fn warn_of_skew(server: Instant) {
@@ -423,18 +297,3 @@ const REPLICATION_SECONDS: i64 = 60;
 
 /// How much of the past a delta reads again, for clocks that differ between the catalog's own hosts.
 const OVERLAP_SECONDS: i64 = 600;
-
-/// Up to this many rows, a kind is swept by `_id` without counting first: twice what the real operators were.
-const SWEPT_BY_ID: u64 = 10_000;
-
-/// In how many ranges a large kind is counted first: one round of requests.
-const FIRST_COUNTS: u64 = 2;
-
-/// In how many ranges a range whose count differs is counted next.
-const NEXT_COUNTS: u64 = 8;
-
-/// Ranges of this many pages are swept by `_id`: counting on would cost as much where several rows are gone.
-const COUNTED_TO: u64 = 8;
-
-/// Sweeps after which a catalog that never agrees with itself is given up.
-const SWEEPS: u32 = 5;

@@ -1,25 +1,23 @@
 //! `haversack catalog …`
 
+mod check;
+
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use url::Url;
 
-use crate::catalog::check::{self, ChartQuestion, ContainerQuestion, OperatorQuestion, Question, Verdict};
 use crate::catalog::diff::{self, Diff};
 use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::snapshot::{self, How, SnapshotOptions, SnapshotReport, Source};
-use crate::catalog::store::{Answer, Open};
+use crate::catalog::store::Open;
 use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
 use crate::catalog::{Draft, Info, Snapshot};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
-use crate::fs::PathContext;
 
 /// Snapshot the certified catalog and answer from the snapshot
 #[derive(Args)]
@@ -37,7 +35,7 @@ enum CatalogCommand {
     /// Read a directory that oct or `dump` wrote into a snapshot
     Import(ImportArgs),
     /// Say whether something is certified: exit status 0 yes, 1 no, 2 no answer
-    Check(CheckArgs),
+    Check(check::CheckArgs),
     /// Find operators, packages, repositories and charts by words of their names
     Search(SearchArgs),
     /// Compare what two snapshots answer
@@ -126,45 +124,6 @@ struct ImportArgs {
 }
 
 #[derive(Args)]
-struct CheckArgs {
-    #[command(subcommand)]
-    question: Option<CheckCommand>,
-    /// Read questions from a file (`-` for stdin) as JSON lines, and answer each with a line
-    #[arg(long, value_name = "FILE")]
-    batch: Option<PathBuf>,
-    /// The snapshot
-    #[arg(long, global = true, value_name = "FILE", default_value = "catalog.db")]
-    db: PathBuf,
-}
-
-#[derive(Subcommand)]
-enum CheckCommand {
-    /// A container image, by digest or by tag
-    Container {
-        /// `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, or a digest alone
-        image: String,
-    },
-    /// An operator, by the name of its cluster service version
-    Operator {
-        /// `NAME.VERSION`
-        csv_name: String,
-        /// Certified for this OpenShift version, `MAJOR.MINOR`
-        #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
-        ocp_version: String,
-    },
-    /// A Helm chart, by name and version
-    Chart {
-        /// The chart's name
-        name: String,
-        /// Its version
-        version: String,
-        /// Certified for this version of Kubernetes
-        #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
-        kube_version: String,
-    },
-}
-
-#[derive(Args)]
 struct SearchArgs {
     /// Words; the last one may be unfinished
     text: String,
@@ -191,7 +150,7 @@ pub(super) fn run(args: CatalogArgs, context: &Context) -> Outcome {
         CatalogCommand::Snapshot(args) => take(args, context),
         CatalogCommand::Dump(args) => dump(&args, context),
         CatalogCommand::Import(args) => import(&args, context),
-        CatalogCommand::Check(args) => answer(args, context).map_err(|failure| failure.exit(Exit::Usage)),
+        CatalogCommand::Check(args) => check::run(args, context).map_err(|failure| failure.exit(Exit::Usage)),
         CatalogCommand::Search(args) => search(&args, context),
         CatalogCommand::Diff(args) => compare(&args, context),
         CatalogCommand::Info(args) => info(&args.db, context),
@@ -234,7 +193,7 @@ fn take(args: SnapshotArgs, context: &Context) -> Outcome {
         block_on(async { Ok(snapshot::snapshot(&source, &args.db.db, &options, context.ui.progress()).await?) })?;
     notes(&report, context);
     context.ui.result(&report, snapshot_text)?;
-    Ok(Exit::Done)
+    Ok(Exit::of(report.is_complete()))
 }
 
 /// Says what the user should know of a snapshot beside its counts.
@@ -242,8 +201,21 @@ pub(super) fn notes(report: &SnapshotReport, context: &Context) {
     if report.resumed {
         context.ui.say("Went on with what an interrupted run had fetched");
     }
-    for note in report.kinds.values().flat_map(|kind| &kind.notes) {
-        context.ui.warn(note);
+    for (kind, done) in &report.kinds {
+        for line in done.notes.iter().chain(&done.odd) {
+            context.ui.warn(line);
+        }
+        if let Some(reason) = &done.failed {
+            let kind_name = kind.plural();
+            match report.info.kinds.get(kind) {
+                Some(old) => {
+                    context.ui.warn(format_args!("the {kind_name} are still those of {}: {reason}", old.taken));
+                }
+                None => {
+                    context.ui.warn(format_args!("the snapshot has no {kind_name}: {reason}"));
+                }
+            }
+        }
     }
 }
 
@@ -255,6 +227,7 @@ fn snapshot_text(report: &SnapshotReport) -> String {
             How::Full => "read in full",
             How::Refresh => "refreshed",
             How::Unchanged => "unchanged",
+            How::Kept => "could not be read, kept as they were",
         };
         let _ = writeln!(text, "{}: {about} ({how}, {} rows read, {} removed)", kind.plural(), done.read, done.removed);
     }
@@ -266,7 +239,16 @@ fn dump(args: &DumpArgs, context: &Context) -> Outcome {
     let snapshot = Snapshot::open(&args.db.db)?;
     let report = tree::dump(&snapshot, &args.directory, &args.what.options())?;
     context.ui.result(&report, dump_text)?;
-    Ok(Exit::Done)
+    Ok(dump_exit(&report, context))
+}
+
+/// Says what the tree lacks because the snapshot does, and gives the status.
+pub(super) fn dump_exit(report: &DumpReport, context: &Context) -> Exit {
+    for kind in &report.missing {
+        let kind = kind.plural();
+        context.ui.warn(format_args!("the snapshot has no {kind}: certsuite will take none for certified"));
+    }
+    Exit::of(report.missing.is_empty())
 }
 
 pub(super) fn dump_text(report: &DumpReport) -> String {
@@ -300,9 +282,10 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
     };
     let taken = kinds.iter().map(|(_, info)| info.taken).min().unwrap_or_default();
     let imported = Imported { read, info: draft.finish(taken, kinds)?.info()? };
-    for line in &imported.read.passed_over {
+    for line in imported.read.passed_over.iter().chain(&imported.read.odd) {
         context.ui.warn(line);
     }
+    let complete = imported.read.odd.is_empty();
     context.ui.result(&imported, |Imported { read, info }| {
         format!(
             "{}: {} image keys, {} operator bundles, {} charts\ncontent: {}\n",
@@ -313,149 +296,24 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
             info.digest
         )
     })?;
-    Ok(Exit::Done)
-}
-
-fn answer(args: CheckArgs, context: &Context) -> Outcome {
-    let question = match (args.question, args.batch) {
-        (None, Some(path)) => return batch(&path, &args.db, context),
-        (Some(CheckCommand::Container { image }), None) => Question::Container(container(&image)),
-        (Some(CheckCommand::Operator { csv_name, ocp_version }), None) => {
-            Question::Operator(OperatorQuestion { csv_name, ocp_version })
-        }
-        (Some(CheckCommand::Chart { name: chart, version, kube_version }), None) => {
-            Question::Helm(ChartQuestion { chart, version, kube_version })
-        }
-        (None, None) => return Err(Failure::usage("nothing to check: name what, or give `--batch`")),
-        (Some(_), Some(_)) => return Err(Failure::usage("either one thing is checked, or `--batch`")),
-    };
-    #[derive(Serialize)]
-    struct Answered {
-        #[serde(flatten)]
-        verdict: Verdict,
-        snapshot: Instant,
-        age_seconds: i64,
-    }
-    let snapshot = Snapshot::open(&args.db)?;
-    let verdict = check::check(&snapshot, &question)?;
-    let taken = snapshot.info()?.taken;
-    let answered = Answered { verdict, snapshot: taken, age_seconds: age(taken) };
-    context.ui.result(&answered, |answered| verdict_text(&answered.verdict, taken))?;
-    Ok(if answered.verdict.certified { Exit::Done } else { Exit::No })
-}
-
-fn verdict_text(verdict: &Verdict, taken: Instant) -> String {
-    let mut text = String::from(if verdict.certified { "certified\n" } else { "not certified\n" });
-    match &verdict.row {
-        Some(Answer::Operator(bundle)) => {
-            let _ = writeln!(
-                text,
-                "bundle: {} for OpenShift {}, channel {}{}",
-                bundle.csv_name,
-                bundle.ocp_version,
-                bundle.channel,
-                identity(&bundle.id)
-            );
-        }
-        Some(Answer::Container(image)) => {
-            let _ = writeln!(
-                text,
-                "image: {} {}{}",
-                image.digests.first().map_or("without a digest", String::as_str),
-                image.architecture,
-                identity(&image.id)
-            );
-            for repository in &image.repositories {
-                let tags = repository.tags.join(", ");
-                let _ = writeln!(text, "  {}/{}: {tags}", repository.registry, repository.repository);
-            }
-        }
-        Some(Answer::Chart(chart)) => {
-            let provider = if chart.provider_type.is_empty() { "unknown" } else { &chart.provider_type };
-            let kube = if chart.kube_version.is_empty() { "any" } else { &chart.kube_version };
-            let _ = writeln!(text, "chart: {} {}, provider {provider}, Kubernetes {kube}", chart.name, chart.version);
-        }
-        None => {
-            if let Some(reason) = &verdict.reason {
-                let _ = writeln!(text, "reason: {reason}");
-            }
-        }
-    }
-    let _ = writeln!(text, "snapshot: {taken}, {} old", days(taken));
-    text
-}
-
-fn identity(id: &str) -> String {
-    if id.is_empty() { String::new() } else { format!(" (_id {id})") }
+    Ok(Exit::of(complete))
 }
 
 fn age(taken: Instant) -> i64 {
     (Instant::now().micros() - taken.micros()).max(0) / 1_000_000
 }
 
-fn days(taken: Instant) -> String {
-    match age(taken) / 3600 {
-        hours @ ..48 => format!("{hours} h"),
-        hours => format!("{} days", hours / 24),
+/// How old what was taken then is, in words.
+pub(super) fn age_text(taken: Instant) -> String {
+    let ahead = taken.micros() - Instant::now().micros();
+    match (ahead / 3_600_000_000, age(taken) / 3600) {
+        // Clocks differ by minutes.
+        (0, _) if ahead > 300_000_000 => "in the future by this host's clock".into(),
+        (hours @ 1.., _) => format!("{hours} h in the future by this host's clock"),
+        (_, hours @ ..48) => format!("{hours} h old"),
+        (_, hours) => format!("{} days old", hours / 24),
     }
 }
-
-/// Takes an image reference apart as certsuite does: what follows the last colon after the last slash is the tag.
-fn container(image: &str) -> ContainerQuestion {
-    let (name, digest) = match image.split_once('@') {
-        Some((name, digest)) => (name, digest),
-        None if image.starts_with("sha256:") => ("", image),
-        None => (image, ""),
-    };
-    let (registry, rest) = name.split_once('/').unwrap_or(("", name));
-    let (repository, tag) = match rest.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (rest, ""),
-    };
-    ContainerQuestion {
-        registry: registry.into(),
-        repository: repository.into(),
-        tag: tag.into(),
-        digest: digest.into(),
-    }
-}
-
-/// Answers every line with the line itself and `certified`, in order; a line that is no question is answered with
-/// `error` instead and named, and the others go on.
-fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
-    let snapshot = Snapshot::open(db)?;
-    let input: Box<dyn BufRead> =
-        if path == Path::new("-") { Box::new(BufReader::new(io::stdin())) } else { Box::new(crate::fs::open(path)?) };
-    let mut output = io::BufWriter::new(io::stdout().lock());
-    let mut refused = 0;
-    for (number, line) in input.split(b'\n').enumerate() {
-        let line = line.at("read", path)?;
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let mut fields: Map<String, Value> = serde_json::from_slice(&line).unwrap_or_default();
-        match serde_json::from_slice::<Question>(&line) {
-            Ok(question) => fields.insert("certified".into(), check::is_certified(&snapshot, &question)?.into()),
-            Err(error) => {
-                refused += 1;
-                context.ui.warn(format_args!("{}: line {}: not a question: {error}", path.display(), number + 1));
-                fields.insert("error".into(), format!("not a question: {error}").into())
-            }
-        };
-        serde_json::to_writer(&mut output, &fields).map_err(io::Error::from)?;
-        output.write_all(b"\n")?;
-    }
-    output.flush()?;
-    let taken = snapshot.info()?.taken;
-    context.ui.say(format_args!("answered from the snapshot of {taken}, {} old", days(taken)));
-    if refused > 0 {
-        context.ui.warn(format_args!("{refused} lines are no questions; one looks like {QUESTION}"));
-        return Ok(Exit::Partial);
-    }
-    Ok(Exit::Done)
-}
-
-const QUESTION: &str = r#"{"kind":"operator","args":{"csv_name":"a.v1","ocp_version":"4.16"}}"#;
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let hits = Snapshot::open(&args.db.db)?.search(&args.text, args.limit)?;
@@ -499,9 +357,9 @@ fn info(db: &Path, context: &Context) -> Outcome {
     let about = About { age_seconds: age(info.taken), bytes, info };
     context.ui.result(&about, |About { info, bytes, .. }| {
         let mut text = format!(
-            "taken: {}, {} old\ncontent: {}\nsize: {}\n",
+            "taken: {}, {}\ncontent: {}\nsize: {}\n",
             info.taken,
-            days(info.taken),
+            age_text(info.taken),
             info.digest,
             crate::progress::amount(*bytes, crate::progress::Unit::Bytes)
         );
@@ -511,7 +369,10 @@ fn info(db: &Path, context: &Context) -> Outcome {
             if !about.filter.is_empty() {
                 let _ = writeln!(text, "  where {}", about.filter);
             }
-            let _ = writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked);
+            let _ = match about.walked.is_known() {
+                true => writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked),
+                false => writeln!(text, "  imported; written {}", about.taken),
+            };
         }
         text
     })?;
@@ -540,22 +401,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn image_references_are_taken_apart_as_certsuite_does() {
-        let question = |registry: &str, repository: &str, tag: &str, digest: &str| ContainerQuestion {
-            registry: registry.into(),
-            repository: repository.into(),
-            tag: tag.into(),
-            digest: digest.into(),
-        };
-        for (image, expected) in [
-            ("quay.io/a/b:1", question("quay.io", "a/b", "1", "")),
-            ("quay.io/a/b", question("quay.io", "a/b", "", "")),
-            ("localhost:5000/a", question("localhost:5000", "a", "", "")),
-            ("quay.io/a/b:1@sha256:0", question("quay.io", "a/b", "1", "sha256:0")),
-            ("sha256:0", question("", "", "", "sha256:0")),
-            ("httpd:2", question("", "httpd", "2", "")),
-        ] {
-            assert_eq!(container(image), expected, "{image}");
-        }
+    fn what_is_from_the_future_is_said_to_be() {
+        let hours = |hours: i64| age_text(Instant::now().plus_seconds(hours * 3600 + 30));
+        assert_eq!(hours(-3), "2 h old");
+        assert_eq!(hours(-72), "2 days old");
+        assert_eq!(hours(5), "5 h in the future by this host's clock");
     }
 }

@@ -15,13 +15,15 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::catalog::chart_index::{self, IndexError};
+use crate::catalog::chart_index::{self, Index, IndexError};
 use crate::catalog::charts::UNPUBLISHED;
 use crate::catalog::client::{self, Content, Fields};
 use crate::catalog::entry::{Instant, Kind};
-use crate::catalog::snapshot::{KindReport, SnapshotOptions, put_charts};
+use crate::catalog::snapshot::chart_job;
+use crate::catalog::snapshot::{KindReport, SnapshotOptions, Taken};
 use crate::catalog::store::{self, Draft, KindInfo};
 use crate::fs::{self, PathError};
+use crate::limits;
 use crate::progress::{Progress, Unit};
 
 /// Why recorded bodies cannot be used.
@@ -78,7 +80,7 @@ pub(super) fn read(
     draft: &Draft,
     options: &SnapshotOptions,
     progress: &Progress,
-) -> Result<[Option<(KindInfo, KindReport)>; 3], Error> {
+) -> Result<[Option<Taken>; 3], Error> {
     let mut taken = [None, None, None];
     for (slot, kind) in taken.iter_mut().zip(Kind::ALL) {
         if !options.kinds.contains(&kind) {
@@ -102,7 +104,7 @@ fn pages(
     draft: &Draft,
     options: &SnapshotOptions,
     progress: &Progress,
-) -> Result<Option<(KindInfo, KindReport)>, Error> {
+) -> Result<Option<Taken>, Error> {
     if !directory.is_dir() {
         return Ok(None);
     }
@@ -145,28 +147,28 @@ fn pages(
     if let Some(total) = total.filter(|total| *total != rows) {
         return Err(Error::Incomplete { path: directory.to_owned(), rows, total });
     }
-    Ok(Some((about(directory, newest), report)))
+    Ok(Some((Some(about(directory, newest)), report)))
 }
 
-fn charts(directory: &Path, draft: &Draft) -> Result<Option<(KindInfo, KindReport)>, Error> {
+fn charts(directory: &Path, draft: &Draft) -> Result<Option<Taken>, Error> {
     let index = directory.join("index.yaml");
     if !index.is_file() {
         return Ok(None);
     }
     let mut report = KindReport::default();
     for (path, unpublished) in [(index.clone(), false), (directory.join(UNPUBLISHED), true)] {
-        let mut charts = Vec::new();
+        let mut list = Index::default();
+        let place = path.display().to_string();
         if path.is_file() {
-            let bytes = fs::read(&path, chart_index::LIMIT)?;
-            charts = chart_index::parse(&bytes).map_err(|source| Error::Index { path, source })?;
+            let bytes = fs::read(&path, limits::CHART_INDEX)?;
+            list = chart_index::parse(&bytes).map_err(|source| Error::Index { path, source })?;
+            list.odd.extend(list.half());
         }
-        report.read += charts.len() as u64;
-        report.notes.extend(chart_index::replace_unusable_constraints(&mut charts));
-        put_charts(draft, charts, unpublished)?;
+        draft.transaction(|draft| chart_job::put(draft, list, unpublished, &place, &mut report))?;
     }
     let modified = std::fs::metadata(&index).and_then(|metadata| metadata.modified()).ok();
     let taken = modified.and_then(|time| jiff::Timestamp::try_from(time).ok()).map(Instant::from);
-    Ok(Some((about(&index, taken.unwrap_or_default()), report)))
+    Ok(Some((Some(about(&index, taken.unwrap_or_default())), report)))
 }
 
 fn about(path: &Path, taken: Instant) -> KindInfo {

@@ -27,6 +27,12 @@
 //! run goes on where it stopped. The old snapshot is replaced in one step when everything agrees, and a kind that lost
 //! more than a fifth of its answers needs the user's word first.
 
+mod chart_job;
+mod job;
+pub mod recorded;
+mod sweep;
+mod walk;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,15 +41,14 @@ use std::time::Duration;
 use serde::Serialize;
 use url::Url;
 
-use crate::catalog::chart_index;
-use crate::catalog::charts::{self, Fetched};
+use self::job::Job;
+pub use self::walk::Error as WalkError;
+use self::walk::Throttle;
+use crate::catalog::charts;
 use crate::catalog::client::{Catalog, Error as ClientError};
-use crate::catalog::entry::{Chart, Instant, Kind};
-use crate::catalog::job::Job;
-use crate::catalog::recorded;
+use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::store::{self, Draft, Info, KindInfo, Open, Snapshot};
-use crate::catalog::walk;
-use crate::catalog::walk::Throttle;
+use crate::causes;
 use crate::http::Http;
 use crate::progress::Progress;
 
@@ -118,6 +123,18 @@ pub struct KindReport {
     pub removed: u64,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// What could not be taken as it stands, a line each: what was passed over, or taken without some field.
+    pub odd: Vec<String>,
+    /// Why the kind could not be had, where the others went on without it. What the old snapshot has of it was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl SnapshotReport {
+    /// Whether everything that was asked for was taken, as it stands.
+    pub fn is_complete(&self) -> bool {
+        self.kinds.values().all(|kind| kind.odd.is_empty() && kind.failed.is_none())
+    }
 }
 
 /// How a kind was brought up to date.
@@ -131,6 +148,8 @@ pub enum How {
     Refresh,
     /// The server said that nothing changed.
     Unchanged,
+    /// It could not be read, and is what it was.
+    Kept,
 }
 
 /// Why no snapshot was taken. The old one is as it was.
@@ -195,6 +214,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it is the chart index that could not be had or used, and nothing of ours failed.
+    fn is_of_the_index(&self) -> bool {
+        matches!(self, Error::Charts(_) | Error::NoIndex { .. } | Error::Empty { .. } | Error::Shrink { .. })
+    }
+}
+
 /// Takes or refreshes the snapshot at `db`.
 ///
 /// On any error the old snapshot is as it was, and what was fetched is kept beside it for six hours. Must run on a
@@ -219,8 +245,8 @@ pub async fn snapshot(
     let (kinds, reports) = match gathered {
         Ok(gathered) => gathered,
         Err(error) => {
-            // Nothing was fetched: a work file would only lie about.
-            if matches!(source, Source::Recorded(_)) || draft.is_untouched() {
+            // Nothing was fetched: a work file would only lie about. And on a full disk it would keep the disk full.
+            if matches!(source, Source::Recorded(_)) || draft.is_untouched() || causes::is_full_disk(&error) {
                 draft.discard()?;
             }
             return Err(error);
@@ -232,6 +258,9 @@ pub async fn snapshot(
     tracing::info!("checked and put in place in {:.1?}", started.elapsed());
     Ok(SnapshotReport { info: finished.info()?, kinds: reports, resumed: open == Open::Resumed })
 }
+
+/// What is known of a kind now, where it could be had, and what was done for it.
+pub(super) type Taken = (Option<KindInfo>, KindReport);
 
 /// What is known of each kind, and what was done for it.
 type Gathered = (BTreeMap<Kind, KindInfo>, BTreeMap<Kind, KindReport>);
@@ -259,24 +288,33 @@ async fn gather(
             };
             let wanted = |kind| options.kinds.contains(&kind);
             let api_kind = async |kind| if wanted(kind) { job(kind).run().await.map(Some) } else { Ok(None) };
-            // A draft that was gone on with may hold newer charts than the snapshot whose entity tags we know.
-            let old_charts = kinds.get(&Kind::Chart).filter(|_| open != Open::Resumed);
             let chart_kind = async {
-                if wanted(Kind::Chart) { chart_job(draft, http, charts, old_charts).await.map(Some) } else { Ok(None) }
+                if !wanted(Kind::Chart) {
+                    return Ok(None);
+                }
+                let old = kinds.get(&Kind::Chart);
+                let job = chart_job::ChartJob { draft, http, index: charts, old, open, options };
+                match job.run().await {
+                    // What is wrong with the charts' host or file says nothing about the catalog.
+                    Err(error) if options.kinds.len() > 1 && error.is_of_the_index() => Ok(Some(job.kept(&error))),
+                    done => done.map(Some),
+                }
             };
             // On one task, so that all three write to the one draft in turn.
-            tokio::try_join!(api_kind(Kind::Operator), api_kind(Kind::Container), chart_kind)?.into()
+            let taken = tokio::try_join!(api_kind(Kind::Operator), api_kind(Kind::Container), chart_kind)?;
+            <[Option<Taken>; 3]>::from(taken)
         }
         Source::Recorded(directory) => {
             tokio::task::block_in_place(|| recorded::read(directory, draft, options, progress))?
         }
     };
-    let taken: [Option<(KindInfo, KindReport)>; 3] = taken;
     let mut reports = BTreeMap::new();
     for (kind, taken) in Kind::ALL.into_iter().zip(taken) {
         let Some((info, report)) = taken else { continue };
-        guard(draft, kind, &info, old.as_ref(), options)?;
-        kinds.insert(kind, info);
+        if let Some(info) = info {
+            guard(draft, kind, &info, kinds.get(&kind), options)?;
+            kinds.insert(kind, info);
+        }
         reports.insert(kind, report);
     }
     Ok((kinds, reports))
@@ -287,11 +325,11 @@ fn where_filter(filter: &str) -> String {
 }
 
 /// Refuses a kind that is empty or lost much, unless the user said that this is fine.
-fn guard(
+pub(super) fn guard(
     draft: &Draft,
     kind: Kind,
     info: &KindInfo,
-    old: Option<&Info>,
+    old: Option<&KindInfo>,
     options: &SnapshotOptions,
 ) -> Result<(), Error> {
     if options.accept_shrink {
@@ -302,7 +340,7 @@ fn guard(
         return Err(Error::Empty { kind, source_name, filter: info.filter.clone() });
     }
     // Another filter is another question; that it has fewer answers means nothing.
-    let old = old.and_then(|old| old.kinds.get(&kind)).filter(|old| old.filter == info.filter);
+    let old = old.filter(|old| old.filter == info.filter);
     match old.map(|old| old.answers) {
         Some(old) if new * 5 < old * 4 => Err(Error::Shrink { kind, source_name, old, new }),
         _ => Ok(()),
@@ -324,55 +362,6 @@ fn filter(kind: Kind, options: &SnapshotOptions) -> String {
         (Kind::Operator, organizations) => format!("organization=in=({})", organizations.join(",")),
         _ => "isv_pid!=null and certified==true".into(),
     }
-}
-
-/// Brings the charts up to date.
-async fn chart_job(
-    draft: &Draft,
-    http: &Http,
-    index: &Url,
-    old: Option<&KindInfo>,
-) -> Result<(KindInfo, KindReport), Error> {
-    let old = old.filter(|old| old.source == index.as_str() && old.rows > 0);
-    let unpublished = charts::unpublished_url(index);
-    let etag = |url: &Url| old.and_then(|old| old.etags.get(url.as_str())).map(String::as_str);
-    let (published, others) = tokio::try_join!(
-        charts::fetch(http, index, etag(index)),
-        charts::fetch(http, &unpublished, etag(&unpublished)),
-    )?;
-    let mut report = KindReport { how: How::Unchanged, ..KindReport::default() };
-    let mut etags = BTreeMap::new();
-    for (url, fetched, is_unpublished) in [(index, published, false), (&unpublished, others, true)] {
-        let (mut charts, fresh) = match fetched {
-            Fetched::Unchanged => {
-                etags.extend(etag(url).map(|etag| (url.to_string(), etag.to_owned())));
-                continue;
-            }
-            Fetched::Absent if is_unpublished => {
-                report
-                    .notes
-                    .push(format!("{url}: there is no list of unpublished certified charts; it is taken as empty"));
-                (Vec::new(), None)
-            }
-            Fetched::Absent => return Err(Error::NoIndex { url: Box::new(url.clone()) }),
-            Fetched::Charts { charts, etag } => (charts, etag),
-        };
-        etags.extend(fresh.map(|etag| (url.to_string(), etag)));
-        report.how = How::Full;
-        report.read += charts.len() as u64;
-        report.notes.extend(chart_index::replace_unusable_constraints(&mut charts));
-        put_charts(draft, charts, is_unpublished)?;
-    }
-    let (source, taken) = (index.to_string(), Instant::now());
-    Ok((KindInfo { source, taken, walked: taken, etags, ..KindInfo::default() }, report))
-}
-
-/// Puts the charts of one of the two lists in place of those that are there.
-pub(super) fn put_charts(draft: &Draft, mut charts: Vec<Chart>, unpublished: bool) -> Result<(), store::Error> {
-    for chart in &mut charts {
-        chart.unpublished = unpublished;
-    }
-    draft.transaction(|draft| draft.replace_charts(&charts, unpublished))
 }
 
 /// For how long the pages of an interrupted run are worth keeping.

@@ -1,0 +1,309 @@
+//! Writes the tree from a snapshot.
+
+use std::io::{BufRead, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::chart_index;
+use crate::catalog::entry::{COMMUNITY, Image, Kind};
+use crate::catalog::store::{Containers, Snapshot, Tagged};
+use crate::catalog::tree::{DumpOptions, DumpReport, Error};
+use crate::digest::{Algorithm, Digest, HashingWriter};
+use crate::fs::{self, AtomicDir, AtomicFile, PathContext, PathError};
+
+/// Writes the tree below `directory`, in place of the one that is there, which stays until the new one is whole.
+///
+/// `directory` is created when only its last part is missing. What else lies in it is left alone.
+pub fn dump(snapshot: &Snapshot, directory: &Path, options: &DumpOptions) -> Result<DumpReport, Error> {
+    if directory.exists() && !directory.is_dir() {
+        return Err(Error::NotADirectory { path: directory.to_owned() });
+    }
+    if !directory.exists() {
+        if !fs::parent(directory).is_dir() {
+            return Err(Error::NoDirectory { path: directory.to_owned() });
+        }
+        std::fs::create_dir(directory).at("create", directory)?;
+    }
+    let db = directory.join("catalog.db");
+    if db.is_dir() {
+        let source = std::io::ErrorKind::IsADirectory.into();
+        return Err(PathError { action: "replace", path: db, source }.into());
+    }
+    let data = AtomicDir::create(&directory.join("data"))?;
+    let mut report = match &options.ready {
+        Some(ready) if !options.without_community => copy_data(ready, data.path())?,
+        _ => write_data(snapshot, data.path(), options)?,
+    };
+    report.directory = directory.to_owned();
+    let held = snapshot.info()?.kinds;
+    report.missing = Kind::ALL.into_iter().filter(|kind| !held.contains_key(kind)).collect();
+    // Dumping beside the snapshot itself must not touch it.
+    let itself = db.canonicalize().is_ok_and(|db| snapshot.path().canonicalize().is_ok_and(|path| path == db));
+    if itself {
+        data.finish()?;
+        return Ok(report);
+    }
+    if options.without_db {
+        data.finish()?;
+        // What an earlier dump left would be of another snapshot than the tree. Only a snapshot is removed.
+        if Snapshot::open(&db).is_ok() {
+            fs::remove_file(&db)?;
+        }
+        return Ok(report);
+    }
+    // Both are whole before either takes its place.
+    fs::remove_abandoned(&db);
+    let mut copy = AtomicFile::create(&db)?;
+    std::io::copy(&mut fs::open(snapshot.path())?, &mut copy).at("write", &db)?;
+    data.finish()?;
+    copy.finish()?;
+    Ok(report)
+}
+
+/// Writes what belongs below `data/` into an existing, empty directory, and reads it back.
+pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Result<DumpReport, Error> {
+    for kind in ["containers", "helm", "operators"] {
+        fs::create_dir_all(&data.join(kind))?;
+    }
+    let mut charts = snapshot.charts()?;
+    charts.retain(|chart| !options.without_community || chart.provider_type != COMMUNITY);
+    let taken = snapshot.info()?.taken;
+    // Images are most of the tree; the rest is written beside them, each over a connection of its own.
+    let path = snapshot.path();
+    let (containers, operators) = rayon::join(
+        || -> Result<u64, Error> {
+            let (keys, written) = write_containers(path, data)?;
+            verify(data, &[written])?;
+            Ok(keys)
+        },
+        || -> Result<u64, Error> {
+            let (rows, mut written) = write_operators(&Snapshot::open(path)?, data)?;
+            let mut helm = File::create(data, "helm/helm.db")?;
+            helm.write(|out| chart_index::write(&charts, taken, out))?;
+            written.push(helm.finish()?);
+            verify(data, &written)?;
+            Ok(rows)
+        },
+    );
+    let (containers, operators, charts) = (containers?, operators?, charts.len() as u64);
+    let mut archive = File::create(data, "archive.json")?;
+    archive
+        .write(|out| write!(out, "{{\"containers\":{containers},\"operators\":{operators},\"charts\":{charts}}}"))?;
+    verify(data, &[archive.finish()?])?;
+    Ok(DumpReport { directory: data.to_owned(), containers, operators, charts, missing: Vec::new() })
+}
+
+/// Copies a tree that is there already, and compares the copy.
+fn copy_data(ready: &Path, data: &Path) -> Result<DumpReport, Error> {
+    for entry in walkdir::WalkDir::new(ready).min_depth(1).sort_by_file_name() {
+        let entry = entry.map_err(std::io::Error::from).at("list", ready)?;
+        let name = entry.path().strip_prefix(ready).expect("what is found lies below the root");
+        let to = data.join(name);
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&to)?;
+            continue;
+        }
+        fs::copy(entry.path(), &to)?;
+        let (mut copied, mut original) = (fs::open(&to)?, fs::open(entry.path())?);
+        if !same(&mut copied, &mut original).at("read", &to)? {
+            return Err(Error::Copy { path: to, original: entry.into_path() });
+        }
+    }
+    #[derive(Deserialize)]
+    struct Counts {
+        containers: u64,
+        operators: u64,
+        charts: u64,
+    }
+    let archive = data.join("archive.json");
+    let text = fs::read(&archive, 1 << 10)?;
+    let Counts { containers, operators, charts } =
+        serde_json::from_slice(&text).map_err(std::io::Error::from).at("read", &archive)?;
+    Ok(DumpReport { directory: data.to_owned(), containers, operators, charts, missing: Vec::new() })
+}
+
+/// Whether two readers give the same bytes.
+fn same(one: &mut impl BufRead, other: &mut impl BufRead) -> std::io::Result<bool> {
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if length == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+        one.consume(length);
+        other.consume(length);
+    }
+}
+
+/// A file of the tree that is being written.
+struct File {
+    out: HashingWriter<BufWriter<std::fs::File>>,
+    path: PathBuf,
+    name: String,
+}
+
+/// A file of the tree that was written.
+struct Written {
+    /// Below `data/`.
+    name: String,
+    digest: Digest,
+}
+
+impl File {
+    fn create(data: &Path, name: &str) -> Result<Self, PathError> {
+        let path = data.join(name);
+        let file = fs::create_new(&path)?;
+        let out = HashingWriter::new(BufWriter::with_capacity(256 << 10, file), Algorithm::Sha256);
+        Ok(File { out, path, name: name.to_owned() })
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut HashingWriter<BufWriter<std::fs::File>>) -> std::io::Result<()>,
+    ) -> Result<(), PathError> {
+        write(&mut self.out).at("write", &self.path)
+    }
+
+    fn finish(self) -> Result<Written, PathError> {
+        let (digest, _, mut out) = self.out.finish();
+        out.flush().at("write", &self.path)?;
+        Ok(Written { name: self.name, digest })
+    }
+}
+
+/// An image as it stands in containers.db, fields in Go's order.
+#[derive(Serialize)]
+struct ContainerOut<'a> {
+    _id: &'a str,
+    creation_date: String,
+    architecture: &'a str,
+    certified: bool,
+    image_id: &'a str,
+    repositories: Vec<RepositoryOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct RepositoryOut<'a> {
+    registry: &'a str,
+    repository: &'a str,
+    tags: Vec<TagOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct TagOut<'a> {
+    name: &'a str,
+}
+
+impl<'a> From<&Tagged<'a>> for RepositoryOut<'a> {
+    fn from(Tagged { registry, repository, tags }: &Tagged<'a>) -> Self {
+        RepositoryOut { registry, repository, tags: tags.iter().map(|name| TagOut { name }).collect() }
+    }
+}
+
+/// Writes containers.db. Entries become text on all cores, a few thousand at a time, and are written in order.
+fn write_containers(snapshot: &Path, data: &Path) -> Result<(u64, Written), Error> {
+    let containers = Containers::read(snapshot)?;
+    let mut file = File::create(data, "containers/containers.db")?;
+    file.write(|out| out.write_all(b"{"))?;
+    let starts: Vec<usize> = (0..containers.len()).step_by(ENTRIES_A_PIECE).collect();
+    let mut ready: Vec<Vec<u8>> = Vec::new();
+    for some in starts.chunks(PIECES_AT_ONCE) {
+        // What is ready is hashed and written while the next becomes text.
+        let (next, written) = rayon::join(
+            || some.par_iter().map(|start| piece(&containers, *start)).collect::<std::io::Result<Vec<Vec<u8>>>>(),
+            || file.write(|out| ready.iter().try_for_each(|piece| out.write_all(piece))),
+        );
+        written?;
+        ready = next.at("write", &file.path)?;
+    }
+    file.write(|out| ready.iter().try_for_each(|piece| out.write_all(piece)).and_then(|()| out.write_all(b"\n}\n")))?;
+    Ok((containers.len() as u64, file.finish()?))
+}
+
+/// Some entries, as they stand in containers.db.
+fn piece(containers: &Containers, start: usize) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(ENTRIES_A_PIECE << 9);
+    let end = containers.len().min(start + ENTRIES_A_PIECE);
+    for (number, (key, image, repositories)) in containers.entries(start..end).enumerate() {
+        text.extend_from_slice(if start + number == 0 { b"\n" } else { b",\n" });
+        entry(key, image, &repositories, &mut text)?;
+    }
+    Ok(text)
+}
+
+/// The line of one key.
+fn entry(key: &str, image: &Image, repositories: &[Tagged<'_>], text: &mut Vec<u8>) -> std::io::Result<()> {
+    let entry = ContainerOut {
+        _id: &image.id,
+        creation_date: if image.created.is_known() { image.created.to_string() } else { String::new() },
+        architecture: &image.architecture,
+        certified: true,
+        image_id: image.digests.first().map_or("", String::as_str),
+        repositories: repositories.iter().map(RepositoryOut::from).collect(),
+    };
+    serde_json::to_writer(&mut *text, key)?;
+    text.push(b':');
+    Ok(serde_json::to_writer(&mut *text, &entry)?)
+}
+
+fn write_operators(snapshot: &Snapshot, data: &Path) -> Result<(u64, Vec<Written>), Error> {
+    #[derive(Serialize)]
+    struct BundleOut<'a> {
+        channel_name: &'a str,
+        csv_name: &'a str,
+        ocp_version: &'a str,
+    }
+    let end = |mut page: File| -> Result<Written, PathError> {
+        page.write(|out| out.write_all(b"\n]}\n"))?;
+        page.finish()
+    };
+    let mut rows = 0;
+    let mut page: Option<File> = None;
+    let mut written = Vec::new();
+    snapshot.each_operator(|csv_name, ocp_version, channel| {
+        // The reader drops names without a dot, and finds them when one stands at the end.
+        let dotted = if csv_name.contains('.') { csv_name.to_owned() } else { format!("{csv_name}.") };
+        let row = BundleOut { channel_name: channel, csv_name: &dotted, ocp_version };
+        let mut line = Vec::from(&b",\n"[..]);
+        if rows % OPERATORS_A_PAGE == 0 {
+            written.extend(page.take().map(end).transpose()?);
+            let number = rows / OPERATORS_A_PAGE;
+            let name = format!("operators/operator_catalog_page_{number}_{OPERATORS_A_PAGE}.db");
+            page = Some(File::create(data, &name)?);
+            line = Vec::from(&b"{\"data\":[\n"[..]);
+        }
+        rows += 1;
+        page.as_mut().expect("a page was begun at the first row").write(|out| {
+            serde_json::to_writer(&mut line, &row)?;
+            out.write_all(&line)
+        })?;
+        Ok::<_, Error>(())
+    })?;
+    written.extend(page.map(end).transpose()?);
+    Ok((rows, written))
+}
+
+/// Reads every file back and compares it with what was meant to be written, before the tree takes the old one's place.
+fn verify(data: &Path, written: &[Written]) -> Result<(), Error> {
+    for file in written {
+        let path = data.join(&file.name);
+        let (found, _) = Digest::of_file(&path)?;
+        if found != file.digest {
+            return Err(Error::Verify { path, expected: file.digest.clone(), found });
+        }
+    }
+    Ok(())
+}
+
+const OPERATORS_A_PAGE: u64 = 500;
+
+/// Entries of containers.db that become one piece of text: some hundred KiB.
+const ENTRIES_A_PIECE: usize = 512;
+
+/// Pieces that are held before they are written: some ten MiB.
+const PIECES_AT_ONCE: usize = 32;

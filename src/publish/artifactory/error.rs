@@ -1,0 +1,77 @@
+//! Why a repository cannot be used.
+
+use reqwest::StatusCode;
+use url::Url;
+
+use crate::fs::PathError;
+use crate::http::{self, Retriable, Verdict};
+
+/// Why the repository cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer.
+    #[error("{0}")]
+    Http(#[from] http::Error),
+    /// A file or directory here.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// The credentials are not taken.
+    #[error("{}: {status}: {detail}", http::shown(url))]
+    Unauthorized {
+        /// What was requested.
+        url: Box<Url>,
+        /// 401 or 403.
+        status: StatusCode,
+        /// The server's words.
+        detail: String,
+    },
+    /// There is no such repository.
+    #[error("{}: no repository `{repository}`", http::shown(base))]
+    NoRepository {
+        /// The server.
+        base: Box<Url>,
+        /// Its name.
+        repository: String,
+    },
+    /// An answer that is not what it should be.
+    #[error("{}: the answer cannot be understood", http::shown(url))]
+    Malformed {
+        /// What was requested.
+        url: Box<Url>,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The server has another content than was sent.
+    #[error("{}: the server reports checksum {found}, expected {expected}", http::shown(url))]
+    Different {
+        /// Where it was sent.
+        url: Box<Url>,
+        /// What the server says.
+        found: String,
+        /// What was sent.
+        expected: String,
+    },
+    /// The server has the file and not what it is to be marked with.
+    #[error("the server did not store {names}; this login may lack the permission to annotate")]
+    WithoutProperties {
+        /// The keys, separated by commas.
+        names: String,
+    },
+    /// An answer like success of a server that does not say what it has now.
+    #[error("{}: answered with {status}, but the server does not confirm that it has the file", http::shown(url))]
+    Unconfirmed {
+        /// Where it was sent.
+        url: Box<Url>,
+        /// The answer's status.
+        status: StatusCode,
+    },
+}
+
+impl Retriable for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Error::Http(error) => error.verdict(),
+            _ => Verdict::Permanent,
+        }
+    }
+}
