@@ -45,7 +45,7 @@ impl Compression {
     pub fn decoder<'a>(self, inner: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
         Ok(match self {
             Compression::None => Box::new(inner),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(inner)),
+            Compression::Gzip => Box::new(GzipMembers { member: Some(flate2::bufread::GzDecoder::new(inner)) }),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(inner)?;
                 // Up to 128 MiB of window, as `zstd -d --long=27` and as registries' clients accept; more could be a
@@ -63,6 +63,43 @@ impl Compression {
             }
             Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(inner)),
         })
+    }
+}
+
+/// The members of a gzip file, one after the other. Zeros after the last are padding, as for gzip itself: what was on a tape,
+/// or written in blocks.
+struct GzipMembers<R: BufRead> {
+    member: Option<flate2::bufread::GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(member) = &mut self.member else { return Ok(0) };
+            let n = member.read(buf)?;
+            if n > 0 || buf.is_empty() {
+                return Ok(n);
+            }
+            let mut inner = self.member.take().expect("it is here").into_inner();
+            let mut is_padded = false;
+            loop {
+                let rest = inner.fill_buf()?;
+                let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+                match rest.get(zeros) {
+                    None if rest.is_empty() => return Ok(0),
+                    None => {
+                        is_padded = true;
+                        inner.consume(zeros);
+                    }
+                    // What follows padding is no member, and silence about it would lose it.
+                    Some(_) if is_padded || zeros > 0 => {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "something else after the padding"));
+                    }
+                    Some(_) => break,
+                }
+            }
+            self.member = Some(flate2::bufread::GzDecoder::new(inner));
+        }
     }
 }
 
@@ -253,6 +290,32 @@ mod tests {
             reader.read_to_end(&mut back).unwrap();
             assert_eq!((detected, back == text), (compression, true));
         }
+    }
+
+    #[test]
+    fn members_of_gzip_follow_each_other_and_padding_ends_them() {
+        let member = |text: &[u8]| {
+            let mut encoder = Encoder::new(Vec::new(), Compression::Gzip, None).unwrap();
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        };
+        let two = [member(b"one "), member(b""), member(b"two")].concat();
+        for (tail, expected) in [
+            (&[][..], Ok("one two")),
+            (&[0; 3], Ok("one two")),
+            (&[0; 100_000], Ok("one two")),
+            (b"x", Err("unexpected end of file")),
+            (b"something else", Err("invalid gzip header")),
+            (b"\0\0x", Err("something else after the padding")),
+        ] {
+            let bytes = [&two, tail].concat();
+            let mut text = String::new();
+            let (_, mut reader) = decoder(io::BufReader::with_capacity(64, &bytes[..])).unwrap();
+            let read = reader.read_to_string(&mut text).map(|_| &*text).map_err(|error| error.to_string());
+            assert_eq!(read, expected.map_err(str::to_owned));
+        }
+        let cut = &two[..two.len() - 3];
+        assert!(io::copy(&mut decoder(cut).unwrap().1, &mut io::sink()).is_err());
     }
 
     #[test]

@@ -74,7 +74,9 @@ fn copy_image(args: &CopyArgs, context: &Context) -> Outcome {
             && args.platform.len() != 1
         {
             let platforms = manifest::children(&image, &source.document(&image).await?)?.len();
-            return Err(archive::Error::SeveralPlatforms { path: path.clone(), platforms }.into());
+            if platforms != 1 {
+                return Err(archive::Error::SeveralPlatforms { path: path.clone(), platforms }.into());
+            }
         }
         let access = args.registries.destination(context)?;
         let place = Destination::open(&args.destination, &access, args.dry_run).await?;

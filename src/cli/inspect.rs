@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::causes;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on, place};
@@ -48,22 +49,29 @@ struct ReferrerLine {
 
 pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     let access = args.registry.access(context)?;
+    if args.raw {
+        let bytes = block_on(async {
+            let (source, image) = access.open(&args.image).await?;
+            Ok(source.document(&image).await?)
+        })?;
+        context.ui.bytes(&bytes)?;
+        return Ok(Exit::Done);
+    }
     let (image, documents, found) = block_on(async {
         let (source, image) = access.open(&args.image).await?;
         let documents = source.documents(&image).await?;
         let digest = layout::digest_of(&image)?;
-        let found = if args.raw { Vec::new() } else { referrers::list(&source, &digest).await? };
+        let found = referrers::list(&source, &digest).await?;
         Ok((image, documents, found))
     })?;
-    let mut read = |described: &oci_spec::image::Descriptor| {
-        let digest = described.digest().to_string();
-        Ok::<_, layout::Error>(documents.get(&digest).cloned().unwrap_or_default())
+    let mut read = |described: &oci_spec::image::Descriptor| match documents.get(described.digest().as_ref()) {
+        Some(Ok(bytes)) => Ok(bytes.clone()),
+        Some(Err(error)) => Err(causes::line(error)),
+        None => Err("not read".to_owned()),
     };
-    if args.raw {
-        context.ui.bytes(&read(&image)?)?;
-        return Ok(Exit::Done);
-    }
-    let report = inspect::inspect(&image, &mut read)?;
+    let bytes = read(&image).expect("the outermost document was read");
+    let report = inspect::inspect(&image, &bytes, &mut read)?;
+    let complete = report.images.iter().all(|image| image.problem.is_none());
     let lines = found.into_iter().map(|referrer| ReferrerLine {
         digest: referrer.described.digest().to_string(),
         size: referrer.described.size(),
@@ -80,7 +88,7 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         }
         text
     })?;
-    Ok(Exit::Done)
+    Ok(Exit::of(complete))
 }
 
 fn to_text(report: &InspectReport) -> String {
@@ -94,6 +102,9 @@ fn to_text(report: &InspectReport) -> String {
         let what = in_line(what);
         let size = amount(image.layer_bytes, Unit::Bytes);
         let _ = writeln!(text, "{what} {}, {} layers, {size}", image.digest, image.layers.len());
+        if let Some(problem) = &image.problem {
+            let _ = writeln!(text, "  problem  {problem}");
+        }
         if let Some(subject) = &image.subject {
             let _ = writeln!(text, "  about    {subject}");
         }

@@ -1,8 +1,70 @@
 //! What manifests and indexes refer to, in the words of OCI and of Docker.
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use std::collections::HashMap;
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, MediaType};
+use serde::Deserialize;
 
 use crate::image::store::layout;
+
+/// The manifest of an image or an artifact, as people have them: an artifact may be without configuration, and what has no
+/// layers may say `null`, as Go's writers do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The configuration, where there is one.
+    #[serde(default)]
+    pub config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Option<Vec<Descriptor>>,
+    /// What an artifact is.
+    #[serde(default)]
+    pub artifact_type: Option<MediaType>,
+    /// What a referrer is about.
+    #[serde(default)]
+    pub subject: Option<Descriptor>,
+    #[serde(default)]
+    annotations: Option<HashMap<String, String>>,
+    #[serde(default)]
+    schema_version: u32,
+}
+
+impl Manifest {
+    /// Parses a manifest; `name` is for the error. One of Docker's schema 1 is an error that says so.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, layout::Error> {
+        let manifest: Manifest = layout::parse(name, bytes)?;
+        match manifest.schema_version {
+            1 => Err(layout::Error::Schema1(name.to_owned())),
+            _ => Ok(manifest),
+        }
+    }
+
+    /// The layers, lowest first.
+    pub fn layers(&self) -> &[Descriptor] {
+        self.layers.as_deref().unwrap_or_default()
+    }
+
+    /// The annotations.
+    pub fn annotations(&self) -> HashMap<String, String> {
+        self.annotations.clone().unwrap_or_default()
+    }
+
+    /// Whether an engine can run it: its configuration and its layers are of the types of OCI or Docker. cosign's signatures
+    /// have the configuration of an image, and layers that are no file systems.
+    pub fn is_image(&self) -> bool {
+        let config = self.config.as_ref().map(|config| config.media_type().as_ref());
+        matches!(config, Some(CONFIG | DOCKER_CONFIG)) && self.layers().iter().all(|layer| is_layer(layer.media_type()))
+    }
+}
+
+/// Parses the configuration of an image; `name` is for the error. Lists that are `null` are empty.
+pub fn configuration(name: &str, bytes: &[u8]) -> Result<ImageConfiguration, layout::Error> {
+    let mut value: serde_json::Value = layout::parse(name, bytes)?;
+    if let Some(diff_ids) = value.pointer_mut("/rootfs/diff_ids").filter(|diff_ids| diff_ids.is_null()) {
+        *diff_ids = serde_json::json!([]);
+    }
+    serde_json::from_value(value).map_err(|source| layout::Error::Document { name: name.to_owned(), source })
+}
 
 /// Whether a media type is that of a list of manifests.
 pub fn is_index(media_type: &MediaType) -> bool {
@@ -12,13 +74,6 @@ pub fn is_index(media_type: &MediaType) -> bool {
 /// Whether a media type is that of one image's manifest.
 pub fn is_manifest(media_type: &MediaType) -> bool {
     matches!(media_type.as_ref(), MANIFEST | DOCKER_MANIFEST)
-}
-
-/// Whether a manifest is that of an image that an engine can run: its configuration and its layers are of the types of
-/// OCI or Docker. cosign's signatures have the configuration of an image, and layers that are no file systems.
-pub fn is_image(manifest: &ImageManifest) -> bool {
-    matches!(manifest.config().media_type().as_ref(), CONFIG | DOCKER_CONFIG)
-        && manifest.layers().iter().all(|layer| is_layer(layer.media_type()))
 }
 
 /// Whether a media type is that of a layer of a file system, compressed or encrypted as it may be.
@@ -31,15 +86,16 @@ pub fn is_encrypted(media_type: &MediaType) -> bool {
     media_type.as_ref().ends_with("+encrypted")
 }
 
-/// What a document refers to directly: manifests of an index; configuration and layers of a manifest, in this order.
+/// What a document refers to directly: manifests of an index; configuration, where there is one, and layers of a manifest, in
+/// this order.
 pub fn children(described: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>, layout::Error> {
     let name = described.digest().as_ref();
     if is_index(described.media_type()) {
         let index: ImageIndex = layout::parse(name, bytes)?;
         return Ok(index.manifests().clone());
     }
-    let manifest: ImageManifest = layout::parse(name, bytes)?;
-    Ok([&[manifest.config().clone()], &manifest.layers()[..]].concat())
+    let manifest = Manifest::parse(name, bytes)?;
+    Ok(manifest.config.iter().chain(manifest.layers()).cloned().collect())
 }
 
 /// Visits everything that an image is made of, each time it is referred to: children before what refers to them, the

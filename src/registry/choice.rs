@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageIndex};
 
 use crate::digest::Digest;
+use crate::image::Platform;
+use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
-use crate::image::{Platform, manifest};
 use crate::registry::client::Error;
 use crate::registry::copy::{CopyOptions, Parts, Source};
 
@@ -117,12 +118,9 @@ impl<'a> Choice<'a> {
     /// The platform in the configuration of a manifest.
     async fn offered(&self, described: &Descriptor) -> Result<Offered, Error> {
         let name = described.digest().as_ref();
-        let parsed: ImageManifest = layout::parse(name, &self.source.document(described).await?)?;
-        if !manifest::is_image(&parsed) {
-            return Ok(Offered::Artifact);
-        }
-        let bytes = self.source.config(parsed.config()).await?;
-        let config: ImageConfiguration = layout::parse(parsed.config().digest().as_ref(), &bytes)?;
+        let parsed = Manifest::parse(name, &self.source.document(described).await?)?;
+        let Some(config) = parsed.config.as_ref().filter(|_| parsed.is_image()) else { return Ok(Offered::Artifact) };
+        let config = manifest::configuration(config.digest().as_ref(), &self.source.config(config).await?)?;
         Ok(Offered::Image(Platform {
             os: config.os().to_string(),
             architecture: config.architecture().to_string(),

@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::digest::Digest;
 use crate::http::Retry;
+use crate::image::manifest::Manifest;
 use crate::image::store::layout;
 use crate::image::{Layout, Platform, Store, manifest};
 use crate::limits;
@@ -427,17 +428,28 @@ impl Source {
         }
     }
 
-    /// Reads the documents of an image: indexes, manifests and configurations, by digest.
-    pub async fn documents(&self, image: &Descriptor) -> Result<BTreeMap<String, Vec<u8>>, Error> {
-        let mut parts = Parts::default();
-        self.gather(image, &mut parts, 0).await?;
-        let mut documents = BTreeMap::new();
-        for (described, bytes) in parts.documents {
-            if manifest::is_manifest(described.media_type()) {
-                let config = manifest::children(&described, &bytes)?.swap_remove(0);
-                documents.insert(config.digest().to_string(), self.config(&config).await?);
+    /// Reads the documents of an image: indexes, manifests and configurations, by digest. The outermost has to be there; of
+    /// the others that cannot be read, the error stands in their place.
+    pub async fn documents(&self, image: &Descriptor) -> Result<BTreeMap<String, Result<Vec<u8>, Error>>, Error> {
+        let mut documents = BTreeMap::from([(image.digest().to_string(), Ok(self.document(image).await?))]);
+        let mut open = vec![(image.clone(), 0)];
+        while let Some((described, depth)) = open.pop() {
+            let Some(Ok(bytes)) = documents.get(described.digest().as_ref()) else { continue };
+            let children = match manifest::is_index(described.media_type()) {
+                true if depth > manifest::DEPTH => continue,
+                true => manifest::children(&described, bytes).unwrap_or_default(),
+                false => Manifest::parse("", bytes).ok().and_then(|manifest| manifest.config).into_iter().collect(),
+            };
+            let is_list = manifest::is_index(described.media_type());
+            for child in children {
+                let name = child.digest().to_string();
+                if documents.contains_key(&name) {
+                    continue;
+                }
+                let read = if is_list { self.document(&child).await } else { self.config(&child).await };
+                documents.insert(name, read);
+                open.extend(is_list.then_some((child, depth + 1)));
             }
-            documents.insert(described.digest().to_string(), bytes);
         }
         Ok(documents)
     }

@@ -3,6 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "where real data and podman's settings are is in the environment")]
 
 mod answers;
+#[path = "../engines/mod.rs"]
+#[allow(dead_code, reason = "each user takes a part")]
+mod engines;
 mod faults;
 mod masterminds;
 mod odd;

@@ -1,9 +1,10 @@
 //! The image, under podman.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::engines::{self, Storage};
 use crate::stand_in::{self, StandIn};
 use crate::{Run, Site, catalog};
 
@@ -70,6 +71,29 @@ fn the_image_dumps_without_a_network_and_refreshes_with_one_under_podman() {
     };
     assert!(operators(refreshed) == operators(tree("expected")));
     podman(&["rmi", image]).done();
+}
+
+#[test]
+#[ignore = "needs podman, mount, dpkg-deb and HAVERSACK_DEBS; over a base of Debian, on overlay and on vfs"]
+fn over_a_base_the_image_dumps_and_the_base_stays_what_it_is() {
+    let server = StandIn::start(catalog(20, 10));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    let debs = std::env::var("HAVERSACK_DEBS").expect("HAVERSACK_DEBS is not set");
+    engines::debian(Path::new(&debs), &site.path("base"));
+    let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/images/catalog");
+    let base = ["--base", "oci:base:debian", "--output", "oci:over:catalog"];
+    site.run(&[&["build", definition, "--catalog", "catalog.db"][..], &base].concat()).done();
+    for driver in ["overlay", "vfs"] {
+        let storage = Storage::new(driver);
+        let id = storage.last_line(site.dir.path(), &["podman", "pull", "--quiet", "oci:over:catalog"]);
+        let run = ["podman", "run", "--rm", "--network", "none", "--user", "1234:1234"];
+        let shell = ["--entrypoint", "/bin/sh", &id, "-c", engines::AS_BELOW];
+        let said = storage.run(site.dir.path(), &[&run[..], &shell].concat());
+        assert!(engines::is_as_below(&said), "{driver}: {said}");
+        let dumped = storage.run(site.dir.path(), &[&run[..], &["--env", "OCT_DUMP_ONLY=true", &id]].concat());
+        assert_eq!(dumped, "OCT: Dumping current DB to /tmp/dump\n", "{driver}");
+    }
 }
 
 #[test]

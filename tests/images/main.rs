@@ -2,8 +2,12 @@
 
 #[path = "../docker_registry/mod.rs"]
 mod docker_registry;
+#[path = "../engines/mod.rs"]
+#[allow(dead_code, reason = "each user takes a part")]
+mod engines;
 mod existing;
 mod hostile;
+mod odd;
 mod overlay;
 mod sbom;
 mod transports;

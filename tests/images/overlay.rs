@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use haversack::compression::Compression;
 use haversack::image::layer::pax::Meta;
@@ -14,6 +13,7 @@ use oci_spec::image::{ImageManifest, MediaType};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::engines::Storage;
 use crate::{built, haversack, refused};
 
 /// Times of the base's files; those of the image's are later, and what a test makes later still.
@@ -326,44 +326,6 @@ fn what_no_layer_can_hold_over_the_base_is_refused() {
     }
 }
 
-/// podman's and buildah's storage with a driver, in a directory of its own.
-struct Storage {
-    root: TempDir,
-    driver: &'static str,
-}
-
-impl Storage {
-    fn new(driver: &'static str) -> Self {
-        Storage { root: tempfile::tempdir().unwrap(), driver }
-    }
-
-    fn run(&self, dir: &Path, args: &[&str]) -> String {
-        let here = |name: &str| self.root.path().join(name).display().to_string();
-        let output = Command::new(args[0])
-            .args(["--root", &here("root"), "--runroot", &here("run"), "--storage-driver", self.driver])
-            .args(&args[1..])
-            .current_dir(dir)
-            .env("CONTAINERS_CONF", concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/podman/containers.conf"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().lines().last().unwrap_or_default().to_owned()
-    }
-}
-
-impl Drop for Storage {
-    fn drop(&mut self) {
-        // The driver keeps its directory mounted.
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let mut places: Vec<&str> = places.filter(|place| Path::new(place).starts_with(self.root.path())).collect();
-        places.reverse();
-        for place in places {
-            let _ = Command::new("umount").arg(place).output();
-        }
-    }
-}
-
 #[test]
 #[ignore = "needs podman, buildah and mount; the same steps by buildah and by us, on overlay and on vfs"]
 fn engines_see_of_our_image_what_buildah_makes_by_the_same_steps() {
@@ -373,8 +335,8 @@ fn engines_see_of_our_image_what_buildah_makes_by_the_same_steps() {
     let started = jiff::Timestamp::now().as_second() - 3600;
     for driver in ["overlay", "vfs"] {
         let storage = Storage::new(driver);
-        let container = storage.run(dir.path(), &["buildah", "from", "oci:base:base"]);
-        let root = PathBuf::from(storage.run(dir.path(), &["buildah", "mount", &container]));
+        let container = storage.last_line(dir.path(), &["buildah", "from", "oci:base:base"]);
+        let root = PathBuf::from(storage.last_line(dir.path(), &["buildah", "mount", &container]));
         for step in STEPS {
             match step {
                 Step::Copy(from, to) => {
@@ -388,8 +350,8 @@ fn engines_see_of_our_image_what_buildah_makes_by_the_same_steps() {
         }
         let expected = on_disk(&root);
         storage.run(dir.path(), &["buildah", "umount", &container]);
-        let id = storage.run(dir.path(), &["podman", "pull", "--quiet", "oci:layout:over:latest"]);
-        let root = PathBuf::from(storage.run(dir.path(), &["podman", "image", "mount", &id]));
+        let id = storage.last_line(dir.path(), &["podman", "pull", "--quiet", "oci:layout:over:latest"]);
+        let root = PathBuf::from(storage.last_line(dir.path(), &["podman", "image", "mount", &id]));
         let unpacked = on_disk(&root);
         storage.run(dir.path(), &["podman", "image", "unmount", &id]);
         let what = |files: &Files| files.iter().map(|(path, it)| (path.clone(), it.what.clone())).collect::<Vec<_>>();

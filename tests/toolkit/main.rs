@@ -4,6 +4,9 @@ mod deploy;
 #[path = "../docker_registry/mod.rs"]
 #[allow(dead_code, reason = "each user takes a part")]
 mod docker_registry;
+#[path = "../engines/mod.rs"]
+#[allow(dead_code, reason = "each user takes a part")]
+mod engines;
 mod image;
 mod kept;
 mod matrix;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::engines::{self, Storage};
 use crate::{json, run, server};
 
 /// The image that a layout has under a name, in podman's storage until the end of the test.
@@ -100,6 +101,49 @@ fn a_module_compiles_in_the_toolkit_of_each_kernel_and_names_that_kernel() {
         let (status, said) = image.run(&["--user", "1001", "-v", &volume], &["sh", "-c", BUILD]);
         let names_it = said.lines().any(|line| line.starts_with(&format!("{release} SMP")));
         assert!(status == 0 && names_it, "{release}: {said}");
+    }
+}
+
+#[test]
+#[ignore = "needs podman, mount, apt-ftparchive and HAVERSACK_DEBS; over a base of Debian and over nothing, on overlay and on vfs"]
+fn a_toolkit_compiles_and_keeps_its_base_on_overlay_and_on_vfs() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server::Server::start(Path::new(&repository(dir.path())));
+    let source = format!("apt:{} bookworm main", server.url);
+    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/driver-toolkit");
+    let definition = definition.to_str().unwrap();
+    let listed = json(dir.path(), 0, &["kernel", "list", &source, "--flavour", "default"]);
+    let kernels = listed["kernels"].as_array().unwrap().iter().map(|it| it["uname"].as_str().unwrap().to_owned());
+    let release = kernels.into_iter().find(|it| it.starts_with("6.1.")).unwrap();
+    engines::debian(Path::new(&crate::variable("HAVERSACK_DEBS")), &dir.path().join("base"));
+    let src = dir.path().join("src");
+    std::fs::create_dir(&src).unwrap();
+    std::fs::write(src.join("held.c"), MODULE).unwrap();
+    std::fs::write(src.join("Makefile"), "obj-m := held.o\n").unwrap();
+    let volume = format!("{}:/src:ro", src.display());
+    for (place, base) in [("over", &["--base", "oci:base:debian"][..]), ("scratch", &[])] {
+        let output = format!("oci:{place}:toolkit");
+        let args = ["build", definition, "--kernels", &source, "--packages", &source, "--release", &release];
+        json(dir.path(), 0, &[&args[..], &["--output", &output], base].concat());
+        for driver in ["overlay", "vfs"] {
+            let storage = Storage::new(driver);
+            let id = storage.last_line(dir.path(), &["podman", "pull", "--quiet", &output]);
+            let shell = |user: &str, script: &str| {
+                let run =
+                    ["podman", "run", "--rm", "--network", "none", "--user", user, "-v", &volume, &id, "sh", "-c"];
+                storage.run(dir.path(), &[&run[..], &[script]].concat())
+            };
+            let said = shell("1000", BUILD);
+            assert!(said.lines().any(|line| line.starts_with(&format!("{release} SMP"))), "{place}, {driver}: {said}");
+            if base.is_empty() {
+                let said = shell("1000", "stat -c '%a %u' /tmp /var/tmp /root; readlink /lib; ldd /bin/bash");
+                assert!(said.starts_with("1777 0\n1777 0\n700 0\nusr/lib\n"), "{place}, {driver}: {said}");
+                assert!(said.contains("libc.so.6 => ") && !said.contains("not found"), "{place}, {driver}: {said}");
+            } else {
+                let said = shell("1000", engines::AS_BELOW);
+                assert!(engines::is_as_below(&said), "{place}, {driver}: {said}");
+            }
+        }
     }
 }
 

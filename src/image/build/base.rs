@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::sync::{Arc, Mutex};
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, MediaType};
 
 use crate::compression;
+use crate::image::Platform;
 use crate::image::build::assemble::Error;
 use crate::image::build::plan::Plan;
 use crate::image::layer::rootfs::RootFs;
+use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout::{self, Layout};
-use crate::image::{Platform, manifest};
 use crate::progress::{Progress, Unit};
 
 /// A base in a layout. Its layers are read once for each platform, however many images are built over it.
@@ -78,10 +79,11 @@ impl BaseImage {
             let index: ImageIndex = layout::parse(image.digest().as_ref(), &layout.read_document(image)?)?;
             chosen = choose(&index, platform)?;
         }
-        let document: ImageManifest = layout::parse(chosen.digest().as_ref(), &layout.read_document(&chosen)?)?;
-        let bytes = layout.read_document(document.config())?;
-        let config: ImageConfiguration = layout::parse(document.config().digest().as_ref(), &bytes)?;
-        let mut raw: serde_json::Value = layout::parse(document.config().digest().as_ref(), &bytes)?;
+        let document = Manifest::parse(chosen.digest().as_ref(), &layout.read_document(&chosen)?)?;
+        let described = document.config.as_ref().filter(|_| document.is_image()).ok_or_else(missing)?;
+        let bytes = layout.read_document(described)?;
+        let config = manifest::configuration(described.digest().as_ref(), &bytes)?;
+        let mut raw: serde_json::Value = layout::parse(described.digest().as_ref(), &bytes)?;
         let docker = DOCKERS.iter().map(|name| (*name, raw["config"][name].take()));
         let docker = docker.filter(|(_, value)| !value.is_null()).collect();
         let offered = Platform {

@@ -19,12 +19,13 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::fs::{self, AtomicFile, PathContext, PathError};
 use crate::image::layer::pax::{Meta, TarWriter};
+use crate::image::manifest::Manifest;
 use crate::image::store::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingReader};
 use crate::image::store::members::{Links, Members};
 use crate::image::store::referrers::subject_of_tag;
@@ -86,9 +87,15 @@ pub enum Error {
         /// How many.
         platforms: usize,
     },
-    /// It would have to be unpacked first.
-    #[error("{}: compressed as a whole; decompress it first", .0.display())]
-    Compressed(PathBuf),
+    /// It is compressed with something that nobody compresses archives with, or is to be written to.
+    #[error("{}: compressed as a whole, {}; decompress it first", path.display(),
+        if *written { "so that nothing can be added to it" } else { "and not with gzip or zstd" })]
+    Compressed {
+        /// The archive.
+        path: PathBuf,
+        /// Whether something was to be added.
+        written: bool,
+    },
     /// A member that no layout has: a link, a device, a name that leads out of it.
     #[error("{}: refused, as its member `{member}` is {problem}", path.display())]
     BadMember {
@@ -256,8 +263,7 @@ fn is_runnable(layout: &Layout, described: &Descriptor) -> Result<bool, Error> {
     if !manifest::is_manifest(described.media_type()) {
         return Ok(true);
     }
-    let parsed: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(described)?)?;
-    Ok(manifest::is_image(&parsed))
+    Ok(Manifest::parse(described.digest().as_ref(), &layout.read_document(described)?)?.is_image())
 }
 
 /// Whether something is in a layout only because it refers to what else is there.
@@ -268,8 +274,7 @@ fn is_referrer(layout: &Layout, described: &Descriptor, blobs: &BTreeSet<Digest>
     if !manifest::is_manifest(described.media_type()) {
         return Ok(false);
     }
-    let document: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(described)?)?;
-    Ok(document.subject().is_some())
+    Ok(Manifest::parse(described.digest().as_ref(), &layout.read_document(described)?)?.subject.is_some())
 }
 
 /// The annotation of an archive's `index.json` that lists what refers to its images.
@@ -310,11 +315,9 @@ fn docker_manifests(layout: &Layout, images: &[Descriptor]) -> Result<Vec<Docker
         if !manifest::is_manifest(described.media_type()) {
             continue;
         }
-        let parsed: ImageManifest = layout::parse(described.digest().as_ref(), &layout.read_document(&described)?)?;
+        let parsed = Manifest::parse(described.digest().as_ref(), &layout.read_document(&described)?)?;
         // A signature, an attestation or a chart: Docker and podman would load it as an image.
-        if !manifest::is_image(&parsed) {
-            continue;
-        }
+        let Some(config) = parsed.config.as_ref().filter(|_| parsed.is_image()) else { continue };
         let blob = |described: &Descriptor| {
             Ok::<_, Error>(match layout::digest_of(described) {
                 Ok(digest) => member_of(&digest),
@@ -322,7 +325,7 @@ fn docker_manifests(layout: &Layout, images: &[Descriptor]) -> Result<Vec<Docker
             })
         };
         let entry = DockerManifest {
-            config: blob(parsed.config())?,
+            config: blob(config)?,
             repo_tags: Vec::new(),
             layers: parsed.layers().iter().map(blob).collect::<Result<_, _>>()?,
         };
@@ -466,7 +469,7 @@ mod tests {
         }
         for (bytes, expected) in [
             (vec![0; 1024], "not an OCI archive: it has no oci-layout"),
-            (b"\x1f\x8b\x08\0\0\0".to_vec(), "compressed as a whole; decompress it first"),
+            (b"\xfd7zXZ\0".to_vec(), "compressed as a whole, and not with gzip or zstd; decompress it first"),
             (twice.finish().unwrap(), "refused, as its member `oci-layout` is there twice"),
         ] {
             fs::write(&path, &bytes).unwrap();

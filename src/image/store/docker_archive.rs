@@ -19,13 +19,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, MediaType};
 use serde::Deserialize;
 
 use crate::compression::Compression;
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::fs::PathContext;
-use crate::image::manifest;
+use crate::image::manifest::{self, Manifest};
 use crate::image::store::archive::{Error, member_of, referrers};
 use crate::image::store::layout::{self, INDEX, MARKER};
 use crate::image::store::members::{Links, Members};
@@ -154,8 +154,8 @@ impl DockerArchive {
                 let children = manifest::children(&described, &bytes)?;
                 open.extend(children.into_iter().map(|child| (child, depth + 1)));
             } else if manifest::is_manifest(described.media_type()) {
-                let parsed: ImageManifest = layout::parse(described.digest().as_ref(), &bytes)?;
-                let config = layout::digest_of(parsed.config()).map_err(layout::Error::from)?;
+                let Some(config) = Manifest::parse(described.digest().as_ref(), &bytes)?.config else { continue };
+                let config = layout::digest_of(&config).map_err(layout::Error::from)?;
                 let (digest, size) = (layout::digest_of(&described).map_err(layout::Error::from)?, described.size());
                 found.insert(config, layout::descriptor(described.media_type().clone(), &digest, size));
             }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex};
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::causes;
+use crate::image::Platform;
+use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
-use crate::image::{Platform, manifest};
 use crate::limits;
 
 /// An image, or an index of several.
@@ -45,8 +48,11 @@ pub struct ImageReport {
     pub layer_bytes: u64,
     /// The layers, lowest first.
     pub layers: Vec<LayerLine>,
-    /// The configuration document as it is.
-    pub config: serde_json::Value,
+    /// The configuration document as it is; `null` where there is none, or none in JSON.
+    pub config: Value,
+    /// Why something of it is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// One layer.
@@ -63,77 +69,145 @@ pub struct LayerLine {
     pub history: Option<String>,
 }
 
-/// Reads an image's documents; `read` gives the bytes of indexes, manifests and configurations.
-///
-/// Manifests that an index lists and that are not there are left out: parts of a mirror may lack platforms.
-pub fn inspect<E: From<layout::Error>>(
+/// Puts an image's documents side by side; `bytes` are those of the image or index itself, `read` gives those of manifests and
+/// configurations, or says why they cannot be had. What cannot is in the report with the reason: mirrors may lack
+/// platforms, and configurations be anything.
+pub fn inspect(
     image: &Descriptor,
-    read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, E>,
-) -> Result<InspectReport, E> {
-    let bytes = read(image)?;
-    let mut annotations = BTreeMap::new();
+    bytes: &[u8],
+    read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>,
+) -> Result<InspectReport, layout::Error> {
     let mut images = Vec::new();
-    if manifest::is_index(image.media_type()) {
-        let index: ImageIndex = layout::parse(image.digest().as_ref(), &bytes)?;
-        annotations.extend(index.annotations().clone().unwrap_or_default());
-        for listed in index.manifests() {
-            let bytes = read(listed)?;
-            images.push(image_report(listed, &bytes, read)?);
+    let annotations = match manifest::is_index(image.media_type()) {
+        true => {
+            let index: ImageIndex = layout::parse(image.digest().as_ref(), bytes)?;
+            list(&index, 1, read, &mut images);
+            index.annotations().clone().unwrap_or_default()
         }
-    } else {
-        let document: ImageManifest = layout::parse(image.digest().as_ref(), &bytes)?;
-        annotations.extend(document.annotations().clone().unwrap_or_default());
-        images.push(image_report(image, &bytes, read)?);
-    }
+        false => {
+            let report = ImageReport::of(image, bytes, read)?;
+            images.push(report);
+            Manifest::parse(image.digest().as_ref(), bytes).map(|manifest| manifest.annotations()).unwrap_or_default()
+        }
+    };
     Ok(InspectReport {
         digest: image.digest().to_string(),
         media_type: image.media_type().to_string(),
         size: image.size(),
-        annotations,
+        annotations: annotations.into_iter().collect(),
         images,
     })
 }
 
-fn image_report<E: From<layout::Error>>(
-    listed: &Descriptor,
-    bytes: &[u8],
-    read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, E>,
-) -> Result<ImageReport, E> {
-    let document: ImageManifest = layout::parse(listed.digest().as_ref(), bytes)?;
-    let config_bytes = read(document.config())?;
-    let name = document.config().digest().to_string();
-    let config: serde_json::Value = layout::parse(&name, &config_bytes)?;
-    // An artifact's configuration is anything.
-    let parsed: Option<ImageConfiguration> = serde_json::from_value(config.clone()).ok();
-    let mut history = parsed
-        .iter()
-        .flat_map(|config| config.history().iter().flatten())
-        .filter(|step| step.empty_layer().is_none_or(|empty| !empty));
-    let layers: Vec<LayerLine> = document
-        .layers()
-        .iter()
-        .map(|layer| LayerLine {
+/// What an index lists, with what the indexes in it list.
+fn list(
+    index: &ImageIndex,
+    depth: usize,
+    read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>,
+    images: &mut Vec<ImageReport>,
+) {
+    for listed in index.manifests() {
+        let name = listed.digest().as_ref();
+        let is_index = manifest::is_index(listed.media_type()) && depth <= manifest::DEPTH;
+        let found = read(listed).and_then(|bytes| match is_index {
+            true => match layout::parse(name, &bytes) {
+                Ok(inner) => {
+                    list(&inner, depth + 1, read, images);
+                    Ok(None)
+                }
+                Err(error) => Err(causes::line(&error)),
+            },
+            false => ImageReport::of(listed, &bytes, read).map(Some).map_err(|error| causes::line(&error)),
+        });
+        match found {
+            Ok(report) => images.extend(report),
+            Err(problem) => images.push(ImageReport { problem: Some(problem), ..ImageReport::new(listed) }),
+        }
+    }
+}
+
+impl ImageReport {
+    /// What its descriptor says.
+    fn new(listed: &Descriptor) -> Self {
+        ImageReport {
+            digest: listed.digest().to_string(),
+            platform: listed.platform().as_ref().map(Platform::from),
+            artifact_type: listed.artifact_type().as_ref().map(ToString::to_string),
+            subject: None,
+            created: None,
+            layer_bytes: 0,
+            layers: Vec::new(),
+            config: Value::Null,
+            problem: None,
+        }
+    }
+
+    fn of(
+        listed: &Descriptor,
+        bytes: &[u8],
+        read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>,
+    ) -> Result<Self, layout::Error> {
+        let mut report = ImageReport::new(listed);
+        let document = match Manifest::parse(listed.digest().as_ref(), bytes) {
+            Ok(document) => document,
+            Err(error @ layout::Error::Schema1(_)) => {
+                report.problem = Some(error.to_string());
+                report.layers = schema1_layers(bytes);
+                return Ok(report);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut configured: Option<ImageConfiguration> = None;
+        if let Some(config) = &document.config {
+            // An artifact's configuration is anything; that of an image is to be what it says it is.
+            match read(config) {
+                Ok(bytes) => {
+                    report.config = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                    configured = manifest::configuration(config.digest().as_ref(), &bytes).ok();
+                    if report.config.is_null() && document.is_image() {
+                        report.problem = Some("its configuration is not JSON".to_owned());
+                    }
+                }
+                Err(problem) => report.problem = Some(format!("its configuration is not shown: {problem}")),
+            }
+        }
+        let history = configured.iter().flat_map(|config| config.history().iter().flatten());
+        let mut history = history.filter(|step| step.empty_layer().is_none_or(|empty| !empty));
+        let layers = document.layers().iter().map(|layer| LayerLine {
             digest: layer.digest().to_string(),
             media_type: layer.media_type().to_string(),
             size: layer.size(),
             history: history.next().and_then(|step| step.comment().clone().or(step.created_by().clone())),
-        })
-        .collect();
-    let configured = parsed.as_ref().map(|config| Platform {
-        os: config.os().to_string(),
-        architecture: config.architecture().to_string(),
-        variant: config.variant().clone(),
-    });
-    Ok(ImageReport {
-        digest: listed.digest().to_string(),
-        platform: listed.platform().as_ref().map(Platform::from).or(configured),
-        artifact_type: document.artifact_type().as_ref().map(ToString::to_string),
-        subject: document.subject().as_ref().map(|subject| subject.digest().to_string()),
-        created: parsed.as_ref().and_then(|config| config.created().clone()),
-        layer_bytes: limits::total(layers.iter().map(|layer| layer.size)),
-        layers,
-        config,
-    })
+        });
+        report.layers = layers.collect();
+        report.layer_bytes = limits::total(report.layers.iter().map(|layer| layer.size));
+        report.platform =
+            report.platform.or(configured.as_ref().filter(|_| document.is_image()).map(|config| Platform {
+                os: config.os().to_string(),
+                architecture: config.architecture().to_string(),
+                variant: config.variant().clone(),
+            }));
+        // As image-spec has it: what says nothing is what its configuration is.
+        let by_config = || document.config.as_ref().filter(|_| !document.is_image()).map(Descriptor::media_type);
+        report.artifact_type = document.artifact_type.as_ref().or_else(by_config).map(ToString::to_string);
+        report.subject = document.subject.as_ref().map(|subject| subject.digest().to_string());
+        report.created = configured.and_then(|config| config.created().clone());
+        Ok(report)
+    }
+}
+
+/// The layers of a manifest of schema 1, which lists the topmost first and no sizes.
+fn schema1_layers(bytes: &[u8]) -> Vec<LayerLine> {
+    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let listed = document["fsLayers"].as_array().into_iter().flatten().rev();
+    let digests = listed.filter_map(|layer| layer["blobSum"].as_str());
+    let line = |digest: &str| LayerLine {
+        digest: digest.to_owned(),
+        media_type: "application/vnd.docker.container.image.rootfs.diff+x-gtar".to_owned(),
+        size: 0,
+        history: None,
+    };
+    digests.map(line).collect()
 }
 
 #[cfg(test)]
@@ -146,7 +220,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (layout, image) = fixture::image(dir.path());
         let children = manifest::children(&image, &layout.read_document(&image).unwrap()).unwrap();
-        let report = inspect(&image, &mut |described| layout.read_document(described)).unwrap();
+        let mut read = |described: &Descriptor| layout.read_document(described).map_err(|error| error.to_string());
+        let report = inspect(&image, &layout.read_document(&image).unwrap(), &mut read).unwrap();
         let layer = LayerLine {
             digest: children[1].digest().to_string(),
             media_type: "application/vnd.oci.image.layer.v1.tar".into(),
@@ -168,6 +243,7 @@ mod tests {
                 layer_bytes: 2048,
                 layers: vec![layer],
                 config,
+                problem: None,
             }],
         };
         assert_eq!(report, expected);

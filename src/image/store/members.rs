@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use crate::compression::Compression;
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::compression::{self, Compression};
 use crate::fs::{self, PathContext, PathError};
 use crate::image::store::archive::Error;
 use crate::image::store::layout;
@@ -18,6 +20,8 @@ use crate::tarball;
 #[derive(Debug)]
 pub(crate) struct Members {
     path: PathBuf,
+    /// The tar, where the file is one that is compressed.
+    spooled: Option<TempPath>,
     /// Offset and size by name, without a leading `./`.
     files: BTreeMap<String, (u64, u64)>,
     /// What links stand for, as names of members.
@@ -37,18 +41,18 @@ pub(crate) enum Links {
 }
 
 impl Members {
-    /// Lists the members of a tar file.
+    /// Lists the members of a tar file. One that is compressed with gzip or zstd, as people send them, is decompressed into a
+    /// temporary file first: its members are read where they lie, in any order.
     pub(crate) fn list(path: &Path, links: Links) -> Result<Self, Error> {
-        let mut file = fs::open_file(path)?;
-        let mut start = [0; 6];
-        let n = file.read(&mut start).at("read", path)?;
-        if Compression::detect(&start[..n]) != Compression::None {
-            return Err(Error::Compressed(path.to_owned()));
-        }
-        file.rewind().at("read", path)?;
+        let spooled = match compression_of(path)? {
+            Compression::None => None,
+            Compression::Gzip | Compression::Zstd => Some(spool(path)?),
+            _ => return Err(Error::Compressed { path: path.to_owned(), written: false }),
+        };
+        let file = fs::open_file(spooled.as_deref().unwrap_or(path))?;
         let size = file.metadata().at("read", path)?.len();
         let (files, links_of) = (BTreeMap::new(), BTreeMap::new());
-        let mut members = Members { path: path.to_owned(), files, links: links_of, size, has_end: false };
+        let mut members = Members { path: path.to_owned(), spooled, files, links: links_of, size, has_end: false };
         let mut tar = tarball::open(file);
         let mut end = 0;
         for entry in tar.entries_with_seek().at("read", path)? {
@@ -60,9 +64,14 @@ impl Members {
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let refuse = |problem| Error::BadMember { path: path.to_owned(), member: name.clone(), problem };
             let kind = entry.header().entry_type();
-            end = entry.raw_file_position().saturating_add(if kind.is_file() { entry.size() } else { 0 });
+            let content = if kind.is_file() || kind.is_pax_global_extensions() { entry.size() } else { 0 };
+            end = entry.raw_file_position().saturating_add(content);
             if end > size {
                 return Err(Error::Cut { path: path.to_owned(), size, member: Some(name) });
+            }
+            // Defaults for those that read PAX headers, such as the commit that git made an archive of.
+            if kind.is_pax_global_extensions() {
+                continue;
             }
             let link = kind.is_symlink() || kind.is_hard_link();
             // A link could make a blob of any file of the host, a device could hang or answer for ever.
@@ -117,7 +126,7 @@ impl Members {
     /// Opens a member, links followed.
     pub(crate) fn open(&self, name: &str) -> Result<Option<io::Take<File>>, PathError> {
         let Some((offset, size)) = self.range(name) else { return Ok(None) };
-        let mut file = fs::open_file(&self.path)?;
+        let mut file = fs::open_file(self.spooled.as_deref().unwrap_or(&self.path))?;
         file.seek(SeekFrom::Start(offset)).at("read", &self.path)?;
         Ok(Some(file.take(size)))
     }
@@ -147,6 +156,22 @@ impl Members {
         }
         self.files.get(name).copied()
     }
+}
+
+/// How a file is compressed as a whole.
+pub(crate) fn compression_of(path: &Path) -> Result<Compression, PathError> {
+    let mut start = [0; 6];
+    let n = fs::open_file(path)?.read(&mut start).at("read", path)?;
+    Ok(Compression::detect(&start[..n]))
+}
+
+/// Decompresses a file into one that goes away with its owner.
+fn spool(path: &Path) -> Result<TempPath, PathError> {
+    tracing::warn!("{}: compressed as a whole, decompressing it into a temporary file first", path.display());
+    let (_, mut content) = compression::decoder(fs::open(path)?).at("read", path)?;
+    let mut spooled = NamedTempFile::new().at("create", std::env::temp_dir())?;
+    io::copy(&mut content, &mut spooled).at("decompress", path)?;
+    Ok(spooled.into_temp_path())
 }
 
 /// A name below the archive's root, seen from `from`; `None` when it leads out. `..` is only for links.

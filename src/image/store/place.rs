@@ -6,9 +6,11 @@
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
+use crate::compression::Compression;
 use crate::fs::{self, AtomicDir, Lock, PathError};
 use crate::image::manifest;
 use crate::image::store::layout::{self, Layout, ref_name};
+use crate::image::store::members::compression_of;
 use crate::image::store::{Error, Store};
 use crate::image::store::{archive, dir};
 use crate::reference::ImageRef;
@@ -53,6 +55,10 @@ impl Place {
         let archive = matches!(reference, ImageRef::OciArchive { .. } | ImageRef::DockerArchive { .. });
         // An empty file is what `mktemp` makes.
         if archive && std::fs::metadata(path).is_ok_and(|there| there.len() > 0) {
+            // It would not be compressed any more.
+            if compression_of(path)? != Compression::None {
+                return Err(archive::Error::Compressed { path: path.to_owned(), written: true }.into());
+            }
             let there = Store::open(reference)?;
             for image in there.index()?.manifests() {
                 there.copy_to(image, &layout)?;

@@ -9,13 +9,13 @@ use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, MediaType};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::compression::{self, Compression, LimitedReader};
 use crate::digest::{Algorithm, Digest, HashingReader};
-use crate::image::manifest;
+use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
 use crate::image::store::{self, Store};
 use crate::limits;
@@ -374,8 +374,8 @@ impl<C: Contents> Walk<'_, C> {
 
     /// The diff ids that the configuration of a manifest has, in the order of its layers.
     fn diff_ids(&mut self, name: &str, bytes: &[u8]) -> Vec<String> {
-        let Ok(parsed) = serde_json::from_slice::<ImageManifest>(bytes) else { return Vec::new() };
-        let config = parsed.config();
+        let Ok(parsed) = Manifest::parse(name, bytes) else { return Vec::new() };
+        let Some(config) = &parsed.config else { return Vec::new() };
         let image = [MediaType::ImageConfig.as_ref(), "application/vnd.docker.container.image.v1+json"];
         if !image.contains(&config.media_type().as_ref()) {
             // An artifact: its configuration is something else, its layers are no tars that would be listed there.
@@ -386,7 +386,7 @@ impl<C: Contents> Walk<'_, C> {
             return Vec::new();
         }
         let Ok(bytes) = self.store.read_document(config) else { return Vec::new() };
-        match serde_json::from_slice::<ImageConfiguration>(&bytes) {
+        match manifest::configuration(config.digest().as_ref(), &bytes) {
             Ok(config) => {
                 let diff_ids = config.rootfs().diff_ids().clone();
                 if diff_ids.len() != parsed.layers().len() {

@@ -8,16 +8,17 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageIndex};
 use tar::{EntryType, Header};
 
 use crate::compression;
 use crate::fs::{self, PathContext, PathError};
 use crate::image::layer::pax::Meta;
 use crate::image::layer::rootfs::{Kind, Member, RootFs, XATTR};
+use crate::image::manifest::{self, Manifest};
 use crate::image::name::Name;
 use crate::image::store::layout;
-use crate::image::{Platform, Store, manifest, store};
+use crate::image::{Platform, Store, store};
 use crate::tarball::{self, Guarded};
 
 /// An image's file system.
@@ -84,8 +85,9 @@ impl<'a> ImageFiles<'a> {
             let found = index.manifests().iter().find(is_wanted).cloned();
             image = found.ok_or_else(|| Error::NoPlatform { architecture: architecture.to_owned() })?;
         }
-        let document: ImageManifest = parse(store, &image)?;
-        let mut image = ImageFiles { store, layers: document.layers().clone(), files: RootFs::default() };
+        let bytes = store.read_document(&image)?;
+        let document = Manifest::parse(image.digest().as_ref(), &bytes).map_err(store::Error::from)?;
+        let mut image = ImageFiles { store, layers: document.layers().to_vec(), files: RootFs::default() };
         for layer in 0..image.layers.len() {
             let content = image.open_layer(layer)?;
             image.files.apply(content).map_err(|source| image.unreadable(layer, source))?;

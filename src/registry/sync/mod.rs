@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
+use oci_spec::image::Descriptor;
 use serde::Serialize;
 
 pub use self::list::{Entry, List, Way};
+use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
 use crate::image::{Layout, Store};
 use crate::progress::{Progress, Unit};
@@ -269,21 +271,32 @@ fn of_store(list: &List, entry: &Entry, from: &ImageRef, plan: &mut Plan) {
     let fail = |plan: &mut Plan, error| {
         plan.failures.push(Failed { what: from.to_string(), destination: None, error });
     };
-    let index = match Store::open(from).and_then(|store| store.index()) {
-        Ok(index) => index,
+    let (store, index) = match Store::open(from).and_then(|store| Ok((store.index()?, store))) {
+        Ok((index, store)) => (store, index),
         Err(error) => return fail(plan, error.into()),
     };
-    let names: Vec<&str> = index.manifests().iter().filter_map(layout::ref_name).collect();
     let mut found = false;
-    for name in names {
-        let wanted = entry.names.is_empty() || entry.names.iter().any(|wanted| wanted.matches(name));
-        if !wanted || is_referrer(name) {
+    for listed in index.manifests() {
+        let own = layout::ref_name(listed);
+        // buildx and containerd have only the tag in the first, and the whole name in the second.
+        let full = listed.annotations().as_ref().and_then(|all| all.get(CONTAINERD_NAME)).map(String::as_str);
+        let Some(name) = full.or(own) else {
+            if entry.names.is_empty() && is_image(&store, listed) {
+                let problem = format!("{}: has no name there; copy it with one", listed.digest());
+                fail(plan, Error::NothingMatches(problem));
+            }
+            continue;
+        };
+        let is_meant = |wanted: &list::Name| [Some(name), own].into_iter().flatten().any(|name| wanted.matches(name));
+        let wanted = entry.names.is_empty() || entry.names.iter().any(is_meant);
+        if !wanted || own.is_some_and(is_referrer) {
             continue;
         }
         found = true;
+        let place = own.map_or_else(|| format!("@{}", listed.digest()), str::to_owned);
         // A name without a host is a path all the same.
         match name.parse::<Remote>().or_else(|_| format!("localhost/{name}").parse()) {
-            Ok(image) => plan.ways.push(list.way(entry, with_name(from, name), &image)),
+            Ok(image) => plan.ways.push(list.way(entry, with_name(from, &place), &image)),
             Err(_) => fail(plan, Error::NothingMatches(format!("`{name}` is no name for an image of a registry"))),
         }
     }
@@ -291,6 +304,15 @@ fn of_store(list: &List, entry: &Entry, from: &ImageRef, plan: &mut Plan) {
         fail(plan, Error::NothingMatches("no image in it is meant".to_owned()));
     }
 }
+
+/// Whether something is more than what another image has beside it.
+fn is_image(store: &Store, listed: &Descriptor) -> bool {
+    let parsed = || Manifest::parse(listed.digest().as_ref(), &store.read_document(listed).ok()?).ok();
+    manifest::is_index(listed.media_type()) || parsed().is_some_and(|it| it.is_image() && it.subject.is_none())
+}
+
+/// The annotation that has the whole name of an image in layouts of containerd and buildx.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// A tag as a version: with a `v` or without, and missing parts are zero.
 fn version(tag: &str) -> Option<semver::Version> {

@@ -91,6 +91,9 @@ pub enum Error {
         /// As it is.
         found: String,
     },
+    /// A manifest of the first kind, which has no media types and no configuration.
+    #[error("{0}: a manifest of Docker's schema 1, which nothing is made of any more")]
+    Schema1(String),
     /// A document that is too large to be one.
     #[error("{name}: {size} bytes is above the limit of {limit} bytes for a document")]
     TooLarge {
@@ -306,7 +309,9 @@ impl Layout {
         }
         for path in self.files()? {
             let name = path.strip_prefix(&self.root).expect("the walk stays below").to_owned();
-            if self.digest_at(&path).is_some() || name == Path::new(MARKER) || name == Path::new(INDEX) {
+            // People keep the blobs of several layouts in one place, with a link to it in each.
+            if self.digest_at(&path).is_some() || name == Path::new(MARKER) || name == Path::new(INDEX) || path.is_dir()
+            {
                 continue;
             }
             if !is_partial(&path) {
