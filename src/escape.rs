@@ -5,7 +5,7 @@
 //! That is done where something is printed, for all that is printed.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// The text with its control characters spelled out, but for line feeds and tabs: for text that is laid out in lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
@@ -15,6 +15,15 @@ pub fn lines(text: &str) -> Cow<'_, str> {
 /// The text with all its control characters spelled out, so that it is one line.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_control)
+}
+
+/// What `text` shows, as [`line`] has it: for names and words from outside in what is laid out in lines.
+pub fn in_line(text: impl Display) -> String {
+    let text = text.to_string();
+    match line(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(plain) => plain,
+    }
 }
 
 /// JSON text without the control characters that JSON itself lets through (DEL and C1); its meaning is the same.

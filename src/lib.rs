@@ -39,6 +39,8 @@ pub mod limits;
 pub mod ops;
 pub mod progress;
 pub mod publish;
+pub mod readers;
 pub mod reference;
 pub mod registry;
 pub mod shard;
+pub mod tarball;

@@ -28,6 +28,16 @@ pub const NESTING: usize = 64;
 /// Packages in one list. All of Debian has 70,000, all of Fedora 80,000.
 pub const PACKAGES: usize = 1_000_000;
 
+/// Bytes of what is kept of the packages of one list: their names, places and relations. All kernels of Ubuntu take 20 MiB, all
+/// of Fedora 150.
+pub const KEPT: usize = 256 << 20;
+
+/// What a package takes beside its texts, in bytes.
+pub const PACKAGE_OVERHEAD: usize = 512;
+
+/// What a name that a package requires or provides takes beside its text, in bytes.
+pub const RELATION_OVERHEAD: usize = 128;
+
 /// Names that a package requires or provides, in one package. kernel-core provides 4,000 symbols and modules.
 pub const RELATIONS: usize = 100_000;
 
@@ -134,6 +144,16 @@ impl Count {
         self.left = self.left.checked_sub(n).ok_or(Exceeded::new(self.what, self.limit))?;
         Ok(())
     }
+}
+
+/// The sum of sizes, in bytes, that documents from outside state: as much as there can be where it would be more.
+pub fn total(sizes: impl IntoIterator<Item = u64>) -> u64 {
+    sizes.into_iter().fold(0, u64::saturating_add)
+}
+
+/// Counts the bytes that are kept of a list of packages.
+pub fn kept() -> Count {
+    Count::new("bytes of packages in one list", KEPT)
 }
 
 /// Depth in something nested: [`Depth::enter`] and [`Depth::leave`] around each level, for readers that keep their own stack.

@@ -325,7 +325,7 @@ mod tests {
         }
         let mut found = BTreeSet::new();
         options(&crate::cli::Args::command(), &mut found);
-        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify ims-url keyring oauth-client-id oauth-client-secret oauth-client-secret-file redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file src-tls-verify tls-verify token-file token-url url");
+        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify ims-url keyring oauth-client-id oauth-client-secret oauth-client-secret-file redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file src-tls-verify tls-verify token-file token-url url");
     }
 
     #[test]

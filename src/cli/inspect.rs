@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on, place};
+use crate::escape::in_line;
 use crate::image::store::inspect::{self, InspectReport};
 use crate::image::store::layout;
 use crate::progress::{Unit, amount};
@@ -75,6 +76,7 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         let mut text = to_text(&inspected.report);
         for line in &inspected.referrers {
             let what = line.artifact_type.as_deref().or(line.tag.as_deref()).unwrap_or("an image");
+            let what = in_line(what);
             let _ = writeln!(text, "referrer {} {what}", line.digest);
         }
         text
@@ -83,23 +85,24 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
 }
 
 fn to_text(report: &InspectReport) -> String {
-    let mut text = format!("{}\n  {}, {} bytes\n", report.digest, report.media_type, report.size);
+    let mut text = format!("{}\n  {}, {} bytes\n", report.digest, in_line(&report.media_type), report.size);
     for (key, value) in &report.annotations {
-        let _ = writeln!(text, "  {key}: {value}");
+        let _ = writeln!(text, "  {}: {}", in_line(key), in_line(value));
     }
     for image in &report.images {
         let platform = image.platform.as_ref().map(ToString::to_string);
         let what = image.artifact_type.clone().or(platform).unwrap_or_else(|| "image".to_owned());
+        let what = in_line(what);
         let size = amount(image.layer_bytes, Unit::Bytes);
         let _ = writeln!(text, "{what} {}, {} layers, {size}", image.digest, image.layers.len());
         if let Some(subject) = &image.subject {
             let _ = writeln!(text, "  about    {subject}");
         }
         if let Some(created) = &image.created {
-            let _ = writeln!(text, "  created  {created}");
+            let _ = writeln!(text, "  created  {}", in_line(created));
         }
         for layer in &image.layers {
-            let history = layer.history.as_deref().unwrap_or_default();
+            let history = in_line(layer.history.as_deref().unwrap_or_default());
             let _ = writeln!(text, "  {} {:>12}  {history}", layer.digest, amount(layer.size, Unit::Bytes));
         }
     }

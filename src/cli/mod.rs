@@ -19,6 +19,7 @@ mod sync;
 mod ui;
 mod verify;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -154,7 +155,15 @@ pub fn main() -> ExitCode {
                     early.error(Failure::from(error));
                     return Exit::Usage.into();
                 }
-                None => error.exit(),
+                None => {
+                    // Its colours are clap's own; what is in its words may be anything.
+                    let text = error.render().to_string();
+                    match escape::lines(&text) {
+                        Cow::Borrowed(_) => error.exit(),
+                        Cow::Owned(plain) => early.error(plain.trim_start_matches("error: ").trim_end()),
+                    }
+                    return Exit::Usage.into();
+                }
             }
         }
     };

@@ -289,7 +289,7 @@ fn kernel_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             resolve::Error::Missing { .. } | resolve::Error::Version { .. } => {
                 "add a source that has it with `--packages`; or list it as `provided` in the definition, when the base has it"
             }
-            resolve::Error::Conflict { .. } | resolve::Error::TooHard(_) => {
+            resolve::Error::Conflict { .. } | resolve::Error::TooHard(_) | resolve::Error::TooMany(_) => {
                 "name versions or alternatives in the definition (`gcc (= 4:12.2.0-3)`, `mawk | gawk`), or give fewer sources"
             }
         });

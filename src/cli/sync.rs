@@ -8,8 +8,10 @@ use serde::Serialize;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::cli::{Context, block_on};
+use crate::escape::in_line;
 use crate::http::{HostTls, Http, HttpOptions};
 use crate::image::Layout;
+use crate::limits;
 use crate::ops::connect::Destination;
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
@@ -154,7 +156,7 @@ impl FailedItem {
 
 impl Report {
     fn new(dry_run: bool, images: Vec<Synced>, failed: Vec<FailedItem>) -> Self {
-        let sum = |of: fn(&Synced) -> u64| images.iter().map(of).sum();
+        let sum = |of: fn(&Synced) -> u64| limits::total(images.iter().map(of));
         Report {
             dry_run,
             sent_blobs: sum(|image| image.report.sent_blobs),
@@ -177,7 +179,7 @@ impl Report {
                     format!("{blobs} blobs {}, {bytes}", if self.dry_run { "to send" } else { "sent" })
                 }
             };
-            text += &format!("{} -> {}: {what}\n", way.source, way.destination);
+            text += &format!("{} -> {}: {what}\n", in_line(&way.source), in_line(&way.destination));
         }
         let (images, failed) = (self.images.len(), self.failed.len());
         let verb = if self.dry_run { "to send" } else { "sent" };

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on, place};
+use crate::escape::in_line;
 use crate::image::Store;
 use crate::image::store::verify::{self, VerifyOptions, VerifyReport};
 use crate::progress::{Unit, amount};
@@ -93,8 +94,8 @@ fn remote_report(
 
 impl Verified {
     fn to_text(&self) -> String {
-        let mut lines: Vec<String> = self.report.findings.iter().map(ToString::to_string).collect();
-        lines.extend(self.removed.iter().map(|path| format!("removed {}", path.display())));
+        let mut lines: Vec<String> = self.report.findings.iter().map(in_line).collect();
+        lines.extend(self.removed.iter().map(|path| format!("removed {}", in_line(path.display()))));
         let VerifyReport { images, blobs, bytes, findings } = &self.report;
         let bytes = amount(*bytes, Unit::Bytes);
         let found = match findings.len() {

@@ -119,6 +119,12 @@ pub fn sync_dir(directory: &Path) -> Result<(), PathError> {
     File::open(directory).and_then(|opened| opened.sync_all()).at("sync", directory)
 }
 
+/// Whether a path leads to something that is in a directory, links on the way followed. False for what is not there.
+pub fn is_beneath(directory: &Path, path: &Path) -> bool {
+    let (Ok(directory), Ok(path)) = (directory.canonicalize(), path.canonicalize()) else { return false };
+    path.starts_with(directory)
+}
+
 /// The directory that holds `path`; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {

@@ -210,6 +210,12 @@ pub async fn read_limited(mut response: Response, limit: u64) -> Result<Vec<u8>,
     Ok(body)
 }
 
+/// When a token of which its server says that it lives so many seconds (300 where it says nothing) is to be renewed: a little
+/// before it expires, and after a day at the latest, whatever the server says.
+pub fn renewal(expires_in: Option<u64>) -> Instant {
+    Instant::now() + Duration::from_secs(expires_in.unwrap_or(300).min(24 * 60 * 60)).mul_f64(0.8)
+}
+
 /// The value of a header that is a secret: it is not sent on to another host. What no header can hold becomes empty.
 pub fn sensitive(secret: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(secret).unwrap_or(HeaderValue::from_static(""));

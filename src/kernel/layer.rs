@@ -18,6 +18,7 @@ use crate::kernel::package::Package;
 use crate::kernel::unpack::place::accessible;
 use crate::kernel::unpack::tree::{self, Member};
 use crate::kernel::unpack::{self, UnpackOptions};
+use crate::limits;
 use crate::progress::{Progress, Unit};
 
 pub use crate::kernel::unpack::{Error, Placement};
@@ -42,7 +43,7 @@ impl Unpacked {
     /// Unpacks packages, whose locations are paths; those that were unpacked before are not read again. Returns their
     /// trees in the order of the packages.
     pub fn packages(&self, packages: &[Package], progress: &Progress) -> Result<Vec<Arc<Tree>>, Error> {
-        let total = packages.iter().filter_map(|package| package.size).sum();
+        let total = limits::total(packages.iter().filter_map(|package| package.size));
         let task = progress.task("unpacking", Unit::Bytes, Some(total));
         let trees: Vec<Result<Arc<Tree>, Error>> = packages
             .par_iter()

@@ -30,11 +30,14 @@
 //! the same bytes. A reader refuses another format or version; fields may be added within a version.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use url::Url;
 
 use crate::digest::Digest;
+use crate::fs;
 use crate::kernel::classify::{Reason, Role};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Name, Package, Relation, Relations};
@@ -137,6 +140,38 @@ pub struct Filter {
     pub latest: Option<usize>,
 }
 
+/// Where a package of a set is, seen from this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Behind a URL.
+    Url,
+    /// In this file.
+    File(PathBuf),
+    /// There is a file outside the set's directory, and a set does not say which files of this machine are read.
+    Outside,
+    /// There is no such file.
+    Nowhere,
+}
+
+/// Finds a package of a set: behind a URL, where the set says, as seen from here or from the set, or beside the set, where
+/// `kernel fetch` puts what it fetches.
+///
+/// A set may come from elsewhere. What is not below its directory counts only where the user says so (`anywhere`).
+pub fn place(location: &str, name: &Name, set: &Path, anywhere: bool) -> Place {
+    if let Some((scheme, _)) = location.split_once("://") {
+        return if matches!(scheme, "http" | "https") { Place::Url } else { Place::Nowhere };
+    }
+    let directory = fs::parent(set);
+    let stated = Path::new(location);
+    let files = [stated.to_owned(), directory.join(stated), directory.join(name.to_string())];
+    let there = || files.iter().filter(|file| file.is_file());
+    match there().find(|file| anywhere || fs::is_beneath(directory, file)) {
+        Some(file) => Place::File(file.clone()),
+        None if there().next().is_some() => Place::Outside,
+        None => Place::Nowhere,
+    }
+}
+
 /// Why a text is no kernel set.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -173,7 +208,7 @@ impl KernelSet {
                     role,
                     relations: package.relations.filter(|_| is_for_building(role)).map(EntryRelations::from),
                     name: package.name,
-                    location: package.location,
+                    location: without_credentials(package.location),
                     size: package.size,
                     sha256: package.sha256,
                 })
@@ -189,7 +224,7 @@ impl KernelSet {
     pub fn with_unplaced(self, unplaced: Vec<(Package, Reason)>) -> Self {
         let unplaced = unplaced.into_iter().map(|(package, reason)| {
             let Package { name, location, .. } = package;
-            Unplaced { name, location, reason }
+            Unplaced { name, location: without_credentials(location), reason }
         });
         KernelSet { unplaced: unplaced.collect(), ..self }
     }
@@ -310,6 +345,17 @@ impl EntryRelations {
             // The kernel's entry says it.
             release: None,
         }
+    }
+}
+
+/// A URL without user and password: a list is passed on, and they are nobody else's business.
+fn without_credentials(location: String) -> String {
+    match location.parse::<Url>() {
+        Ok(mut url) if url.has_host() && !(url.username().is_empty() && url.password().is_none()) => {
+            let _ = url.set_password(None).and_then(|()| url.set_username(""));
+            url.into()
+        }
+        _ => location,
     }
 }
 

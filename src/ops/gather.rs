@@ -11,12 +11,12 @@ use crate::http::{HostTls, Http, HttpOptions};
 use crate::kernel::classify::Reason;
 use crate::kernel::group::{Grouping, Kernel, Offer, group};
 use crate::kernel::package::Package;
-use crate::kernel::set::KernelSet;
+use crate::kernel::set::{self, KernelSet};
 use crate::kernel::source::cache::Cache;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::redhat::RedHat;
-use crate::kernel::source::{self, Source, SourceOptions, Wanted, crawler, preset};
+use crate::kernel::source::{self, Listing, Source, SourceOptions, Wanted, crawler, preset};
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
 
@@ -84,8 +84,12 @@ fn offer(
                 let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
                 let set = set.map_err(|error| Error::from(error).about(path.display()))?;
                 let mut kernels = set.into_kernels();
-                for (_, package) in kernels.iter_mut().flat_map(|kernel| &mut kernel.packages) {
-                    at_hand(package, &path);
+                for kernel in &mut kernels {
+                    kernel.packages.retain_mut(|(_, package)| {
+                        let is_taken = at_hand(package, &path, from.allow_local);
+                        complete &= is_taken;
+                        is_taken
+                    });
                 }
                 offer.placed.extend(kernels);
             }
@@ -98,7 +102,16 @@ fn offer(
     }
     for result in from_repositories(repositories, from, wanted, http)? {
         match result {
-            Ok(found) => offer.packages.extend(found),
+            Ok(found) => {
+                complete &= found.problems.is_empty();
+                for problem in found.problems.iter().take(SAID) {
+                    tracing::warn!("passed over: {problem}");
+                }
+                if found.problems.len() > SAID {
+                    tracing::warn!("passed over: {} more", found.problems.len() - SAID);
+                }
+                offer.packages.extend(found.packages);
+            }
             Err(error) => {
                 complete = false;
                 tracing::warn!("{}", crate::causes::line(&error));
@@ -154,7 +167,7 @@ fn from_repositories(
     from: &SourceOptions,
     wanted: Wanted,
     http: &HttpOptions,
-) -> Result<Vec<Result<Vec<Package>, source::Error>>, Error> {
+) -> Result<Vec<Result<Listing, source::Error>>, Error> {
     if repositories.is_empty() {
         return Ok(Vec::new());
     }
@@ -182,16 +195,19 @@ fn from_repositories(
     block_on(async { Ok(source::packages_of_all(&http, repositories, &options).await) })
 }
 
-/// A package of a set where the set says, as seen from here or from the set, or beside the set: what was fetched from a disk
-/// lies beside its `fetch.lock` when the disk is gone.
-fn at_hand(package: &mut Package, set: &Path) {
-    if package.location.contains("://") || Path::new(&package.location).exists() {
-        return;
+/// Says where a package of a set is: what was fetched from a disk lies beside its `fetch.lock` when the disk is gone. False, and a
+/// warning, for a file that a set must not name.
+fn at_hand(package: &mut Package, set: &Path, allow_local: bool) -> bool {
+    match set::place(&package.location, &package.name, set, allow_local) {
+        set::Place::File(file) => package.location = file.to_string_lossy().into_owned(),
+        set::Place::Url | set::Place::Nowhere => {}
+        set::Place::Outside => {
+            let (set, location) = (set.display(), &package.location);
+            tracing::warn!("{set}: names a file outside its directory, {location}; left out without --allow-local");
+            return false;
+        }
     }
-    let places = [fs::parent(set).join(&package.location), fs::parent(set).join(package.name.to_string())];
-    if let Some(place) = places.iter().find(|place| place.is_file()) {
-        package.location = place.to_string_lossy().into_owned();
-    }
+    true
 }
 
 /// `HOST`, with the port where it is not that of the scheme.
@@ -216,7 +232,7 @@ fn warn_of(grouping: &Grouping) -> bool {
         tracing::info!("{}: left out: {reason}", package.name);
     }
     for package in &grouping.conflicts {
-        tracing::warn!("{}: another package has this name and other content; left out", package.location);
+        tracing::warn!("{}: another package has this name and other content; left out", package.name);
     }
     let missing = grouping.kernels.iter().flat_map(|kernel| kernel.missing.iter().map(|what| (&kernel.release, what)));
     for (release, what) in missing {
@@ -225,6 +241,8 @@ fn warn_of(grouping: &Grouping) -> bool {
     grouping.conflicts.is_empty() && grouping.kernels.iter().all(|kernel| kernel.missing.is_empty())
 }
 
+/// So many of a repository's problems are said one by one.
+const SAID: usize = 20;
 /// A set of 100,000 kernels has some 100 MiB.
 const SET_LIMIT: u64 = 1 << 30;
 const KEYRING_LIMIT: u64 = 16 << 20;

@@ -328,7 +328,7 @@ impl Scope<'_> {
     }
 }
 
-enum Challenge {
+pub(crate) enum Challenge {
     Basic,
     Bearer { realm: String, service: Option<String> },
 }
@@ -340,7 +340,7 @@ struct Token {
 }
 
 /// The first challenge that we can answer (RFC 9110, 11.6.1), of which Bearer is better.
-fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let texts: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|text| text.to_str().ok()).collect();
     let starts = |text: &str, scheme: &str| text.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
     for text in &texts {

@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::http::Retry;
 use crate::image::store::layout;
 use crate::image::{Layout, Platform, Store, manifest};
+use crate::limits;
 use crate::progress::{Progress, Task, Unit};
 use crate::registry::choice::Choice;
 use crate::registry::client::Error;
@@ -118,7 +119,7 @@ pub async fn copy(
     };
     let rewritten = top.digest() != image.digest();
     let counts = Counts::default();
-    let task = progress.task("copying", Unit::Bytes, Some(parts.blobs.values().map(Descriptor::size).sum()));
+    let task = progress.task("copying", Unit::Bytes, Some(limits::total(parts.blobs.values().map(Descriptor::size))));
     let job = Job { source, target, options, counts: &counts, task: &task };
     job.parts(&parts, &top, name).await?;
     if options.referrers {

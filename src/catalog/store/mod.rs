@@ -138,6 +138,9 @@ impl Snapshot {
         if version > schema::VERSION {
             return Err(Error::TooNew { path: path.to_owned(), found: version, known: schema::VERSION });
         }
+        if !schema::is_ours(&connection, version).map_err(|error| sqlite(path, error))? {
+            return Err(Error::Foreign { path: path.to_owned() });
+        }
         Ok(Snapshot { connection, path: path.to_owned() })
     }
 

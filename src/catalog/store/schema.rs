@@ -35,6 +35,25 @@ pub(super) fn identify(connection: &Connection) -> rusqlite::Result<(i32, i32)> 
     Ok((number("application_id")?, number("user_version")?))
 }
 
+/// Whether a file has exactly the tables and indexes of its version: a view or a trigger in the place of a table could answer
+/// anything, and without an end.
+pub(super) fn is_ours(connection: &Connection, version: i32) -> rusqlite::Result<bool> {
+    let ours = Connection::open_in_memory()?;
+    for migration in &MIGRATIONS[..usize::try_from(version).unwrap_or(0).min(MIGRATIONS.len())] {
+        ours.execute_batch(migration)?;
+    }
+    create_indexes(&ours)?;
+    Ok(objects(connection)? == objects(&ours)?)
+}
+
+/// What a file is made of, with the statements that made it.
+fn objects(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 4]>> {
+    // More than ours need not be read to be others.
+    let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name LIMIT 100";
+    let mut statement = connection.prepare(sql)?;
+    statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?.collect()
+}
+
 /// Digests are 32 bytes where they are `sha256:` and 64 lower-case digits, else text: real trees hold odd keys, and a
 /// digest as text would be twice as large. `_id`s are 12 bytes where they are 24 digits, for the same reason. Instants
 /// are microseconds after 1970, 0 for unknown; `updated` is 0 in a finished snapshot, which keeps the newest one of a kind

@@ -17,6 +17,7 @@ use crate::cli::Context;
 use crate::cli::catalog::{age, age_text};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::digest::Digest;
+use crate::escape::in_line;
 use crate::fs::PathContext;
 
 #[derive(Args)]
@@ -133,36 +134,41 @@ fn verdict_text(verdict: &Verdict, near: &[String], taken: Instant) -> String {
             let _ = writeln!(
                 text,
                 "bundle: {} for OpenShift {}, channel {}{}",
-                bundle.csv_name,
-                bundle.ocp_version,
-                bundle.channel,
-                identity(&bundle.id)
+                in_line(&bundle.csv_name),
+                in_line(&bundle.ocp_version),
+                in_line(&bundle.channel),
+                in_line(identity(&bundle.id))
             );
         }
         Some(Answer::Container(image)) => {
             let _ = writeln!(
                 text,
                 "image: {} {}{}",
-                image.digests.first().map_or("without a digest", String::as_str),
-                image.architecture,
-                identity(&image.id)
+                in_line(image.digests.first().map_or("without a digest", String::as_str)),
+                in_line(&image.architecture),
+                in_line(identity(&image.id))
             );
             for repository in &image.repositories {
                 let tags = repository.tags.join(", ");
-                let _ = writeln!(text, "  {}/{}: {tags}", repository.registry, repository.repository);
+                let _ = writeln!(
+                    text,
+                    "  {}",
+                    in_line(format_args!("{}/{}: {tags}", repository.registry, repository.repository))
+                );
             }
         }
         Some(Answer::Chart(chart)) => {
             let provider = if chart.provider_type.is_empty() { "unknown" } else { &chart.provider_type };
             let kube = if chart.kube_version.is_empty() { "any" } else { &chart.kube_version };
-            let _ = writeln!(text, "chart: {} {}, provider {provider}, Kubernetes {kube}", chart.name, chart.version);
+            let line = format!("{} {}, provider {provider}, Kubernetes {kube}", chart.name, chart.version);
+            let _ = writeln!(text, "chart: {}", in_line(line));
         }
         None => {
             if let Some(reason) = &verdict.reason {
                 let _ = writeln!(text, "reason: {reason}");
             }
             if !near.is_empty() {
-                let _ = writeln!(text, "certified: {}", near.join(", "));
+                let _ = writeln!(text, "certified: {}", in_line(near.join(", ")));
             }
         }
     }

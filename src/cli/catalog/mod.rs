@@ -18,6 +18,7 @@ use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
 use crate::catalog::{Draft, Info, Snapshot};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
+use crate::escape::in_line;
 
 /// Snapshot the certified catalog and answer from the snapshot
 #[derive(Args)]
@@ -317,7 +318,9 @@ pub(super) fn age_text(taken: Instant) -> String {
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let hits = Snapshot::open(&args.db.db)?.search(&args.text, args.limit)?;
-    context.ui.result(&hits, |hits| hits.iter().map(|hit| format!("{}\t{}\n", hit.kind, hit.name)).collect())?;
+    context.ui.result(&hits, |hits| {
+        hits.iter().map(|hit| format!("{}\t{}\n", in_line(&hit.kind), in_line(&hit.name))).collect()
+    })?;
     Ok(if hits.is_empty() { Exit::No } else { Exit::Done })
 }
 
@@ -330,13 +333,13 @@ fn compare(args: &DiffArgs, context: &Context) -> Outcome {
 fn diff_text(diff: &Diff) -> String {
     let mut text = String::new();
     for fact in &diff.removed {
-        let _ = writeln!(text, "- {fact}");
+        let _ = writeln!(text, "- {}", in_line(fact));
     }
     for fact in &diff.added {
-        let _ = writeln!(text, "+ {fact}");
+        let _ = writeln!(text, "+ {}", in_line(fact));
     }
     for change in &diff.changed {
-        let _ = writeln!(text, "~ {}: {} -> {}", change.what, change.old, change.new);
+        let _ = writeln!(text, "~ {}: {} -> {}", in_line(&change.what), in_line(&change.old), in_line(&change.new));
     }
     let _ =
         writeln!(text, "{} added, {} removed, {} changed", diff.added.len(), diff.removed.len(), diff.changed.len());
@@ -365,9 +368,9 @@ fn info(db: &Path, context: &Context) -> Outcome {
         );
         for (kind, about) in &info.kinds {
             let _ = writeln!(text, "{}: {} rows, {} answers", kind.plural(), about.rows, about.answers);
-            let _ = writeln!(text, "  from {}", about.source);
+            let _ = writeln!(text, "  from {}", in_line(&about.source));
             if !about.filter.is_empty() {
-                let _ = writeln!(text, "  where {}", about.filter);
+                let _ = writeln!(text, "  where {}", in_line(&about.filter));
             }
             let _ = match about.walked.is_known() {
                 true => writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked),

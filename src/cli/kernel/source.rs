@@ -59,6 +59,9 @@ pub(in crate::cli) struct SourceArgs {
     /// Take apt repositories whose Valid-Until is past
     #[arg(long)]
     allow_expired: bool,
+    /// Take local files that a set names outside its own directory
+    #[arg(long)]
+    allow_local: bool,
     /// Keep only this release, or those that begin with it
     #[arg(long, value_name = "RELEASE")]
     release: Vec<String>,
@@ -90,6 +93,7 @@ impl SourceArgs {
             }),
             cache_dir: self.cache_dir.clone(),
             allow_expired: self.allow_expired,
+            allow_local: self.allow_local,
             narration: Narration { marks: false, lines: context.ui.is_logged() },
             filter: Filter {
                 releases: self.release.clone(),

@@ -12,7 +12,7 @@ use super::{key_value, secret, server};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::fs;
-use crate::kernel::set::KernelSet;
+use crate::kernel::set::{self, KernelSet, Place};
 use crate::progress::{Unit, amount};
 use crate::publish::Patience;
 use crate::publish::artifactory::{
@@ -41,6 +41,9 @@ pub(in crate::cli) struct ArtifactoryArgs {
     /// File with an API key, for servers that still accept them [default: $ARTIFACTORY_API_KEY]
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// Upload local files that a set names outside its own directory
+    #[arg(long)]
+    allow_local: bool,
     /// Replace files that exist with different content
     #[arg(long)]
     overwrite: bool,
@@ -147,16 +150,25 @@ fn wanted(args: &ArtifactoryArgs) -> Result<(Vec<Wanted>, Vec<LeftOut>), Failure
         return Ok(files_below(&args.source, args.hidden)?);
     }
     let set = KernelSet::parse(&fs::read(&args.source, SET_LIMIT)?)?;
-    let beside = fs::parent(&args.source);
     let mut wanted: Vec<Wanted> = Vec::new();
     for package in set.each_package() {
         let name = package.location.rsplit('/').next().unwrap_or_default().to_owned();
-        // As it is stated, or beside the set, where `kernel fetch` puts what has a URL.
-        let places = [PathBuf::from(&package.location), beside.join(&package.location), beside.join(&name)];
-        let file = places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
-            Failure::new(format!("{}: not fetched", package.location))
-                .hint("fetch the set's packages with `haversack kernel fetch`, and name the directory")
-        })?;
+        let place = match set::place(&package.location, &package.name, &args.source, args.allow_local) {
+            // What has a URL lies beside the set, where `kernel fetch` puts it.
+            Place::Url => set::place(&name, &package.name, &args.source, false),
+            place => place,
+        };
+        let file = match place {
+            Place::File(file) => file,
+            Place::Outside => {
+                let error = format!("{}: outside the directory of {}", package.location, args.source.display());
+                return Err(Failure::new(error).hint("allow files outside it with `--allow-local`"));
+            }
+            Place::Url | Place::Nowhere => {
+                return Err(Failure::new(format!("{}: not fetched", package.location))
+                    .hint("fetch the set's packages with `haversack kernel fetch`, and name the directory"));
+            }
+        };
         // The same one is there for each kernel that needs it; of two others, the second would replace the first.
         match wanted.iter().find(|other| other.path == name) {
             Some(other) if other.file == file => {}

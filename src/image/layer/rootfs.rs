@@ -22,6 +22,7 @@ use tar::EntryType;
 use crate::image::layer::pax::Meta;
 use crate::image::name::Name;
 use crate::limits::{self, Count};
+use crate::tarball;
 
 /// What layers make together.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl RootFs {
     pub fn apply(&mut self, tar: impl Read) -> io::Result<()> {
         let layer = self.layers;
         let mut hidden = HashSet::new();
-        let mut archive = tar::Archive::new(tar);
+        let mut archive = tarball::open(tar);
         for (number, entry) in archive.entries()?.enumerate() {
             let entry = entry?;
             self.count.one()?;

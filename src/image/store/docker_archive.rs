@@ -38,6 +38,8 @@ pub struct DockerArchive {
     /// What the layout beside says refers to its images.
     referrers: Vec<Descriptor>,
     contents: BTreeMap<Digest, Content>,
+    /// Layers whose digest was computed, by their members: a layer may be named thousands of times.
+    hashed: BTreeMap<String, Digest>,
 }
 
 /// One image of `manifest.json`.
@@ -72,7 +74,7 @@ impl DockerArchive {
         let bytes = members.read(MANIFEST)?.ok_or_else(|| members.cut().unwrap_or_else(missing))?;
         let entries: Vec<Entry> = layout::parse(&format!("{}: {MANIFEST}", path.display()), &bytes)?;
         let (images, referrers, contents) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut archive = DockerArchive { members, images, referrers, contents };
+        let mut archive = DockerArchive { members, images, referrers, contents, hashed: BTreeMap::new() };
         let beside = archive.manifests_beside()?;
         for entry in &entries {
             let config = archive.config(entry)?;
@@ -229,10 +231,14 @@ impl DockerArchive {
         let digest = if media_type == MediaType::ImageLayer {
             // What the configuration says it is; whoever reads it finds out.
             diff_id.parse().map_err(layout::Error::from)?
+        } else if let Some(digest) = self.hashed.get(name) {
+            digest.clone()
         } else {
             let mut reader = HashingReader::new(io::Cursor::new(start).chain(member), Algorithm::Sha256);
             io::copy(&mut reader, &mut io::sink()).at("read", &path)?;
-            reader.finish().0
+            let digest = reader.finish().0;
+            self.hashed.insert(name.to_owned(), digest.clone());
+            digest
         };
         let size = self.members.size(name).unwrap_or_default();
         self.contents.insert(digest.clone(), Content::Member(name.to_owned()));

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::image::store::layout;
 use crate::image::{Platform, manifest};
+use crate::limits;
 
 /// An image, or an index of several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -129,7 +130,7 @@ fn image_report<E: From<layout::Error>>(
         artifact_type: document.artifact_type().as_ref().map(ToString::to_string),
         subject: document.subject().as_ref().map(|subject| subject.digest().to_string()),
         created: parsed.as_ref().and_then(|config| config.created().clone()),
-        layer_bytes: layers.iter().map(|layer| layer.size).sum(),
+        layer_bytes: limits::total(layers.iter().map(|layer| layer.size)),
         layers,
         config,
     })

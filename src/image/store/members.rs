@@ -12,6 +12,7 @@ use crate::compression::Compression;
 use crate::fs::{self, PathContext, PathError};
 use crate::image::store::archive::Error;
 use crate::image::store::layout;
+use crate::tarball;
 
 /// Where the content of each member of a tar file lies.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Members {
         let size = file.metadata().at("read", path)?.len();
         let (files, links_of) = (BTreeMap::new(), BTreeMap::new());
         let mut members = Members { path: path.to_owned(), files, links: links_of, size, has_end: false };
-        let mut tar = tar::Archive::new(file);
+        let mut tar = tarball::open(file);
         let mut end = 0;
         for entry in tar.entries_with_seek().at("read", path)? {
             let entry = match entry {

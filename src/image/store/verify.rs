@@ -18,6 +18,7 @@ use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::image::manifest;
 use crate::image::store::layout;
 use crate::image::store::{self, Store};
+use crate::limits;
 use crate::progress::{Progress, Task, Unit};
 
 /// What is checked, and what is done about it.
@@ -221,7 +222,7 @@ pub fn verify<C: Contents>(
         walk.document(image, "index.json", 0);
     }
     let Walk { seen, mut findings, referred, .. } = walk;
-    let total = seen.values().map(|blob| blob.described.size()).sum();
+    let total = limits::total(seen.values().map(|blob| blob.described.size()));
     let task = progress.task(format!("verifying {}", store.place()), Unit::Bytes, Some(total));
     let (blobs, bytes) = (seen.len(), total);
     let found: Vec<Vec<Finding>> =

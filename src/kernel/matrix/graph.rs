@@ -4,11 +4,13 @@
 //! data, a directory or archive with `channels/NAME.yaml` that lists versions without places. Nodes are taken as they come:
 //! numbers that are missing in between are no end, and edges, conditions and unknown fields play no part.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
 use crate::compression::{LimitedReader, decoder};
+use crate::fs;
+use crate::tarball;
 
 /// A release of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,13 +90,12 @@ pub fn parse_channel(yaml: &str) -> Result<Vec<Node>, Error> {
 pub fn channel_of_archive(archive: impl BufRead + Send, channel: &str) -> io::Result<Option<String>> {
     let (_, tar) = decoder(archive)?;
     let name = format!("channels/{channel}.yaml");
-    let mut archive = tar::Archive::new(LimitedReader::new(tar, ARCHIVE_LIMIT));
+    let mut archive = tarball::open(LimitedReader::new(tar, ARCHIVE_LIMIT));
     for entry in archive.entries()? {
-        let mut entry = entry?;
+        let entry = entry?;
         if entry.path()?.ends_with(&name) {
-            let mut text = String::new();
-            entry.read_to_string(&mut text)?;
-            return Ok(Some(text));
+            let text = String::from_utf8(fs::read_limited(entry, CHANNEL_LIMIT)?);
+            return text.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
         }
     }
     Ok(None)
@@ -122,6 +123,8 @@ fn sorted(mut nodes: Vec<Node>) -> Vec<Node> {
 }
 
 const ARCHIVE_LIMIT: u64 = 1 << 30;
+/// Today's channels have 10 KiB.
+const CHANNEL_LIMIT: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,14 @@
 //! | from 4.19 | label `io.openshift.metalayer`: the last layer has `usr/share/openshift/base/meta.json`, a list of packages |
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 
 use serde::Deserialize;
 
 use crate::compression::{LimitedReader, decoder};
+use crate::fs;
 use crate::kernel::release::Machine;
+use crate::tarball;
 
 /// The kernels of an OS image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,14 +85,13 @@ pub fn kernels(labels: &BTreeMap<String, String>, machine: &Machine) -> Result<A
 pub fn kernels_of_layer(layer: &[u8], machine: &Machine) -> Result<Kernels, Error> {
     let failed = |error: io::Error| Error::Layer(error.to_string());
     let (_, tar) = decoder(layer).map_err(failed)?;
-    let mut archive = tar::Archive::new(LimitedReader::new(tar, LAYER_LIMIT));
+    let mut archive = tarball::open(LimitedReader::new(tar, LAYER_LIMIT));
     for entry in archive.entries().map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let is_list =
             entry.path().is_ok_and(|path| path.strip_prefix("./").unwrap_or(&path) == std::path::Path::new(META));
         if is_list {
-            let mut text = Vec::new();
-            entry.take(META_LIMIT).read_to_end(&mut text).map_err(failed)?;
+            let text = fs::read_limited(entry, META_LIMIT).map_err(failed)?;
             return from_list(&text, machine);
         }
     }

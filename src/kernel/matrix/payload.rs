@@ -1,12 +1,14 @@
 //! What an OpenShift release consists of: `release-manifests/image-references` in the last layer of its image.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::compression::{LimitedReader, decoder};
+use crate::fs;
+use crate::tarball;
 
 /// An OS image of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +36,11 @@ pub enum Error {
 /// Finds `image-references` in a layer, a compressed tar; `None` when the layer has none.
 pub fn image_references(layer: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     let (_, tar) = decoder(layer)?;
-    let mut archive = tar::Archive::new(LimitedReader::new(tar, LAYER_LIMIT));
+    let mut archive = tarball::open(LimitedReader::new(tar, LAYER_LIMIT));
     for entry in archive.entries()? {
         let entry = entry?;
         if entry.path()?.strip_prefix("./").unwrap_or(&entry.path()?) == Path::new(REFERENCES) {
-            let mut text = Vec::new();
-            entry.take(REFERENCES_LIMIT).read_to_end(&mut text)?;
-            return Ok(Some(text));
+            return Ok(Some(fs::read_limited(entry, REFERENCES_LIMIT)?));
         }
     }
     Ok(None)

@@ -15,9 +15,11 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::thread;
 
 use crate::kernel::package::{Comparison, Format, Package, Relation};
 use crate::kernel::release::Machine;
+use crate::limits;
 
 /// All packages that may be chosen, for one machine.
 pub struct Universe {
@@ -70,6 +72,9 @@ pub enum Error {
         /// Each candidate with what stands in its way.
         conflicts: Vec<String>,
     },
+    /// More is needed than an image of packages has.
+    #[error("more than {0} packages are needed")]
+    TooMany(usize),
     /// The search was given up.
     #[error("no answer after {0} steps")]
     TooHard(u32),
@@ -145,10 +150,15 @@ impl Universe {
         for number in &request.chosen {
             search.by_name.insert(&self.packages[*number].name.name, *number);
         }
-        for any in request.wanted.iter().flat_map(|wanted| rich(wanted, Format::Rpm)) {
+        for any in request.wanted.iter().flat_map(|wanted| rich(wanted, 0, Format::Rpm)) {
             search.needs.push(Need { any, by: None });
         }
-        search.meet(0).map_err(|failure| failure.error)?;
+        // As deep as there are packages to choose, on a stack that has room for it.
+        let met = thread::scope(|scope| {
+            let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || search.meet(0));
+            thread.expect("a thread can be started").join().expect("a search does not panic")
+        });
+        met.map_err(|failure| failure.error)?;
         Ok(search.chosen.split_off(request.chosen.len()))
     }
 
@@ -204,6 +214,10 @@ impl<'a> Search<'a> {
             }
         };
         self.steps += 1;
+        // Each choice is one further call.
+        if self.chosen.len() > MOST_CHOSEN {
+            return Err(Failure { error: Error::TooMany(MOST_CHOSEN), involved: BTreeSet::new() });
+        }
         if self.steps > MOST_STEPS {
             return Err(Failure { error: Error::TooHard(MOST_STEPS), involved: BTreeSet::new() });
         }
@@ -241,7 +255,7 @@ impl<'a> Search<'a> {
         self.because.insert(number, by);
         let relations = package.relations.as_ref().expect("others are not in a universe");
         for any in &relations.depends {
-            for any in rich(any, package.name.format) {
+            for any in rich(any, 0, package.name.format) {
                 self.needs.push(Need { any, by: Some(number) });
             }
         }
@@ -322,7 +336,7 @@ impl<'a> Search<'a> {
 }
 
 /// Takes rpm's rich dependencies apart, and leaves out what rpm itself or nothing at all has to fulfil.
-fn rich(any: &[Relation], format: Format) -> Vec<Vec<Relation>> {
+fn rich(any: &[Relation], depth: usize, format: Format) -> Vec<Vec<Relation>> {
     let [relation] = any else { return vec![any.to_vec()] };
     if format == Format::Deb {
         return vec![any.to_vec()];
@@ -334,13 +348,19 @@ fn rich(any: &[Relation], format: Format) -> Vec<Vec<Relation>> {
     let Some(inner) = name.strip_prefix('(').and_then(|name| name.strip_suffix(')')) else {
         return vec![any.to_vec()];
     };
+    // Nothing is called so: it is found missing.
+    if depth > limits::NESTING {
+        return vec![any.to_vec()];
+    }
     let parts = top_level(inner);
     let relations =
         |parts: &[String]| -> Vec<Relation> { parts.iter().step_by(2).map(|it| rpm_relation(it)).collect() };
     match parts.get(1).map(String::as_str) {
-        None => rich(&[rpm_relation(inner)], format),
+        None => rich(&[rpm_relation(inner)], depth + 1, format),
         Some("or") => vec![relations(&parts)],
-        Some("and" | "with") => relations(&parts).into_iter().flat_map(|part| rich(&[part], format)).collect(),
+        Some("and" | "with") => {
+            relations(&parts).into_iter().flat_map(|part| rich(&[part], depth + 1, format)).collect()
+        }
         // `if`, `unless`, `without`: what they hang on is not installed here.
         Some(_) => Vec::new(),
     }
@@ -410,6 +430,12 @@ pub fn wanted(text: &str) -> Vec<Relation> {
 
 /// A toolkit has some 150 packages; going back a few times multiplies that.
 const MOST_STEPS: u32 = 200_000;
+
+/// Whole distributions' minimal systems have some 500.
+const MOST_CHOSEN: usize = 5 * limits::CHAIN;
+
+/// For so many calls.
+const STACK: usize = 32 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,8 @@ pub struct SourceOptions {
     pub cache_dir: Option<PathBuf>,
     /// Takes apt repositories whose `Valid-Until` is past.
     pub allow_expired: bool,
+    /// Takes files outside the directory of a set that names them.
+    pub allow_local: bool,
     /// What is said while the subscriber API is read, beside progress.
     pub narration: Narration,
     /// Which kernels are wanted.

@@ -23,6 +23,7 @@ use crate::digest::Digest;
 use crate::http::{self, Http, Retriable, Verdict, read_limited};
 use crate::kernel::package::{Format, Name, Package};
 use crate::kernel::release::Machine;
+use crate::limits;
 use crate::progress::Narration;
 
 /// The API with a subscriber's token.
@@ -68,6 +69,12 @@ pub enum Error {
     /// No answer, or a bad one.
     #[error("{0}")]
     Http(#[from] http::Error),
+    /// A list without an end.
+    #[error("{content_set}: lists more than {} pages", 4 * limits::PAGES)]
+    Endless {
+        /// The content set.
+        content_set: String,
+    },
     /// The offline token is not taken.
     #[error("{sso}: the offline token is invalid or has expired")]
     OfflineToken {
@@ -108,7 +115,7 @@ impl Retriable for Error {
             Error::Http(error) => error.verdict(),
             Error::RateLimited { after, .. } => Verdict::Again { after: *after },
             Error::InAnswer { .. } => Verdict::Again { after: None },
-            Error::OfflineToken { .. } | Error::Malformed { .. } => Verdict::Permanent,
+            Error::OfflineToken { .. } | Error::Malformed { .. } | Error::Endless { .. } => Verdict::Permanent,
         }
     }
 }
@@ -177,7 +184,10 @@ impl RedHat {
         let narration = self.narration;
         narration.line(format_args!("Scraping bucket {content_set}"));
         narration.mark(content_set);
-        for batch in 0.. {
+        for batch in 0..=limits::PAGES {
+            if batch == limits::PAGES {
+                return Err(Error::Endless { content_set: content_set.to_owned() });
+            }
             let page = |n: usize| self.page(content_set, machine, (batch * 4 + n) * PAGE);
             let pages = tokio::try_join!(page(0), page(1), page(2), page(3))?;
             let mut is_last = false;
@@ -317,8 +327,8 @@ impl RedHat {
             })
             .await?;
         // Five minutes today, fifteen once; renewed before it expires on the way.
-        let lifetime = Duration::from_secs(token.expires_in.unwrap_or(300)).mul_f64(0.8);
-        *access = Some(Access { token: token.access_token.clone(), until: Instant::now() + lifetime });
+        let until = http::renewal(token.expires_in);
+        *access = Some(Access { token: token.access_token.clone(), until });
         Ok(token.access_token)
     }
 }

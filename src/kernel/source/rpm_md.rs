@@ -3,7 +3,7 @@
 //! `primary.xml` of a distribution describes 60,000 packages in 200 MiB; it is read as a stream and only what may be a
 //! kernel package is kept. Entities are not expanded and a document type is refused, so that there is nothing to blow up.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 
 use quick_xml::Reader;
 use quick_xml::XmlVersion;
@@ -14,12 +14,14 @@ use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::Http;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
+use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Options, Wanted};
+use crate::kernel::source::{Error, Listing, Options, Wanted};
+use crate::limits::{self, Count, Depth, Exceeded, PACKAGE_OVERHEAD, Pieces, RELATION_OVERHEAD};
 
 /// Where `primary.xml` is.
 #[derive(Debug, PartialEq, Eq)]
-struct Primary {
+pub(crate) struct Primary {
     href: String,
     expected: Expected,
 }
@@ -35,21 +37,46 @@ pub enum XmlError {
     Content(&'static str),
     /// It cannot be decompressed.
     #[error("cannot be decompressed")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+    /// There is more of something than is taken.
+    #[error("{0}")]
+    Exceeded(#[from] Exceeded),
 }
 
 /// Lists the kernel packages of a repository: `url` is its directory, or a mirror list or metalink that names several.
-pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Result<Vec<Package>, Error> {
-    let mirrors = if is_list(url) {
-        let list = transfer::small(http, url, LIST_LIMIT, options.cache.as_ref()).await?;
-        mirrors(&String::from_utf8_lossy(&list), options)
-    } else {
-        vec![url.clone()]
-    };
+pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Result<Listing, Error> {
+    if !is_list(url) {
+        // An address that is no repository may be that of a list of mirrors, whatever it looks like.
+        return match from_mirror(http, url, &[], options).await {
+            Err(error @ (Error::Http(_) | Error::Xml { .. })) => match mirrors_of(http, url, options).await {
+                Ok(mirrors) if !mirrors.places.is_empty() => from_any(http, url, mirrors, options).await,
+                _ => Err(error),
+            },
+            result => result,
+        };
+    }
+    let mirrors = mirrors_of(http, url, options).await?;
+    from_any(http, url, mirrors, options).await
+}
+
+/// The mirrors of a list, and what the list says of their `repomd.xml`.
+struct Mirrors {
+    places: Vec<Url>,
+    repomd: Vec<Checksum>,
+}
+
+async fn mirrors_of(http: &Http, url: &Url, options: &Options) -> Result<Mirrors, Error> {
+    let list = transfer::small(http, url, LIST_LIMIT, options.cache.as_ref()).await?;
+    let list = String::from_utf8_lossy(&list);
+    Ok(Mirrors { places: mirrors(&list, options), repomd: stated_repomd(&list) })
+}
+
+/// Reads the first mirror that has what it should have.
+async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -> Result<Listing, Error> {
     let mut last = Error::malformed(url, "it names no mirror");
-    for mirror in mirrors {
-        match from_mirror(http, &mirror, options).await {
-            Ok(packages) => return Ok(packages),
+    for mirror in mirrors.places {
+        match from_mirror(http, &mirror, &mirrors.repomd, options).await {
+            Ok(listing) => return Ok(listing),
             Err(error) => {
                 tracing::info!("{mirror}: {error}");
                 last = error;
@@ -59,7 +86,7 @@ pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Resul
     Err(last)
 }
 
-async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<Package>, Error> {
+async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Options) -> Result<Listing, Error> {
     let mut base = base.clone();
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
@@ -67,6 +94,10 @@ async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<P
     let cache = options.cache.as_ref();
     let url = join(&base, "repodata/repomd.xml")?;
     let repomd = transfer::small(http, &url, REPOMD_LIMIT, cache).await?;
+    // A mirror that is behind, or not honest.
+    if !stated.is_empty() && !stated.iter().any(|stated| stated.is_of(&repomd)) {
+        return Err(Error::malformed(&url, "its digest is none of those that the metalink states"));
+    }
     if let Some(keyring) = &options.keyring {
         let signature = transfer::small(http, &join(&base, "repodata/repomd.xml.asc")?, REPOMD_LIMIT, cache).await?;
         keyring
@@ -85,32 +116,30 @@ async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<P
 }
 
 /// Reads `repomd.xml` as far as `primary`.
-fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
-    let mut reader = Reader::from_reader(reader);
+pub(crate) fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
+    let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
     let mut inside = false;
-    let (mut href, mut digest, mut size) = (None, None, None);
+    let (mut href, mut digest, mut size, mut kind) = (None, None, None, String::new());
     loop {
-        match reader.read_event_into(&mut buffer)? {
+        match reader.next(&mut buffer)? {
             Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
             Event::Start(tag) | Event::Empty(tag) => {
                 text.clear();
                 match tag.local_name().as_ref() {
                     "data" => inside = attribute(&tag, "type")?.as_deref() == Some("primary"),
                     "location" if inside => href = attribute(&tag, "href")?,
-                    "checksum" if inside && attribute(&tag, "type")?.is_none_or(|kind| kind != "sha256") => {
-                        return Err(XmlError::Content("the digest of primary is no SHA-256"));
-                    }
+                    "checksum" if inside => kind = attribute(&tag, "type")?.unwrap_or_default(),
                     _ => {}
                 }
             }
-            Event::Text(part) => text.push_str(&part),
+            Event::Text(part) => append(&mut text, &part)?,
             Event::End(tag) if inside => match tag.local_name().as_ref() {
-                "checksum" => digest = format!("sha256:{}", text.trim()).parse::<Digest>().ok(),
+                "checksum" => digest = Checksum::new(&kind, text.trim()),
                 "size" => size = text.trim().parse::<u64>().ok(),
                 "data" => {
                     let (Some(href), Some(digest)) = (href, digest) else {
-                        return Err(XmlError::Content("primary has no place or no digest"));
+                        return Err(XmlError::Content("primary has no place, or no digest of a known kind"));
                     };
                     return Ok(Primary { href, expected: Expected { digest, size } });
                 }
@@ -135,26 +164,66 @@ struct Partial {
     base: Option<String>,
     vendor: Option<String>,
     relations: Relations,
+    /// How many relations there are.
+    kept: usize,
+}
+
+/// An XML document from outside: no tag or text of it is longer, and no element deeper, than the limits.
+struct Xml<R: BufRead> {
+    reader: Reader<Pieces<R>>,
+    depth: Depth,
+}
+
+impl<R: BufRead> Xml<R> {
+    fn new(reader: R) -> Self {
+        let pieces = Pieces::new(reader, limits::XML_PIECE, "bytes in an XML tag or text");
+        Xml { reader: Reader::from_reader(pieces), depth: Depth::default() }
+    }
+
+    fn next<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Event<'a>, XmlError> {
+        self.reader.get_mut().next_piece();
+        let event = self.reader.read_event_into(buffer).map_err(|error| match error {
+            // What the reader below says is the cause.
+            quick_xml::Error::Io(error) => XmlError::Io(io::Error::new(error.kind(), error)),
+            error => XmlError::Syntax(error),
+        })?;
+        match event {
+            Event::Start(_) => self.depth.enter()?,
+            Event::End(_) => self.depth.leave(),
+            _ => {}
+        }
+        Ok(event)
+    }
+}
+
+/// Appends to a text, which entities cut into many.
+fn append(text: &mut String, part: &str) -> Result<(), Exceeded> {
+    text.push_str(part);
+    limits::at_most(text.len(), limits::XML_PIECE, "bytes in an XML tag or text")
 }
 
 /// Reads `primary.xml`.
-fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec<Package>, XmlError> {
-    let mut reader = Reader::from_reader(reader);
+pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Listing, XmlError> {
+    let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
-    let mut packages = Vec::new();
+    let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());
+    let mut listing = Listing::default();
     let mut package = Partial::default();
     let mut checksum_kind = None;
     let mut is_root_seen = false;
     // Which of the lists of relations we are in.
     let mut list = List::Other;
     loop {
-        match reader.read_event_into(&mut buffer)? {
+        match reader.next(&mut buffer)? {
             Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
             Event::Start(tag) | Event::Empty(tag) => {
                 text.clear();
                 match tag.local_name().as_ref() {
                     "metadata" => is_root_seen = true,
-                    "package" => package = Partial::default(),
+                    "package" => {
+                        count.one()?;
+                        package = Partial::default();
+                    }
                     // The name comes before all else that is kept, and most packages are not wanted.
                     _ if !package.name.is_empty() && !wanted.admits(&package.name) => {}
                     "version" => {
@@ -173,8 +242,10 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec
                     "conflicts" => list = List::Conflicts,
                     "obsoletes" | "recommends" | "suggests" | "supplements" | "enhances" => list = List::Other,
                     "entry" => {
+                        let found = relation(&tag)?;
+                        package.keep(found.as_ref(), &mut kept)?;
                         let relations = &mut package.relations;
-                        match (&list, relation(&tag)?) {
+                        match (&list, found) {
                             (List::Provides, Some(relation)) => relations.provides.push(relation),
                             (List::Requires, Some(relation)) => relations.depends.push(vec![relation]),
                             (List::Conflicts, Some(relation)) => relations.conflicts.push(relation),
@@ -184,11 +255,11 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec
                     _ => {}
                 }
             }
-            Event::Text(part) => text.push_str(&part),
+            Event::Text(part) => append(&mut text, &part)?,
             Event::GeneralRef(reference) => match &*reference {
-                "amp" => text.push('&'),
-                "lt" => text.push('<'),
-                "gt" => text.push('>'),
+                "amp" => append(&mut text, "&")?,
+                "lt" => append(&mut text, "<")?,
+                "gt" => append(&mut text, ">")?,
                 // Descriptions may have others; nothing that is kept does.
                 _ => {}
             },
@@ -200,16 +271,25 @@ fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec
                 }
                 // Programs and configuration files, which packages may require by their path.
                 "file" if wanted == Wanted::All => {
-                    package.relations.provides.push(Relation { name: std::mem::take(&mut text), version: None });
+                    let file = Relation { name: std::mem::take(&mut text), version: None };
+                    package.keep(Some(&file), &mut kept)?;
+                    package.relations.provides.push(file);
                 }
                 "vendor" => package.vendor = Some(std::mem::take(&mut text)).filter(|vendor| !vendor.is_empty()),
-                "package" if wanted.admits(&package.name) => {
-                    packages.extend(std::mem::take(&mut package).finish(base));
-                }
+                "package" if wanted.admits(&package.name) => match std::mem::take(&mut package).finish(base) {
+                    Ok(package) => {
+                        kept.several(PACKAGE_OVERHEAD + 2 * package.location.len())?;
+                        listing.packages.push(package);
+                    }
+                    Err(problem) => {
+                        kept.several(problem.len())?;
+                        listing.problems.push(problem);
+                    }
+                },
                 _ => {}
             },
             Event::Eof if !is_root_seen => return Err(XmlError::Content("it is no primary.xml")),
-            Event::Eof => return Ok(packages),
+            Event::Eof => return Ok(listing),
             _ => {}
         }
         buffer.clear();
@@ -225,20 +305,41 @@ enum List {
 }
 
 impl Partial {
-    fn finish(self, base: &Url) -> Option<Package> {
-        let Partial { name, architecture, version, checksum, size, location, base: other, vendor, relations } = self;
-        let name = Name { name, version: version?, architecture, format: Format::Rpm };
+    /// Counts a relation that is kept.
+    fn keep(&mut self, relation: Option<&Relation>, kept: &mut Count) -> Result<(), Exceeded> {
+        self.kept += 1;
+        limits::at_most(self.kept, limits::RELATIONS, "names that a package needs or provides")?;
+        let texts =
+            relation.map_or(0, |it| it.name.len() + it.version.as_ref().map_or(0, |(_, version)| version.len()));
+        kept.several(RELATION_OVERHEAD + texts)
+    }
+
+    /// The package, or what is wrong with it.
+    fn finish(self, base: &Url) -> Result<Package, String> {
+        let Partial { name, architecture, version, checksum, size, location, base: other, vendor, relations, kept: _ } =
+            self;
+        let called = name.clone();
+        let wrong = |why: &str| format!("{called}: {why}");
+        let version = version.ok_or_else(|| wrong("it has no version"))?;
+        let name = Name { name, version, architecture, format: Format::Rpm };
         // The parts become a file's name here and must be one.
-        if name.to_string().parse::<Name>().ok()? != name {
-            return None;
+        if name.to_string().parse::<Name>().ok().as_ref() != Some(&name) {
+            return Err(wrong("its name is none of a file"));
         }
-        let base = match other {
-            Some(other) => format!("{}/", other.trim_end_matches('/')).parse().ok()?,
+        let href = location.ok_or_else(|| wrong("it has no place"))?;
+        // As dnf does: relative to the repository, and a directory whether or not it says so.
+        let base = match other.as_deref().map(str::trim).filter(|other| !other.is_empty()) {
+            Some(other) => {
+                let joined = base.join(&format!("{}/", other.trim_end_matches('/')));
+                joined.map_err(|_| wrong(&format!("its xml:base `{other}` is no URL")))?
+            }
             None => base.clone(),
         };
-        Some(Package {
+        let location =
+            join(&base, &href).map_err(|_| wrong(&format!("it is at `{href}` of `{base}`, not at an HTTP URL")))?;
+        Ok(Package {
             name,
-            location: join(&base, &location?).ok()?.into(),
+            location: location.into(),
             size,
             is_digest_stated: checksum.is_some(),
             sha256: checksum,
@@ -283,6 +384,10 @@ fn join(base: &Url, href: &str) -> Result<Url, Error> {
 }
 
 fn is_list(url: &Url) -> bool {
+    // Who answers questions is no directory.
+    if url.query().is_some() {
+        return true;
+    }
     let last = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
     ["mirrorlist", "mirror.list", "metalink"].iter().any(|word| last.contains(word))
 }
@@ -301,6 +406,17 @@ fn mirrors(list: &str, options: &Options) -> Vec<Url> {
         })
         .filter_map(|place| place.replace("$basearch", machine).parse().ok())
         .collect()
+}
+
+/// The digests of `repomd.xml` that a metalink states, of today's and of those before it; the strongest kind there is.
+fn stated_repomd(list: &str) -> Vec<Checksum> {
+    let hashes = list.split("<hash ").skip(1).filter_map(|part| {
+        let (head, rest) = part.split_once('>')?;
+        let kind = head.split("type=").nth(1)?.trim_start_matches(['"', '\'']);
+        let kind = kind.split(['"', '\'']).next()?;
+        Checksum::new(kind, rest.split('<').next()?.trim())
+    });
+    hashes.filter(Checksum::is_strong).collect()
 }
 
 const LIST_LIMIT: u64 = 4 << 20;

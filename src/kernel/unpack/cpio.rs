@@ -11,6 +11,8 @@
 
 use std::io::{self, Read};
 
+use crate::limits;
+
 /// Reads entry after entry of an archive.
 pub(crate) struct Reader<R> {
     inner: R,
@@ -81,6 +83,7 @@ impl<R: Read> Reader<R> {
         if name == b"TRAILER!!!" {
             return Ok(None);
         }
+        limits::name(&name)?;
         self.left = u64::from(size);
         Ok(Some(Entry::Named(Named { name, inode, mode, links, mtime, size: u64::from(size) })))
     }

@@ -12,9 +12,12 @@ use std::io::{self, BufRead, BufReader, Read};
 use tar::EntryType;
 
 use crate::compression::{LimitedReader, decoder, read_ahead};
+use crate::fs;
 use crate::kernel::package::{Format, Name, Relations};
 use crate::kernel::unpack::Error;
 use crate::kernel::unpack::tree::{Attributes, Tree, refused};
+use crate::limits::{self, Count, Exceeded};
+use crate::tarball;
 
 /// The fields of a deb's control file, as they are.
 pub(crate) struct Control(BTreeMap<String, String>);
@@ -58,14 +61,16 @@ impl Control {
 /// The text of `control` in `control.tar.*`.
 fn control_file(data: impl Read + Send) -> Result<Option<String>, Error> {
     let (_, control) = decoder(BufReader::new(data)).map_err(Error::Payload)?;
-    let mut tar = tar::Archive::new(LimitedReader::new(control, CONTROL_LIMIT));
+    let mut tar = tarball::open(LimitedReader::new(control, CONTROL_LIMIT));
     for entry in tar.entries().map_err(Error::Payload)? {
-        let mut entry = entry.map_err(Error::Payload)?;
+        let entry = entry.map_err(Error::Payload)?;
         let path = entry.path_bytes();
         if matches!(&*path, b"control" | b"./control") && entry.header().entry_type() == EntryType::Regular {
-            let mut text = String::new();
-            entry.read_to_string(&mut text).map_err(Error::Payload)?;
-            return Ok(Some(text));
+            let text = fs::read_limited(entry, limits::DOCUMENT).map_err(Error::Payload)?;
+            return match String::from_utf8(text) {
+                Ok(text) => checked(&text).map(|()| Some(text)).map_err(|exceeded| Error::Payload(exceeded.into())),
+                Err(_) => Err(Error::Malformed("its control file is no text")),
+            };
         }
     }
     Ok(None)
@@ -82,7 +87,7 @@ pub(crate) fn unpack(reader: impl BufRead + Send, tree: &mut Tree, limit: u64) -
             let data = archive.data(member.size);
             let (_, data) = decoder(BufReader::with_capacity(128 << 10, data)).map_err(Error::Payload)?;
             read_ahead(LimitedReader::new(data, limit), |data| {
-                let mut tar = tar::Archive::new(&mut *data);
+                let mut tar = tarball::open(&mut *data);
                 extract(&mut tar, tree)?;
                 // The compressor's own check sum stands at the end.
                 io::copy(data, &mut io::sink()).map_err(Error::Payload)
@@ -131,11 +136,27 @@ fn extract(tar: &mut tar::Archive<impl Read>, tree: &mut Tree) -> Result<(), Err
     Ok(())
 }
 
+/// Checks how many fields and names of others a control file or a stanza may have, before it is taken apart: each takes a
+/// hundred times its bytes.
+pub(crate) fn checked(text: &str) -> Result<(), Exceeded> {
+    let (mut fields, mut relations) =
+        (Count::new("fields of a package", FIELDS), Count::new("names that a package needs", limits::RELATIONS));
+    for line in text.lines() {
+        fields.one()?;
+        relations.several(line.bytes().filter(|byte| matches!(byte, b',' | b'|')).count())?;
+    }
+    Ok(())
+}
+
 /// Fields of a control file or of one stanza of an index; continuation lines are joined.
 pub(crate) fn fields(text: &str) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> = BTreeMap::new();
     let mut last = String::new();
     for line in text.lines() {
+        // As apt and dpkg read them, also with the ends of lines of other systems.
+        if line.starts_with('#') || line.trim().is_empty() {
+            continue;
+        }
         if line.starts_with([' ', '\t']) {
             if let Some(value) = fields.get_mut(&last) {
                 value.push('\n');
@@ -239,6 +260,9 @@ impl<R: BufRead> Read for Data<'_, R> {
         Ok(n)
     }
 }
+
+/// Lines of a control file; those of kernels have 30, descriptions some hundred.
+const FIELDS: usize = 100_000;
 
 /// Control files of kernel packages are some hundred KiB, nearly all of it lists of check sums.
 const CONTROL_LIMIT: u64 = 64 << 20;

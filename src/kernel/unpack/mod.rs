@@ -12,14 +12,14 @@
 //! The report (`haversack.unpacked`, version 1) is a map from `DISTRIBUTION/RELEASE` to what became of it. Where two kernels
 //! would have one name (two machines, two builds of one release), the machine or the build is added to it.
 
-mod cpio;
+pub(crate) mod cpio;
 pub(crate) mod deb;
 mod inspect;
 pub(crate) mod place;
 pub(crate) mod rpm;
 pub(crate) mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ use crate::kernel::classify::{Role, told_release};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Package};
 use crate::kernel::release::Machine;
+use crate::limits;
 use crate::progress::{Progress, Unit};
 
 pub use self::inspect::{Compiler, Config, ConfigKind};
@@ -275,16 +276,18 @@ pub fn unpack(
         io::ErrorKind::ResourceBusy => Error::Locked(root.to_owned()),
         _ => error.into(),
     })?;
-    let total = kernels.iter().flat_map(|kernel| &kernel.packages).filter_map(|(_, package)| package.size).sum();
+    let packages = kernels.iter().flat_map(|kernel| &kernel.packages);
+    let total = limits::total(packages.filter_map(|(_, package)| package.size));
     let task = progress.task("unpacking", Unit::Bytes, Some(total));
     let kernels = &by_their_headers(kernels);
     let names = directory_names(kernels);
+    clear_unfinished(root, &names)?;
     let kernels = thread::scope(|scope| {
         let (sender, done) = mpsc::channel();
         let publisher = scope.spawn(|| publish(done, lock.file()));
         names.into_par_iter().zip(kernels).for_each_with(sender, |sender, (name, kernel)| {
             let work = fill(kernel, root, &name, options);
-            task.add(kernel.packages.iter().filter_map(|(_, package)| package.size).sum());
+            task.add(limits::total(kernel.packages.iter().filter_map(|(_, package)| package.size)));
             sender.send((name, work)).expect("the publisher takes all");
         });
         publisher.join().expect("publishing does not panic")
@@ -420,7 +423,6 @@ fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, b
         .filter(|path| path.components().count() == 1)
         .ok_or(Error::Malformed("its release is no name for a directory"))?;
     fs::create_dir_beneath(root, fs::parent(Path::new(name)))?;
-    clear_unfinished(directory)?;
     let entry = directory.with_file_name(format!("{}.json", file_name(directory)));
     if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
         return Ok(Work::Done(unpacked));
@@ -530,13 +532,23 @@ fn unchanged(kernel: &Kernel, directory: &Path, entry: &Path, options: &UnpackOp
     same.then_some(Unpacked { status: Status::Unchanged, missing, ..earlier })
 }
 
-/// Removes what killed runs left of this kernel.
-fn clear_unfinished(directory: &Path) -> Result<(), Error> {
-    let begin = format!(".{}.", file_name(directory));
-    for path in fs::list(fs::parent(directory))? {
-        let name = file_name(&path);
-        if name.starts_with(&begin) && name.ends_with(".partial") && path.is_dir() {
-            fs::remove_dir_all(&path)?;
+/// Removes what killed runs left of these kernels, `.NAME.….partial`, each directory looked through once.
+fn clear_unfinished(root: &Path, names: &[String]) -> Result<(), Error> {
+    let directories: HashSet<PathBuf> = names.iter().map(|name| root.join(name)).collect();
+    let parents: HashSet<&Path> = directories.iter().map(|directory| fs::parent(directory)).collect();
+    for parent in parents {
+        // One that leads elsewhere is found out when it is written to.
+        if !parent.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            continue;
+        }
+        for path in fs::list(parent)? {
+            let name = file_name(&path);
+            let Some(left) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial")) else { continue };
+            // What stands between the name and the end has no dots in it, but a name may.
+            let is_ours = left.match_indices('.').any(|(at, _)| directories.contains(&parent.join(&left[..at])));
+            if is_ours && path.is_dir() {
+                fs::remove_dir_all(&path)?;
+            }
         }
     }
     Ok(())

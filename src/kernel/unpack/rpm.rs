@@ -24,6 +24,7 @@ use crate::kernel::package::{Comparison, Format, Name, Relation, Relations};
 use crate::kernel::unpack::cpio::{Entry, Reader};
 use crate::kernel::unpack::tree::{Attributes, Tree, refused};
 use crate::kernel::unpack::{Check, Checks, Error, Special};
+use crate::limits;
 
 /// The beginning of an rpm, up to the payload.
 pub(crate) struct Head {
@@ -299,6 +300,7 @@ fn files(metadata: &PackageMetadata) -> Result<(Vec<Listed>, Vec<Special>), Erro
         let name = path.as_os_str().as_bytes();
         // Names in a header begin with a slash; more than one would still be absolute without it.
         let name = name.strip_prefix(b"/").unwrap_or(name).to_vec();
+        limits::name(&name).map_err(|exceeded| Error::Payload(exceeded.into()))?;
         let is_ghost = entry.flags().contains(FileFlags::GHOST);
         let capabilities = entry.caps().filter(|caps| !caps.is_empty()).map(str::to_owned);
         if !is_ghost && (entry.user() != "root" || entry.group() != "root" || capabilities.is_some()) {
@@ -344,6 +346,8 @@ fn take_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, Err
     take(reader, entries * ENTRY + size, bytes)?;
     let index = &bytes[start + INTRO..start + INTRO + entries * ENTRY];
     let data = &bytes[start + INTRO + entries * ENTRY..];
+    // Entries do not overlap in what rpm writes; where thousands share one long text, reading them would never end.
+    let (mut texts, mut room) = (0, 2 * size + INTRO);
     for entry in index.chunks_exact(ENTRY) {
         let (kind, offset, count) = (word(entry, 4), word(entry, 8), word(entry, 12));
         let each = match kind {
@@ -357,10 +361,17 @@ fn take_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, Err
             return Err(Error::Malformed("an entry of a header points out of it"));
         }
         if matches!(kind, 6 | 8 | 9) {
-            let ends = data[offset..].iter().filter(|byte| **byte == 0).take(count).count();
-            if ends < count.max(usize::from(kind == 6)) {
-                return Err(Error::Malformed("a text in a header has no end"));
+            let count = if kind == 6 { 1 } else { count };
+            texts += count;
+            if texts > MOST_TEXTS {
+                return Err(Error::Malformed("a header has more than 2,000,000 texts"));
             }
+            let mut ends = data[offset..].iter().enumerate().filter(|(_, byte)| **byte == 0);
+            let length = match count {
+                0 => 0,
+                count => ends.nth(count - 1).ok_or(Error::Malformed("a text in a header has no end"))?.0,
+            };
+            room = room.checked_sub(length).ok_or(Error::Malformed("texts in a header share their bytes"))?;
         }
     }
     Ok(INTRO + entries * ENTRY + size)
@@ -382,7 +393,10 @@ const ENTRY: usize = 16;
 
 /// rpm's own bounds are 64 Ki entries and 256 MiB; the headers of the largest kernel packages have 4 MiB.
 const MOST_ENTRIES: usize = 1 << 16;
-const MOST_DATA: usize = 64 << 20;
+const MOST_DATA: usize = 32 << 20;
+
+/// Six for each of 300,000 files.
+const MOST_TEXTS: usize = 2_000_000;
 
 const TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;

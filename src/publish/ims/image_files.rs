@@ -18,6 +18,7 @@ use crate::image::layer::rootfs::{Kind, Member, RootFs, XATTR};
 use crate::image::name::Name;
 use crate::image::store::layout;
 use crate::image::{Platform, Store, manifest, store};
+use crate::tarball::{self, Guarded};
 
 /// An image's file system.
 pub struct ImageFiles<'a> {
@@ -194,10 +195,10 @@ impl<'a> ImageFiles<'a> {
     fn read_layer(
         &self,
         layer: usize,
-        mut visit: impl FnMut(usize, &mut tar::Entry<'_, Box<dyn Read + Send + '_>>) -> io::Result<bool>,
+        mut visit: impl FnMut(usize, &mut tar::Entry<'_, Content<'_>>) -> io::Result<bool>,
     ) -> Result<(), Error> {
         let failed = |source| self.unreadable(layer, source);
-        let mut archive = tar::Archive::new(self.open_layer(layer)?);
+        let mut archive = tarball::open(self.open_layer(layer)?);
         for (number, entry) in archive.entries().map_err(failed)?.enumerate() {
             let mut entry = entry.map_err(failed)?;
             if !visit(number, &mut entry).map_err(failed)? {
@@ -238,6 +239,9 @@ fn header(meta: &Meta) -> Header {
 fn of_directory(meta: &Meta) -> Attributes {
     meta.xattrs.iter().map(|(name, value)| (format!("{XATTR}{name}"), value.clone())).collect()
 }
+
+/// A layer without its compression.
+type Content<'a> = Guarded<Box<dyn Read + Send + 'a>>;
 
 /// Extended attributes, as pax writes them.
 type Attributes = Vec<(String, Vec<u8>)>;

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -115,8 +115,8 @@ impl Tokens {
             return Ok(token.clone());
         }
         let answer = self.patience.run(async || self.fetch().await).await?;
-        let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(300)).mul_f64(0.8);
-        *current = Some(Access { token: answer.access_token.clone(), until: Instant::now() + lifetime });
+        let until = http::renewal(answer.expires_in);
+        *current = Some(Access { token: answer.access_token.clone(), until });
         Ok(answer.access_token)
     }
 
