@@ -16,6 +16,7 @@ use crate::registry::{CopyOptions, CopyReport, Memory, copy};
 
 /// Copy an image between registries, layouts and archives; its digest stays what it is
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub(super) struct CopyArgs {
     /// From where: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR
@@ -114,3 +115,11 @@ impl Copied {
         text
     }
 }
+
+const HELP: &str = "\
+Examples:
+  haversack copy docker://quay.io/podman/stable:v5 oci:mirror:podman
+  haversack copy oci:mirror:podman oci-archive:podman.tar:podman
+  haversack copy oci-archive:podman.tar:podman docker://registry.local:5000/podman/stable:v5
+
+Exit status: 0 copied, 1 failed, 2 wrong command line";

@@ -17,6 +17,7 @@ use crate::registry::referrers;
 
 /// Show an image's manifest, configuration, layers and history
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub(super) struct InspectArgs {
     /// docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR
@@ -118,3 +119,10 @@ fn to_text(report: &InspectReport) -> String {
     }
     text
 }
+
+const HELP: &str = "\
+Examples:
+  haversack inspect docker://quay.io/podman/stable:v5
+  haversack inspect --json oci:mirror:podman
+
+Exit status: 0 shown, 1 failed, 2 wrong command line";

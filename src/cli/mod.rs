@@ -322,6 +322,29 @@ fn seconds(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
+    /// The help of each command below this one, with its name.
+    fn helps(command: &clap::Command) -> Vec<(String, String)> {
+        let own = command.get_after_help().map(|help| (command.get_name().to_owned(), help.to_string()));
+        own.into_iter().chain(command.get_subcommands().flat_map(helps)).collect()
+    }
+
+    #[test]
+    fn examples_in_the_help_are_command_lines_and_exit_statuses_are_told() {
+        let helps = helps(&Args::command());
+        let with_status = helps.iter().filter(|(_, help)| help.contains("Exit status: 0 "));
+        let names: Vec<&str> = with_status.map(|(name, _)| name.as_str()).collect();
+        for name in ["copy", "sync", "inspect", "verify", "artifactory", "ims"] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        let mut examples = 0;
+        for line in helps.iter().flat_map(|(_, help)| help.lines()).filter(|line| line.starts_with("  haversack ")) {
+            let parsed = Args::command().try_get_matches_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            examples += 1;
+        }
+        assert!(examples >= 12, "{examples}");
+    }
+
     #[test]
     fn the_command_line_is_well_formed() {
         Args::command().debug_assert();

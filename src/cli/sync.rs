@@ -20,6 +20,7 @@ use crate::registry::{CopyOptions, Memory, Session};
 
 /// Copy the images of a list between registries, layouts and archives; what is there is not sent again
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub(super) struct SyncArgs {
     /// The list: which images of which registries, and where to
     #[arg(value_name = "LIST.toml")]
@@ -198,3 +199,9 @@ impl Report {
         text
     }
 }
+
+const HELP: &str = "\
+Example:
+  haversack sync LIST.toml --dry-run
+
+Exit status: 0 all copied, 1 failed, 2 wrong command line, 3 finished, but some images failed; each is named";

@@ -16,6 +16,7 @@ use crate::registry::RemoteImage;
 
 /// Check every digest, size and diff id of a layout or an archive, and find what is missing or not needed
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub(super) struct VerifyArgs {
     /// An image of any transport, or a whole layout or archive (oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR),
     /// or just its path
@@ -106,3 +107,10 @@ impl Verified {
         lines.join("\n")
     }
 }
+
+const HELP: &str = "\
+Examples:
+  haversack verify oci:mirror
+  haversack verify oci-archive:podman.tar
+
+Exit status: 0 nothing is wrong, 1 something is wrong or the check failed, 2 wrong command line";

@@ -21,6 +21,7 @@ use crate::publish::artifactory::{
 
 /// Upload packages to a repository of Artifactory
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub(in crate::cli) struct ArtifactoryArgs {
     /// Directory whose files go to the same paths in the repository, or kernel set (kernels.json) with fetched packages
     #[arg(value_name = "DIR|SET")]
@@ -235,3 +236,11 @@ impl Published<'_> {
 }
 
 const SET_LIMIT: u64 = 256 << 20;
+
+const HELP: &str = "\
+Examples:
+  haversack publish artifactory packages/ --url https://host/artifactory --repo redhat-sources --dry-run
+  haversack publish artifactory kernels.json --url https://host/artifactory --repo redhat-sources --token-file token
+
+Exit status: 0 everything is in the repository, 1 failed, 2 wrong command line, 3 finished, but some files failed, were left out, \
+exist with different content or could not be compared; each is named";

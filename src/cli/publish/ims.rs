@@ -25,7 +25,7 @@ use crate::publish::ims::{Artifact, Kind, Order, Published, Upload};
 
 /// Upload an image's boot artifacts to S3 and register the image with IMS
 #[derive(clap::Args)]
-#[command(after_help = "Takes the place of `python -m ims_python_helper image upload_artifacts`.")]
+#[command(after_help = HELP)]
 pub(in crate::cli) struct ImsArgs {
     /// Name of the image [default: the name in the bundle given with --from]
     #[arg(required_unless_present = "from")]
@@ -295,6 +295,15 @@ fn plan(order: &Order, bucket: &str) -> Value {
         "uploads": uploads,
     })
 }
+
+const HELP: &str = "\
+Takes the place of `python -m ims_python_helper image upload_artifacts`.
+
+Examples:
+  haversack publish ims my-image -r rootfs.squashfs -k vmlinuz -i initrd --dry-run
+  haversack publish ims my-image --from docker://registry.local/compute:1 -k /boot/vmlinuz -i /boot/initrd --bundle my-image.bundle
+
+Exit status: 0 uploaded, 1 failed, 2 wrong command line; stdout has one JSON object in each case";
 
 #[cfg(test)]
 mod tests {
