@@ -33,6 +33,8 @@ struct Tags {
     repositories: Vec<(String, String)>,
     /// Sorted by image, repository and text.
     tags: Vec<Tag>,
+    /// Which of `tags` an image has. Keys come in no order of images, so that to search for each would wait for memory.
+    of_image: HashMap<i64, Range<usize>>,
     /// The texts of all tags, one after another: a hundred thousand small allocations would take longer than all else.
     texts: String,
 }
@@ -149,14 +151,18 @@ impl Tags {
             let key = |tag: &Tag| (tag.image, tag.repository);
             key(one).cmp(&key(other)).then_with(|| texts[one.start..one.end].cmp(&texts[other.start..other.end]))
         });
+        let mut start = 0;
+        for some in all.tags.chunk_by(|one, other| one.image == other.image) {
+            all.of_image.insert(some[0].image, start..start + some.len());
+            start += some.len();
+        }
         Ok(all)
     }
 
     fn of(&self, images: &[i64]) -> Vec<Tagged<'_>> {
         let of_one = |image: i64| {
-            let start = self.tags.partition_point(|tag| tag.image < image);
-            let end = start + self.tags[start..].partition_point(|tag| tag.image == image);
-            self.tags[start..end].iter().map(|tag| (tag.repository, &self.texts[tag.start..tag.end]))
+            let range = self.of_image.get(&image).cloned().unwrap_or_default();
+            self.tags[range].iter().map(|tag| (tag.repository, &self.texts[tag.start..tag.end]))
         };
         let mut tags: Vec<(usize, &str)> = images.iter().flat_map(|image| of_one(*image)).collect();
         if images.len() > 1 {
