@@ -146,7 +146,7 @@ fn manifest(layers: &[&[u8]]) -> String {
 fn config() -> String {
     json!({
         "architecture": "amd64", "os": "linux", "created": "2026-01-01T00:00:00Z", "config": { "Env": ["A=b"], "Labels": { "a": "b" } },
-        "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(&layer()).to_string()] }, "history": [{ "created_by": "x" }]
+        "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(layer()).to_string()] }, "history": [{ "created_by": "x" }]
     })
     .to_string()
 }
