@@ -498,3 +498,114 @@ fn nothing_is_requested_offline() {
     assert_eq!((status, stderr.contains("not requested, because this run is offline")), (3, true), "{stderr}");
     assert_eq!(server.requests(), Vec::<String>::new());
 }
+
+/// A repository as other systems and tools write it: every place that `xml:base` can state, and one that is refused by name.
+#[test]
+fn places_are_resolved_against_the_repository_and_what_is_passed_over_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |base: &str, release: &str| {
+        rpm_package("kernel-devel", release, "").replace("<location ", &format!("<location xml:base=\"{base}\" "))
+    };
+    let whole = [at("", "1.el9"), at("Packages", "2.el9"), at("https://h/other/", "3.el9")].concat();
+    rpm_repository(&dir.path().join("r"), primary(&whole).as_bytes());
+    rpm_repository(&dir.path().join("bad"), primary(&(whole + &at("file:///srv/x", "4.el9"))).as_bytes());
+    let server = Server::start(dir.path());
+    let list =
+        |name: &str| haversack(&["kernel", "list", &format!("rpm:{}/{name}", server.url), "--json", "--retries", "0"]);
+    let (status, stdout, stderr) = list("r");
+    assert_eq!((status, &*stderr), (0, ""));
+    let set: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let places: Vec<&str> =
+        set["kernels"].as_array().unwrap().iter().map(|it| it["packages"][0]["location"].as_str().unwrap()).collect();
+    let expected: Vec<String> = ["r/", "r/Packages/"].iter().map(|it| format!("{}/{it}", server.url)).collect();
+    assert_eq!(places.len(), 3, "{places:?}");
+    assert!(places[0].starts_with(&expected[0]) && places[1].starts_with(&expected[1]), "{places:?} {expected:?}");
+    assert!(places[2].starts_with("https://h/other/"), "{places:?}");
+    let (status, stdout, stderr) = list("bad");
+    assert_eq!((status, stdout.matches("kernel-devel").count() >= 3), (3, true));
+    assert!(stderr.contains("passed over: kernel-devel: it is at") && stderr.contains("file:///srv/x"), "{stderr}");
+}
+
+#[test]
+fn a_mirror_whose_repomd_is_none_of_the_metalinks_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, release) in [("old", "1.el9"), ("new", "2.el9")] {
+        rpm_repository(&dir.path().join(name), primary(&rpm_package("kernel-devel", release, "")).as_bytes());
+    }
+    let server = Server::start(dir.path());
+    let repomd = fs::read(dir.path().join("new/repodata/repomd.xml")).unwrap();
+    let url = |name: &str| format!("<url protocol=\"http\">{}/{name}/repodata/repomd.xml</url>", server.url);
+    let metalink = format!(
+        "<metalink><files><file name=\"repomd.xml\"><verification><hash type=\"md5\">0</hash><hash type=\"sha256\">{}</hash>\
+         </verification><resources>{}{}</resources></file></files></metalink>",
+        Digest::sha256(&repomd).hex(),
+        url("old"),
+        url("new")
+    );
+    // Its name does not say what it is.
+    fs::write(dir.path().join("baseos"), metalink).unwrap();
+    let (status, stdout, stderr) =
+        haversack(&["kernel", "list", &format!("rpm:{}/baseos", server.url), "--retries", "0"]);
+    assert_eq!((status, &*stderr), (0, ""));
+    assert!(stdout.contains("5.14.0-2.el9") && !stdout.contains("5.14.0-1.el9"), "{stdout}");
+}
+
+/// SHA512 alone, ends of lines of another system, packages for all machines in an index of their own, a component that is
+/// not there, and a flat repository.
+#[test]
+fn apt_repositories_are_read_as_apt_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let stanza = |n: u32, architecture: &str| {
+        format!(
+            "Package: linux-headers-6.1.0-{n}-amd64\r\nVersion: 6.1.4-1\r\nArchitecture: {architecture}\r\n\
+             Filename: ./linux-headers-6.1.0-{n}-amd64_6.1.4-1_{architecture}.deb\r\nSize: 1\r\n\r\n"
+        )
+    };
+    let of_machine = [stanza(1, "amd64"), stanza(2, "amd64"), stanza(3, "amd64")].concat();
+    let for_all = "Package: linux-headers-6.1.0-1-common\nVersion: 6.1.4-1\nArchitecture: all\nFilename: c.deb\n";
+    let dist = dir.path().join("dists/stable");
+    let mut list = String::new();
+    for (name, text) in [("main/binary-amd64/Packages", &*of_machine), ("main/binary-all/Packages", for_all)] {
+        let path = dist.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let sum = Command::new("sha512sum").arg(&path).output().unwrap();
+        let sum = String::from_utf8(sum.stdout).unwrap();
+        list.push_str(&format!(" {} {} {name}\r\n", sum.split(' ').next().unwrap(), text.len()));
+    }
+    fs::write(dist.join("Release"), format!("Suite: stable\r\nArchitectures: all amd64\r\nSHA512:\r\n{list}")).unwrap();
+    fs::write(dir.path().join("Packages"), &of_machine).unwrap();
+    let sum = Digest::sha256(&of_machine);
+    fs::write(dir.path().join("Release"), format!("SHA256:\n {} {} Packages\n", sum.hex(), of_machine.len())).unwrap();
+    let server = Server::start(dir.path());
+    let list = |source: &str| {
+        let (status, stdout, stderr) = haversack(&["kernel", "list", source, "--retries", "0"]);
+        (status, stdout.lines().filter(|line| line.starts_with("debian")).count(), stdout, stderr)
+    };
+    let (status, kernels, stdout, stderr) = list(&format!("apt:{} stable main", server.url));
+    assert_eq!((status, kernels, &*stderr), (0, 3, ""));
+    assert!(stdout.contains("headers,common"), "{stdout}");
+    let (status, kernels, _, stderr) = list(&format!("apt:{} stable main extra", server.url));
+    assert_eq!((status, kernels), (3, 3));
+    assert!(stderr.contains("extra/binary-amd64/"), "{stderr}");
+    for directory in ["./", "/"] {
+        let (status, kernels, _, stderr) = list(&format!("apt:{} {directory}", server.url));
+        assert_eq!((status, kernels, &*stderr), (0, 3, ""), "{directory}");
+    }
+    // A changed index is refused whatever it is compared by.
+    fs::write(dist.join("main/binary-amd64/Packages"), of_machine.replace("6.1.4-1", "6.1.4-2")).unwrap();
+    let (status, kernels, _, stderr) = list(&format!("apt:{} stable main", server.url));
+    assert_eq!((status, kernels), (3, 0));
+    assert!(stderr.contains("the digest is sha512:"), "{stderr}");
+}
+
+#[test]
+fn what_is_written_has_no_credentials_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    rpm_repository(&dir.path().join("r"), primary(&rpm_package("kernel-devel", "1.el9", "")).as_bytes());
+    let server = Server::start(dir.path());
+    let url = server.url.replace("http://", "http://user:secret@");
+    let (status, stdout, stderr) = haversack(&["kernel", "list", &format!("rpm:{url}/r"), "--json", "-v"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(!stdout.contains("secret") && stdout.contains(&server.url), "{stdout}");
+}

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::RegistryArgs;
-use crate::cli::{Context, block_on};
+use crate::cli::{Context, block_on, place};
 use crate::image::store::archive;
 use crate::image::{Platform, manifest};
 use crate::ops::connect::Destination;
@@ -19,10 +19,10 @@ use crate::registry::{CopyOptions, CopyReport, Memory, copy};
 pub(super) struct CopyArgs {
     /// From where: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = place::image)]
     source: ImageRef,
     /// To where, in the same words
-    #[arg(value_name = "DST")]
+    #[arg(value_name = "DST", value_parser = place::image)]
     destination: ImageRef,
     /// Only this platform of a multi-platform image, whose index is then rewritten
     #[arg(long, value_name = "OS/ARCH")]
@@ -50,6 +50,12 @@ struct Copied {
 }
 
 pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
+    let is_source = |host: &str| matches!(&args.source, ImageRef::Docker(remote) if remote.registry == host);
+    let option = |host: &str| if is_source(host) { "--src-tls-verify=false" } else { "--dest-tls-verify=false" };
+    copy_image(args, context).map_err(|failure| failure.without_tls(option))
+}
+
+fn copy_image(args: &CopyArgs, context: &Context) -> Outcome {
     let options = CopyOptions {
         platforms: args.platform.clone(),
         // A directory has no place for them.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
-use crate::cli::{Context, block_on};
+use crate::cli::{Context, block_on, place};
 use crate::escape::in_line;
 use crate::image::store::inspect::{self, InspectReport};
 use crate::image::store::layout;
@@ -19,7 +19,7 @@ use crate::registry::referrers;
 pub(super) struct InspectArgs {
     /// docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = place::image)]
     image: ImageRef,
     /// Print the manifest or index exactly as it is
     #[arg(long)]

@@ -11,6 +11,7 @@ mod inspect;
 mod kernel;
 mod make;
 mod outcome;
+mod place;
 mod publish;
 mod registries;
 mod stop;
@@ -217,13 +218,16 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Build(args) => make::run(&args, context),
         Command::Copy(args) => copy::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
-        Command::Inspect(args) => inspect::run(&args, context),
-        Command::Verify(args) => verify::run(&args, context),
+        Command::Inspect(args) => inspect::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Verify(args) => verify::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
     }
 }
+
+/// The option of commands that know one registry.
+const ONE_REGISTRY: &str = "--tls-verify=false";
 
 fn completions(shell: clap_complete::Shell, context: &Context) -> Outcome {
     let mut script = Vec::new();

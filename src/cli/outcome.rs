@@ -92,6 +92,22 @@ impl Failure {
         self
     }
 
+    /// Names the option of the command in question that takes a registry without TLS; `option` is told its host.
+    pub(crate) fn without_tls(self, option: impl Fn(&str) -> &'static str) -> Self {
+        let hint = match causes::find(&*self.error) {
+            Some(registry::Error::Tls { host, source }) if source.is_plain() => {
+                format!("if no TLS is intended there, add `{}`", option(host))
+            }
+            Some(registry::Error::Tls { host, .. }) => format!(
+                "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir DIR`; \
+                 `{}` skips the check",
+                option(host)
+            ),
+            _ => return self,
+        };
+        self.hint(hint)
+    }
+
     /// Says first what it is about: the file that was read.
     pub(crate) fn about(self, what: impl fmt::Display) -> Self {
         Failure { error: Box::new(About { what: what.to_string(), source: self.error }), ..self }
@@ -365,6 +381,7 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
 fn archive_hint(error: &archive::Error) -> Option<&'static str> {
     Some(match error {
         archive::Error::SeveralPlatforms { .. } => "choose one with `--platform OS/ARCH`, or write to oci-archive:",
+        archive::Error::Cut { .. } => "it was not written or copied to its end: copy it again, and compare the sizes",
         archive::Error::NotAnArchive { .. } => "what `docker save` and `podman save` write is docker-archive:FILE",
         archive::Error::NotADockerArchive { .. } => "a tar of an OCI layout is oci-archive:FILE",
         _ => return None,

@@ -1,16 +1,15 @@
 //! `haversack verify`: is everything what its name says?
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
-use crate::cli::{Context, block_on};
+use crate::cli::{Context, block_on, place};
 use crate::escape::in_line;
-use crate::image::store::archive;
+use crate::image::Store;
 use crate::image::store::verify::{self, VerifyOptions, VerifyReport};
-use crate::image::{Store, store};
 use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote};
 use crate::registry::RemoteImage;
@@ -20,7 +19,7 @@ use crate::registry::RemoteImage;
 pub(super) struct VerifyArgs {
     /// An image of any transport, or a whole layout or archive (oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR),
     /// or just its path
-    #[arg(value_name = "REF|LAYOUT", value_parser = place)]
+    #[arg(value_name = "REF|LAYOUT", value_parser = place::image_or_path)]
     place: ImageRef,
     /// Remove what is broken from a layout, so that a copy fetches it again
     #[arg(long)]
@@ -106,24 +105,4 @@ impl Verified {
         lines.push(format!("{}: {images} images, {blobs} blobs, {bytes}: {found}\n", self.place));
         lines.join("\n")
     }
-}
-
-/// A reference, or the path of a layout, a directory or an archive.
-fn place(text: &str) -> Result<ImageRef, String> {
-    let path = Path::new(text);
-    if path.is_dir() {
-        let (path, dir) = (path.to_owned(), path.join("manifest.json").is_file());
-        return Ok(if dir { ImageRef::Dir { path } } else { ImageRef::Oci { path, name: None } });
-    }
-    if path.is_file() {
-        let archive = ImageRef::OciArchive { path: path.to_owned(), name: None };
-        // What Docker saves without a layout beside is told by its having none.
-        return Ok(match Store::open(&archive) {
-            Err(store::Error::Archive(archive::Error::NotAnArchive { path, .. })) => {
-                ImageRef::DockerArchive { path, name: None }
-            }
-            _ => archive,
-        });
-    }
-    text.parse().map_err(|error| format!("{error}"))
 }

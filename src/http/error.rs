@@ -156,6 +156,11 @@ impl Error {
         is_from_rustls(&**error)
     }
 
+    /// Whether the other end answers without TLS. rustls names what it found in place of a TLS record.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Error::Transport { source, .. } if self.is_tls() && source.0.contains("InvalidContentType"))
+    }
+
     /// The status of the answer, where there was one.
     pub fn status_code(&self) -> Option<StatusCode> {
         match self {
@@ -202,9 +207,9 @@ pub fn not_followed(response: &Response) -> Option<String> {
     let elsewhere = response.url().join(elsewhere.to_str().ok()?).ok()?;
     // Reads are followed anywhere else, so this was a write.
     let of_a_write = match response.status().as_u16() {
-        ..=303 => "what is written is not sent elsewhere",
-        _ if elsewhere.origin() != response.url().origin() => "it is another host",
-        _ => "what was sent cannot be sent again",
+        ..=303 => "uploads and changes do not follow this kind of redirect",
+        _ if elsewhere.origin() != response.url().origin() => "it is a different server",
+        _ => "a body that is streamed cannot be sent twice",
     };
     let why = redirect::refusal(response.url(), &elsewhere, false).unwrap_or(of_a_write);
     Some(format!("not followed to {}: {why}", shown(&elsewhere)))

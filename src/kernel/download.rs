@@ -95,6 +95,16 @@ pub enum Error {
         /// The digest that it has.
         actual: Digest,
     },
+    /// What came has another size than was stated, and there is no digest to go by.
+    #[error("{url}: {actual} bytes came, where {expected} were stated")]
+    Size {
+        /// From where.
+        url: Box<Url>,
+        /// How many there should be.
+        expected: u64,
+        /// How many there were.
+        actual: u64,
+    },
     /// Its place is no URL.
     #[error("`{0}` is no URL of a web server")]
     NoUrl(String),
@@ -263,9 +273,9 @@ async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> 
         };
         if is_right {
             let target = target.display();
-            source
-                .narration
-                .line(format_args!("A local {target} exists and checksums match, so it will not be downloaded."));
+            // Without a stated digest nothing was compared but the size, where that is stated.
+            let why = if package.sha256.is_some() { " and checksums match" } else { "" };
+            source.narration.line(format_args!("A local {target} exists{why}, so it will not be downloaded."));
             task.add(size);
             return Ok(Fetched { digest, size, how: How::Unchanged, transferred: 0 });
         }
@@ -283,15 +293,21 @@ async fn one(source: &Origin, package: &Package, target: &Path, task: &Task) -> 
     // What lay there may be the beginning of another file of that name: then once more from the start.
     for is_last in [false, true] {
         let before = part.metadata().map_or(0, |metadata| metadata.len());
-        source.http.retry().run(async || transfer(source, &url, &part, package.size, task).await).await?;
+        source.http.retry().run(async || transfer(source, &url, &part, package, task).await).await?;
         let (digest, size) = hash(&part).await?;
         transferred += size.saturating_sub(before);
         match &package.sha256 {
             Some(expected) if *expected != digest => {
                 fs::remove_file(&part)?;
                 if is_last || before == 0 {
-                    return Err(Mismatch { url: Box::new(url), expected: expected.clone(), actual: digest }.into());
+                    let (expected, actual) = (expected.to_string(), digest.to_string());
+                    return Err(Mismatch { url: Box::new(url), expected, actual }.into());
                 }
+            }
+            None if package.size.is_some_and(|expected| expected != size) => {
+                fs::remove_file(&part)?;
+                let expected = package.size.unwrap_or_default();
+                return Err(Error::Size { url: Box::new(url), expected, actual: size });
             }
             _ => {
                 publish(&part, target)?;
@@ -325,9 +341,14 @@ async fn copied(source: &Origin, package: &Package, target: &Path, how: How, tas
 }
 
 /// Appends what is missing of `url` to `part`.
-async fn transfer(source: &Origin, url: &Url, part: &Path, size: Option<u64>, task: &Task) -> Result<(), Error> {
-    // Whether its beginning is right is seen by its digest, at the end.
+async fn transfer(source: &Origin, url: &Url, part: &Path, package: &Package, task: &Task) -> Result<(), Error> {
+    let size = package.size;
     let mut file = fs::resume(part)?;
+    // Whether its beginning is right is seen by its digest, at the end. Without one, the server may have another version of the
+    // file by now, and nothing would tell that two were mixed.
+    if package.sha256.is_none() {
+        empty(&mut file).at("write", part)?;
+    }
     let have = file.seek(io::SeekFrom::End(0)).at("read", part)?;
     if size == Some(have) && have > 0 {
         return Ok(());

@@ -66,6 +66,8 @@ pub struct Relations {
     pub conflicts: Vec<Relation>,
     /// The epoch of its version, which [`Name`] does not carry.
     pub epoch: u32,
+    /// What `uname -r` prints on the kernel that its files are for, where their paths tell (`lib/modules/RELEASE`).
+    pub release: Option<String>,
 }
 
 /// Another package or a capability, with or without a bound on its version.

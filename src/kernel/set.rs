@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use url::Url;
 
 use crate::digest::Digest;
 use crate::fs;
@@ -207,7 +208,7 @@ impl KernelSet {
                     role,
                     relations: package.relations.filter(|_| is_for_building(role)).map(EntryRelations::from),
                     name: package.name,
-                    location: package.location,
+                    location: without_credentials(package.location),
                     size: package.size,
                     sha256: package.sha256,
                 })
@@ -223,7 +224,7 @@ impl KernelSet {
     pub fn with_unplaced(self, unplaced: Vec<(Package, Reason)>) -> Self {
         let unplaced = unplaced.into_iter().map(|(package, reason)| {
             let Package { name, location, .. } = package;
-            Unplaced { name, location, reason }
+            Unplaced { name, location: without_credentials(location), reason }
         });
         KernelSet { unplaced: unplaced.collect(), ..self }
     }
@@ -317,7 +318,7 @@ impl From<EntryPackage> for Package {
 impl From<Relations> for EntryRelations {
     fn from(relations: Relations) -> Self {
         let texts = |list: Vec<Relation>| list.iter().map(Relation::to_string).collect::<Vec<_>>();
-        let Relations { depends, provides, conflicts, epoch } = relations;
+        let Relations { depends, provides, conflicts, epoch, release: _ } = relations;
         EntryRelations {
             epoch,
             depends: depends.into_iter().map(|any| texts(any).join(" | ")).collect(),
@@ -341,7 +342,20 @@ impl EntryRelations {
             depends: self.depends.iter().map(any).collect(),
             provides: list(&self.provides),
             conflicts: list(&self.conflicts),
+            // The kernel's entry says it.
+            release: None,
         }
+    }
+}
+
+/// A URL without user and password: a list is passed on, and they are nobody else's business.
+fn without_credentials(location: String) -> String {
+    match location.parse::<Url>() {
+        Ok(mut url) if url.has_host() && !(url.username().is_empty() && url.password().is_none()) => {
+            let _ = url.set_password(None).and_then(|()| url.set_username(""));
+            url.into()
+        }
+        _ => location,
     }
 }
 

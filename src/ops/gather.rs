@@ -16,7 +16,7 @@ use crate::kernel::source::cache::Cache;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::redhat::RedHat;
-use crate::kernel::source::{self, Source, SourceOptions, Wanted, crawler, preset};
+use crate::kernel::source::{self, Listing, Source, SourceOptions, Wanted, crawler, preset};
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
 
@@ -102,7 +102,16 @@ fn offer(
     }
     for result in from_repositories(repositories, from, wanted, http)? {
         match result {
-            Ok(found) => offer.packages.extend(found),
+            Ok(found) => {
+                complete &= found.problems.is_empty();
+                for problem in found.problems.iter().take(SAID) {
+                    tracing::warn!("passed over: {problem}");
+                }
+                if found.problems.len() > SAID {
+                    tracing::warn!("passed over: {} more", found.problems.len() - SAID);
+                }
+                offer.packages.extend(found.packages);
+            }
             Err(error) => {
                 complete = false;
                 tracing::warn!("{}", crate::causes::line(&error));
@@ -158,7 +167,7 @@ fn from_repositories(
     from: &SourceOptions,
     wanted: Wanted,
     http: &HttpOptions,
-) -> Result<Vec<Result<Vec<Package>, source::Error>>, Error> {
+) -> Result<Vec<Result<Listing, source::Error>>, Error> {
     if repositories.is_empty() {
         return Ok(Vec::new());
     }
@@ -223,7 +232,7 @@ fn warn_of(grouping: &Grouping) -> bool {
         tracing::info!("{}: left out: {reason}", package.name);
     }
     for package in &grouping.conflicts {
-        tracing::warn!("{}: another package has this name and other content; left out", package.location);
+        tracing::warn!("{}: another package has this name and other content; left out", package.name);
     }
     let missing = grouping.kernels.iter().flat_map(|kernel| kernel.missing.iter().map(|what| (&kernel.release, what)));
     for (release, what) in missing {
@@ -232,6 +241,8 @@ fn warn_of(grouping: &Grouping) -> bool {
     grouping.conflicts.is_empty() && grouping.kernels.iter().all(|kernel| kernel.missing.is_empty())
 }
 
+/// So many of a repository's problems are said one by one.
+const SAID: usize = 20;
 /// A set of 100,000 kernels has some 100 MiB.
 const SET_LIMIT: u64 = 1 << 30;
 const KEYRING_LIMIT: u64 = 16 << 20;

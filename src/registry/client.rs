@@ -70,7 +70,7 @@ pub enum Error {
     #[error("{0}: no registry answers here")]
     NotARegistry(Url),
     /// It does not speak TLS, or nobody vouches for its certificate.
-    #[error("{host}: no trusted connection")]
+    #[error("{host}: {}", if source.is_plain() { "answers in plain HTTP, without TLS" } else { "TLS certificate not trusted" })]
     Tls {
         /// The registry.
         host: String,

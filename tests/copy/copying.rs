@@ -76,7 +76,7 @@ fn a_registry_gets_the_client_certificate_that_lies_in_its_directory() {
     let place = |name: &str, from: &str| assert!(std::fs::copy(dir.path().join(from), host.join(name)).unwrap() > 0);
 
     let untrusted = error(&copy(&["--cert-dir=certs.d"]));
-    assert!(untrusted.starts_with(&format!("{}: no trusted connection", registry.address)), "{untrusted}");
+    assert!(untrusted.starts_with(&format!("{}: TLS certificate not trusted", registry.address)), "{untrusted}");
     place("ca.crt", "ca.pem");
     let unknown = error(&copy(&["--cert-dir=certs.d"]));
     assert!(unknown.contains(&registry.address), "{unknown}");

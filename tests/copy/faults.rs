@@ -150,8 +150,8 @@ fn a_registry_without_tls_is_told_at_once_with_what_to_do() {
     let source = format!("docker://{address}/r/i:1");
     let error = error(&haversack(dir.path(), &["copy", &source, "oci:store:x", "--retries=1", "--retry-delay=10"]));
     assert!(started.elapsed() < Duration::from_secs(10));
-    assert!(error.starts_with(&format!("{address}: no trusted connection")), "{error}");
-    assert!(error.contains("hint: add its certificate authority with `--ca-file FILE`, or"), "{error}");
+    assert!(error.starts_with(&format!("{address}: answers in plain HTTP, without TLS")), "{error}");
+    assert!(error.contains("hint: if no TLS is intended there, add `--src-tls-verify=false`"), "{error}");
 }
 
 #[test]

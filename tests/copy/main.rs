@@ -2,6 +2,7 @@
 
 mod copying;
 mod faults;
+mod first_hour;
 mod quirky;
 mod real;
 mod referring;

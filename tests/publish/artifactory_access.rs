@@ -69,8 +69,8 @@ fn what_could_not_be_compared_is_uploaded_and_counted() {
     assert_eq!((planned.status, server.files().len()), (3, 0), "{}", planned.stderr);
     let done = run(&[]);
     assert_eq!((done.status, server.files().len()), (3, 3), "{}", done.stderr);
-    assert!(done.stdout.contains("  1 of them could not be compared with what was there\n"), "{}", done.stdout);
-    assert!(done.stderr.contains("b.rpm: the server does not say whether it was there"), "{}", done.stderr);
+    assert!(done.stdout.contains("  1 of them could not be compared with what existed before\n"), "{}", done.stdout);
+    assert!(done.stderr.contains("b.rpm: uploaded without knowing whether it existed"), "{}", done.stderr);
     let document = run(&["--json"]).json();
     assert_eq!((paths(&document, "not_compared"), paths(&document, "skipped").len()), (vec!["b.rpm".to_owned()], 2));
     // Whoever replaces what is there has nothing to compare.
@@ -86,7 +86,7 @@ fn a_file_whose_content_the_server_keeps_to_itself_is_left() {
     server.redirect(Method::HEAD, "b.rpm", 302, "/login");
     let run = server.run(&dir, &[]);
     assert_eq!((run.status, paths(&run.json(), "different")), (3, vec!["b.rpm".to_owned()]));
-    assert!(run.stderr.contains("b.rpm: there, and not comparable"), "{}", run.stderr);
+    assert!(run.stderr.contains("b.rpm: exists, and the server does not state its checksum"), "{}", run.stderr);
 }
 
 #[test]

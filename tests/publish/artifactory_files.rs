@@ -36,7 +36,7 @@ fn properties_that_the_server_drops_are_missed() {
     let document = run.json();
     assert_eq!((run.status, paths(&document, "without_properties").len(), server.files().len()), (3, 3, 3));
     let error = document["without_properties"][0]["error"].as_str().unwrap();
-    assert!(error.starts_with("the server did not take a b, origin;"), "{error}");
+    assert!(error.starts_with("the server did not store a b, origin;"), "{error}");
     assert!(run.stderr.contains("a.rpm: uploaded without its properties"), "{}", run.stderr);
 }
 

@@ -90,8 +90,8 @@ fn command_lines_that_make_no_sense_end_with_2() {
 fn missing_settings_are_named_with_where_to_put_them() {
     let site = Site::start();
     for (variable, words) in [
-        ("OAUTH_CONFIG_DIR", "not configured: where tokens are given"),
-        ("S3_ENDPOINT", "not configured: the S3 server"),
+        ("OAUTH_CONFIG_DIR", "not configured: the address of the token server"),
+        ("S3_ENDPOINT", "not configured: the address of the S3 server"),
         ("S3_BUCKET", "not configured: the bucket"),
         ("S3_ACCESS_KEY", "not configured: the S3 access key"),
         ("S3_SECRET_KEY", "not configured: the S3 secret key"),

@@ -45,7 +45,7 @@ fn artifactory_that_moved_is_found_where_the_method_is_kept_and_is_named_where_i
         }
         assert_eq!((run.status, server.files().len()), (3, 0), "{}", run.stderr);
         let error = run.json()["failed"][0]["error"].as_str().unwrap().to_owned();
-        assert!(error.contains("/jfrog/artifactory/redhat-sources/a.rpm: what is written"), "{error}");
+        assert!(error.contains("/jfrog/artifactory/redhat-sources/a.rpm: uploads and changes"), "{error}");
     }
 }
 
@@ -62,7 +62,10 @@ fn a_file_counts_as_uploaded_when_the_server_says_what_it_has() {
     let run = server.run(&dir, &[]);
     assert_eq!((run.status, paths(&run.json(), "failed").len()), (3, 3));
     let error = run.json()["failed"][0]["error"].as_str().unwrap().to_owned();
-    assert!(error.ends_with("answered with 201 Created, and the server does not say that it has the file"), "{error}");
+    assert!(
+        error.ends_with("answered with 201 Created, but the server does not confirm that it has the file"),
+        "{error}"
+    );
 }
 
 #[test]

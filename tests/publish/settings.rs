@@ -14,7 +14,7 @@ fn addresses_without_a_scheme_or_with_secrets_are_refused_in_words() {
         ("--url", "host/artifactory", "write https://host/artifactory"),
         ("--url", "localhost:8081/artifactory", "write https://localhost:8081/artifactory"),
         ("--url", "ftp://host/artifactory", "expected https://HOST or http://HOST"),
-        ("--url", "https://me:pass@host/artifactory", "seen by everybody"),
+        ("--url", "https://me:pass@host/artifactory", "everybody on the machine can read them"),
         ("--ims-url", "api-gw.local/apis/ims", "write https://api-gw.local/apis/ims"),
         ("--token-url", "localhost:8080", "write https://localhost:8080"),
     ] {

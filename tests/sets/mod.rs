@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::haversack;
-use crate::packages::Deb;
+use crate::packages::{Deb, Rpm, RpmFile};
 
 /// Headers that need others of which only `Depends` tells that they belong together.
 fn odd_headers(release: &str) -> Deb {
@@ -118,4 +118,73 @@ fn what_belongs_to_no_kernel_is_listed_with_the_reason() {
     assert_eq!((status, unplaced), (0, vec![("linux-kbuild-5.10", "unused"), ("linux-libc-dev", "not-for-building")]));
     let (_, _, said) = haversack(&["kernel", "list", &from, "-v"]);
     assert!(said.contains("linux-kbuild-5.10_5.10.1-1_arm64.deb: left out: no kernel here needs it"), "{said}");
+}
+
+/// Photon's real-time kernel says its patch level in `uname -r` and not in its version. Its files tell.
+fn photon_rt() -> (Rpm, Rpm) {
+    let release = "5.10.25-rt34-9.ph4-rt";
+    let source = format!("/usr/src/linux-headers-{release}");
+    let utsrelease = format!("#define UTS_RELEASE \"{release}\"\n");
+    let devel = Rpm::new("linux-rt-devel", "5.10.25", "9.ph4", "x86_64")
+        .with(RpmFile::regular(&format!("{source}/Makefile"), b"all:\n"))
+        .with(RpmFile::regular(&format!("{source}/include/generated/utsrelease.h"), utsrelease.as_bytes()))
+        .with(RpmFile::symlink(&format!("/lib/modules/{release}/build"), &source));
+    let image = Rpm::new("linux-rt", "5.10.25", "9.ph4", "x86_64")
+        .with(RpmFile::regular(&format!("/boot/config-{release}"), b"CONFIG_RT=y\n"))
+        .with(RpmFile::regular(&format!("/lib/modules/{release}/modules.order"), b""));
+    (devel, image)
+}
+
+#[test]
+fn a_kernel_is_called_what_its_files_call_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (devel, image) = photon_rt();
+    std::fs::create_dir(at("from")).unwrap();
+    for (name, rpm) in [("linux-rt-devel", devel), ("linux-rt", image)] {
+        std::fs::write(at("from").join(format!("{name}-5.10.25-9.ph4.x86_64.rpm")), rpm.bytes()).unwrap();
+    }
+    let from = format!("dir:{}", at("from").display());
+    let release = "5.10.25-rt34-9.ph4-rt";
+    let (status, listed, stderr) = haversack(&["kernel", "list", &from, "--json"]);
+    assert_eq!((status, &*stderr), (0, ""));
+    assert_eq!(says(&listed), [format!("{release}: linux-rt-devel (devel), linux-rt (image)")]);
+    // Names do not know it; unpacking does, and finds the configuration.
+    let (_, named, _) = haversack(&["kernel", "list", &from, "--names-only", "--json"]);
+    assert!(says(&named)[0].starts_with("5.10.25-9.ph4-rt: "), "{named}");
+    let report = |to: &str, only: &[&str]| -> Value {
+        let arguments = ["kernel", "unpack", &from, "--to", to, "--json", "--progress", "none"];
+        let (status, report, stderr) = haversack(&[&arguments, only].concat());
+        assert_eq!(status, 0, "{stderr}");
+        serde_json::from_str(&report).unwrap()
+    };
+    for (to, only) in [("one", &[][..]), ("other", &["--names-only"])] {
+        for status in ["unpacked", "unchanged"] {
+            let report = report(path(&at(to)), only);
+            let kernel = &report["kernels"][format!("photon/{release}")];
+            assert_eq!(kernel["release"], release, "{report}");
+            assert_eq!(kernel["config"]["file"], format!("boot/config-{release}"));
+            // Of a name no digest is known, so that nothing can be told to be the same.
+            assert_eq!(kernel["status"], if only.is_empty() { status } else { "unpacked" });
+        }
+        assert!(at(to).join(format!("photon/{release}/boot/config-{release}")).is_file());
+    }
+}
+
+#[test]
+fn headers_whose_makefile_includes_what_nobody_has_are_not_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    odd_headers("6.6.20-x-arm64").write(&at("from"));
+    let (from, to) = (format!("dir:{}", at("from").display()), at("to"));
+    // A name says nothing about what is needed.
+    for status in ["unpacked", "unpacked"] {
+        let arguments = ["kernel", "unpack", &from, "--names-only", "--to", path(&to), "--json", "--progress", "none"];
+        let (code, report, stderr) = haversack(&arguments);
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let kernel = &report["kernels"]["debian/6.6.20-x-arm64"];
+        assert_eq!((code, kernel["status"].as_str()), (3, Some(status)), "{stderr}");
+        assert_eq!(kernel["missing"][0], "usr/src/linux-headers-of-the-house/Makefile");
+        assert!(stderr.contains("is in none of its packages, and modules cannot be built"), "{stderr}");
+    }
 }

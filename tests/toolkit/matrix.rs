@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::packages::Deb;
 use crate::registry::Registry;
 use crate::{json, pool, run};
 
@@ -160,6 +161,7 @@ fn what_a_repository_has_is_left_out_and_a_registry_that_lets_nobody_in_has_not_
     // For two machines of which one is there it stays whole: an image that is made takes the place of what is there.
     for (abi, machine) in [("6.1.0-7", "amd64"), ("6.1.0-7", "arm64")] {
         crate::kernel(&dir.path().join("pool"), abi, "6.1.9-1", machine);
+        Deb::new("linux-kbuild-6.1", "6.1.9-1", machine).write(&dir.path().join("pool"));
     }
     registry.tag("driver-toolkit:6.1.0-7", &image);
     let both =

@@ -28,8 +28,8 @@ use rusqlite::types::{Null, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 use serde::{Deserialize, Serialize};
 
-pub use self::containers::Containers;
 pub(in crate::catalog) use self::containers::NO_DIGEST;
+pub use self::containers::{Containers, Tagged};
 pub use self::draft::{Draft, Open};
 pub use self::query::{Answer, Hit};
 use crate::catalog::entry::{Instant, Kind};

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::chart_index;
-use crate::catalog::entry::{COMMUNITY, Image, Kind, Repository};
-use crate::catalog::store::{Containers, Snapshot};
+use crate::catalog::entry::{COMMUNITY, Image, Kind};
+use crate::catalog::store::{Containers, Snapshot, Tagged};
 use crate::catalog::tree::{DumpOptions, DumpReport, Error};
 use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicDir, AtomicFile, PathContext, PathError};
@@ -199,8 +199,8 @@ struct TagOut<'a> {
     name: &'a str,
 }
 
-impl<'a> From<&'a Repository> for RepositoryOut<'a> {
-    fn from(Repository { registry, repository, tags }: &'a Repository) -> Self {
+impl<'a> From<&Tagged<'a>> for RepositoryOut<'a> {
+    fn from(Tagged { registry, repository, tags }: &Tagged<'a>) -> Self {
         RepositoryOut { registry, repository, tags: tags.iter().map(|name| TagOut { name }).collect() }
     }
 }
@@ -209,29 +209,35 @@ impl<'a> From<&'a Repository> for RepositoryOut<'a> {
 fn write_containers(snapshot: &Path, data: &Path) -> Result<(u64, Written), Error> {
     let containers = Containers::read(snapshot)?;
     let mut file = File::create(data, "containers/containers.db")?;
-    let keys: Vec<usize> = (0..containers.len()).step_by(ENTRIES_A_PIECE).collect();
     file.write(|out| out.write_all(b"{"))?;
-    for some in keys.chunks(PIECES_AT_ONCE) {
-        let text = |start: &usize| {
-            let end = containers.len().min(start + ENTRIES_A_PIECE);
-            let mut text = Vec::with_capacity(ENTRIES_A_PIECE << 9);
-            for (number, (key, image, repositories)) in containers.entries(*start..end).enumerate() {
-                text.extend_from_slice(if start + number == 0 { b"\n" } else { b",\n" });
-                entry(key, image, &repositories, &mut text)?;
-            }
-            Ok(text)
-        };
-        let pieces: Vec<std::io::Result<Vec<u8>>> = some.par_iter().map(text).collect();
-        for piece in pieces {
-            file.write(|out| out.write_all(&piece?))?;
-        }
+    let starts: Vec<usize> = (0..containers.len()).step_by(ENTRIES_A_PIECE).collect();
+    let mut ready: Vec<Vec<u8>> = Vec::new();
+    for some in starts.chunks(PIECES_AT_ONCE) {
+        // What is ready is hashed and written while the next becomes text.
+        let (next, written) = rayon::join(
+            || some.par_iter().map(|start| piece(&containers, *start)).collect::<std::io::Result<Vec<Vec<u8>>>>(),
+            || file.write(|out| ready.iter().try_for_each(|piece| out.write_all(piece))),
+        );
+        written?;
+        ready = next.at("write", &file.path)?;
     }
-    file.write(|out| out.write_all(b"\n}\n"))?;
+    file.write(|out| ready.iter().try_for_each(|piece| out.write_all(piece)).and_then(|()| out.write_all(b"\n}\n")))?;
     Ok((containers.len() as u64, file.finish()?))
 }
 
+/// Some entries, as they stand in containers.db.
+fn piece(containers: &Containers, start: usize) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(ENTRIES_A_PIECE << 9);
+    let end = containers.len().min(start + ENTRIES_A_PIECE);
+    for (number, (key, image, repositories)) in containers.entries(start..end).enumerate() {
+        text.extend_from_slice(if start + number == 0 { b"\n" } else { b",\n" });
+        entry(key, image, &repositories, &mut text)?;
+    }
+    Ok(text)
+}
+
 /// The line of one key.
-fn entry(key: &str, image: &Image, repositories: &[Repository], text: &mut Vec<u8>) -> std::io::Result<()> {
+fn entry(key: &str, image: &Image, repositories: &[Tagged<'_>], text: &mut Vec<u8>) -> std::io::Result<()> {
     let entry = ContainerOut {
         _id: &image.id,
         creation_date: if image.created.is_known() { image.created.to_string() } else { String::new() },

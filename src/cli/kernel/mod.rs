@@ -16,7 +16,7 @@ use crate::fs;
 use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::SourceOptions;
-use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport};
+use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport, Unpacked};
 use crate::ops::gather::{self, Gathered};
 use crate::progress::{Narration, Progress, Unit, amount};
 
@@ -178,10 +178,13 @@ fn unpack(args: &Unpack, context: &Context) -> Outcome {
         if let Some(error) = &kernel.error {
             context.ui.warn(format_args!("{name}: {error}"));
         }
+        for what in kernel.missing.iter().filter(|what| !kernels.iter().any(|it| it.missing.contains(what))) {
+            context.ui.warn(format_args!("{name}: {what} is in none of its packages, and modules cannot be built"));
+        }
     }
     context.ui.result(&report, unpacked)?;
-    let failed = report.kernels.values().any(|kernel| kernel.status == Status::Failed);
-    Ok(Exit::of(complete && !failed))
+    let failed = |kernel: &Unpacked| kernel.status == Status::Failed || !kernel.missing.is_empty();
+    Ok(Exit::of(complete && !report.kernels.values().any(failed)))
 }
 
 fn gather(from: &SourceOptions, context: &Context) -> Result<Gathered, Failure> {

@@ -22,46 +22,46 @@ use crate::publish::artifactory::{
 /// Upload packages to a repository of Artifactory
 #[derive(clap::Args)]
 pub(in crate::cli) struct ArtifactoryArgs {
-    /// A directory, whose files go to the same paths in the repository, or a kernel set (kernels.json) with local packages
+    /// Directory whose files go to the same paths in the repository, or kernel set (kernels.json) with fetched packages
     #[arg(value_name = "DIR|SET")]
     source: PathBuf,
-    /// The server, https://HOST/artifactory
+    /// Address of the server, mostly https://HOST/artifactory
     #[arg(long, value_name = "URL", value_parser = server)]
     url: Url,
-    /// The repository
+    /// Name of the repository
     #[arg(long, value_name = "NAME")]
     repo: String,
-    /// A directory in the repository to put everything under
+    /// Directory in the repository to put everything under
     #[arg(long, value_name = "PATH", default_value = "")]
     prefix: String,
-    /// A file with an access token; else $ARTIFACTORY_TOKEN, else $JFROG_ACCESS_TOKEN
+    /// File with an access token [default: $ARTIFACTORY_TOKEN, then $JFROG_ACCESS_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A file with an API key, for servers that still take them; else $ARTIFACTORY_API_KEY
+    /// File with an API key, for servers that still accept them [default: $ARTIFACTORY_API_KEY]
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Upload local files that a set names outside its own directory
     #[arg(long)]
     allow_local: bool,
-    /// Replace files that are there with other content
+    /// Replace files that exist with different content
     #[arg(long)]
     overwrite: bool,
-    /// A property for what is uploaded
+    /// Property to set on each uploaded file; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     property: Vec<(String, String)>,
-    /// Upload files whose names begin with a dot, too
+    /// Also upload files whose names begin with a dot
     #[arg(long)]
     hidden: bool,
-    /// Say what would be uploaded, and upload nothing
+    /// Print what would be uploaded without uploading anything
     #[arg(long)]
     dry_run: bool,
     /// Print `^` on stderr for each upload, as the header downloader did
     #[arg(short, long)]
     interactive: bool,
-    /// Files under way at one time
+    /// Maximum number of parallel uploads
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
-    /// Seconds that a run may lose to requests that fail and are tried again
+    /// Maximum number of seconds spent on failed requests and the pauses after them
     #[arg(long, value_name = "SECONDS", default_value_t = 720)]
     retry_limit: u32,
 }
@@ -80,11 +80,11 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
     // As shells complete it, and as addresses end.
     let repository = args.repo.trim_end_matches('/');
     if repository.is_empty() {
-        return Err(Failure::usage("--repo: the repository's name is missing"));
+        return Err(Failure::usage("--repo: the name of the repository is missing"));
     }
     for (option, text) in [("--repo", repository), ("--prefix", &args.prefix)] {
         if text.split('/').any(|part| matches!(part, "." | "..")) || option == "--repo" && text.contains('/') {
-            return Err(Failure::usage(format!("{option}: `{text}` leads out of the repository")));
+            return Err(Failure::usage(format!("{option}: `{text}` is not a path inside the repository")));
         }
     }
     let (mut wanted, left_out) = wanted(args)?;
@@ -118,8 +118,12 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
         context.ui.warn(format_args!("{}: {}", failed.path, failed.error));
     }
     for different in &report.different {
-        let content = if different.there.is_some() { "there with other content" } else { "there, and not comparable" };
-        context.ui.warn(format_args!("{}: {content}; replaced with `--overwrite` only", different.path));
+        let content = if different.there.is_some() {
+            "exists with different content"
+        } else {
+            "exists, and the server does not state its checksum"
+        };
+        context.ui.warn(format_args!("{}: {content}; only `--overwrite` replaces it", different.path));
     }
     for FailedFile { path, error } in &report.without_properties {
         context.ui.warn(format_args!("{path}: uploaded without its properties: {error}"));
@@ -127,7 +131,7 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
     for FailedFile { path, error } in &report.not_compared {
         context
             .ui
-            .warn(format_args!("{path}: the server does not say whether it was there with other content: {error}"));
+            .warn(format_args!("{path}: uploaded without knowing whether it existed with different content: {error}"));
     }
     // With `--overwrite`, what was there makes no difference.
     let is_compared = report.not_compared.is_empty() || args.overwrite;
@@ -213,12 +217,12 @@ impl Published<'_> {
         }
         text.push('\n');
         for (count, what) in [
-            (by_checksum, "of them not sent: the server knew their content"),
-            (replaced.len(), "of them replaced other content"),
-            (not_compared.len(), "of them could not be compared with what was there"),
+            (by_checksum, "of them by checksum only: the server already had their content"),
+            (replaced.len(), "of them replaced different content"),
+            (not_compared.len(), "of them could not be compared with what existed before"),
             (without_properties.len(), "of them without their properties"),
-            (skipped.len(), "files were there"),
-            (different.len(), "files are there with other content"),
+            (skipped.len(), "files already existed"),
+            (different.len(), "files exist with different content and were left"),
             (self.left_out.len(), "files or directories left out"),
             (failed.len(), "files failed"),
         ] {

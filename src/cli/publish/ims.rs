@@ -27,28 +27,28 @@ use crate::publish::ims::{Artifact, Kind, Order, Published, Upload};
 #[derive(clap::Args)]
 #[command(after_help = "Takes the place of `python -m ims_python_helper image upload_artifacts`.")]
 pub(in crate::cli) struct ImsArgs {
-    /// The image's name; that of a bundle, when it is taken from one
+    /// Name of the image [default: the name in the bundle given with --from]
     #[arg(required_unless_present = "from")]
     pub(super) name: Option<String>,
-    /// The job that the image comes of; else $IMS_JOB_ID
+    /// Job that built the image [default: $IMS_JOB_ID]
     #[arg(value_name = "JOB-ID")]
     job: Option<JobId>,
-    /// The root file system, a squashfs
+    /// Root file system, a squashfs
     #[arg(short, long, value_name = "FILE")]
     pub(super) rootfs: Option<PathBuf>,
-    /// The kernel
+    /// Kernel
     #[arg(short, long, value_name = "FILE")]
     pub(super) kernel: Option<PathBuf>,
-    /// The initial RAM disk
+    /// Initial RAM disk
     #[arg(short, long, value_name = "FILE")]
     pub(super) initrd: Option<PathBuf>,
-    /// A kernel with debug information
+    /// Kernel with debug information
     #[arg(short, long, value_name = "FILE")]
     pub(super) debug: Option<PathBuf>,
-    /// Kernel parameters
+    /// File with kernel parameters
     #[arg(short = 'p', long, value_name = "FILE")]
     pub(super) boot_parameters: Option<PathBuf>,
-    /// The machines that it is for; x86_64 where nothing is said, and what a bundle states
+    /// Architecture of the image [default: the one in the bundle, otherwise x86_64]
     #[arg(long, value_parser = ["x86_64", "aarch64"])]
     pub(super) arch: Option<String>,
     /// Take the files out of an image, in which the other options then name them; without `--rootfs`, mksquashfs makes one of
@@ -64,16 +64,16 @@ pub(in crate::cli) struct ImsArgs {
     /// Take an image that is there with the same name, architecture and content
     #[arg(long)]
     skip_existing: bool,
-    /// An entry of the record's metadata
+    /// Metadata entry for the image's record; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub(super) metadata: Vec<(String, String)>,
-    /// Print what would be uploaded and the manifest; contact nobody
+    /// Print what would be uploaded and the manifest without contacting any server
     #[arg(long)]
     dry_run: bool,
-    /// After a failure, leave what was uploaded for the next run to go on with
+    /// After a failure, keep what was uploaded so that the next run can resume
     #[arg(long)]
     keep: bool,
-    /// Parts under way at one time
+    /// Maximum number of parallel parts
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     parallel: u16,
     /// Whether the certificate of the registry of `--from docker://…` is checked; `false` also takes plain HTTP
@@ -91,10 +91,10 @@ pub(in crate::cli) struct ImsArgs {
 #[derive(clap::Args)]
 #[command(after_help = "Takes the place of `python -m ims_python_helper image set_job_status`.")]
 pub(in crate::cli) struct JobStatusArgs {
-    /// The job
+    /// ID of the job
     #[arg(value_name = "JOB-ID")]
     job: JobId,
-    /// Its status: packaging_artifacts, success, error, … as the service knows them
+    /// New status: packaging_artifacts, success, error or another one that the service accepts
     status: String,
     #[command(flatten)]
     pub(super) service: ServiceArgs,

@@ -88,7 +88,7 @@ fn server(text: &str) -> Result<Url, String> {
     let text = text.trim();
     // `localhost:80` would be a scheme and a path.
     if !text.contains("://") {
-        return Err(format!("it has no scheme: write https://{text}, or http://{text} where there is no TLS"));
+        return Err(format!("the scheme is missing: write https://{text}, or http://{text} for a server without TLS"));
     }
     let url: Url = text.parse().map_err(|error| format!("{error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -96,8 +96,8 @@ fn server(text: &str) -> Result<Url, String> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(
-            "a name or a password in an address is seen by everybody on the machine; they go into the environment \
-                    or a file"
+            "user names and passwords are not accepted in addresses, where everybody on the machine can read them; use the \
+                    environment or a file"
                 .into(),
         );
     }

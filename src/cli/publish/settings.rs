@@ -23,33 +23,33 @@ use crate::publish::s3::{Addressing, Bucket, BucketOptions, Credentials};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Image Management Service")]
 pub(super) struct ServiceArgs {
-    /// The service; else $IMS_URL, else https://api-gw-service-nmn.local/apis/ims
+    /// Address of the service [default: $IMS_URL, then https://api-gw-service-nmn.local/apis/ims]
     #[arg(long, value_name = "URL", value_parser = server)]
     ims_url: Option<Url>,
-    /// Trust this certificate authority for the service and its token server; else $CA_CERT, else
-    /// /etc/cray/ca/certificate_authority.crt where there is one
+    /// File with the certificate authority of the service and its token server [default: $CA_CERT, then
+    /// /etc/cray/ca/certificate_authority.crt if it exists]
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Whether their certificates are checked
+    /// Whether to check the certificates of the service and its token server
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     tls_verify: bool,
-    /// Where tokens are given; else $OAUTH_CLIENT_ENDPOINT, else the file `endpoint`
+    /// Address of the token server [default: $OAUTH_CLIENT_ENDPOINT, then the file `endpoint`]
     #[arg(long, value_name = "URL", value_parser = server)]
     token_url: Option<Url>,
-    /// The client; else $OAUTH_CLIENT_ID, else the file `client-id`
+    /// ID of the client [default: $OAUTH_CLIENT_ID, then the file `client-id`]
     #[arg(long, value_name = "ID")]
     oauth_client_id: Option<String>,
-    /// A file with the client's secret; else $OAUTH_CLIENT_SECRET, else the file `client-secret` in $OAUTH_CONFIG_DIR or
-    /// /etc/admin-client-auth
+    /// File with the client's secret [default: $OAUTH_CLIENT_SECRET, then the file `client-secret` in $OAUTH_CONFIG_DIR or
+    /// /etc/admin-client-auth]
     #[arg(long, value_name = "FILE")]
     oauth_client_secret_file: Option<PathBuf>,
     /// Refused: everybody on the machine can read a command line
     #[arg(long, value_name = "SECRET", hide = true)]
     oauth_client_secret: Option<String>,
-    /// Seconds that a run may lose to requests that fail and are tried again
+    /// Maximum number of seconds spent on failed requests and the pauses after them
     #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 720)]
     retry_limit: u32,
-    /// How much to say: DEBUG, INFO, WARNING, ERROR or CRITICAL; else $LOG_LEVEL
+    /// Log level: DEBUG, INFO, WARNING, ERROR or CRITICAL [default: $LOG_LEVEL]
     #[arg(short, long, value_name = "LEVEL", ignore_case = true,
           value_parser = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], hide_possible_values = true)]
     log_level: Option<String>,
@@ -59,29 +59,29 @@ pub(super) struct ServiceArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "S3")]
 pub(super) struct S3Args {
-    /// The server; else $S3_ENDPOINT, else $S3_HOST. https:// where nothing is said
+    /// Address of the S3 server; without a scheme, https:// [default: $S3_ENDPOINT, then $S3_HOST]
     #[arg(long, value_name = "URL")]
     s3_endpoint: Option<String>,
-    /// The bucket; else $S3_BUCKET
+    /// Name of the bucket [default: $S3_BUCKET]
     #[arg(long, value_name = "NAME")]
     s3_bucket: Option<String>,
-    /// The access key; else $S3_ACCESS_KEY, else $AWS_ACCESS_KEY_ID. The secret is in $S3_SECRET_KEY or
+    /// Access key [default: $S3_ACCESS_KEY, then $AWS_ACCESS_KEY_ID]. Its secret is read from $S3_SECRET_KEY or
     /// $AWS_SECRET_ACCESS_KEY, the token of temporary credentials in $S3_SESSION_TOKEN or, with $AWS_ACCESS_KEY_ID, in $AWS_SESSION_TOKEN
     #[arg(long, value_name = "KEY")]
     s3_access_key: Option<String>,
-    /// A file with the secret key
+    /// File with the secret key
     #[arg(long, value_name = "FILE")]
     s3_secret_key_file: Option<PathBuf>,
     /// Refused: everybody on the machine can read a command line
     #[arg(long, value_name = "SECRET", hide = true)]
     s3_secret_key: Option<String>,
-    /// `true`, `false` or a file with a certificate authority; else $S3_SSL_VERIFY, else $S3_SSL_VALIDATE, else true
+    /// `true`, `false` or a file with a certificate authority [default: $S3_SSL_VERIFY, then $S3_SSL_VALIDATE, then true]
     #[arg(long, value_name = "VALUE")]
     s3_ssl_verify: Option<String>,
-    /// What the server calls its region; else, with $AWS_ACCESS_KEY_ID, $AWS_REGION or $AWS_DEFAULT_REGION, else us-east-1
+    /// Region of the bucket [default: with $AWS_ACCESS_KEY_ID, $AWS_REGION or $AWS_DEFAULT_REGION; otherwise us-east-1]
     #[arg(long, value_name = "NAME")]
     s3_region: Option<String>,
-    /// Where the bucket's name stands: `path` is https://HOST/BUCKET, `virtual` is https://BUCKET.HOST
+    /// Style of addresses: `path` for https://HOST/BUCKET, `virtual` for https://BUCKET.HOST
     #[arg(long, value_name = "STYLE", default_value = "path", value_parser = ["path", "virtual"],
           hide_possible_values = true)]
     s3_addressing: String,
@@ -117,7 +117,9 @@ impl ServiceArgs {
                 let value = mounted.value(config, "OAUTH_CLIENT_ENDPOINT", "endpoint")?;
                 url(
                     "the token endpoint",
-                    &value.ok_or_else(|| missing("where tokens are given", "--token-url", "OAUTH_CLIENT_ENDPOINT"))?,
+                    &value.ok_or_else(|| {
+                        missing("the address of the token server", "--token-url", "OAUTH_CLIENT_ENDPOINT")
+                    })?,
                 )?
             }
         };
@@ -154,7 +156,7 @@ impl S3Args {
             option.clone().or_else(|| names.iter().find_map(|name| variable(config, name)).map(str::to_owned))
         };
         let endpoint = first(&self.s3_endpoint, &["S3_ENDPOINT", "S3_HOST"])
-            .ok_or_else(|| missing("the S3 server", "--s3-endpoint", "S3_ENDPOINT"))?;
+            .ok_or_else(|| missing("the address of the S3 server", "--s3-endpoint", "S3_ENDPOINT"))?;
         // Some mount the bare name of the host.
         let endpoint = if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") };
         let endpoint = url("the S3 server", &endpoint)?;

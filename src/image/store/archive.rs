@@ -48,6 +48,16 @@ pub enum Error {
         /// What was looked for.
         missing: &'static str,
     },
+    /// It ends before its end, as after a copy that broke off.
+    #[error("{}: cut off after {size} bytes{}", path.display(), member.as_ref().map(|name| format!(", in the middle of {name}")).unwrap_or_default())]
+    Cut {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+        /// The member in which it ends.
+        member: Option<String>,
+    },
     /// It has no images as Docker saves them.
     #[error("{}: not a docker archive: it has no {missing}", path.display())]
     NotADockerArchive {
@@ -109,12 +119,13 @@ impl Archive {
     /// Lists the members of an archive and reads its index.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let members = Members::list(path, Links::Refuse)?;
-        let missing = |missing| Error::NotAnArchive { path: path.to_owned(), missing };
+        let missing = |missing| members.cut().unwrap_or_else(|| Error::NotAnArchive { path: path.to_owned(), missing });
         if members.size(MARKER).is_none() {
             return Err(missing(MARKER));
         }
         let bytes = members.read(INDEX)?.ok_or_else(|| missing(INDEX))?;
-        let mut archive = Archive { members, index: layout::parse(&format!("{}: {INDEX}", path.display()), &bytes)? };
+        let index = layout::parse(&format!("{}: {INDEX}", path.display()), &bytes)?;
+        let mut archive = Archive { members, index };
         let referrers = referrers(path, &archive.index)?;
         if !referrers.is_empty() {
             archive.index.set_manifests([archive.index.manifests().clone(), referrers].concat());

@@ -70,9 +70,8 @@ impl DockerArchive {
     /// Lists the images of an archive. Layers that are compressed under a name that is not their digest are read for it.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let members = Members::list(path, Links::Follow)?;
-        let bytes = members
-            .read(MANIFEST)?
-            .ok_or_else(|| Error::NotADockerArchive { path: path.to_owned(), missing: MANIFEST.to_owned() })?;
+        let missing = || Error::NotADockerArchive { path: path.to_owned(), missing: MANIFEST.to_owned() };
+        let bytes = members.read(MANIFEST)?.ok_or_else(|| members.cut().unwrap_or_else(missing))?;
         let entries: Vec<Entry> = layout::parse(&format!("{}: {MANIFEST}", path.display()), &bytes)?;
         let (images, referrers, contents) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut archive = DockerArchive { members, images, referrers, contents, hashed: BTreeMap::new() };
@@ -247,7 +246,8 @@ impl DockerArchive {
     }
 
     fn lacks(&self, name: &str) -> Error {
-        Error::NotADockerArchive { path: self.path().to_owned(), missing: name.to_owned() }
+        let missing = || Error::NotADockerArchive { path: self.path().to_owned(), missing: name.to_owned() };
+        self.members.cut().unwrap_or_else(missing)
     }
 }
 

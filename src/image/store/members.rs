@@ -22,6 +22,9 @@ pub(crate) struct Members {
     files: BTreeMap<String, (u64, u64)>,
     /// What links stand for, as names of members.
     links: BTreeMap<String, String>,
+    /// Its size, and whether a block of zeros follows the last member, as it does in whole archives.
+    size: u64,
+    has_end: bool,
 }
 
 /// What becomes of links between members.
@@ -43,13 +46,24 @@ impl Members {
             return Err(Error::Compressed(path.to_owned()));
         }
         file.rewind().at("read", path)?;
-        let mut members = Members { path: path.to_owned(), files: BTreeMap::new(), links: BTreeMap::new() };
+        let size = file.metadata().at("read", path)?.len();
+        let (files, links_of) = (BTreeMap::new(), BTreeMap::new());
+        let mut members = Members { path: path.to_owned(), files, links: links_of, size, has_end: false };
         let mut tar = tarball::open(file);
+        let mut end = 0;
         for entry in tar.entries_with_seek().at("read", path)? {
-            let entry = entry.at("read", path)?;
+            let entry = match entry {
+                // Tar files are made of blocks.
+                Err(_) if size % BLOCK != 0 => return Err(Error::Cut { path: path.to_owned(), size, member: None }),
+                entry => entry.at("read", path)?,
+            };
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let refuse = |problem| Error::BadMember { path: path.to_owned(), member: name.clone(), problem };
             let kind = entry.header().entry_type();
+            end = entry.raw_file_position().saturating_add(if kind.is_file() { entry.size() } else { 0 });
+            if end > size {
+                return Err(Error::Cut { path: path.to_owned(), size, member: Some(name) });
+            }
             let link = kind.is_symlink() || kind.is_hard_link();
             // A link could make a blob of any file of the host, a device could hang or answer for ever.
             if link && links == Links::Refuse {
@@ -76,7 +90,13 @@ impl Members {
                 return Err(refuse("there twice"));
             }
         }
+        members.has_end = size >= end.next_multiple_of(BLOCK) + BLOCK;
         Ok(members)
+    }
+
+    /// That it is cut between two members, when it may be: to be said when one is missing.
+    pub(crate) fn cut(&self) -> Option<Error> {
+        (!self.has_end).then(|| Error::Cut { path: self.path.clone(), size: self.size, member: None })
     }
 
     /// The tar file.
@@ -142,6 +162,9 @@ fn inside(from: &Path, name: &Path, up: bool) -> Option<String> {
     }
     Some(parts.join("/"))
 }
+
+/// Bytes that headers and contents of a tar are multiples of.
+const BLOCK: u64 = 512;
 
 /// How many links may follow each other.
 const LINKS: usize = 8;

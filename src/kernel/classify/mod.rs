@@ -1,5 +1,7 @@
 //! Which kernel a package belongs to, and as what, told from its name and, where there is any, its metadata.
 //!
+//! Where a package itself says what `uname -r` prints ([`told_release`]), that is the release, whatever its name.
+//!
 //! Three answers are possible: it belongs to one kernel; several kernels share it (Debian's `-common` and `kbuild`,
 //! Ubuntu's headers without a flavour, SUSE's `noarch` sources); or it is of no use for building modules, with the
 //! reason. Nothing is guessed: a name that fits no rule is no kernel package.
@@ -11,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::package::{Format, Package};
+use crate::kernel::package::{Comparison, Format, Package};
 use crate::kernel::release::Release;
 
 /// What a package is to a kernel.
@@ -167,6 +169,58 @@ pub fn classify(package: &Package) -> Class {
         Format::Rpm => rpm::classify(package),
         Format::Deb => deb::classify(&package.name),
     }
+}
+
+/// What a package itself says `uname -r` prints on its kernel: by the paths of its files, or by what it provides.
+pub fn told_release(package: &Package) -> Option<&str> {
+    let relations = package.relations.as_ref()?;
+    let provided = || {
+        relations.provides.iter().find_map(|provided| match &provided.version {
+            Some((Comparison::Equal, version))
+                if provided.name.starts_with("kernel")
+                    && provided.name.ends_with("-uname-r")
+                    && is_version(version) =>
+            {
+                Some(&**version)
+            }
+            _ => None,
+        })
+    };
+    relations.release.as_deref().or_else(provided)
+}
+
+/// What `uname -r` prints on the kernel that files of these paths are for.
+pub(crate) fn release_of<'a>(paths: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut best: Option<(usize, String)> = None;
+    for path in paths {
+        let Some((rank, release)) = release_in(path) else { continue };
+        match &best {
+            Some((best_rank, _)) if *best_rank < rank => {}
+            // Files of several kernels: they tell nothing.
+            Some((best_rank, other)) if *best_rank == rank && *other != release => return None,
+            Some((best_rank, _)) if *best_rank == rank => {}
+            _ => best = Some((rank, release)),
+        }
+    }
+    best.map(|(_, release)| release)
+}
+
+/// The release in a path, and how little it says: the directory of modules is what `modprobe` looks for.
+fn release_in(path: &str) -> Option<(usize, String)> {
+    let path = path.trim_start_matches('/');
+    let path = path.strip_prefix("usr/").unwrap_or(path);
+    let first = |rest: &str| rest.split('/').next().filter(|name| is_version(name)).map(str::to_owned);
+    if let Some(rest) = path.strip_prefix("lib/modules/") {
+        return Some((0, first(rest)?));
+    }
+    if let Some(rest) = path.strip_prefix("src/kernels/").or_else(|| path.strip_prefix("src/linux-headers-")) {
+        return Some((1, first(rest)?));
+    }
+    // SUSE: usr/src/linux-VERSION-obj/MACHINE/FLAVOUR
+    let mut parts = path.strip_prefix("src/linux-")?.split('/');
+    let version = parts.next()?.strip_suffix("-obj").filter(|version| is_version(version))?;
+    let flavour = parts.nth(1)?;
+    Some((1, format!("{version}-{flavour}")))
 }
 
 /// Whether `text` begins like a kernel's version: digits, a dot, a digit.

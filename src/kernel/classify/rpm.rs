@@ -1,9 +1,10 @@
 //! rpm names: `kernel[VERSION][-FLAVOUR…][-PART]`, Photon's `linux[-FLAVOUR][-PART]`, SUSE's `kernel-FLAVOUR[-PART]`.
 //!
-//! Where metadata is there, `Provides: kernel-…uname-r = RELEASE` has the last word on the release.
+//! Where a package tells its release, that has the last word; what is here is what its name tells else.
 
-use crate::kernel::classify::{Class, Reason, Role, Shared, is_version};
-use crate::kernel::package::{Comparison, Name, Package};
+use crate::kernel::classify::{Class, Reason, Role, Shared, is_version, told_release};
+use crate::kernel::group::without_rebuild;
+use crate::kernel::package::{Name, Package};
 use crate::kernel::release::{Machine, Release};
 
 /// What the release part of a version says about who made the package.
@@ -15,6 +16,8 @@ enum Family {
     Amazon,
     Photon,
     Suse,
+    AzureLinux(u32),
+    OpenEuler,
     Other,
 }
 
@@ -25,7 +28,7 @@ pub(super) fn classify(package: &Package) -> Class {
         return Class::Ignored(if kernel { Reason::Source } else { Reason::NotKernel });
     }
     let family = family(name, package.vendor.as_deref());
-    if family == Family::Photon { photon(name) } else { kernel(package, family) }
+    if family == Family::Photon { photon(package) } else { kernel(package, family) }
 }
 
 fn kernel(package: &Package, family: Family) -> Class {
@@ -79,11 +82,12 @@ fn kernel(package: &Package, family: Family) -> Class {
         return Class::Ignored(Reason::NotForBuilding);
     }
     let flavour = if flavours.is_empty() { "default".to_owned() } else { flavours.join("-") };
-    let uname = provided_uname(package).unwrap_or_else(|| uname(name, family, flavours));
+    let uname = told_release(package).map_or_else(|| uname(name, family, flavours), str::to_owned);
     release(name, distribution(family, flavours), uname, flavour, role)
 }
 
-fn photon(name: &Name) -> Class {
+fn photon(package: &Package) -> Class {
+    let name = &package.name;
     let words: Vec<&str> = name.name.split('-').collect();
     let ["linux", rest @ ..] = &words[..] else { return Class::Ignored(Reason::NotKernel) };
     if rest.contains(&"debuginfo") {
@@ -103,10 +107,11 @@ fn photon(name: &Name) -> Class {
         _ => return Class::Ignored(Reason::NotKernel),
     };
     // Photon's kernels do not say the machine: `4.19.15-2.ph3`, `4.19.217-1.ph3-aws`.
-    let uname = match flavour {
+    let named = || match flavour {
         Some(flavour) => format!("{}-{flavour}", name.version),
         None => name.version.clone(),
     };
+    let uname = told_release(package).map_or_else(named, str::to_owned);
     release(name, "photon", uname, flavour.unwrap_or("default").to_owned(), role)
 }
 
@@ -121,11 +126,12 @@ fn uname(name: &Name, family: Family, flavours: &[&str]) -> String {
     if family == Family::Suse {
         // The last number counts rebuilds, which keep the release: 5.14.21-150400.22.1 runs as 5.14.21-150400.22.
         let (version, release) = name.version.rsplit_once('-').unwrap_or((&name.version, ""));
-        let release = release.rsplit_once('.').map_or(release, |(release, _)| release);
-        return format!(
-            "{version}-{release}-{}",
-            if flavours.is_empty() { "default".into() } else { flavours.join("-") }
-        );
+        let flavour = if flavours.is_empty() { "default".into() } else { flavours.join("-") };
+        return format!("{}-{}-{flavour}", suse_version(version), without_rebuild(release));
+    }
+    // They do not say the machine, until 3.
+    if let Family::AzureLinux(..4) = family {
+        return name.version.clone();
     }
     let mut uname = format!("{}.{}", name.version, name.architecture);
     // Until EL 9.2 the patch level of the real-time patches in the release tells an rt kernel: `rt14.298.el9_2`.
@@ -150,16 +156,13 @@ fn uname(name: &Name, family: Family, flavours: &[&str]) -> String {
     uname
 }
 
-/// The release that a package itself states, in the capability that modules of other packages ask for.
-fn provided_uname(package: &Package) -> Option<String> {
-    package.relations.as_ref()?.provides.iter().find_map(|provided| match &provided.version {
-        Some((Comparison::Equal, version))
-            if provided.name.starts_with("kernel") && provided.name.ends_with("-uname-r") && is_version(version) =>
-        {
-            Some(version.clone())
-        }
-        _ => None,
-    })
+/// A candidate, `5.13~rc7` or `5.13.rc7`, calls itself `5.13.0-rc7`.
+fn suse_version(version: &str) -> String {
+    let Some((version, candidate)) = version.split_once("~rc").or_else(|| version.split_once(".rc")) else {
+        return version.to_owned();
+    };
+    let patch = if version.matches('.').count() < 2 { ".0" } else { "" };
+    format!("{version}{patch}-rc{candidate}")
 }
 
 fn family(name: &Name, vendor: Option<&str>) -> Family {
@@ -183,16 +186,28 @@ fn family(name: &Name, vendor: Option<&str>) -> Family {
         if tag("ph").is_some() {
             return Family::Photon;
         }
+        // Azure Linux was CBL-Mariner before.
+        if let Some(major) = tag("cm").or_else(|| tag("azl")) {
+            return Family::AzureLinux(major);
+        }
+        if tag("oe").is_some() {
+            return Family::OpenEuler;
+        }
     }
     // SUSE's releases are numbers only, as those of a kernel that somebody built without a tag might be; its flavour in
-    // the name, or no machine at all, tells.
+    // the name, or no machine at all, tells. Who is known to be somebody else is not SUSE, though the flavour is called so.
     let suse_name = name
         .name
         .split('-')
         .nth(1)
         .is_some_and(|word| SUSE_FLAVOURS.contains(&word.split('_').next().unwrap_or_default()));
-    let numbers = release.split('.').all(|part| part.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()));
-    if vendor.is_some_and(|vendor| vendor.contains("SUSE")) || numbers && (suse_name || name.architecture == "noarch") {
+    let is_suse = match vendor {
+        Some(vendor) if !vendor.is_empty() => {
+            vendor.to_ascii_lowercase().contains("suse") || vendor.starts_with("obs://")
+        }
+        _ => release.split('.').all(is_suse_part) && (suse_name || name.architecture == "noarch"),
+    };
+    if is_suse {
         return Family::Suse;
     }
     Family::Other
@@ -206,8 +221,19 @@ fn distribution(family: Family, flavours: &[&str]) -> &'static str {
         Family::Amazon => "amazonlinux",
         Family::Photon => "photon",
         Family::Suse => "suse",
+        Family::AzureLinux(_) => "azurelinux",
+        Family::OpenEuler => "openeuler",
         Family::Other => "linux",
     }
+}
+
+/// What SUSE's releases are made of: numbers, `lp150` and the like of Leap, the commit of a build from git.
+fn is_suse_part(part: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_commit = |text: &str| text.len() >= 6 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    is_number(part)
+        || ["lp", "bp", "sle", "pm", "rc"].iter().any(|tag| part.strip_prefix(tag).is_some_and(is_number))
+        || part.strip_prefix('g').is_some_and(is_commit)
 }
 
 fn is_rt_level(part: &str) -> bool {

@@ -78,6 +78,17 @@ fn real_names_belong_to_the_kernels_that_they_were_built_for() {
         ("kernel-default-devel-5.14.21-150400.22.1.x86_64.rpm", "suse 5.14.21-150400.22-default x86_64 default devel"),
         ("kernel-devel-5.14.21-150400.22.1.noarch.rpm", "suse common topic="),
         ("kernel-devel-azure-5.14.21-150400.14.10.1.noarch.rpm", "suse common topic=azure"),
+        ("kernel-default-5.8.0-3.1.gd4e7682.x86_64.rpm", "suse 5.8.0-3.gd4e7682-default x86_64 default image"),
+        ("kernel-default-5.13~rc7-17.1.x86_64.rpm", "suse 5.13.0-rc7-17-default x86_64 default image"),
+        ("kernel-preempt-5.3.18-lp152.20.7.1.x86_64.rpm", "suse 5.3.18-lp152.20.7-preempt x86_64 preempt image"),
+        ("kernel-rt-devel-5.15.55.1-2.cm2.x86_64.rpm", "azurelinux 5.15.55.1-2.cm2 x86_64 rt devel"),
+        ("kernel-azure-5.15.160.1-1.cm2.x86_64.rpm", "azurelinux 5.15.160.1-1.cm2 x86_64 azure image"),
+        ("kernel-6.6.57.1-6.azl3.aarch64.rpm", "azurelinux 6.6.57.1-6.azl3 aarch64 default image"),
+        ("kernel-6.12.1-1.azl4.x86_64.rpm", "azurelinux 6.12.1-1.azl4.x86_64 x86_64 default image"),
+        (
+            "kernel-rt-devel-5.10.0-153.12.0.92.rt62.54.oe2203sp2.x86_64.rpm",
+            "openeuler 5.10.0-153.12.0.92.rt62.54.oe2203sp2.x86_64 x86_64 rt devel",
+        ),
         ("kernel-default-base-5.14.21-150400.24.33.2.150400.9.11.2.x86_64.rpm", "suse image of default"),
         ("kernel-lt-devel-4.4.100-1.el7.elrepo.x86_64.rpm", "el 4.4.100-1.el7.elrepo.x86_64 x86_64 lt devel"),
         ("linux-devel-4.19.15-2.ph3.x86_64.rpm", "photon 4.19.15-2.ph3 x86_64 default devel"),
@@ -184,4 +195,42 @@ fn what_a_package_provides_wins_over_its_name() {
     });
     let Class::Kernel { release, .. } = classify(&package) else { panic!("a kernel package") };
     assert_eq!(release.uname, uname);
+}
+
+/// The paths of files decide over everything else, and what tells nothing changes nothing.
+#[test]
+fn the_release_is_that_of_the_files() {
+    for (paths, release) in [
+        (&["/lib/modules/5.10.25-rt34-9.ph4-rt/build", "/boot/config-x"][..], Some("5.10.25-rt34-9.ph4-rt")),
+        (&["/usr/lib/modules/6.3.1-1-default/kernel"], Some("6.3.1-1-default")),
+        (&["/usr/src/linux-headers-5.15.160.1-1.cm2/Makefile"], Some("5.15.160.1-1.cm2")),
+        (&["/usr/src/kernels/5.14.0-1.el9.x86_64+rt/Makefile"], Some("5.14.0-1.el9.x86_64+rt")),
+        (&["/usr/src/linux-5.8.0-3.gd4e7682-obj/x86_64/default/Makefile"], Some("5.8.0-3.gd4e7682-default")),
+        (&["/usr/src/kernels/6.1.0/Makefile", "/lib/modules/6.1.0-x/build"], Some("6.1.0-x")),
+        (&["/lib/modules/6.1.0-x/build", "/lib/modules/6.1.0-y/build"], None),
+        (&["/usr/src/linux-5.8.0-3.gd4e7682/Makefile", "/lib/modules", "/usr/share/doc/x"], None),
+    ] {
+        assert_eq!(release_of(paths.iter().copied()).as_deref(), release, "{paths:?}");
+    }
+    let mut package = Package::from_location("linux-rt-devel-5.10.25-9.ph4.x86_64.rpm").unwrap();
+    package.relations = Some(Relations { release: Some("5.10.25-rt34-9.ph4-rt".into()), ..Relations::default() });
+    let Class::Kernel { release, .. } = classify(&package) else { panic!("a kernel package") };
+    assert_eq!((&*release.distribution, &*release.uname), ("photon", "5.10.25-rt34-9.ph4-rt"));
+}
+
+/// Words in a name are SUSE's only where nobody else made the package.
+#[test]
+fn a_flavours_name_does_not_make_a_package_one_of_suse() {
+    for (vendor, distribution) in [
+        (None, "suse"),
+        (Some("SUSE LLC <https://www.suse.com/>"), "suse"),
+        (Some("openSUSE"), "suse"),
+        (Some("obs://build.opensuse.org/Kernel"), "suse"),
+        (Some("Somebody Else"), "linux"),
+    ] {
+        let mut package = Package::from_location("kernel-azure-devel-5.14.21-150400.14.10.1.x86_64.rpm").unwrap();
+        package.vendor = vendor.map(str::to_owned);
+        let Class::Kernel { release, .. } = classify(&package) else { panic!("a kernel package") };
+        assert_eq!(release.distribution, distribution, "{vendor:?}");
+    }
 }

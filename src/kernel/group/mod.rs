@@ -10,10 +10,11 @@ mod shared;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::kernel::classify::{Class, Reason, Role, classify};
+use crate::kernel::classify::{Class, Reason, Role, classify, told_release};
+pub(crate) use crate::kernel::group::shared::without_rebuild;
 use crate::kernel::group::shared::{Needed, Pool};
 use crate::kernel::package::{Name, Package};
-use crate::kernel::release::Release;
+use crate::kernel::release::{Machine, Release};
 
 /// One kernel with its packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,14 +104,29 @@ pub fn group(offer: impl Into<Offer>) -> Grouping {
         draft.missing.extend(missing);
     }
     let mut seen: HashSet<Name> = HashSet::new();
+    let mut classified: Vec<(Package, Class)> = Vec::new();
+    // What one package of a build tells of its release holds for those that do not tell.
+    let mut told: HashMap<Build, String> = HashMap::new();
     for package in packages {
         let package = once.resolve(package, &mut grouping.conflicts);
         // What a set says of a package holds, whatever its name would say.
         if stated.contains(&package.name) || !seen.insert(package.name.clone()) {
             continue;
         }
-        match classify(&package) {
+        let class = classify(&package);
+        if let (Class::Kernel { release, .. }, Some(uname)) = (&class, told_release(&package)) {
+            told.insert(build(release), uname.to_owned());
+        }
+        classified.push((package, class));
+    }
+    for (package, class) in classified {
+        match class {
             Class::Kernel { release, role } => {
+                let uname = match told_release(&package) {
+                    Some(_) => None,
+                    None => told.get(&build(&release)).cloned(),
+                };
+                let release = Release { uname: uname.unwrap_or_else(|| release.uname.clone()), ..release };
                 let draft = drafts.entry(release).or_default();
                 draft.is_stated = false;
                 draft.packages.push((role, package));
@@ -144,6 +160,14 @@ pub fn group(offer: impl Into<Offer>) -> Grouping {
     grouping.unplaced.extend(grouping.conflicts.iter().map(|package| (package.clone(), Reason::Conflict)));
     grouping.unplaced.sort_by(|a, b| (&a.0.name, &a.0.location).cmp(&(&b.0.name, &b.0.location)));
     grouping
+}
+
+/// What sets a kernel apart, but for its release: distribution, machine, flavour and version.
+type Build = (String, Machine, String, String);
+
+fn build(release: &Release) -> Build {
+    let Release { distribution, machine, flavour, build, .. } = release.clone();
+    (distribution, machine, flavour, build)
 }
 
 /// Of each name the package that counts.

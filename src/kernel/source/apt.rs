@@ -11,13 +11,15 @@ use std::io::{self, BufRead, BufReader, Read};
 use jiff::Timestamp;
 use url::Url;
 
+use crate::causes;
 use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::{self, Http};
 use crate::kernel::package::{Format, Name, Package, Relations};
 use crate::kernel::source::cache::Cache;
+use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Options, Wanted};
+use crate::kernel::source::{Error, Listing, Options, Wanted};
 use crate::kernel::unpack::deb::{checked, fields};
 use crate::limits::{self, Count, PACKAGE_OVERHEAD};
 
@@ -37,13 +39,18 @@ pub struct AptRepository {
 pub(crate) struct Release {
     valid_until: Option<Timestamp>,
     by_hash: bool,
+    /// Whether packages for all machines are in indexes of their own.
+    has_all: bool,
     /// By path below `dists/SUITE`.
     files: BTreeMap<String, Expected>,
 }
 
 /// Lists the kernel packages of a suite.
-pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options) -> Result<Vec<Package>, Error> {
-    let dist = join(&apt.base, &format!("dists/{}/", apt.suite))?;
+pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options) -> Result<Listing, Error> {
+    let dist = match apt.is_flat() {
+        true => join(&apt.base, &format!("{}/", apt.suite.trim_matches(['/', '.'])))?,
+        false => join(&apt.base, &format!("dists/{}/", apt.suite))?,
+    };
     let text = release_text(http, &dist, options).await?;
     let release = Release::parse(&text).ok_or_else(|| Error::malformed(&dist, "no usable Release file"))?;
     if let Some(until) = release.valid_until.filter(|until| *until < options.now && !options.allow_expired) {
@@ -53,23 +60,72 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
         [] => vec!["amd64"],
         machines => machines.iter().map(|machine| debian_name(machine.as_str())).collect(),
     };
-    let mut packages = Vec::new();
+    let mut parts: Vec<String> = Vec::new();
+    if apt.is_flat() {
+        parts.push(String::new());
+    }
     for component in &apt.components {
-        for machine in &machines {
-            // security.debian.org calls its components updates/main and keeps them in main.
-            let component = component.strip_prefix("updates/").unwrap_or(component);
-            let directory = format!("{component}/binary-{machine}");
-            let file = smallest(http, &dist, &release, &directory, options.cache.as_ref()).await?;
-            let (base, wanted) = (apt.base.clone(), options.wanted);
-            let parsed = tokio::task::spawn_blocking(move || {
-                let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
-                read_ahead(LimitedReader::new(reader, INDEX_LIMIT), |index| parse_packages(index, &base, wanted))
-            });
-            let parsed = parsed.await.expect("reading an index does not panic");
-            packages.extend(parsed.map_err(|source| Error::Index { url: Box::new(dist.clone()), source })?);
+        // security.debian.org calls its components updates/main and keeps them in main.
+        let component = component.strip_prefix("updates/").unwrap_or(component);
+        parts.extend(machines.iter().map(|machine| format!("{component}/binary-{machine}/")));
+        let all = format!("{component}/binary-all/");
+        // Where it is listed and not said to be in the others as well.
+        if release.has_all && release.indexes(&all).next().is_some() {
+            parts.push(all);
         }
     }
-    Ok(packages)
+    let (mut listing, mut read, mut first) = (Listing::default(), 0, None);
+    for part in parts {
+        match index_of(http, apt, &dist, &release, &part, options).await {
+            Ok(found) => {
+                read += 1;
+                listing.packages.extend(found.packages);
+                listing.problems.extend(found.problems);
+            }
+            // A component or machine that is not there costs only itself.
+            Err(error) => {
+                listing.problems.push(format!("{dist}{part}: {}", causes::line(&error)));
+                first = first.or(Some(error));
+            }
+        }
+    }
+    if apt.is_flat() {
+        let is_for = |package: &Package| {
+            let architecture = &*package.name.architecture;
+            architecture == "all" || machines.contains(&architecture)
+        };
+        listing.packages.retain(is_for);
+    }
+    match first {
+        Some(error) if read == 0 => Err(error),
+        _ => Ok(listing),
+    }
+}
+
+/// The packages of one index.
+async fn index_of(
+    http: &Http,
+    apt: &AptRepository,
+    dist: &Url,
+    release: &Release,
+    part: &str,
+    options: &Options,
+) -> Result<Listing, Error> {
+    let file = smallest(http, dist, release, part, options.cache.as_ref()).await?;
+    let (base, wanted) = (apt.base.clone(), options.wanted);
+    let parsed = tokio::task::spawn_blocking(move || {
+        let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
+        read_ahead(LimitedReader::new(reader, INDEX_LIMIT), |index| parse_packages(index, &base, wanted))
+    });
+    let parsed = parsed.await.expect("reading an index does not panic");
+    parsed.map_err(|source| Error::Index { url: Box::new(dist.clone()), source })
+}
+
+impl AptRepository {
+    /// Whether its index lies beside the packages: NVIDIA's, those of the Open Build Service.
+    fn is_flat(&self) -> bool {
+        self.suite.ends_with('/')
+    }
 }
 
 async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<String, Error> {
@@ -128,7 +184,8 @@ async fn index(
 ) -> Result<std::fs::File, Error> {
     if by_hash {
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let url = join(dist, &format!("{directory}/by-hash/SHA256/{}", expected.digest.hex()))?;
+        let url =
+            join(dist, &format!("{directory}/by-hash/{}/{}", expected.digest.directory(), expected.digest.hex()))?;
         match transfer::large(http, &url, expected, cache).await {
             Err(Error::Http(error)) if is_missing(&error) => {}
             result => return result,
@@ -140,16 +197,21 @@ async fn index(
 impl Release {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         // An unverified InRelease still has its armour around it.
+        let text = &text.replace("\r\n", "\n");
         let text = match text.split_once("-----BEGIN PGP SIGNED MESSAGE-----") {
             Some((_, rest)) => rest.split_once("\n\n")?.1.split("-----BEGIN PGP SIGNATURE-----").next()?,
             None => text,
         };
         let fields = fields(text);
-        let files = fields.get("sha256")?.lines().filter_map(|line| {
+        // The strongest that there is.
+        let kinds = ["sha512", "sha256", "sha384", "sha224", "sha1", "md5sum"];
+        let kind = ["sha256"].into_iter().chain(kinds).find(|kind| fields.contains_key(*kind))?;
+        let files = fields.get(kind)?.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
-            let digest = format!("sha256:{}", words.next()?).parse().ok()?;
+            let digest = Checksum::new(kind, words.next()?)?;
             let size = words.next()?.parse().ok()?;
-            Some((words.next()?.to_owned(), Expected { digest, size: Some(size) }))
+            let path = words.next()?;
+            Some((path.strip_prefix("./").unwrap_or(path).to_owned(), Expected { digest, size: Some(size) }))
         });
         let date = |text: &String| Some(jiff::fmt::rfc2822::parse(&text.replace(" UTC", " GMT")).ok()?.timestamp());
         let valid_until = match fields.get("valid-until") {
@@ -160,96 +222,139 @@ impl Release {
         Some(Release {
             valid_until,
             by_hash: fields.get("acquire-by-hash").is_some_and(|value| value == "yes"),
+            has_all: fields.get("architectures").is_some_and(|value| value.split_whitespace().any(|it| it == "all"))
+                && fields.get("no-support-for-architecture-all").is_none_or(|value| value != "Packages"),
             files: files.collect(),
         })
     }
 
-    /// The forms of an index, the smallest first.
+    /// The forms of an index, whose path begins with `directory` and its slash, the smallest first.
     fn indexes(&self, directory: &str) -> impl Iterator<Item = (&str, &Expected)> {
         ["xz", "zst", "bz2", "gz"]
             .into_iter()
-            .map(move |ending| format!("{directory}/Packages.{ending}"))
-            .chain([format!("{directory}/Packages")])
+            .map(move |ending| format!("{directory}Packages.{ending}"))
+            .chain([format!("{directory}Packages")])
             .filter_map(|path| self.files.get_key_value(&path))
             .map(|(path, expected)| (&**path, expected))
     }
 }
 
 /// Reads the stanzas of wanted packages; those of others are passed over without being taken apart.
-pub(crate) fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Vec<Package>> {
-    let mut packages = Vec::new();
+pub(crate) fn parse_packages(mut reader: impl BufRead, base: &Url, wanted: Wanted) -> io::Result<Listing> {
+    let mut listing = Listing::default();
     let mut stanza = Vec::new();
     let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());
     loop {
         stanza.clear();
         count.one()?;
         // Package stands first in all repositories that there are, so the rest of most stanzas need not be looked at.
-        let n = line(&mut reader, &mut stanza)?;
+        let first = line(&mut reader, &mut stanza)?;
         let name = stanza.strip_prefix(b"Package:").map(<[u8]>::trim_ascii);
         if name.is_some_and(|name| str::from_utf8(name).is_ok_and(|name| !wanted.admits(name))) {
             skip_stanza(&mut reader)?;
             continue;
         }
-        let mut last = n;
-        while last > 1 {
+        let mut last = first;
+        while last == Line::Text {
             last = line(&mut reader, &mut stanza)?;
         }
         let text = String::from_utf8_lossy(&stanza);
         checked(&text)?;
-        if let Some(package) = package(&text, base, wanted) {
-            kept.several(stanza.len() + PACKAGE_OVERHEAD)?;
-            packages.push(package);
+        match package(&text, base, wanted) {
+            Ok(Some(package)) => {
+                kept.several(stanza.len() + PACKAGE_OVERHEAD)?;
+                listing.packages.push(package);
+            }
+            Ok(None) => {}
+            Err(problem) => {
+                kept.several(problem.len())?;
+                listing.problems.push(problem);
+            }
         }
-        if last == 0 {
-            return Ok(packages);
+        if last == Line::End {
+            return Ok(listing);
         }
     }
 }
 
-/// Appends a line with its end; returns its length, 0 at the end of the file and 1 for an empty line.
-fn line(reader: &mut impl BufRead, stanza: &mut Vec<u8>) -> io::Result<usize> {
+/// What was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// A line with something in it.
+    Text,
+    /// Nothing but blanks, which ends a stanza; also with the end of line of other systems.
+    Blank,
+    /// The end of the file.
+    End,
+}
+
+/// Appends a line with its end.
+fn line(reader: &mut impl BufRead, stanza: &mut Vec<u8>) -> io::Result<Line> {
+    let before = stanza.len();
     let n = reader.by_ref().take(STANZA_LIMIT).read_until(b'\n', stanza)?;
     if stanza.len() as u64 > STANZA_LIMIT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a stanza is too long"));
     }
-    // The last line may have no end, and a lone byte is none of ours.
-    Ok(if n == 1 && stanza.last() != Some(&b'\n') { 2 } else { n })
+    Ok(match stanza[before..].iter().all(u8::is_ascii_whitespace) {
+        true if n == 0 => Line::End,
+        true => Line::Blank,
+        false => Line::Text,
+    })
 }
 
 /// Passes over the rest of a stanza and the empty line behind it.
 fn skip_stanza(reader: &mut impl BufRead) -> io::Result<()> {
-    while reader.skip_until(b'\n')? > 1 {}
-    Ok(())
+    loop {
+        // Whether a line is blank is told by its beginning.
+        let buffer = reader.fill_buf()?;
+        let Some(first) = buffer.first() else { return Ok(()) };
+        if first.is_ascii_whitespace() {
+            let mut text = Vec::new();
+            if line(reader, &mut text)? != Line::Text {
+                return Ok(());
+            }
+        } else {
+            reader.skip_until(b'\n')?;
+        }
+    }
 }
 
-fn package(stanza: &str, base: &Url, wanted: Wanted) -> Option<Package> {
+/// The package of a stanza, none where none is wanted, or what is wrong with it.
+fn package(stanza: &str, base: &Url, wanted: Wanted) -> Result<Option<Package>, String> {
     let fields = fields(stanza);
     let field = |name: &str| fields.get(name).map(String::as_str);
-    if !wanted.admits(field("package")?) {
-        return None;
+    if fields.is_empty() {
+        return Ok(None);
     }
-    let version = field("version")?;
+    let called = field("package").ok_or_else(|| "a stanza without `Package`".to_owned())?;
+    if !wanted.admits(called) {
+        return Ok(None);
+    }
+    let stated = |name: &str| field(name).ok_or_else(|| format!("{called}: it has no `{name}`"));
+    let version = stated("version")?;
     let version = version.split_once(':').map_or(version, |(_, version)| version);
     let name = Name {
-        name: field("package")?.to_owned(),
+        name: called.to_owned(),
         version: version.to_owned(),
-        architecture: field("architecture")?.to_owned(),
+        architecture: stated("architecture")?.to_owned(),
         format: Format::Deb,
     };
     // The parts become a file's name here and must be one.
-    if name.to_string().parse::<Name>().ok()? != name {
-        return None;
+    if name.to_string().parse::<Name>().ok().as_ref() != Some(&name) {
+        return Err(format!("{called}: its name is none of a file"));
     }
+    let path = stated("filename")?;
+    let location = join(base, path).map_err(|_| format!("{called}: `{path}` leads out of the repository"))?;
     let sha256: Option<Digest> = field("sha256").and_then(|hex| format!("sha256:{hex}").parse().ok());
-    Some(Package {
+    Ok(Some(Package {
         name,
-        location: join(base, field("filename")?).ok()?.into(),
+        location: location.into(),
         size: field("size").and_then(|size| size.parse().ok()),
         is_digest_stated: sha256.is_some(),
         sha256,
         relations: Some(Relations::from_deb_fields(&fields)),
         vendor: None,
-    })
+    }))
 }
 
 /// Joins a path to a base that is a directory, whether or not it ends in a slash. The path cannot lead to another host.
@@ -305,7 +410,7 @@ mod tests {
             let _ = Release::parse(&text);
             for bytes in [text.as_bytes(), &noise, &[text.as_bytes(), &noise].concat()] {
                 for wanted in [Wanted::Kernels, Wanted::All] {
-                    let packages = parse_packages(bytes, &base, wanted).unwrap();
+                    let Listing { packages, .. } = parse_packages(bytes, &base, wanted).unwrap();
                     // What is taken for a package stays in the repository and has a file's name.
                     for package in packages {
                         prop_assert!(package.location.starts_with("https://h/debian/"), "{}", package.location);
@@ -330,7 +435,8 @@ mod tests {
         let base = "https://h/debian".parse().unwrap();
         for capacity in [1, 7, 64, 1 << 16] {
             let read = |wanted| parse_packages(BufReader::with_capacity(capacity, text.as_bytes()), &base, wanted);
-            let packages = read(Wanted::Kernels).unwrap();
+            let Listing { packages, problems } = read(Wanted::Kernels).unwrap();
+            assert_eq!(problems, ["linux-a/b: its name is none of a file"]);
             let names: Vec<String> = packages.iter().map(|package| package.name.to_string()).collect();
             let expected: Vec<String> =
                 (1..4).map(|n| format!("linux-headers-6.1.0-{n}-amd64_6.1.4-1_amd64.deb")).collect();
@@ -338,7 +444,16 @@ mod tests {
             assert_eq!(packages[0].location, "https://h/debian/pool/l/x+1.deb");
             assert_eq!((packages[1].size, packages[1].sha256.is_some()), (Some(2), true));
             // A stanza without a place or with a name that is no file's is left out even then.
-            assert_eq!(read(Wanted::All).unwrap().len(), 3);
+            let all = read(Wanted::All).unwrap();
+            assert_eq!((all.packages.len(), all.problems.len()), (3, 5));
+            // What another system wrote, and blanks in lines that should be empty.
+            for text in
+                [text.replace('\n', "\r\n"), text.replace("\n\n", "\n \t\n"), text.replace("\n\n", "\n\n\n# x\n")]
+            {
+                let reader = BufReader::with_capacity(capacity, text.as_bytes());
+                let other = parse_packages(reader, &base, Wanted::Kernels).unwrap();
+                assert_eq!(other.packages, packages, "{text:?}");
+            }
         }
     }
 

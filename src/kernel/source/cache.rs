@@ -19,8 +19,9 @@ use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MO
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Digest;
 use crate::fs::{self, AtomicFile, PathContext, PathError};
+use crate::kernel::source::checksum::Checksum;
 
 /// A directory of metadata.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ impl Cache {
         for path in fs::list(directory)? {
             let is_ours = path.file_name().is_some_and(|name| {
                 let name = name.to_string_lossy();
-                name.starts_with("url-") || name.starts_with("sha256-")
+                ["url-", "sha", "md5sum-"].iter().any(|kind| name.starts_with(kind))
             });
             if is_ours && path.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|used| used < oldest) {
                 fs::remove_file(&path)?;
@@ -84,10 +85,12 @@ impl Cache {
     }
 
     /// The index with this digest, which was compared with it.
-    pub(super) fn index(&self, digest: &Digest) -> Option<File> {
+    pub(super) fn index(&self, digest: &Checksum) -> Option<File> {
         let path = self.index_path(digest);
         let mut file = fs::open_regular(&path).ok()?;
-        if Digest::of_reader(&mut file, Algorithm::Sha256).ok()?.0 != *digest {
+        let mut hasher = digest.hasher(io::sink());
+        io::copy(&mut file, &mut hasher).ok()?;
+        if hasher.finish().0 != *digest {
             self.said(fs::remove_file(&path));
             return None;
         }
@@ -97,7 +100,7 @@ impl Cache {
     }
 
     /// Keeps an index, read from where `file` stands, which is at its beginning again then.
-    pub(super) fn keep_index(&self, digest: &Digest, file: &mut File) -> Result<(), PathError> {
+    pub(super) fn keep_index(&self, digest: &Checksum, file: &mut File) -> Result<(), PathError> {
         let path = self.index_path(digest);
         let copy = |file: &mut File| {
             let mut kept = AtomicFile::create(&path)?;
@@ -113,8 +116,8 @@ impl Cache {
         self.0.join(format!("url-{}.json", Digest::sha256(url.as_str()).hex()))
     }
 
-    fn index_path(&self, digest: &Digest) -> PathBuf {
-        self.0.join(format!("sha256-{}", digest.hex()))
+    fn index_path(&self, digest: &Checksum) -> PathBuf {
+        self.0.join(format!("{}-{}", digest.directory().to_ascii_lowercase(), digest.hex()))
     }
 
     /// A full disk here is no reason to fail: the next run asks again.

@@ -5,6 +5,7 @@
 
 pub(crate) mod apt;
 pub mod cache;
+mod checksum;
 pub mod crawler;
 pub mod keyring;
 pub mod local;
@@ -21,7 +22,6 @@ use jiff::Timestamp;
 use tokio::task::LocalSet;
 use url::Url;
 
-use crate::digest::Digest;
 use crate::fs::PathError;
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::kernel::package::Package;
@@ -96,7 +96,7 @@ pub enum ParseError {
     #[error("`{0}`: expected an http or https URL")]
     NoUrl(String),
     /// Suite or component are missing.
-    #[error("`{0}`: expected apt:URL SUITE COMPONENT…")]
+    #[error("`{0}`: expected apt:URL SUITE COMPONENT…, or apt:URL DIRECTORY/ for a flat repository")]
     NoSuite(String),
 }
 
@@ -167,9 +167,18 @@ pub struct Mismatch {
     /// From where.
     pub url: Box<Url>,
     /// What it should be.
-    pub expected: Digest,
+    pub expected: String,
     /// What it is.
-    pub actual: Digest,
+    pub actual: String,
+}
+
+/// What a repository offers.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The packages.
+    pub packages: Vec<Package>,
+    /// Packages and parts of it that had to be passed over, each with the reason.
+    pub problems: Vec<String>,
 }
 
 impl Wanted {
@@ -199,11 +208,7 @@ impl Retriable for Error {
 }
 
 /// Lists the packages of several repositories side by side, each with its own error, in the order of the repositories.
-pub async fn packages_of_all(
-    http: &Http,
-    repositories: Vec<Source>,
-    options: &Options,
-) -> Vec<Result<Vec<Package>, Error>> {
+pub async fn packages_of_all(http: &Http, repositories: Vec<Source>, options: &Options) -> Vec<Result<Listing, Error>> {
     let local = LocalSet::new();
     let running: Vec<_> = repositories
         .into_iter()
@@ -220,11 +225,11 @@ pub async fn packages_of_all(
 }
 
 /// Lists the packages that a repository offers. [`Source::Rpm`], [`Source::Apt`] and [`Source::RedHat`] are repositories; for others there
-/// are [`local::packages`], [`crawler::packages`] and `KernelSet::parse`.
-pub async fn packages(http: &Http, source: &Source, options: &Options) -> Result<Vec<Package>, Error> {
-    match source {
-        Source::Rpm(url) => rpm_md::packages(http, url, options).await,
-        Source::Apt(repository) => apt::packages(http, repository, options).await,
+/// are [`local::offer`], [`crawler::offer`] and `KernelSet::parse`.
+pub async fn packages(http: &Http, source: &Source, options: &Options) -> Result<Listing, Error> {
+    let mut listing = match source {
+        Source::Rpm(url) => rpm_md::packages(http, url, options).await?,
+        Source::Apt(repository) => apt::packages(http, repository, options).await?,
         Source::RedHat(content_sets) => {
             let redhat = options.redhat.as_deref().ok_or(Error::NoToken)?;
             let machines = match &options.machines[..] {
@@ -238,10 +243,18 @@ pub async fn packages(http: &Http, source: &Source, options: &Options) -> Result
                     packages.extend(redhat.packages(content_set, machine).await?);
                 }
             }
-            Ok(packages)
+            return Ok(Listing { packages, problems: Vec::new() });
         }
-        Source::Directory(_) | Source::Set(_) | Source::Crawler(_) => Ok(Vec::new()),
+        Source::Directory(_) | Source::Set(_) | Source::Crawler(_) => return Ok(Listing::default()),
+    };
+    if options.keyring.is_some() {
+        // A signature vouches for digests; what has none that can be compared would come unverified.
+        let unknown = listing.packages.extract_if(.., |package| package.sha256.is_none());
+        listing.problems.extend(unknown.map(|package| {
+            format!("{}: its SHA-256 digest is not stated, so that the signature does not cover it", package.name)
+        }));
     }
+    Ok(listing)
 }
 
 impl Source {
@@ -278,7 +291,8 @@ impl Source {
             _ => Err(ParseError::NoUrl(text.clone())),
         };
         let source = match (kind, &words[1..]) {
-            ("apt", [suite, components @ ..]) if !components.is_empty() => {
+            // A flat repository has no components: `./`, `/`.
+            ("apt", [suite, components @ ..]) if components.is_empty() == suite.ends_with('/') => {
                 let components = components.iter().map(|component| (*component).to_owned()).collect();
                 return Ok(Source::Apt(AptRepository { base: url()?, suite: (*suite).to_owned(), components }));
             }

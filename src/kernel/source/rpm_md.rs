@@ -14,8 +14,9 @@ use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::Http;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
+use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Options, Wanted};
+use crate::kernel::source::{Error, Listing, Options, Wanted};
 use crate::limits::{self, Count, Depth, Exceeded, PACKAGE_OVERHEAD, Pieces, RELATION_OVERHEAD};
 
 /// Where `primary.xml` is.
@@ -43,17 +44,39 @@ pub enum XmlError {
 }
 
 /// Lists the kernel packages of a repository: `url` is its directory, or a mirror list or metalink that names several.
-pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Result<Vec<Package>, Error> {
-    let mirrors = if is_list(url) {
-        let list = transfer::small(http, url, LIST_LIMIT, options.cache.as_ref()).await?;
-        mirrors(&String::from_utf8_lossy(&list), options)
-    } else {
-        vec![url.clone()]
-    };
+pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Result<Listing, Error> {
+    if !is_list(url) {
+        // An address that is no repository may be that of a list of mirrors, whatever it looks like.
+        return match from_mirror(http, url, &[], options).await {
+            Err(error @ (Error::Http(_) | Error::Xml { .. })) => match mirrors_of(http, url, options).await {
+                Ok(mirrors) if !mirrors.places.is_empty() => from_any(http, url, mirrors, options).await,
+                _ => Err(error),
+            },
+            result => result,
+        };
+    }
+    let mirrors = mirrors_of(http, url, options).await?;
+    from_any(http, url, mirrors, options).await
+}
+
+/// The mirrors of a list, and what the list says of their `repomd.xml`.
+struct Mirrors {
+    places: Vec<Url>,
+    repomd: Vec<Checksum>,
+}
+
+async fn mirrors_of(http: &Http, url: &Url, options: &Options) -> Result<Mirrors, Error> {
+    let list = transfer::small(http, url, LIST_LIMIT, options.cache.as_ref()).await?;
+    let list = String::from_utf8_lossy(&list);
+    Ok(Mirrors { places: mirrors(&list, options), repomd: stated_repomd(&list) })
+}
+
+/// Reads the first mirror that has what it should have.
+async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -> Result<Listing, Error> {
     let mut last = Error::malformed(url, "it names no mirror");
-    for mirror in mirrors {
-        match from_mirror(http, &mirror, options).await {
-            Ok(packages) => return Ok(packages),
+    for mirror in mirrors.places {
+        match from_mirror(http, &mirror, &mirrors.repomd, options).await {
+            Ok(listing) => return Ok(listing),
             Err(error) => {
                 tracing::info!("{mirror}: {error}");
                 last = error;
@@ -63,7 +86,7 @@ pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Resul
     Err(last)
 }
 
-async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<Package>, Error> {
+async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Options) -> Result<Listing, Error> {
     let mut base = base.clone();
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
@@ -71,6 +94,10 @@ async fn from_mirror(http: &Http, base: &Url, options: &Options) -> Result<Vec<P
     let cache = options.cache.as_ref();
     let url = join(&base, "repodata/repomd.xml")?;
     let repomd = transfer::small(http, &url, REPOMD_LIMIT, cache).await?;
+    // A mirror that is behind, or not honest.
+    if !stated.is_empty() && !stated.iter().any(|stated| stated.is_of(&repomd)) {
+        return Err(Error::malformed(&url, "its digest is none of those that the metalink states"));
+    }
     if let Some(keyring) = &options.keyring {
         let signature = transfer::small(http, &join(&base, "repodata/repomd.xml.asc")?, REPOMD_LIMIT, cache).await?;
         keyring
@@ -93,7 +120,7 @@ pub(crate) fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
     let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
     let mut inside = false;
-    let (mut href, mut digest, mut size) = (None, None, None);
+    let (mut href, mut digest, mut size, mut kind) = (None, None, None, String::new());
     loop {
         match reader.next(&mut buffer)? {
             Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
@@ -102,19 +129,17 @@ pub(crate) fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
                 match tag.local_name().as_ref() {
                     "data" => inside = attribute(&tag, "type")?.as_deref() == Some("primary"),
                     "location" if inside => href = attribute(&tag, "href")?,
-                    "checksum" if inside && attribute(&tag, "type")?.is_none_or(|kind| kind != "sha256") => {
-                        return Err(XmlError::Content("the digest of primary is no SHA-256"));
-                    }
+                    "checksum" if inside => kind = attribute(&tag, "type")?.unwrap_or_default(),
                     _ => {}
                 }
             }
             Event::Text(part) => append(&mut text, &part)?,
             Event::End(tag) if inside => match tag.local_name().as_ref() {
-                "checksum" => digest = format!("sha256:{}", text.trim()).parse::<Digest>().ok(),
+                "checksum" => digest = Checksum::new(&kind, text.trim()),
                 "size" => size = text.trim().parse::<u64>().ok(),
                 "data" => {
                     let (Some(href), Some(digest)) = (href, digest) else {
-                        return Err(XmlError::Content("primary has no place or no digest"));
+                        return Err(XmlError::Content("primary has no place, or no digest of a known kind"));
                     };
                     return Ok(Primary { href, expected: Expected { digest, size } });
                 }
@@ -178,11 +203,11 @@ fn append(text: &mut String, part: &str) -> Result<(), Exceeded> {
 }
 
 /// Reads `primary.xml`.
-pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Vec<Package>, XmlError> {
+pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Listing, XmlError> {
     let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
     let (mut count, mut kept) = (Count::new("packages", limits::PACKAGES), limits::kept());
-    let mut packages = Vec::new();
+    let mut listing = Listing::default();
     let mut package = Partial::default();
     let mut checksum_kind = None;
     let mut is_root_seen = false;
@@ -251,16 +276,20 @@ pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) ->
                     package.relations.provides.push(file);
                 }
                 "vendor" => package.vendor = Some(std::mem::take(&mut text)).filter(|vendor| !vendor.is_empty()),
-                "package" if wanted.admits(&package.name) => {
-                    if let Some(package) = std::mem::take(&mut package).finish(base) {
+                "package" if wanted.admits(&package.name) => match std::mem::take(&mut package).finish(base) {
+                    Ok(package) => {
                         kept.several(PACKAGE_OVERHEAD + 2 * package.location.len())?;
-                        packages.push(package);
+                        listing.packages.push(package);
                     }
-                }
+                    Err(problem) => {
+                        kept.several(problem.len())?;
+                        listing.problems.push(problem);
+                    }
+                },
                 _ => {}
             },
             Event::Eof if !is_root_seen => return Err(XmlError::Content("it is no primary.xml")),
-            Event::Eof => return Ok(packages),
+            Event::Eof => return Ok(listing),
             _ => {}
         }
         buffer.clear();
@@ -285,21 +314,32 @@ impl Partial {
         kept.several(RELATION_OVERHEAD + texts)
     }
 
-    fn finish(self, base: &Url) -> Option<Package> {
+    /// The package, or what is wrong with it.
+    fn finish(self, base: &Url) -> Result<Package, String> {
         let Partial { name, architecture, version, checksum, size, location, base: other, vendor, relations, kept: _ } =
             self;
-        let name = Name { name, version: version?, architecture, format: Format::Rpm };
+        let called = name.clone();
+        let wrong = |why: &str| format!("{called}: {why}");
+        let version = version.ok_or_else(|| wrong("it has no version"))?;
+        let name = Name { name, version, architecture, format: Format::Rpm };
         // The parts become a file's name here and must be one.
-        if name.to_string().parse::<Name>().ok()? != name {
-            return None;
+        if name.to_string().parse::<Name>().ok().as_ref() != Some(&name) {
+            return Err(wrong("its name is none of a file"));
         }
-        let base = match other {
-            Some(other) => format!("{}/", other.trim_end_matches('/')).parse().ok()?,
+        let href = location.ok_or_else(|| wrong("it has no place"))?;
+        // As dnf does: relative to the repository, and a directory whether or not it says so.
+        let base = match other.as_deref().map(str::trim).filter(|other| !other.is_empty()) {
+            Some(other) => {
+                let joined = base.join(&format!("{}/", other.trim_end_matches('/')));
+                joined.map_err(|_| wrong(&format!("its xml:base `{other}` is no URL")))?
+            }
             None => base.clone(),
         };
-        Some(Package {
+        let location =
+            join(&base, &href).map_err(|_| wrong(&format!("it is at `{href}` of `{base}`, not at an HTTP URL")))?;
+        Ok(Package {
             name,
-            location: join(&base, &location?).ok()?.into(),
+            location: location.into(),
             size,
             is_digest_stated: checksum.is_some(),
             sha256: checksum,
@@ -344,6 +384,10 @@ fn join(base: &Url, href: &str) -> Result<Url, Error> {
 }
 
 fn is_list(url: &Url) -> bool {
+    // Who answers questions is no directory.
+    if url.query().is_some() {
+        return true;
+    }
     let last = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
     ["mirrorlist", "mirror.list", "metalink"].iter().any(|word| last.contains(word))
 }
@@ -362,6 +406,17 @@ fn mirrors(list: &str, options: &Options) -> Vec<Url> {
         })
         .filter_map(|place| place.replace("$basearch", machine).parse().ok())
         .collect()
+}
+
+/// The digests of `repomd.xml` that a metalink states, of today's and of those before it; the strongest kind there is.
+fn stated_repomd(list: &str) -> Vec<Checksum> {
+    let hashes = list.split("<hash ").skip(1).filter_map(|part| {
+        let (head, rest) = part.split_once('>')?;
+        let kind = head.split("type=").nth(1)?.trim_start_matches(['"', '\'']);
+        let kind = kind.split(['"', '\'']).next()?;
+        Checksum::new(kind, rest.split('<').next()?.trim())
+    });
+    hashes.filter(Checksum::is_strong).collect()
 }
 
 const LIST_LIMIT: u64 = 4 << 20;

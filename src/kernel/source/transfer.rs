@@ -6,17 +6,17 @@ use std::io::{Seek, Write};
 use reqwest::StatusCode;
 use url::Url;
 
-use crate::digest::{Algorithm, Digest, HashingWriter};
 use crate::fs::PathContext;
 use crate::http::{self, Http, read_limited};
 use crate::kernel::source::cache::{Cache, Kept};
+use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::{Error, Mismatch};
 
 /// What an index is expected to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expected {
     /// The digest of the file as it is transferred.
-    pub(super) digest: Digest,
+    pub(super) digest: Checksum,
     /// Its size in bytes, where that is stated.
     pub(super) size: Option<u64>,
 }
@@ -49,9 +49,10 @@ pub(super) async fn large(http: &Http, url: &Url, expected: &Expected, cache: Op
         return Ok(file);
     }
     let limit = expected.size.unwrap_or(LARGE_LIMIT).min(LARGE_LIMIT);
-    let (mut file, actual) = http.retry().run(async || once(http, url, limit).await).await?;
+    let (mut file, actual) = http.retry().run(async || once(http, url, &expected.digest, limit).await).await?;
     if actual != expected.digest {
-        return Err(Mismatch { url: Box::new(url.clone()), expected: expected.digest.clone(), actual }.into());
+        let (expected, actual) = (expected.digest.to_string(), actual.to_string());
+        return Err(Mismatch { url: Box::new(url.clone()), expected, actual }.into());
     }
     if let Some(cache) = cache {
         cache.keep_index(&expected.digest, &mut file)?;
@@ -59,13 +60,13 @@ pub(super) async fn large(http: &Http, url: &Url, expected: &Expected, cache: Op
     Ok(file)
 }
 
-async fn once(http: &Http, url: &Url, limit: u64) -> Result<(File, Digest), Error> {
+async fn once(http: &Http, url: &Url, expected: &Checksum, limit: u64) -> Result<(File, Checksum), Error> {
     let mut response = http.send(http.get(url)).await?;
     if response.status() != StatusCode::OK {
         return Err(http::Error::status(response).await.into());
     }
     let file = tempfile::tempfile().at("create a file in", std::env::temp_dir())?;
-    let mut writer = HashingWriter::new(file, Algorithm::Sha256);
+    let mut writer = expected.hasher(file);
     let mut size = 0;
     let broke = |source| http::Error::transport(url.clone(), source);
     while let Some(chunk) = response.chunk().await.map_err(broke)? {
@@ -75,7 +76,7 @@ async fn once(http: &Http, url: &Url, limit: u64) -> Result<(File, Digest), Erro
         }
         writer.write_all(&chunk).at("write to", std::env::temp_dir())?;
     }
-    let (digest, _, mut file) = writer.finish();
+    let (digest, mut file) = writer.finish();
     file.rewind().at("read from", std::env::temp_dir())?;
     Ok((file, digest))
 }

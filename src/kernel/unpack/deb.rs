@@ -153,6 +153,10 @@ pub(crate) fn fields(text: &str) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> = BTreeMap::new();
     let mut last = String::new();
     for line in text.lines() {
+        // As apt and dpkg read them, also with the ends of lines of other systems.
+        if line.starts_with('#') || line.trim().is_empty() {
+            continue;
+        }
         if line.starts_with([' ', '\t']) {
             if let Some(value) = fields.get_mut(&last) {
                 value.push('\n');

@@ -18,6 +18,8 @@ pub(crate) struct Found {
     pub(crate) release: Option<String>,
     pub(crate) compiler: Option<Compiler>,
     pub(crate) config: Option<Config>,
+    /// Makefiles that the kernel directory's own one includes and that are in no package.
+    pub(crate) lacks: Vec<String>,
 }
 
 /// What a kernel was compiled with.
@@ -72,9 +74,13 @@ pub(crate) fn adapt(tree: &mut Tree, release: &Release) -> Result<Found, Error> 
         Some(directory) => compiler(tree, directory)?,
         None => None,
     };
-    let config = config(tree, &release.uname, kernel_directory.as_deref())?;
     let says = says.filter(|says| *says != release.uname);
-    Ok(Found { kernel_directory, release: says, compiler, config })
+    let config = config(tree, &[says.as_deref(), Some(&release.uname)], kernel_directory.as_deref())?;
+    let lacks = match &kernel_directory {
+        Some(directory) => lacking(tree, directory)?,
+        None => Vec::new(),
+    };
+    Ok(Found { kernel_directory, release: says, compiler, config, lacks })
 }
 
 /// Makes `lib/modules/*/{build,source}` relative. Returns where the `build` links point.
@@ -134,6 +140,24 @@ fn fix_makefile(tree: &mut Tree, directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What the makefile in the kernel directory includes by a path and is not there: `make` would stop at once.
+fn lacking(tree: &Tree, directory: &Path) -> Result<Vec<String>, Error> {
+    let Some(content) = text(tree, &directory.join("Makefile"))? else { return Ok(Vec::new()) };
+    let included = content.lines().filter_map(|line| line.strip_prefix("include ")).map(str::trim);
+    // What a variable is part of, only make knows; what lies below is found by more than its path.
+    let outside = included.filter(|path| path.starts_with(['.', '/']) && !path.contains(['$', '*', ' ', '(']));
+    let mut lacking = Vec::new();
+    for path in outside {
+        let Some(path) = normal(directory, Path::new(path)) else { continue };
+        let is_there = path.ancestors().any(|part| matches!(tree.member(part), Some(Member::Link(_))))
+            || matches!(tree.member(&path), Some(Member::File));
+        if !is_there {
+            lacking.push(path.to_string_lossy().into_owned());
+        }
+    }
+    Ok(lacking)
+}
+
 /// What modules that are built here will ask for. Debian's `kernel.release` leaves out the ABI, its `utsrelease.h` does not.
 fn stated_release(tree: &Tree, directory: &Path) -> Result<Option<String>, Error> {
     if let Some(header) = text(tree, &directory.join("include/generated/utsrelease.h"))? {
@@ -167,14 +191,17 @@ fn compiler(tree: &Tree, directory: &Path) -> Result<Option<Compiler>, Error> {
     Ok(None)
 }
 
-fn config(tree: &Tree, uname: &str, directory: Option<&Path>) -> Result<Option<Config>, Error> {
+/// The configuration under the first of the names of a release that has one, or else that of the headers.
+fn config(tree: &Tree, unames: &[Option<&str>], directory: Option<&Path>) -> Result<Option<Config>, Error> {
     use md5::Digest as _;
-    let places = [
-        (ConfigKind::Boot, Some(PathBuf::from(format!("boot/config-{uname}")))),
-        (ConfigKind::Modules, Some(PathBuf::from(format!("lib/modules/{uname}/config")))),
-        (ConfigKind::Modules, Some(PathBuf::from(format!("usr/lib/modules/{uname}/config")))),
-        (ConfigKind::Headers, directory.map(|directory| directory.join(".config"))),
-    ];
+    let named = unames.iter().flatten().flat_map(|uname| {
+        [
+            (ConfigKind::Boot, Some(PathBuf::from(format!("boot/config-{uname}")))),
+            (ConfigKind::Modules, Some(PathBuf::from(format!("lib/modules/{uname}/config")))),
+            (ConfigKind::Modules, Some(PathBuf::from(format!("usr/lib/modules/{uname}/config")))),
+        ]
+    });
+    let places = named.chain([(ConfigKind::Headers, directory.map(|directory| directory.join(".config")))]);
     for (kind, file) in places {
         let Some(file) = file else { continue };
         let Some(content) = tree.read(&file, TEXT_LIMIT)? else { continue };

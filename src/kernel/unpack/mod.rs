@@ -19,7 +19,7 @@ pub(crate) mod place;
 pub(crate) mod rpm;
 pub(crate) mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::causes;
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::fs::{self, AtomicDir, PathError, SpoolWriter};
-use crate::kernel::classify::Role;
+use crate::kernel::classify::{Role, told_release};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Package};
 use crate::kernel::release::Machine;
@@ -91,7 +91,7 @@ pub struct Unpacked {
     pub error: Option<String>,
     /// Which distribution made it.
     pub distribution: String,
-    /// What `uname -r` prints.
+    /// What `uname -r` prints, as the kernel directory says it, else the names of the packages.
     pub release: String,
     /// What `uname -m` prints.
     pub machine: Machine,
@@ -102,7 +102,7 @@ pub struct Unpacked {
     /// Where modules are built (`make -C`), when headers are among its packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_directory: Option<PathBuf>,
-    /// What the kernel directory itself says `uname -r` prints, where that is something else.
+    /// The release, where the kernel directory has another than the packages' names, after which the directory is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_in_headers: Option<String>,
     /// What the kernel was compiled with.
@@ -113,7 +113,7 @@ pub struct Unpacked {
     pub config: Option<Config>,
     /// What it was unpacked from.
     pub packages: Vec<UnpackedPackage>,
-    /// Dependencies for building that none of the packages fulfils.
+    /// Dependencies for building that none of the packages fulfils, and files that the makefiles include and nobody has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
@@ -279,7 +279,9 @@ pub fn unpack(
     let packages = kernels.iter().flat_map(|kernel| &kernel.packages);
     let total = limits::total(packages.filter_map(|(_, package)| package.size));
     let task = progress.task("unpacking", Unit::Bytes, Some(total));
+    let kernels = &by_their_headers(kernels);
     let names = directory_names(kernels);
+    clear_unfinished(root, &names)?;
     let kernels = thread::scope(|scope| {
         let (sender, done) = mpsc::channel();
         let publisher = scope.spawn(|| publish(done, lock.file()));
@@ -291,6 +293,27 @@ pub fn unpack(
         publisher.join().expect("publishing does not panic")
     });
     Ok(UnpackReport { format: "haversack.unpacked".into(), version: 1, kernels })
+}
+
+/// The kernels under the releases that the files in their packages are for, where only names were read so far.
+fn by_their_headers(kernels: &[Kernel]) -> Vec<Kernel> {
+    let told = |kernel: &Kernel| {
+        let unread = |package: &Package| package.name.format == Format::Rpm && told_release(package).is_none();
+        let mut packages = kernel.packages.iter().filter(|(role, package)| *role != Role::Meta && unread(package));
+        // A package that cannot be read is found out when it is unpacked.
+        packages.find_map(|(_, package)| {
+            let mut file = BufReader::new(fs::open_file(Path::new(&package.location)).ok()?);
+            rpm::Head::read(&mut file).ok()?.relations().release
+        })
+    };
+    let renamed = kernels.par_iter().map(|kernel| {
+        let mut kernel = kernel.clone();
+        if let Some(uname) = told(&kernel) {
+            kernel.release.uname = uname;
+        }
+        kernel
+    });
+    renamed.collect()
 }
 
 /// What became of a kernel before it is published.
@@ -400,7 +423,6 @@ fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, b
         .filter(|path| path.components().count() == 1)
         .ok_or(Error::Malformed("its release is no name for a directory"))?;
     fs::create_dir_beneath(root, fs::parent(Path::new(name)))?;
-    clear_unfinished(directory)?;
     let entry = directory.with_file_name(format!("{}.json", file_name(directory)));
     if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
         return Ok(Work::Done(unpacked));
@@ -419,10 +441,12 @@ fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, b
     tree.finish()?;
     let unpacked = Unpacked {
         kernel_directory: found.kernel_directory.map(|path| directory.join(path)),
+        release: found.release.clone().unwrap_or(blank.release),
         release_in_headers: found.release,
         compiler: found.compiler,
         config: found.config,
         packages,
+        missing: [blank.missing, found.lacks].concat(),
         ..blank
     };
     Ok(Work::Filled { target, entry, unpacked })
@@ -503,16 +527,28 @@ fn unchanged(kernel: &Kernel, directory: &Path, entry: &Path, options: &UnpackOp
     };
     let same =
         earlier.packages.len() == kernel.packages.len() && earlier.packages.iter().zip(&kernel.packages).all(is_same);
-    same.then_some(Unpacked { status: Status::Unchanged, missing: kernel.missing.clone(), ..earlier })
+    let mut missing = kernel.missing.clone();
+    missing.extend(earlier.missing.iter().filter(|what| !kernel.missing.contains(what) && what.contains('/')).cloned());
+    same.then_some(Unpacked { status: Status::Unchanged, missing, ..earlier })
 }
 
-/// Removes what killed runs left of this kernel.
-fn clear_unfinished(directory: &Path) -> Result<(), Error> {
-    let begin = format!(".{}.", file_name(directory));
-    for path in fs::list(fs::parent(directory))? {
-        let name = file_name(&path);
-        if name.starts_with(&begin) && name.ends_with(".partial") && path.is_dir() {
-            fs::remove_dir_all(&path)?;
+/// Removes what killed runs left of these kernels, `.NAME.….partial`, each directory looked through once.
+fn clear_unfinished(root: &Path, names: &[String]) -> Result<(), Error> {
+    let directories: HashSet<PathBuf> = names.iter().map(|name| root.join(name)).collect();
+    let parents: HashSet<&Path> = directories.iter().map(|directory| fs::parent(directory)).collect();
+    for parent in parents {
+        // One that leads elsewhere is found out when it is written to.
+        if !parent.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            continue;
+        }
+        for path in fs::list(parent)? {
+            let name = file_name(&path);
+            let Some(left) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial")) else { continue };
+            // What stands between the name and the end has no dots in it, but a name may.
+            let is_ours = left.match_indices('.').any(|(at, _)| directories.contains(&parent.join(&left[..at])));
+            if is_ours && path.is_dir() {
+                fs::remove_dir_all(&path)?;
+            }
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use rpm::{FileFlags, IndexTag, PackageMetadata};
 
 use crate::compression::{Compression, LimitedReader, read_ahead};
 use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::kernel::classify::release_of;
 use crate::kernel::package::{Comparison, Format, Name, Relation, Relations};
 use crate::kernel::unpack::cpio::{Entry, Reader};
 use crate::kernel::unpack::tree::{Attributes, Tree, refused};
@@ -88,6 +89,7 @@ impl Head {
         };
         let list = |dependencies: Result<Vec<rpm::Dependency>, _>| dependencies.unwrap_or_default().into_iter();
         let paths = self.metadata.get_file_paths().unwrap_or_default();
+        let release = release_of(paths.iter().filter_map(|path| path.to_str()));
         let paths = paths.iter().filter_map(|path| path.to_str()).filter(|path| may_be_required(path));
         let paths = paths.map(|path| Relation { name: path.to_owned(), version: None });
         Relations {
@@ -95,6 +97,7 @@ impl Head {
             provides: list(self.metadata.get_provides()).map(relation).chain(paths).collect(),
             conflicts: list(self.metadata.get_conflicts()).map(relation).collect(),
             epoch: self.metadata.get_epoch().unwrap_or(0),
+            release,
         }
     }
 

@@ -42,7 +42,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// The server has another content than was sent.
-    #[error("{}: the server states {found}, expected {expected}", http::shown(url))]
+    #[error("{}: the server reports checksum {found}, expected {expected}", http::shown(url))]
     Different {
         /// Where it was sent.
         url: Box<Url>,
@@ -52,13 +52,13 @@ pub enum Error {
         expected: String,
     },
     /// The server has the file and not what it is to be marked with.
-    #[error("the server did not take {names}; the login may not be allowed to annotate")]
+    #[error("the server did not store {names}; this login may lack the permission to annotate")]
     WithoutProperties {
         /// The keys, separated by commas.
         names: String,
     },
     /// An answer like success of a server that does not say what it has now.
-    #[error("{}: answered with {status}, and the server does not say that it has the file", http::shown(url))]
+    #[error("{}: answered with {status}, but the server does not confirm that it has the file", http::shown(url))]
     Unconfirmed {
         /// Where it was sent.
         url: Box<Url>,

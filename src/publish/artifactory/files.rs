@@ -62,14 +62,14 @@ pub fn files_below(directory: &Path, is_hidden_wanted: bool) -> Result<(Vec<Want
         }
         let is_link_inside = entry.path_is_symlink() && is_inside(entry.path());
         if !entry.file_type().is_file() && !is_link_inside {
-            left_out.push(LeftOut { path: entry.into_path(), why: "no file of this directory" });
+            left_out.push(LeftOut { path: entry.into_path(), why: "it is not a regular file inside this directory" });
             continue;
         }
         let inside = entry.path().strip_prefix(directory).unwrap_or(entry.path());
         let path: Option<Vec<&str>> = inside.iter().map(|part| part.to_str()).collect();
         match path.map(|parts| parts.join("/")) {
             Some(path) => files.push(Wanted { path, file: entry.into_path() }),
-            None => left_out.push(LeftOut { path: entry.into_path(), why: "its name is no text, and so no address" }),
+            None => left_out.push(LeftOut { path: entry.into_path(), why: "its name is not valid UTF-8" }),
         }
     }
     Ok((files, left_out))

@@ -39,7 +39,7 @@ pub enum Error {
         at: Box<Location>,
     },
     /// Another address answered than was asked, to which a signature does not belong.
-    #[error("{place}: redirected to {}, with a signature for {}", http::shown(to), http::shown(endpoint))]
+    #[error("{place}: redirected to {}, but the request was signed for {}", http::shown(to), http::shown(endpoint))]
     Redirected {
         /// `s3://BUCKET/KEY`
         place: String,

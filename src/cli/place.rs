@@ -1,0 +1,69 @@
+//! Image references as people type them: what lacks a transport is completed where one meaning is plain, or else answered
+//! with what was probably meant.
+
+use std::path::{Path, PathBuf};
+
+use crate::image::Store;
+use crate::image::store::{self, archive};
+use crate::reference::{self, ImageRef};
+
+/// Parses a reference; the error suggests what to write.
+pub(super) fn image(text: &str) -> Result<ImageRef, String> {
+    text.parse().map_err(|error| explained(text, &error))
+}
+
+/// Parses a reference, or takes the path of a layout, a directory or an archive.
+pub(super) fn image_or_path(text: &str) -> Result<ImageRef, String> {
+    match at(Path::new(text), None) {
+        Some(found) => Ok(found),
+        None => image(text),
+    }
+}
+
+/// What lies at a path.
+fn at(path: &Path, name: Option<&str>) -> Option<ImageRef> {
+    let (path, name) = (path.to_owned(), name.map(str::to_owned));
+    if path.is_dir() {
+        let is_dir = path.join("manifest.json").is_file() && name.is_none();
+        return Some(if is_dir { ImageRef::Dir { path } } else { ImageRef::Oci { path, name } });
+    }
+    if !path.is_file() {
+        return None;
+    }
+    // What Docker saves without a layout beside is told by its having none.
+    let archive = ImageRef::OciArchive { path: path.clone(), name: None };
+    Some(match Store::open(&archive) {
+        Err(store::Error::Archive(archive::Error::NotAnArchive { .. })) => ImageRef::DockerArchive { path, name },
+        _ => ImageRef::OciArchive { path, name },
+    })
+}
+
+/// The error, with what to write instead where the transport is missing.
+fn explained(text: &str, error: &reference::Error) -> String {
+    if !matches!(error, reference::Error::Transport(_)) {
+        return error.to_string();
+    }
+    let (path, name) = text.split_once(':').map_or((text, None), |(path, name)| (path, Some(name)));
+    if let Some(found) = at(Path::new(text), None).or_else(|| at(Path::new(path), name)) {
+        return format!("the transport is missing; write {found}");
+    }
+    let is_path = ["/", "./", "../", "~"].iter().any(|start| text.starts_with(start))
+        || PathBuf::from(path).extension().is_some_and(|extension| extension == "tar");
+    if is_path {
+        return format!(
+            "there is no file or directory `{path}`, and no transport is given (oci:DIR, oci-archive:FILE, …)"
+        );
+    }
+    // `docker pull` completes these names; here it is written which registry is meant.
+    let first = text.split('/').next().unwrap_or_default();
+    let has_host = text.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let remote = match (has_host, text.contains('/')) {
+        (true, _) => format!("docker://{text}"),
+        (false, true) => format!("docker://docker.io/{text}"),
+        (false, false) => format!("docker://docker.io/library/{text}"),
+    };
+    match remote.parse::<ImageRef>() {
+        Ok(_) => format!("the transport is missing; for an image in a registry, write {remote}"),
+        Err(_) => error.to_string(),
+    }
+}

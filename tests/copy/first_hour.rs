@@ -1,0 +1,112 @@
+//! What is answered to those who type it for the first time: whole answers, which name what to do.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::quirky::{Quirk, Quirky};
+use crate::{done, haversack};
+
+/// Status and all of stderr.
+fn said(dir: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = haversack(dir, args);
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A layout `store`, an OCI archive `a.tar` and a docker archive `d.tar` of one image.
+fn images(dir: &Path) {
+    done(&Quirky::start(Quirk::None).copy(dir, &[]));
+    for to in ["oci-archive:a.tar:x", "docker-archive:d.tar:localhost/x:1"] {
+        let output = haversack(dir, &["copy", "oci:store:x", to]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_cut_archive_is_said_to_be_cut_whichever_way_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    images(dir.path());
+    for whole in ["a.tar", "d.tar"] {
+        let bytes = std::fs::read(dir.path().join(whole)).unwrap();
+        let length = bytes.len();
+        // In a header, between two members, after a header, in a large member and in the last one.
+        for cut in [700, 1024, 1536, length / 3, length / 2 / 512 * 512, length - 1024 - 500] {
+            std::fs::write(dir.path().join("cut.tar"), &bytes[..cut]).unwrap();
+            for args in [
+                &["inspect", "oci-archive:cut.tar"][..],
+                &["inspect", "docker-archive:cut.tar"],
+                &["verify", "cut.tar"],
+                &["copy", "oci-archive:cut.tar", "oci:out"],
+            ] {
+                let (status, text) = said(dir.path(), args);
+                let start = format!("error: cut.tar: cut off after {cut} bytes");
+                assert!(status == Some(1) && text.starts_with(&start), "{whole} {cut} {args:?}: {text}");
+                let end = "\nhint: it was not written or copied to its end: copy it again, and compare the sizes\n";
+                assert!(text.ends_with(end), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_transport_is_answered_with_what_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    images(dir.path());
+    let usage = |value: &str, place: &str, why: &str| {
+        format!("error: invalid value '{value}' for '<{place}>': {why}\n\nFor more information, try '--help'.\n")
+    };
+    for (value, why) in [
+        ("store", "the transport is missing; write oci:store"),
+        ("store:x", "the transport is missing; write oci:store:x"),
+        ("a.tar", "the transport is missing; write oci-archive:a.tar"),
+        ("a.tar:x", "the transport is missing; write oci-archive:a.tar:x"),
+        ("alpine", "the transport is missing; for an image in a registry, write docker://docker.io/library/alpine"),
+        (
+            "grafana/grafana:11",
+            "the transport is missing; for an image in a registry, write docker://docker.io/grafana/grafana:11",
+        ),
+        (
+            "quay.io/podman/stable",
+            "the transport is missing; for an image in a registry, write docker://quay.io/podman/stable",
+        ),
+        (
+            "localhost:5000/x:1",
+            "the transport is missing; for an image in a registry, write docker://localhost:5000/x:1",
+        ),
+        (
+            "gone.tar",
+            "there is no file or directory `gone.tar`, and no transport is given (oci:DIR, oci-archive:FILE, …)",
+        ),
+        ("./gone", "there is no file or directory `./gone`, and no transport is given (oci:DIR, oci-archive:FILE, …)"),
+    ] {
+        assert_eq!(said(dir.path(), &["inspect", value]), (Some(2), usage(value, "REF", why)));
+        assert_eq!(said(dir.path(), &["copy", value, "oci:to"]), (Some(2), usage(value, "SRC", why)));
+        if why.contains("docker://") || why.contains("no file") {
+            assert_eq!(said(dir.path(), &["verify", value]), (Some(2), usage(value, "REF|LAYOUT", why)));
+        }
+    }
+}
+
+#[test]
+fn a_registry_without_tls_is_called_that_and_the_option_of_the_command_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, dir) = (listener.local_addr().unwrap(), tempfile::tempdir().unwrap());
+    images(dir.path());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.unwrap().write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request");
+        }
+    });
+    let there = format!("docker://{address}/r/i:1");
+    for (args, option) in [
+        (&["inspect", &there][..], "--tls-verify=false"),
+        (&["verify", &there], "--tls-verify=false"),
+        (&["copy", &there, "oci:to:x"], "--src-tls-verify=false"),
+        (&["copy", "oci:store:x", &there], "--dest-tls-verify=false"),
+    ] {
+        let (status, text) = said(dir.path(), args);
+        let start = format!("error: {address}: answers in plain HTTP, without TLS\n");
+        let end = format!("\nhint: if no TLS is intended there, add `{option}`\n");
+        assert!(status == Some(1) && text.starts_with(&start) && text.ends_with(&end), "{text}");
+    }
+}
