@@ -8,7 +8,7 @@
 //!              │          │        │        │
 //!              └──────────┴────────┴────────┴──►  image      offline: never knows http
 //!  catalog::{client,charts,snapshot}  kernel::{source,download}  registry  publish  ──►  http
-//!  image, http and all above ──►  digest  compression  reference  fs  limits  causes  progress    leaves: only each other
+//!  image, http and all above ──►  digest  compression  reference  fs  limits  tarball  …    leaves: only each other
 //! ```
 //!
 //! Work that spans siblings (a build takes from the catalog and gives to an image) is put together in [`cli`], in a few

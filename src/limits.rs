@@ -146,6 +146,59 @@ impl Count {
     }
 }
 
+/// Checks how deep the tables of a TOML document are: dotted keys in tables in tables, each within the limits of the parser, make
+/// a tree that it, and whoever walks it, goes down with a call for each level.
+pub fn toml(text: &str) -> Result<(), Exceeded> {
+    let (mut header, mut levels, mut dots) = (0, Vec::new(), 0);
+    for line in outside_strings(text).lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if levels.is_empty() && line.starts_with('[') {
+            header = line.bytes().filter(|byte| *byte == b'.').count();
+            at_most(header, NESTING, "levels of nesting")?;
+            continue;
+        }
+        for byte in line.bytes() {
+            match byte {
+                b'.' => dots += 1,
+                b'{' | b'[' => levels.push(std::mem::take(&mut dots)),
+                b'}' | b']' => dots = levels.pop().unwrap_or(0),
+                b',' => dots = 0,
+                _ => continue,
+            }
+            at_most(header + dots + levels.len() + levels.iter().sum::<usize>(), NESTING, "levels of nesting")?;
+        }
+        dots = 0;
+    }
+    Ok(())
+}
+
+/// A TOML document without what is in its strings.
+fn outside_strings(text: &str) -> String {
+    let mut outside = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\'', '#']) {
+        let (before, from) = rest.split_at(at);
+        outside.push_str(before);
+        if from.starts_with('#') {
+            rest = from.find('\n').map_or("", |end| &from[end..]);
+            continue;
+        }
+        let quote = ["\"\"\"", "\'\'\'", "\"", "\'"].into_iter().find(|quote| from.starts_with(quote)).unwrap_or("\"");
+        let inner = &from[quote.len()..];
+        let is_end = |(at, _): &(usize, &str)| {
+            // A quote behind an odd number of backslashes is none, in the kind of strings that has escapes.
+            let escapes = inner[..*at].bytes().rev().take_while(|byte| *byte == b'\\').count();
+            quote.starts_with('\'') || escapes % 2 == 0
+        };
+        let end = inner.match_indices(quote).find(is_end).map(|(at, _)| at + quote.len());
+        // A string of one line that has no end there is an error, which the parser finds.
+        let end = end.filter(|end| quote.len() == 3 || !inner[..*end].contains('\n'));
+        rest = end.map_or_else(|| inner.find('\n').map_or("", |end| &inner[end..]), |end| &inner[end..]);
+    }
+    outside.push_str(rest);
+    outside
+}
+
 /// The sum of sizes, in bytes, that documents from outside state: as much as there can be where it would be more.
 pub fn total(sizes: impl IntoIterator<Item = u64>) -> u64 {
     sizes.into_iter().fold(0, u64::saturating_add)
@@ -239,6 +292,24 @@ mod tests {
         ] {
             let found = name(path.as_bytes()).err().map(|exceeded| exceeded.to_string());
             assert_eq!(found.as_deref(), exceeded, "{} bytes", path.len());
+        }
+    }
+
+    #[test]
+    fn tables_in_toml_are_as_deep_as_they_look() {
+        let dotted = |n: usize| vec!["a"; n].join(".");
+        for (text, is_taken) in [
+            (format!("[{}]\nb = 1\n", dotted(NESTING)), true),
+            (format!("[{}]\nb = 1\n", dotted(NESTING + 2)), false),
+            (format!("[{}]\n{} = 1\n", dotted(40), dotted(40)), false),
+            (format!("{} = {{ {} = 1 }}\n", dotted(40), dotted(40)), false),
+            ("a = [\n".repeat(NESTING + 1), false),
+            // Text, and many of one depth.
+            (format!("a = '{}'\nb = \"{}\\\".\"\n# {}\n", dotted(500), dotted(500), dotted(500)), true),
+            (format!("a = \"\"\"\n{}\n\"\"\"\nb = [{}]\n", dotted(500), "{ c.d = 1.5 }, ".repeat(500)), true),
+            ("a.b.c = 1\n".repeat(500), true),
+        ] {
+            assert_eq!(toml(&text).is_ok(), is_taken, "{text}");
         }
     }
 

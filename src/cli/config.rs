@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
+use serde::de;
 
 use crate::fs;
+use crate::limits;
 
 /// What was found outside the command line.
 #[derive(Debug, Default)]
@@ -63,8 +65,10 @@ impl Config {
         let mut config = Config { environment, ..Config::default() };
         if let Some(path) = config.find() {
             let bytes = fs::read(&path, 1 << 20)?;
-            let file: toml::Table = toml::from_slice(&bytes)
-                .map_err(|source| Error::Parse { path: path.clone(), source: Box::new(source) })?;
+            let invalid = |source| Error::Parse { path: path.clone(), source: Box::new(source) };
+            limits::toml(&String::from_utf8_lossy(&bytes))
+                .map_err(|exceeded| invalid(<toml::de::Error as de::Error>::custom(exceeded)))?;
+            let file: toml::Table = toml::from_slice(&bytes).map_err(invalid)?;
             if let Some(key) = unknown_key(command, &file, "") {
                 return Err(Error::UnknownKey { path, key });
             }

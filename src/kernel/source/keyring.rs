@@ -3,8 +3,9 @@
 //! A repository may sign with several keys, old and new; one trusted signature is enough. Only the text that was signed is
 //! handed on: what stands before or after it in the file is not.
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
 
+use pgp::armor::Dearmor;
 use pgp::composed::{CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey};
 
 /// Trusted keys.
@@ -38,6 +39,7 @@ impl Keyring {
             None => vec![bytes],
         };
         for block in blocks {
+            right_armor(block).map_err(|error| Error::NoKeys(Some(error)))?;
             let read = SignedPublicKey::from_reader_many(Cursor::new(block));
             let (found, _) = read.map_err(|error| Error::NoKeys(Some(Box::new(error))))?;
             for key in found {
@@ -59,6 +61,9 @@ impl Keyring {
 
     /// Checks a text with its signatures around it and returns what was signed, with `\n` at the ends of lines.
     pub fn verify_cleartext(&self, message: &str) -> Result<String, Error> {
+        if let Some(at) = message.find(SIGNATURE) {
+            right_armor(&message.as_bytes()[at..]).map_err(Error::Unreadable)?;
+        }
         let (message, _) =
             CleartextSignedMessage::from_string(message).map_err(|error| Error::Unreadable(Box::new(error)))?;
         let text = message.signed_text();
@@ -72,6 +77,7 @@ impl Keyring {
     /// Checks a file against signatures in a file of their own.
     pub fn verify_detached(&self, content: &[u8], signatures: &[u8]) -> Result<(), Error> {
         let unreadable = |error| Error::Unreadable(Box::new(error));
+        right_armor(signatures).map_err(Error::Unreadable)?;
         let (found, _) = DetachedSignature::from_reader_many(Cursor::new(signatures)).map_err(unreadable)?;
         let found = found.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
         if found.iter().any(|signature| self.made(&signature.signature, content)) {
@@ -88,4 +94,15 @@ impl Keyring {
     }
 }
 
+/// Reads what is in ASCII armour to its end, once: the parser of packets reads on behind an error in it, which is a panic there.
+fn right_armor(bytes: &[u8]) -> Result<(), Box<pgp::errors::Error>> {
+    // As the parser tells armour from packets.
+    if bytes.first().is_none_or(|first| first & 0x80 != 0) {
+        return Ok(());
+    }
+    let read = io::copy(&mut Dearmor::new(Cursor::new(bytes)), &mut io::sink());
+    read.map(drop).map_err(|error| Box::new(error.into()))
+}
+
+const SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
 const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";

@@ -36,6 +36,7 @@ use crate::fs;
 use crate::image::Platform;
 pub use crate::image::build::definition::Error;
 use crate::image::build::definition::{Keys, unknown_key};
+use crate::limits;
 use crate::reference::{self, ImageRef, Remote, Target};
 
 /// What is to be where.
@@ -141,6 +142,7 @@ impl List {
     /// Parses a list; `path` is for the errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let invalid = |source| Error::Parse { path: path.to_owned(), what: "list of images", source: Box::new(source) };
+        limits::toml(text).map_err(|exceeded| invalid(toml::de::Error::custom(exceeded)))?;
         let mut table: toml::Table = toml::from_str(text).map_err(invalid)?;
         let registries = match table.remove("registries") {
             Some(toml::Value::Table(registries)) => registries,

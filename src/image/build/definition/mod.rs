@@ -38,6 +38,7 @@ pub(crate) use self::keys::{Keys, unknown_key};
 use crate::fs::{self, PathError};
 use crate::image::Platform;
 use crate::image::build::packages::{KernelsDefinition, PackagesDefinition};
+use crate::limits;
 use crate::reference::ImageRef;
 
 /// An image as we describe it.
@@ -228,6 +229,7 @@ impl Definition {
     /// Parses a definition; `path` is for the errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let invalid = |source| Error::Parse { path: path.to_owned(), what: "definition", source: Box::new(source) };
+        limits::toml(text).map_err(|exceeded| invalid(<toml::de::Error as de::Error>::custom(exceeded)))?;
         let table: toml::Table = toml::from_str(text).map_err(invalid)?;
         if let Some((key, nearest)) = unknown_key(&table, &TOP, "") {
             return Err(Error::UnknownKey { path: path.to_owned(), key, nearest });
