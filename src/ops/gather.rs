@@ -232,7 +232,7 @@ fn warn_of(grouping: &Grouping) -> bool {
         tracing::info!("{}: left out: {reason}", package.name);
     }
     for package in &grouping.conflicts {
-        tracing::warn!("{}: another package has this name and other content; left out", package.name);
+        tracing::warn!("{}: another package has this name and other content; left out", package.location);
     }
     let missing = grouping.kernels.iter().flat_map(|kernel| kernel.missing.iter().map(|what| (&kernel.release, what)));
     for (release, what) in missing {
