@@ -193,11 +193,16 @@ impl Hasher {
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    hex_into(bytes, &mut text);
+    text
+}
+
+/// Writes the lower-case hexadecimal digits of `bytes` behind what is there.
+pub fn hex_into(bytes: &[u8], text: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    let mut text = Vec::with_capacity(2 * bytes.len());
-    text.extend(digits);
-    String::from_utf8(text).expect("digits are ASCII")
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    text.extend(digits.map(|digit| char::from(DIGITS[usize::from(digit)])));
 }
 
 /// Passes bytes through from a reader and hashes and counts them.

@@ -1,52 +1,44 @@
 //! All images with the keys that they have in a tree, read once and then shared by all who write them.
+//!
+//! There are a hundred thousand of each, so that what is asked for each counts: texts lie in a few long strings instead of
+//! allocations of their own, images are numbered from 0, and nothing is looked up in a map.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
+use rusqlite::types::ValueRef;
 
-use crate::catalog::entry::Image;
-use crate::catalog::store::query::image;
-use crate::catalog::store::{DIGEST_PREFIX, Error, Snapshot, unpacked};
+use crate::catalog::entry::Instant;
+use crate::catalog::store::{DIGEST_PREFIX, Error, Snapshot, unpacked_into};
 
 /// Every digest with the images that it names, in memory: some 300 bytes a digest.
 pub struct Containers {
-    names: Names,
+    images: Images,
+    /// Of each image, its first key.
+    first: Vec<Option<usize>>,
+    keys: Keys,
+    /// Which images the rows of `keys` name; `None` for one that is not there.
+    named: Vec<Option<usize>>,
     tags: Tags,
+    /// Of each image, which of `tags` are its own.
+    tags_of: Vec<Range<usize>>,
 }
 
-/// What keys name which images.
-#[derive(Default)]
-struct Names {
-    /// By number, each with its first digest and without repositories.
-    images: HashMap<i64, Image>,
-    /// The key of an entry and which of `numbers` are its images. In order.
-    keys: Vec<(String, Range<usize>)>,
-    numbers: Vec<i64>,
-}
-
-/// What tags images have.
-#[derive(Default)]
-struct Tags {
-    /// Registry and name, sorted.
-    repositories: Vec<(String, String)>,
-    /// Sorted by image, repository and text.
-    tags: Vec<Tag>,
-    /// Which of `tags` an image has. Keys come in no order of images, so that to search for each would wait for memory.
-    of_image: HashMap<i64, Range<usize>>,
-    /// The texts of all tags, one after another: a hundred thousand small allocations would take longer than all else.
-    texts: String,
-}
-
-#[derive(Clone, Copy)]
-struct Tag {
-    image: i64,
-    /// Which of `repositories`.
-    repository: usize,
-    /// Where in `texts`.
-    start: usize,
-    end: usize,
+/// What containers.db says under one key.
+pub struct Entry<'a> {
+    /// The digest, or what stands for one.
+    pub key: &'a str,
+    /// The catalog's `_id`.
+    pub id: &'a str,
+    /// The platform.
+    pub architecture: &'a str,
+    /// When the image was made.
+    pub created: Instant,
+    /// The digest that the image is known by first; empty where it has none.
+    pub digest: &'a str,
+    /// Where it lies.
+    pub repositories: Vec<Tagged<'a>>,
 }
 
 /// A repository with the tags that one key has in it.
@@ -59,71 +51,207 @@ pub struct Tagged<'a> {
     pub tags: Vec<&'a str>,
 }
 
+/// Images, by number.
+#[derive(Default)]
+struct Images {
+    numbers: Vec<i64>,
+    created: Vec<Instant>,
+    ids: Texts,
+    architectures: Texts,
+}
+
+/// Keys in order, and the image rows of each.
+#[derive(Default)]
+struct Keys {
+    texts: Texts,
+    /// Of each key, which of `rows`.
+    rows_of: Vec<Range<usize>>,
+    /// Number of an image, and whether the key is its first digest.
+    rows: Vec<(i64, bool)>,
+}
+
+#[derive(Default)]
+struct Tags {
+    /// Registry and name, sorted.
+    repositories: Vec<(String, String)>,
+    /// Sorted by image, repository and text.
+    tags: Vec<Tag>,
+    texts: String,
+}
+
+#[derive(Clone, Copy)]
+struct Tag {
+    image: i64,
+    /// Which of `repositories`.
+    repository: usize,
+    /// Where in `texts`: here, so that one look brings it.
+    start: usize,
+    end: usize,
+}
+
+impl Tags {
+    fn text(&self, tag: &Tag) -> &str {
+        &self.texts[tag.start..tag.end]
+    }
+}
+
+/// Texts, one after another.
+#[derive(Default)]
+struct Texts {
+    all: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    fn get(&self, number: usize) -> &str {
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.all[start..self.ends[number]]
+    }
+
+    fn push(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.all);
+        self.ends.push(self.all.len());
+    }
+
+    /// Whether the last text is the one that `write` gives; it is added where it is not.
+    fn is_again(&mut self, write: impl FnOnce(&mut String)) -> bool {
+        let before = self.ends.len();
+        self.push(write);
+        let is_again = before > 0 && self.get(before) == self.get(before - 1);
+        if is_again {
+            self.ends.pop();
+            self.all.truncate(self.ends[before - 1]);
+        }
+        is_again
+    }
+}
+
 impl Containers {
-    /// Reads them from a snapshot's file, over two connections at once.
+    /// Reads them from a snapshot's file, over several connections at once.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let (names, tags) = rayon::join(|| Names::read(path), || Tags::read(path));
-        Ok(Containers { names: names?, tags: tags? })
+        let (images, (keys, tags)) =
+            rayon::join(|| Images::read(path), || rayon::join(|| Keys::read(path), || Tags::read(path)));
+        let (images, keys, tags) = (images?, keys?, tags?);
+        let named: Vec<Option<usize>> =
+            keys.rows.par_iter().map(|(number, _)| images.numbers.binary_search(number).ok()).collect();
+        let mut first = vec![None; images.numbers.len()];
+        for (key, rows) in keys.rows_of.iter().enumerate() {
+            for row in rows.clone() {
+                if let (Some(image), (_, true)) = (named[row], keys.rows[row])
+                    && first[image].is_none()
+                {
+                    first[image] = Some(key);
+                }
+            }
+        }
+        let mut tags_of = vec![0..0; images.numbers.len()];
+        let mut start = 0;
+        for some in tags.tags.chunk_by(|one, other| one.image == other.image) {
+            if let Ok(image) = images.numbers.binary_search(&some[0].image) {
+                tags_of[image] = start..start + some.len();
+            }
+            start += some.len();
+        }
+        Ok(Containers { images, first, keys, named, tags, tags_of })
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.names.keys.len()
+        self.keys.rows_of.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.names.keys.is_empty()
+        self.keys.rows_of.is_empty()
     }
 
-    /// The entries of some of the keys, which come in order: the key, its image, and the repositories. Where several images
-    /// share a digest, as those of a manifest list do, it is the first of them with the repositories of all. Images without any
-    /// digest come last, each under `_id:` and its `_id` or number, so that their tags are not lost.
-    pub fn entries(&self, range: Range<usize>) -> impl Iterator<Item = (&str, &Image, Vec<Tagged<'_>>)> {
-        self.names.keys[range].iter().filter_map(|(key, numbers)| {
-            let numbers = &self.names.numbers[numbers.clone()];
-            let image = self.names.images.get(&numbers[0])?;
-            Some((key.as_str(), image, self.tags.of(numbers)))
+    /// The entries of some of the keys, which come in order. Where several images share a digest, as those of a manifest list
+    /// do, it is the first of them with the repositories of all. Images without any digest come last, each under `_id:` and
+    /// its `_id` or number, so that their tags are not lost.
+    pub fn entries(&self, range: Range<usize>) -> impl Iterator<Item = Entry<'_>> {
+        range.filter_map(|key| {
+            let named = &self.named[self.keys.rows_of[key].clone()];
+            let image = named.first().copied().flatten()?;
+            Some(Entry {
+                key: self.keys.texts.get(key),
+                id: self.images.ids.get(image),
+                architecture: self.images.architectures.get(image),
+                created: self.images.created[image],
+                digest: self.first[image].map_or("", |key| self.keys.texts.get(key)),
+                repositories: self.repositories(named),
+            })
         })
+    }
+
+    fn repositories(&self, images: &[Option<usize>]) -> Vec<Tagged<'_>> {
+        let tags = images.iter().flatten().flat_map(|image| &self.tags.tags[self.tags_of[*image].clone()]);
+        let mut tags: Vec<(usize, &str)> = tags.map(|tag| (tag.repository, self.tags.text(tag))).collect();
+        if images.len() > 1 {
+            tags.sort_unstable();
+            tags.dedup();
+        }
+        tags.chunk_by(|one, other| one.0 == other.0)
+            .map(|some| {
+                let (registry, repository) = &self.tags.repositories[some[0].0];
+                Tagged { registry, repository, tags: some.iter().map(|(_, tag)| *tag).collect() }
+            })
+            .collect()
     }
 }
 
-impl Names {
+impl Images {
     fn read(path: &Path) -> Result<Self, Error> {
-        let snapshot = Snapshot::open(path)?;
-        let Names { mut images, mut keys, mut numbers } = Names::default();
-        snapshot.each("SELECT id, architecture, created, updated, image FROM image", [], |row| {
-            images.insert(row.get(4)?, image(row, 0)?);
+        let mut images = Images::default();
+        Snapshot::open(path)?.each("SELECT image, id, architecture, created FROM image ORDER BY image", [], |row| {
+            images.numbers.push(row.get(0)?);
+            let (id, architecture) = (row.get_ref(1)?, row.get_ref(2)?.as_str()?);
+            images.ids.push(|text| unpacked_into(id, "", text));
+            images.architectures.push(|text| text.push_str(architecture));
+            images.created.push(Instant::from_micros(row.get(3)?));
             Ok(())
         })?;
+        Ok(images)
+    }
+}
+
+impl Keys {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let snapshot = Snapshot::open(path)?;
+        let mut keys = Keys::default();
         // In the order of the table, so that nobody sorts.
         snapshot.each("SELECT digest, image, main FROM digest ORDER BY digest, image", [], |row| {
-            let (digest, number) = (unpacked(row.get_ref(0)?, DIGEST_PREFIX), row.get(1)?);
-            if row.get(2)?
-                && let Some(image) = images.get_mut(&number)
-            {
-                image.digests.push(digest.clone());
-            }
-            numbers.push(number);
-            let last = keys.last_mut();
-            match last {
-                Some((key, range)) if *key == digest => range.end = numbers.len(),
-                _ => keys.push((digest, numbers.len() - 1..numbers.len())),
-            }
+            keys.push(row.get_ref(0)?, DIGEST_PREFIX, (row.get(1)?, row.get(2)?));
             Ok(())
         })?;
         snapshot.each(
             "SELECT id, image FROM image WHERE image NOT IN (SELECT image FROM digest) ORDER BY id, image",
             [],
             |row| {
-                let (id, number): (_, i64) = (unpacked(row.get_ref(0)?, ""), row.get(1)?);
-                let unique = if id.is_empty() { number.to_string() } else { id };
-                numbers.push(number);
-                keys.push((format!("{NO_DIGEST}{unique}"), numbers.len() - 1..numbers.len()));
+                let (id, number): (_, i64) = (row.get_ref(0)?, row.get(1)?);
+                keys.rows_of.push(keys.rows.len()..keys.rows.len() + 1);
+                keys.rows.push((number, false));
+                keys.texts.push(|text| {
+                    text.push_str(NO_DIGEST);
+                    let before = text.len();
+                    unpacked_into(id, "", text);
+                    if text.len() == before {
+                        text.push_str(&number.to_string());
+                    }
+                });
                 Ok(())
             },
         )?;
-        Ok(Names { images, keys, numbers })
+        Ok(keys)
+    }
+
+    fn push(&mut self, digest: ValueRef<'_>, prefix: &'static str, row: (i64, bool)) {
+        self.rows.push(row);
+        let end = self.rows.len();
+        if self.texts.is_again(|text| unpacked_into(digest, prefix, text)) {
+            self.rows_of.last_mut().expect("it has a text").end = end;
+        } else {
+            self.rows_of.push(end - 1..end);
+        }
     }
 }
 
@@ -131,18 +259,21 @@ impl Tags {
     fn read(path: &Path) -> Result<Self, Error> {
         let snapshot = Snapshot::open(path)?;
         let mut all = Tags::default();
-        let mut places: HashMap<i64, usize> = HashMap::new();
+        let mut places: Vec<(i64, usize)> = Vec::new();
         snapshot.each("SELECT registry, name, repository FROM repository ORDER BY registry, name", [], |row| {
-            places.insert(row.get(2)?, all.repositories.len());
+            places.push((row.get(2)?, all.repositories.len()));
             all.repositories.push((row.get(0)?, row.get(1)?));
             Ok(())
         })?;
+        places.sort_unstable();
         // In the order of the table; sorting them here is faster than asking SQLite to.
         snapshot.each("SELECT image, repository, tag FROM tag", [], |row| {
-            if let Some(repository) = places.get(&row.get(1)?) {
-                let start = all.texts.len();
-                all.texts.push_str(row.get_ref(2)?.as_str()?);
-                all.tags.push(Tag { image: row.get(0)?, repository: *repository, start, end: all.texts.len() });
+            let number: i64 = row.get(1)?;
+            if let Ok(place) = places.binary_search_by_key(&number, |(number, _)| *number) {
+                let tag = row.get_ref(2)?.as_str()?;
+                let (repository, start) = (places[place].1, all.texts.len());
+                all.tags.push(Tag { image: row.get(0)?, repository, start, end: start + tag.len() });
+                all.texts.push_str(tag);
             }
             Ok(())
         })?;
@@ -151,30 +282,7 @@ impl Tags {
             let key = |tag: &Tag| (tag.image, tag.repository);
             key(one).cmp(&key(other)).then_with(|| texts[one.start..one.end].cmp(&texts[other.start..other.end]))
         });
-        let mut start = 0;
-        for some in all.tags.chunk_by(|one, other| one.image == other.image) {
-            all.of_image.insert(some[0].image, start..start + some.len());
-            start += some.len();
-        }
         Ok(all)
-    }
-
-    fn of(&self, images: &[i64]) -> Vec<Tagged<'_>> {
-        let of_one = |image: i64| {
-            let range = self.of_image.get(&image).cloned().unwrap_or_default();
-            self.tags[range].iter().map(|tag| (tag.repository, &self.texts[tag.start..tag.end]))
-        };
-        let mut tags: Vec<(usize, &str)> = images.iter().flat_map(|image| of_one(*image)).collect();
-        if images.len() > 1 {
-            tags.sort_unstable();
-            tags.dedup();
-        }
-        tags.chunk_by(|one, other| one.0 == other.0)
-            .map(|some| {
-                let (registry, repository) = &self.repositories[some[0].0];
-                Tagged { registry, repository, tags: some.iter().map(|(_, tag)| *tag).collect() }
-            })
-            .collect()
     }
 }
 

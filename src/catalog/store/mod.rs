@@ -29,7 +29,7 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 use serde::{Deserialize, Serialize};
 
 pub(in crate::catalog) use self::containers::NO_DIGEST;
-pub use self::containers::{Containers, Tagged};
+pub use self::containers::{Containers, Entry, Tagged};
 pub use self::draft::{Draft, Open};
 pub use self::query::{Answer, Hit};
 use crate::catalog::entry::{Instant, Kind};
@@ -223,10 +223,20 @@ impl ToSql for Packed<'_> {
 }
 
 fn unpacked(value: ValueRef<'_>, prefix: &str) -> String {
+    let mut text = String::new();
+    unpacked_into(value, prefix, &mut text);
+    text
+}
+
+/// Writes what [`unpacked`] gives behind what is there.
+fn unpacked_into(value: ValueRef<'_>, prefix: &str, text: &mut String) {
     match value {
-        ValueRef::Blob(bytes) => format!("{prefix}{}", crate::digest::hex(bytes)),
-        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        _ => String::new(),
+        ValueRef::Blob(bytes) => {
+            text.push_str(prefix);
+            crate::digest::hex_into(bytes, text);
+        }
+        ValueRef::Text(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
+        _ => {}
     }
 }
 
