@@ -29,11 +29,21 @@ impl Scratch {
         Ok(made)
     }
 
-    /// Removes all of them, whoever holds them.
+    /// Removes all of them, whoever holds them, before the program ends: from now on nobody gets another one, and who asks waits
+    /// for the end.
     pub fn remove(&self) {
-        for directory in &*self.0.lock().expect("no holder panics") {
-            // Nobody is left to be told.
-            let _ = std::fs::remove_dir_all::<&Path>(directory);
+        let directories = self.0.lock().expect("no holder panics");
+        for directory in &*directories {
+            // Who writes into it meanwhile makes it not empty again. In the end nobody is left to be told.
+            for _ in 0..ATTEMPTS {
+                if std::fs::remove_dir_all::<&Path>(directory).is_ok() || !directory.exists() {
+                    break;
+                }
+            }
         }
+        std::mem::forget(directories);
     }
 }
+
+/// How often the removal of a directory into which somebody still writes is tried.
+const ATTEMPTS: u32 = 100;

@@ -48,7 +48,7 @@ impl Drop for Moto {
 }
 
 #[test]
-#[ignore = "needs moto_server (moto[server] of pip) and curl"]
+#[ignore = "needs moto_server and curl; `pip install moto[server]` brings the first"]
 fn moto_has_what_was_sent_in_either_style() {
     let moto = Moto::start();
     moto.curl(&["-X", "PUT"], "/boot-images");
