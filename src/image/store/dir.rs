@@ -122,8 +122,11 @@ impl Dir {
             let bytes = fs::read_regular(&dir.blob_path(&layout::digest_of(described)?), layout::DOCUMENT_LIMIT)?;
             Ok::<_, Error>(bytes)
         };
+        // A document that names nothing is JSON of anybody's.
+        let mut is_image = false;
         let walked = manifest::walk(&dir.image, &mut |described| document(described), &mut |described| {
             let digest = layout::digest_of(described)?;
+            is_image |= described.digest() != dir.image.digest();
             names.extend([digest.hex().to_owned(), format!("{}.{MANIFEST}", digest.hex())]);
             Ok::<(), Error>(())
         });
@@ -135,7 +138,7 @@ impl Dir {
             let is_file = std::fs::symlink_metadata(file).is_ok_and(|found| found.is_file());
             is_file && (names.contains(&*name) || is_signature)
         };
-        Ok(walked.is_ok() && fs::list(path)?.iter().all(is_known))
+        Ok(walked.is_ok() && is_image && fs::list(path)?.iter().all(is_known))
     }
 }
 
