@@ -71,7 +71,7 @@ fn base(place: &Path) {
 fn dockers() -> serde_json::Value {
     json!({
         "Healthcheck": { "Test": ["CMD", "/check"], "Interval": 30_000_000_000_u64 },
-        "OnBuild": ["RUN later"], "Shell": ["/bin/sh", "-ec"], "StopTimeout": 7,
+        "OnBuild": ["LABEL later=yes"], "Shell": ["/bin/sh", "-ec"], "StopTimeout": 7,
     })
 }
 
