@@ -26,10 +26,7 @@ fn the_image_dumps_without_a_network_and_refreshes_with_one_under_podman() {
 
     let podman = |args: &[&str]| podman(&site, args);
     podman(&["load", "--input", "one.tar"]).done();
-    let dump = site.path("dump");
-    std::fs::create_dir(&dump).unwrap();
-    std::fs::set_permissions(&dump, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let mount = format!("{}:/tmp/dump:Z", dump.display());
+    let (_, mount) = dump_directory(&site);
     let anybody = ["run", "--rm", "--read-only", "--user", "1234:1234", "-v", &mount];
     let without_network = [&anybody[..], &["--network", "none"]].concat();
 
@@ -108,10 +105,7 @@ fn podman_stop_ends_a_refresh_at_once_and_the_next_goes_on_where_it_stopped() {
     site.run(&["build", definition, "--catalog", "catalog.db", "--output", &output]).done();
     let podman = |args: &[&str]| podman(&site, args);
     podman(&["load", "--input", "image.tar"]).done();
-    let dump = site.path("dump");
-    std::fs::create_dir(&dump).unwrap();
-    std::fs::set_permissions(&dump, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let mount = format!("{}:/tmp/dump:Z", dump.display());
+    let (dump, mount) = dump_directory(&site);
     let (api, charts) = (format!("HAVERSACK_API={}", server.api()), format!("HAVERSACK_CHARTS={}", server.charts()));
     let all = ["--user", "1234:1234", "--network", "host", "-v", &mount, "--env", &api, "--env", &charts];
     let how = ["--env", "HAVERSACK_PAGE_SIZE=50", "--env", "HAVERSACK_FULL=true", "--env", "HAVERSACK_PARALLEL=1"];
@@ -138,6 +132,15 @@ fn podman_stop_ends_a_refresh_at_once_and_the_next_goes_on_where_it_stopped() {
     let whole = server.take_log().len();
     assert!(after + 30 < whole, "{before} requests before the stop, {after} after it, {whole} without one");
     podman(&["rmi", image]).done();
+}
+
+/// A directory that anybody in a container may write to, and how it is mounted.
+fn dump_directory(site: &Site) -> (PathBuf, String) {
+    let dump = site.path("dump");
+    std::fs::create_dir(&dump).unwrap();
+    std::fs::set_permissions(&dump, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let mount = format!("{}:/tmp/dump:Z", dump.display());
+    (dump, mount)
 }
 
 fn podman(site: &Site, args: &[&str]) -> Run {

@@ -69,6 +69,15 @@ module_exit(end);
 MODULE_LICENSE("GPL");
 "#;
 
+/// Writes the module's sources, and says how they are mounted.
+fn module(dir: &Path) -> String {
+    let src = dir.join("src");
+    std::fs::create_dir(&src).unwrap();
+    std::fs::write(src.join("held.c"), MODULE).unwrap();
+    std::fs::write(src.join("Makefile"), "obj-m := held.o\n").unwrap();
+    format!("{}:/src:ro", src.display())
+}
+
 const BUILD: &str = "set -e; . /etc/driver-toolkit-release.sh; mkdir /tmp/m; cp /src/* /tmp/m; \
     make -s -C /lib/modules/$KERNEL_VERSION/build M=/tmp/m modules >&2; modinfo -F vermagic /tmp/m/held.ko";
 
@@ -91,11 +100,7 @@ fn a_module_compiles_in_the_toolkit_of_each_kernel_and_names_that_kernel() {
     let mut args = vec!["build", definition, "--kernels", &source, "--packages", &source, "--output", "oci:out"];
     args.extend(releases.iter().flat_map(|release| ["--release", release]));
     json(dir.path(), 0, &args);
-    let src = dir.path().join("src");
-    std::fs::create_dir(&src).unwrap();
-    std::fs::write(src.join("held.c"), MODULE).unwrap();
-    std::fs::write(src.join("Makefile"), "obj-m := held.o\n").unwrap();
-    let volume = format!("{}:/src:ro", src.display());
+    let volume = module(dir.path());
     for release in releases {
         let image = Loaded::new(dir.path(), &format!("out:driver-toolkit:{}", release.replace('+', "_")));
         let (status, said) = image.run(&["--user", "1001", "-v", &volume], &["sh", "-c", BUILD]);
@@ -116,11 +121,7 @@ fn a_toolkit_compiles_and_keeps_its_base_on_overlay_and_on_vfs() {
     let kernels = listed["kernels"].as_array().unwrap().iter().map(|it| it["uname"].as_str().unwrap().to_owned());
     let release = kernels.into_iter().find(|it| it.starts_with("6.1.")).unwrap();
     engines::debian(Path::new(&crate::variable("HAVERSACK_DEBS")), &dir.path().join("base"));
-    let src = dir.path().join("src");
-    std::fs::create_dir(&src).unwrap();
-    std::fs::write(src.join("held.c"), MODULE).unwrap();
-    std::fs::write(src.join("Makefile"), "obj-m := held.o\n").unwrap();
-    let volume = format!("{}:/src:ro", src.display());
+    let volume = module(dir.path());
     for (place, base) in [("over", &["--base", "oci:base:debian"][..]), ("scratch", &[])] {
         let output = format!("oci:{place}:toolkit");
         let args = ["build", definition, "--kernels", &source, "--packages", &source, "--release", &release];

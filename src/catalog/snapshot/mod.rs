@@ -22,6 +22,10 @@
 //!    we hold every row that the server has, and equal counts mean equal sets. Where one row was replaced by another
 //!    that is as old, it takes until 5.
 //! 5. **A full walk once a week**, whatever the deltas say.
+//! 6. **What no date leads to**, since it has none or one before 1970, is counted (all rows against those with a date) and
+//!    fetched by itself.
+//!
+//! Charts are one file beside that (see `chart_job`): whatever is wrong with it costs the charts only.
 //!
 //! Pages go into a work file as they come (see `store::Draft`) together with what is left to do, so that an interrupted
 //! run goes on where it stopped. The old snapshot is replaced in one step when everything agrees, and a kind that lost

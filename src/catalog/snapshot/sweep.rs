@@ -124,7 +124,7 @@ impl Job<'_> {
         if expected != Some(0) {
             for condition in ["creation_date==null".to_owned(), format!("creation_date<{}", Instant::FIRST)] {
                 match self.undated(&format!("{} and {condition}", walk.filter)).await {
-                    Ok(rows) => found.extend(rows.into_iter().filter(|row| row.created < Instant::FIRST)),
+                    Ok(rows) => found.extend(rows),
                     // Not every server knows what it is to be nothing; the count says whether that matters.
                     Err(error) if error.is_bad_request() => {}
                     Err(error) => return Err(error.into()),
@@ -145,12 +145,10 @@ impl Job<'_> {
         report.read += found.len() as u64;
         let fetched = ids.len() as u64;
         if fetched > 0 {
-            let (what, they) = match fetched {
-                1 => ("1 row has no creation date, or one before 1970", "it was"),
-                _ => ("rows have no creation date, or one before 1970", "they were"),
-            };
-            let number = if fetched == 1 { String::new() } else { format!("{fetched} ") };
-            report.notes.push(format!("{kind}: {number}{what}; {they} fetched, too"));
+            let rows_have = if fetched == 1 { "row has" } else { "rows have" };
+            report.notes.push(format!(
+                "{kind}: {fetched} {rows_have} no creation date, or one before 1970; fetched all the same"
+            ));
         }
         if expected.is_some_and(|expected| expected > fetched) {
             // A row may have come between one count and the other.
@@ -179,7 +177,8 @@ impl Job<'_> {
         Some(all?.saturating_sub(dated?))
     }
 
-    /// All rows that satisfy a filter which leaves few, page by page.
+    /// The rows without a date that satisfy a filter which leaves few, page by page. Others, of a server that does not apply the
+    /// filter, are not held.
     async fn undated(&self, filter: &str) -> Result<Vec<Row>, ClientError> {
         let mut found = Vec::new();
         for page in 0..limits::PAGES as u64 {
@@ -197,7 +196,7 @@ impl Job<'_> {
             if rows.is_empty() {
                 break;
             }
-            found.extend(rows);
+            found.extend(rows.into_iter().filter(|row| row.created < Instant::FIRST));
         }
         Ok(found)
     }
