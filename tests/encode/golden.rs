@@ -25,6 +25,15 @@ pub(crate) fn inputs() -> Vec<Vec<u8>> {
 }
 
 const EXPECTED: &[(&str, &str)] = &[
+    ("gnu-1", "080a94a882e1df55c5511211398e3524"),
+    ("gnu-2", "96a8d6b45c522be455e8d2d108057751"),
+    ("gnu-3", "502c57d160845bf9853da1c35af7a839"),
+    ("gnu-4", "bcde88454e243cf32b41065e3fac7111"),
+    ("gnu-5", "366f4881902f2bee15a96d3916a63a13"),
+    ("gnu-6", "cb39a80c4a11924f4e3cd182d705442e"),
+    ("gnu-7", "6ab9647a6f1c805706979c10f062b924"),
+    ("gnu-8", "be0e5df83f5a4c40c8f20782676b7c02"),
+    ("gnu-9", "be0e5df83f5a4c40c8f20782676b7c02"),
     ("go-2", "66442d5164fae6d78d2253b682ffa027"),
     ("go-3", "f92c12301b9df53185c84aa74b7877da"),
     ("go-4", "ea0c37ff9407f0b3d55199f8bce49521"),
@@ -41,6 +50,24 @@ const EXPECTED: &[(&str, &str)] = &[
     ("pgzip-c-256k", "f468835e69ac2fca2e65e8a3565bb652"),
     ("pgzip-d-1m", "234e2d848a012a91988e2987976126d8"),
     ("pgzip-d-256k", "900bb64443e266894a8090ad3cc603ba"),
+    ("zlib-1-m8", "ffee420d5579f7785396529b7d8916e4"),
+    ("zlib-1-m9", "ad71cc97dbd949b1425ca46d9c701dfe"),
+    ("zlib-2-m8", "0046bcb1e1027eeb5a0c045084f8fc7a"),
+    ("zlib-2-m9", "65bff1bed21e1d3458ad7fcb17d44f7f"),
+    ("zlib-3-m8", "bac07204de873af638daf9b6017e47a9"),
+    ("zlib-3-m9", "c3336467858ec7142d6ea98314c962bc"),
+    ("zlib-4-m8", "3743d5b0974f366bb3f70f91210db425"),
+    ("zlib-4-m9", "b831739bab5b5d2012d90d205d7525ee"),
+    ("zlib-5-m8", "26d2485a380f77cd8bd3e43e11047786"),
+    ("zlib-5-m9", "5d6b134cd6faf9dd83658a376c41cbfe"),
+    ("zlib-6-m8", "513e0984823555e91e897c9b590fad27"),
+    ("zlib-6-m9", "532eb685efcb647c5255bf5d12292eb3"),
+    ("zlib-7-m8", "3021ef83279c477fba1fd6e6a9e2434c"),
+    ("zlib-7-m9", "89a98819c928476c1bacb8450246255d"),
+    ("zlib-8-m8", "33ce990a422613f1331e357584427ba5"),
+    ("zlib-8-m9", "c98d28bd038844c03d936970b163c74c"),
+    ("zlib-9-m8", "33ce990a422613f1331e357584427ba5"),
+    ("zlib-9-m9", "41d88bc5c26c8c896ab00f97ac4c9879"),
 ];
 
 #[test]

@@ -26,6 +26,16 @@ fn gzip(header: &[u8], class: Class, plain: &[u8]) -> Vec<u8> {
 
 const PGZIP_HEADER: &[u8] = b"\x1f\x8b\x08\0\0\x09\x6e\x88\0\xff";
 const GO_HEADER: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\xff";
+const UNIX_HEADER: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+
+/// The header that is usual for a class.
+fn header_of(class: Class) -> &'static [u8] {
+    match class {
+        Class::Pgzip { .. } => PGZIP_HEADER,
+        Class::Gnu { .. } => UNIX_HEADER,
+        _ => GO_HEADER,
+    }
+}
 
 /// Numbers that look random and are the same everywhere (PCG, 32 bits of 64).
 struct Chance(u64);

@@ -9,7 +9,7 @@ use haversack::compression;
 use haversack::digest::Digest;
 use rayon::prelude::*;
 
-use crate::{GO_HEADER, PGZIP_HEADER, encode, gzip};
+use crate::{GO_HEADER, PGZIP_HEADER, UNIX_HEADER, encode, gzip};
 
 /// The class that a row's encoder belongs to and the header of its files, if they are whole gzip files; or none, where
 /// there is no such class yet.
@@ -30,6 +30,8 @@ fn class_of(encoder: &str) -> Option<(String, Option<Vec<u8>>)> {
         ("pgzip", "klauspost-1.20.3") => ("pgzip-b-1m".to_owned(), Some(PGZIP_HEADER.to_vec())),
         ("pgzip", _) => ("pgzip-a-1m".to_owned(), Some(PGZIP_HEADER.to_vec())),
         ("go-compress-gzip", "1.19.8" | "1.26.10") if level != "1" => (format!("go-{level}"), with_level(GO_HEADER)),
+        ("gnu-gzip-n", _) => (format!("gnu-{level}"), with_level(UNIX_HEADER)),
+        ("zlib-raw-deflate", "memlevel-8") => (format!("zlib-{level}-m8"), None),
         _ => return None,
     })
 }
@@ -72,5 +74,8 @@ fn what_the_real_encoders_made_is_made_again() {
     for (encoder, ..) in &outcomes {
         *held.entry(encoder.split('/').next().unwrap()).or_default() += 1;
     }
-    assert_eq!(held, [("go-compress-gzip", 8 * 23), ("pgzip", 4 * 23)].into());
+    assert_eq!(
+        held,
+        [("gnu-gzip-n", 9 * 23), ("go-compress-gzip", 8 * 23), ("pgzip", 4 * 23), ("zlib-raw-deflate", 9 * 23),].into()
+    );
 }

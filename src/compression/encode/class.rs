@@ -22,6 +22,18 @@ pub enum Class {
         /// How the writer cut the stream.
         writes: Writes,
     },
+    /// zlib: Java, Python, and most others: `zlib-6-m8`.
+    Zlib {
+        /// 1 to 9; 6 is the default.
+        level: u8,
+        /// 8, the default, or 9.
+        mem_level: u8,
+    },
+    /// GNU gzip: `gnu-9`, as Debian's changelogs.
+    Gnu {
+        /// 1 to 9; 6 is the default.
+        level: u8,
+    },
 }
 
 /// Plain bytes of a block of pgzip.
@@ -54,8 +66,11 @@ impl Class {
         let pgzip = [PgzipBlock::Mebibyte, PgzipBlock::Quarter]
             .into_iter()
             .flat_map(|block| [A, B, C, D].map(|variant| Class::Pgzip { variant, block }));
-        let go = [6, 9, 5, 4, 7, 8, 3, 2].map(|level| Class::Go { level, writes: Writes::Copy });
-        pgzip.chain(go)
+        let levels = [6, 9, 1, 5, 4, 7, 8, 3, 2];
+        let go = levels.into_iter().filter(|level| *level > 1).map(|level| Class::Go { level, writes: Writes::Copy });
+        let gnu = levels.map(|level| Class::Gnu { level });
+        let zlib = [8, 9].into_iter().flat_map(move |mem_level| levels.map(|level| Class::Zlib { level, mem_level }));
+        pgzip.chain(go).chain(gnu).chain(zlib)
     }
 }
 
@@ -76,6 +91,8 @@ impl fmt::Display for Class {
                 write!(f, "pgzip-{variant}-{block}")
             }
             Class::Go { level, writes: Writes::Copy } => write!(f, "go-{level}"),
+            Class::Zlib { level, mem_level } => write!(f, "zlib-{level}-m{mem_level}"),
+            Class::Gnu { level } => write!(f, "gnu-{level}"),
         }
     }
 }

@@ -7,7 +7,7 @@ use flate2::Decompress;
 
 use crate::compression::encode::member::{Inflated, Input};
 use crate::compression::encode::recipe::{GzipRecipe, HEADER, MEMBERS, Member, TAIL, VERBATIM, trailer};
-use crate::compression::encode::{Class, PgzipBlock, Writes};
+use crate::compression::encode::{Class, PgzipBlock};
 
 /// What a search may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,21 +288,19 @@ fn candidates(header: &[u8], likely: Option<Class>, is_small: bool) -> Vec<Class
         4 => 1,
         _ => 6,
     };
-    let is_go = header[9] == 255;
+    // 255 is written by Go, Java and Python, 3 by programs in C, 0 by Java before 16.
+    let (is_unknown, is_unix) = (header[9] == 255, header[9] == 3);
     // 0 is what this header says, 1 what writes such headers with other settings, 2 what does not.
+    let rank = |writes_such: bool, is_level: bool| match (writes_such, is_level) {
+        (true, true) => 0,
+        (true, false) => 1,
+        (false, _) => 2,
+    };
     let unlikeliness = move |class: Class| match class {
-        Class::Pgzip { block, .. } => match (is_pgzip, block) {
-            (true, PgzipBlock::Mebibyte) => 0,
-            (true, PgzipBlock::Quarter) => 1,
-            (false, _) => 2,
-        },
-        Class::Go { level: of_class, writes } => {
-            match (is_go && !is_pgzip, of_class == level && writes == Writes::Copy) {
-                (true, true) => 0,
-                (true, false) => 1,
-                (false, _) => 2,
-            }
-        }
+        Class::Pgzip { block, .. } => rank(is_pgzip, block == PgzipBlock::Mebibyte),
+        Class::Go { level: of_class, .. } => rank(is_unknown && !is_pgzip, of_class == level),
+        Class::Gnu { level: of_class } => rank(is_unix, of_class == level),
+        Class::Zlib { level: of_class, mem_level } => rank(!is_pgzip, of_class == level && mem_level == 8),
     };
     let mut classes: Vec<_> = Class::all()
         .filter(|class| Some(*class) != likely)

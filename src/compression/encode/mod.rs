@@ -16,7 +16,9 @@ mod pgzip;
 mod recipe;
 mod reuse;
 mod tokens;
+mod trees;
 mod writes;
+mod zlib;
 
 use std::io::{self, Write};
 
@@ -33,6 +35,8 @@ impl Class {
         let family: Box<dyn Family> = match self {
             Class::Pgzip { variant, block } => Box::new(pgzip::Pgzip::new(variant, block.bytes())),
             Class::Go { level, writes } => Box::new(go::Go::new(level, writes)),
+            Class::Zlib { level, mem_level } => Box::new(zlib::Zlib::new(zlib::Flavour::Zlib { mem_level }, level)),
+            Class::Gnu { level } => Box::new(zlib::Zlib::new(zlib::Flavour::Gnu, level)),
         };
         DeflateEncoder { inner, family }
     }
