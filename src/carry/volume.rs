@@ -78,7 +78,7 @@ pub(super) fn spread(frames: &[Frame], most: u64, first: u64) -> Result<Vec<Vec<
                 volumes[volume].1.push(number);
             }
             None => {
-                // The first may be too small for anything beside the program.
+                // The first may be too small for anything beside the program; its volume is empty then.
                 if volumes.is_empty() && needed > room(0) && needed <= room(1) {
                     volumes.push((u64::MAX / 2, Vec::new()));
                 }
