@@ -1,0 +1,228 @@
+//! A registry (OCI distribution 1.1 and what is on the specification's main) over layouts where they lie. Nothing is copied or
+//! converted: the layout is the truth, before, while and after it is served.
+//!
+//! # Names
+//!
+//! A layout has names, a registry has repositories and tags. One becomes the other so:
+//!
+//! ```text
+//!  name in index.json              repository (its key)           tag          also found as
+//!  quay.io/org/app:1.2             quay.io/org/app                1.2          org/app, or org/app with ?ns=quay.io
+//!  docker.io/alpine:3              docker.io/library/alpine       3            library/alpine, alpine
+//!  host:5000/app:1                 host_5000/app                  1            app, or app with ?ns=host:5000
+//!  org/app:1                       org/app                        1
+//!  quay.io/org/app@sha256:HEX      quay.io/org/app                –            (known by its digest only)
+//!  1.2, latest                     --repository, or else the directory's name
+//!  sha256-HEX.sig, .att, .sbom     wherever HEX is                the name
+//!  sha256-HEX                      wherever HEX is                the name     (its entries are referrers of HEX)
+//!  none, with a subject            wherever the subject is        –            (a referrer of it)
+//!  none                            --repository, or else the directory's name, by digest
+//! ```
+//!
+//! * A path that is a key means that repository. One without its registry means each that has the path: the answer is given
+//!   when all agree which manifest is meant, else 404 with the candidates. `?ns=HOST`, which containerd sends when this is a
+//!   mirror, chooses one exactly.
+//! * Of several layouts the first that is named on the command line decides where two have one tag for different images, and it
+//!   takes what is pushed; digests are found in all.
+//! * A name that one layout gives to two images is no tag; both are there by digest.
+//!
+//! # Membership
+//!
+//! All repositories of a layout share its blobs. A manifest belongs to a repository when a name puts it there, when an index there
+//! lists it, or when it is about a manifest there. A blob belongs where a manifest of the repository needs it, or where it was
+//! pushed or mounted. What does not belong is not there, whatever lies in `blobs/`.
+//!
+//! # Never served wrong
+//!
+//! Manifests are in memory and were checked when they were read. A blob is checked once and remembered by size, times and inode;
+//! see [`body`] for those that were not. What is damaged is not served any more, and an image that lacks anything is refused at
+//! its manifest, in words: a node that gets the manifest of a mirror and not the layers asks for ever.
+//!
+//! # Connections
+//!
+//! HTTP/1.1 only, from an accept loop of our own ([`accept`]): heads, silence while something is to be sent or received, and the
+//! number of connections are limited; no limit is on a whole request.
+
+mod accept;
+mod answer;
+mod body;
+mod build;
+mod document;
+mod lists;
+mod log;
+mod names;
+mod pull;
+mod range;
+mod request;
+mod route;
+mod stamp;
+mod store;
+mod view;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+
+pub use self::accept::{Limits, Listener};
+use self::answer::{Answer, Refusal, set};
+use self::build::Source;
+use self::log::Access;
+pub use self::log::{Entry, Log};
+use self::request::Request;
+use self::route::Route;
+use self::store::Store;
+use crate::image::Layout;
+use crate::image::store::layout;
+
+/// What is served, and how.
+pub struct Options {
+    /// The layouts, the one that decides first.
+    pub layouts: Vec<Layout>,
+    /// The repository of images that have none in their names; without it, the name of each layout's directory.
+    pub repository: Option<String>,
+    /// Limits of connections.
+    pub limits: Limits,
+    /// Who is told of each request.
+    pub log: Log,
+}
+
+/// A registry over layouts.
+pub struct Server {
+    store: Arc<Store>,
+    limits: Limits,
+    log: Log,
+}
+
+/// What there is to be served.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Summary {
+    /// Repositories by their keys.
+    pub repositories: usize,
+    /// Tags of all repositories.
+    pub tags: usize,
+    /// Manifests and indexes.
+    pub manifests: usize,
+    /// What the operator should know: names that mean nothing here, or two things; manifests that are damaged.
+    pub notes: Vec<String>,
+}
+
+impl Server {
+    /// Takes layouts to serve; nothing is read yet.
+    pub fn new(options: Options) -> Arc<Self> {
+        let source = |layout: Layout| {
+            let repository = options.repository.clone().unwrap_or_else(|| default_repository(layout.root()));
+            Source { layout, repository }
+        };
+        let sources = options.layouts.into_iter().map(source).collect();
+        Arc::new(Server { store: Store::new(sources), limits: options.limits, log: options.log })
+    }
+
+    /// Reads the layouts, unless that is done, and says what there is.
+    pub async fn summary(&self) -> Result<Summary, Arc<layout::Error>> {
+        let view = self.store.view().await?;
+        let tags = view.repositories.values().map(|repository| repository.tags.len()).sum();
+        let notes: BTreeSet<&String> = view.notes.iter().collect();
+        Ok(Summary {
+            repositories: view.repositories.len(),
+            tags,
+            manifests: view.documents.len(),
+            notes: notes.into_iter().cloned().collect(),
+        })
+    }
+
+    /// Answers requests until `stop` is ready, and then those that have begun.
+    pub async fn run(self: &Arc<Self>, listener: Listener, stop: impl Future<Output = ()>) {
+        accept::run(self.clone(), listener, stop).await;
+    }
+
+    /// Answers one request.
+    async fn answer(self: Arc<Self>, client: SocketAddr, request: hyper::Request<Incoming>) -> Answer {
+        let started = Instant::now();
+        let (head, _body) = request.into_parts();
+        let request = Request::of(head);
+        let mut entry = Entry::new(client.ip(), &request);
+        let (mut answer, error) = match self.dispatch(&request).await {
+            Ok(answer) => (answer, None),
+            Err(refusal) => (refusal.answer(), Some(refusal.message)),
+        };
+        entry.status = answer.status().as_u16();
+        let headers = answer.headers_mut();
+        headers.insert(VERSION, HeaderValue::from_static("registry/2.0"));
+        headers.insert(NOSNIFF, HeaderValue::from_static("nosniff"));
+        if let Some(ns) = &request.ns {
+            set(&mut answer, NAMESPACE, ns);
+        }
+        let expected = if request.is_head() { 0 } else { answer.body().len() };
+        answer.body_mut().access = Some(Access { entry, bytes: 0, expected, error, started, log: self.log.clone() });
+        answer
+    }
+
+    async fn dispatch(&self, request: &Request) -> Result<Answer, Refusal> {
+        let Some(route) = Route::of(&request.path) else {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path"));
+        };
+        let name = route.repository()?;
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        let store = &self.store;
+        match route {
+            Route::Support if is_read => Ok(answer::json(StatusCode::OK, &serde_json::json!({}), answer::JSON)),
+            Route::Catalog if is_read => lists::catalog(store, request).await,
+            Route::Tags(_) if is_read => lists::tags(store, request, name).await,
+            Route::Referrers(_, subject) if is_read => lists::referrers(store, request, name, subject).await,
+            Route::Manifest(_, reference) if is_read => pull::manifest(store, request, name, reference).await,
+            Route::Blob(_, digest) if is_read => pull::blob(store, request, name, digest, |_| false).await,
+            _ => Err(refused_method(request)),
+        }
+        .map(|answer| if request.is_head() { without_body(answer) } else { answer })
+    }
+}
+
+fn refused_method(request: &Request) -> Refusal {
+    let words = format!("{}: this registry is for reading only (`serve --writable` takes pushes)", request.method);
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", words).header(ALLOW, "GET, HEAD")
+}
+
+/// What `GET` would say, of the same length.
+fn without_body(answer: Answer) -> Answer {
+    let (head, _) = answer.into_parts();
+    debug_assert!(head.status == StatusCode::NOT_MODIFIED || head.headers.contains_key(CONTENT_LENGTH));
+    Answer::from_parts(head, body::Body::empty())
+}
+
+impl Entry {
+    fn new(client: IpAddr, request: &Request) -> Self {
+        // Who knows the name of an upload can write to it.
+        let path = match Route::of(&request.path) {
+            Some(Route::Upload(name, _)) => format!("/v2/{name}/blobs/uploads/…"),
+            _ => request.path.clone(),
+        };
+        Entry {
+            time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            client,
+            user: None,
+            method: request.method.to_string(),
+            path,
+            ns: request.ns.clone(),
+            status: 0,
+            bytes: 0,
+            milliseconds: 0,
+            error: None,
+        }
+    }
+}
+
+/// The repository of what has none in its name: the directory's name.
+fn default_repository(root: &Path) -> String {
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    names::from_directory(&root.file_name().unwrap_or_default().to_string_lossy())
+}
+
+const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
