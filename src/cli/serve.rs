@@ -29,6 +29,12 @@ pub(super) struct ServeArgs {
     /// Repository of images that have none in their names, instead of the directory's name
     #[arg(long, value_name = "NAME")]
     repository: Option<RepositoryName>,
+    /// Take pushes and deletes, into the first layout, which is made where there is none
+    #[arg(long)]
+    writable: bool,
+    /// Seconds without a byte after which an upload is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400.0, value_parser = crate::cli::seconds)]
+    upload_ttl: f64,
     /// Connections at one time; others wait
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
@@ -49,19 +55,24 @@ struct Serving<'a> {
 }
 
 pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
-    let layouts = args.layouts.iter().map(|path| Layout::open(path)).collect::<Result<_, _>>()?;
+    let open = |(at, path): (usize, &PathBuf)| match args.writable && at == 0 {
+        true => Layout::create(path),
+        false => Layout::open(path),
+    };
+    let layouts = args.layouts.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
     let limits = Limits {
         idle: Duration::from_secs_f64(args.idle_timeout),
         connections: args.max_connections.into(),
         ..Limits::default()
     };
-    let server = Server::new(Options {
-        layouts,
-        repository: args.repository.clone().map(String::from),
-        limits,
-        log: log(args, context),
-    });
     block_on(async {
+        let server = Server::new(Options {
+            layouts,
+            repository: args.repository.clone().map(String::from),
+            limits,
+            writable: args.writable.then(|| Duration::from_secs_f64(args.upload_ttl)),
+            log: log(args, context),
+        })?;
         let listener = Listener::bind(args.listen).await.map_err(|source| PathError {
             action: "listen at",
             path: args.listen.to_string().into(),
@@ -129,6 +140,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 const HELP: &str = "\
 Examples:
   haversack serve mirror
+  haversack serve mirror --writable --listen 0.0.0.0:5000
   haversack serve mirror charts --listen 127.0.0.1:0 --no-access-log
 
 It prints its URL on stdout when the layouts are read, and ends at SIGTERM or SIGINT with what is under way finished.

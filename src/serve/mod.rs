@@ -32,6 +32,9 @@
 //! lists it, or when it is about a manifest there. A blob belongs where a manifest of the repository needs it, or where it was
 //! pushed or mounted. What does not belong is not there, whatever lies in `blobs/`.
 //!
+//! With `--writable` the first layout takes pushes ([`push`]): tags and manifests become names in its `index.json` ([`change`]),
+//! and which blob was pushed where is in a file beside ([`ledger`]).
+//!
 //! # Never served wrong
 //!
 //! Manifests are in memory and were checked when they were read. A blob is checked once and remembered by size, times and inode;
@@ -47,11 +50,14 @@ mod accept;
 mod answer;
 mod body;
 mod build;
+mod change;
 mod document;
+mod ledger;
 mod lists;
 mod log;
 mod names;
 mod pull;
+mod push;
 mod range;
 mod request;
 mod route;
@@ -63,7 +69,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_LENGTH, HeaderName, HeaderValue};
@@ -74,9 +80,12 @@ use self::answer::{Answer, Refusal, set};
 use self::build::Source;
 use self::log::Access;
 pub use self::log::{Entry, Log};
+pub use self::push::Error;
+use self::push::Writer;
 use self::request::Request;
 use self::route::Route;
 use self::store::Store;
+use crate::digest::Digest;
 use crate::image::Layout;
 use crate::image::store::layout;
 
@@ -88,6 +97,8 @@ pub struct Options {
     pub repository: Option<String>,
     /// Limits of connections.
     pub limits: Limits,
+    /// Whether the first layout takes pushes, and after how long without a byte an upload is given up.
+    pub writable: Option<Duration>,
     /// Who is told of each request.
     pub log: Log,
 }
@@ -95,6 +106,7 @@ pub struct Options {
 /// A registry over layouts.
 pub struct Server {
     store: Arc<Store>,
+    writer: Option<Arc<Writer>>,
     limits: Limits,
     log: Log,
 }
@@ -113,14 +125,15 @@ pub struct Summary {
 }
 
 impl Server {
-    /// Takes layouts to serve; nothing is read yet.
-    pub fn new(options: Options) -> Arc<Self> {
+    /// Takes layouts to serve; nothing of them is read yet. Within a runtime.
+    pub fn new(options: Options) -> Result<Arc<Self>, push::Error> {
         let source = |layout: Layout| {
             let repository = options.repository.clone().unwrap_or_else(|| default_repository(layout.root()));
             Source { layout, repository }
         };
-        let sources = options.layouts.into_iter().map(source).collect();
-        Arc::new(Server { store: Store::new(sources), limits: options.limits, log: options.log })
+        let store = Store::new(options.layouts.into_iter().map(source).collect());
+        let writer = options.writable.map(|ttl| Writer::open(&store, options.limits.idle, ttl)).transpose()?;
+        Ok(Arc::new(Server { store, writer, limits: options.limits, log: options.log }))
     }
 
     /// Reads the layouts, unless that is done, and says what there is.
@@ -144,10 +157,10 @@ impl Server {
     /// Answers one request.
     async fn answer(self: Arc<Self>, client: SocketAddr, request: hyper::Request<Incoming>) -> Answer {
         let started = Instant::now();
-        let (head, _body) = request.into_parts();
-        let request = Request::of(head);
+        let (head, body) = request.into_parts();
+        let request = Arc::new(Request::of(head));
         let mut entry = Entry::new(client.ip(), &request);
-        let (mut answer, error) = match self.dispatch(&request).await {
+        let (mut answer, error) = match self.dispatch(&request, body).await {
             Ok(answer) => (answer, None),
             Err(refusal) => (refusal.answer(), Some(refusal.message)),
         };
@@ -163,7 +176,7 @@ impl Server {
         answer
     }
 
-    async fn dispatch(&self, request: &Request) -> Result<Answer, Refusal> {
+    async fn dispatch(&self, request: &Arc<Request>, body: Incoming) -> Result<Answer, Refusal> {
         let Some(route) = Route::of(&request.path) else {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path"));
         };
@@ -176,8 +189,17 @@ impl Server {
             Route::Tags(_) if is_read => lists::tags(store, request, name).await,
             Route::Referrers(_, subject) if is_read => lists::referrers(store, request, name, subject).await,
             Route::Manifest(_, reference) if is_read => pull::manifest(store, request, name, reference).await,
-            Route::Blob(_, digest) if is_read => pull::blob(store, request, name, digest, |_| false).await,
-            _ => Err(refused_method(request)),
+            Route::Blob(_, digest) if is_read => {
+                let is_member = |digest: &Digest| {
+                    let key = names::key(name, request.ns.as_deref());
+                    self.writer.as_ref().is_some_and(|writer| writer.is_member(&key, digest))
+                };
+                pull::blob(store, request, name, digest, is_member).await
+            }
+            route => match &self.writer {
+                Some(writer) => writer.answer(request, &route, body).await,
+                None => Err(refused_method(request)),
+            },
         }
         .map(|answer| if request.is_head() { without_body(answer) } else { answer })
     }

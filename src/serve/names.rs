@@ -46,6 +46,18 @@ impl Repository {
     pub(super) fn plain(path: &str) -> Self {
         Repository { key: path.to_owned(), written: path.to_owned(), path: None }
     }
+
+    /// The repository that a path in a request names, where it is to be written to.
+    pub(super) fn asked(path: &str, ns: Option<&str>) -> Self {
+        let key = key(path, ns);
+        // What the key says of a registry is told as it is told of a name in a layout, so that both get the same path.
+        match key.parse::<Remote>() {
+            Ok(remote) => {
+                Repository { written: key.clone(), ..Repository::of(Some(&remote.registry), &remote.repository) }
+            }
+            Err(_) => Repository::plain(&key),
+        }
+    }
 }
 
 /// Reads the name of an entry. `None` for one that no registry could have.
@@ -177,6 +189,8 @@ mod tests {
         ] {
             assert_eq!(key(path, ns), expected, "{path} {ns:?}");
         }
+        let asked = Repository::asked("quay.io/a/b", None);
+        assert_eq!(read("quay.io/a/b:1"), Some(Name::Tag { repository: asked, tag: "1".to_owned() }));
     }
 
     #[test]

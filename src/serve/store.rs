@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Instant;
 
 use crate::digest::{Digest, Hasher};
@@ -12,7 +12,9 @@ use crate::fs;
 use crate::image::Layout;
 use crate::image::store::layout::{self, INDEX};
 use crate::serve::build::{Source, build};
+use crate::serve::change::{self, Change};
 use crate::serve::document::{Document, Part};
+use crate::serve::ledger::Ledger;
 use crate::serve::stamp::{Known, Seen, Stamp};
 use crate::serve::view::View;
 
@@ -22,7 +24,9 @@ pub(super) struct Store {
     view: RwLock<Option<Arc<View>>>,
     /// Held while a view is made. In it, what the layouts were when that failed last.
     building: tokio::sync::Mutex<Option<Vec<Option<Stamp>>>>,
-    seen: Seen,
+    pub(super) seen: Seen,
+    /// Where it is kept what was found in the first layout.
+    pub(super) ledger: OnceLock<Arc<Ledger>>,
     /// Held while a blob is read to be verified, so that many who ask for parts of it have it read once.
     verifying: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     started: Instant,
@@ -46,6 +50,7 @@ impl Store {
             view: RwLock::default(),
             building: tokio::sync::Mutex::default(),
             seen: Seen::default(),
+            ledger: OnceLock::new(),
             verifying: Mutex::default(),
             started: Instant::now(),
             damaged_at: AtomicU64::new(0),
@@ -78,6 +83,21 @@ impl Store {
             }
             (Err(error), None) => Err(Arc::new(error)),
         }
+    }
+
+    /// Changes the `index.json` of the first layout. When this returns it is on the disk, and the view is of what it says.
+    pub(super) async fn change(self: &Arc<Self>, changes: Vec<Change>) -> Result<(), layout::Error> {
+        let mut failed = self.building.lock().await;
+        let store = self.clone();
+        let changed = tokio::task::spawn_blocking(move || {
+            let older = store.view.read().expect("no holder panics").clone();
+            let Source { layout, repository } = &store.sources[0];
+            layout.change(|entries| change::apply(&changes, entries, repository))?;
+            store.replace(build(&store.sources, older.as_deref())?);
+            Ok(())
+        });
+        *failed = None;
+        changed.await.expect("changing an index does not panic")
     }
 
     fn replace(&self, view: View) -> Arc<View> {
@@ -157,6 +177,11 @@ impl Store {
             tracing::error!("{}: damaged, its bytes have another digest; it is not served any more", path.display());
         }
         self.seen.record(layout, digest, stamp, is_good);
+        if let Some(ledger) = self.ledger.get().filter(|_| layout == 0 && is_good)
+            && let Err(error) = ledger.add_checked(digest, stamp)
+        {
+            tracing::warn!("{error}");
+        }
         if !is_good {
             self.damaged_at.store(self.now(), Ordering::Relaxed);
         }
