@@ -36,15 +36,23 @@ fn skopeo_copies_there_and_back_without_a_changed_byte() {
     source.tag(&list, Some("list")).unwrap();
     let serve = Serve::start(&["--writable", arg(&store)]);
     let at = format!("docker://{}/quay.io/org/app:1", serve.address);
-    run("skopeo", dir.path(), &["copy", "--all", "--dest-tls-verify=false", "oci:source:list", &at]);
+    run(
+        "skopeo",
+        dir.path(),
+        &["copy", "--all", "--preserve-digests", "--dest-tls-verify=false", "oci:source:list", &at],
+    );
     // Its blobs are mounted from the first.
     let other = format!("docker://{}/quay.io/org/other:1", serve.address);
-    run("skopeo", dir.path(), &["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", &at, &other]);
+    run(
+        "skopeo",
+        dir.path(),
+        &["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", &at, &other],
+    );
     for at in [&at, &other] {
         let raw = run("skopeo", dir.path(), &["inspect", "--raw", "--tls-verify=false", at]);
         assert_eq!(raw.stdout, bytes(&source, &list));
     }
-    run("skopeo", dir.path(), &["copy", "--all", "--src-tls-verify=false", &at, "oci:back:list"]);
+    run("skopeo", dir.path(), &["copy", "--all", "--preserve-digests", "--src-tls-verify=false", &at, "oci:back:list"]);
     for described in [&list, &amd64, &arm64] {
         let digest: Digest = described.digest().to_string().parse().unwrap();
         let back = dir.path().join("back/blobs/sha256").join(digest.hex());
@@ -56,9 +64,12 @@ fn skopeo_copies_there_and_back_without_a_changed_byte() {
     run("skopeo", dir.path(), &["delete", "--tls-verify=false", &other]);
     let gone = serve.head("/v2/quay.io/org/other/manifests/1");
     assert_eq!(gone.status, 404);
-    // The layout is one, by our own judgement too.
+    // Our own client, from the registry and from the layout.
     let haversack = assert_cmd::cargo::cargo_bin!("haversack");
-    run(haversack, dir.path(), &["verify", "oci:store:quay.io/org/app:1"]);
+    for (from, to) in [(at.as_str(), "oci:ours:x"), ("oci:store:quay.io/org/app:1", "oci:ours:y")] {
+        let copied = run(haversack, dir.path(), &["copy", "--src-tls-verify=false", from, to]);
+        assert!(text(&copied).contains(list.digest().as_ref()), "{copied:?}");
+    }
 }
 
 #[test]
@@ -113,7 +124,7 @@ fn crane_oras_and_regctl_push_pull_and_list() {
     run(&crane, dir.path(), &["copy", "--insecure", &to, &format!("{host}/a/c:copied")]);
     assert_eq!(text(&run(&crane, dir.path(), &["digest", "--insecure", &format!("{host}/a/c:copied")])), digest);
     assert_eq!(text(&run(&crane, dir.path(), &["catalog", "--insecure", host])), "a/b\na/c");
-    run(&crane, dir.path(), &["validate", "--insecure", "--remote", &to]);
+    run(&crane, dir.path(), &["validate", "--fast", "--insecure", "--remote", &to]);
     assert_eq!(text(&run(&crane, dir.path(), &["ls", "--insecure", &format!("{host}/a/b")])), "crane");
 
     let oras = go_program("oras.land/oras/cmd/oras@v1.3.6");
@@ -126,7 +137,7 @@ fn crane_oras_and_regctl_push_pull_and_list() {
     assert_eq!(text(&run(&oras, dir.path(), &["repo", "tags", "--plain-http", &format!("{host}/a/b")])), "crane");
     run(&oras, dir.path(), &["cp", "-r", "--from-plain-http", "--to-oci-layout", &to, "copied:x"]);
 
-    let regctl = go_program("github.com/regclient/regclient/cmd/regctl@v0.11.5");
+    let regctl = go_program("github.com/regclient/regclient/cmd/regctl@v0.11.7");
     run(&regctl, dir.path(), &["registry", "set", "--tls", "disabled", host]);
     run(&regctl, dir.path(), &["image", "copy", "--referrers", &to, &format!("{host}/a/d:1")]);
     let list = text(&run(&regctl, dir.path(), &["artifact", "list", &format!("{host}/a/d:1")]));
