@@ -14,7 +14,7 @@ use crate::escape::in_line;
 use crate::fs::PathError;
 use crate::image::Layout;
 use crate::reference::RepositoryName;
-use crate::serve::{Entry, Limits, Listener, Log, Options, Server, Summary};
+use crate::serve::{Access, Entry, Identity, Limits, Listener, Log, Options, PushRule, Server, Summary};
 
 /// Serve the images of layouts as a registry, from where they lie
 #[derive(clap::Args)]
@@ -35,6 +35,36 @@ pub(super) struct ServeArgs {
     /// Seconds without a byte after which an upload is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400.0, value_parser = crate::cli::seconds)]
     upload_ttl: f64,
+    /// Certificate for TLS, with those between it and its authority, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
+    tls_key: Option<PathBuf>,
+    /// TLS with an authority of its own, kept in this directory: give its ca.crt to those who are to trust it
+    #[arg(long, value_name = "DIR", conflicts_with = "tls_cert", help_heading = "Access")]
+    tls_self_signed: Option<PathBuf>,
+    /// What this server is called by others, as often as it has names; for the certificate, too
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
+    name: Vec<String>,
+    /// Users and their passwords, as `htpasswd -B` writes them; read again when it changes
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    htpasswd: Option<PathBuf>,
+    /// Let everybody pull; only pushes need a password
+    #[arg(long, requires = "htpasswd", help_heading = "Access")]
+    anonymous_pull: bool,
+    /// Who may push and delete, and where; without it, every user everywhere
+    #[arg(
+        long,
+        value_name = "USER[=REPOSITORY,…]",
+        requires = "htpasswd",
+        requires = "writable",
+        help_heading = "Access"
+    )]
+    push: Vec<PushRule>,
+    /// Take passwords without TLS on an address that others can reach
+    #[arg(long, help_heading = "Access")]
+    plain_passwords: bool,
     /// Connections at one time; others wait
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
@@ -55,6 +85,13 @@ struct Serving<'a> {
 }
 
 pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
+    let is_loopback = args.listen.ip().is_loopback();
+    let tls = tls(args);
+    if tls.is_none() && args.htpasswd.is_some() && !is_loopback && !args.plain_passwords {
+        let words = format!("{}: passwords would be sent for everybody on the way to read", args.listen);
+        let hint = "give a certificate with `--tls-cert`, or `--tls-self-signed DIR`; `--plain-passwords` allows it";
+        return Err(Failure::usage(words).hint(hint));
+    }
     let open = |(at, path): (usize, &PathBuf)| match args.writable && at == 0 {
         true => Layout::create(path),
         false => Layout::open(path),
@@ -71,6 +108,14 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
             repository: args.repository.clone().map(String::from),
             limits,
             writable: args.writable.then(|| Duration::from_secs_f64(args.upload_ttl)),
+            access: Access {
+                htpasswd: args.htpasswd.clone(),
+                anonymous_pull: args.anonymous_pull,
+                push: args.push.clone(),
+                names: args.name.clone(),
+                is_loopback,
+            },
+            tls: tls.clone(),
             log: log(args, context),
         })?;
         let listener = Listener::bind(args.listen).await.map_err(|source| PathError {
@@ -78,9 +123,19 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
             path: args.listen.to_string().into(),
             source,
         })?;
-        let url = format!("http://{}", listener.address()?);
-        if !args.listen.ip().is_loopback() {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.address()?);
+        if !is_loopback && tls.is_none() {
             context.ui.warn(format_args!("{url}: without TLS, so anybody on the way can read and change what is sent"));
+        }
+        if !is_loopback && args.writable && args.htpasswd.is_none() {
+            context
+                .ui
+                .warn(format_args!("{url}: without passwords (--htpasswd), so whoever reaches it can push and delete"));
+        }
+        if let Some(directory) = &args.tls_self_signed {
+            let file = directory.join("ca.crt");
+            context.ui.say(format_args!("its authority, for those who are to trust it: {}", in_line(file.display())));
         }
         let stopped = async {
             let signal = stop::stopped().await;
@@ -108,6 +163,30 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
         running.await;
         Ok(Exit::Done)
     })
+}
+
+/// Where the certificate comes from.
+fn tls(args: &ServeArgs) -> Option<Identity> {
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        return Some(Identity::Files { certificate: certificate.clone(), key: key.clone() });
+    }
+    let directory = args.tls_self_signed.clone()?;
+    let mut names: Vec<String> = args.name.iter().map(|name| host(name).to_owned()).collect();
+    names.extend((!args.listen.ip().is_unspecified()).then(|| args.listen.ip().to_string()));
+    Some(Identity::Own { directory, names })
+}
+
+/// A name without its port.
+fn host(name: &str) -> &str {
+    let host = match name.rsplit_once(':') {
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => name,
+    };
+    host.trim_matches(['[', ']'])
 }
 
 /// The access log: a line on stderr for each request, as JSON with `--json`.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -72,7 +73,9 @@ pub(super) async fn run(server: Arc<Server>, listener: Listener, stop: impl Futu
             Ok((stream, client)) => {
                 let (server, ended) = (server.clone(), ended.clone());
                 tokio::spawn(async move {
-                    connection(server, stream, client, ended).await;
+                    server.metrics.connections.fetch_add(1, Ordering::Relaxed);
+                    welcome(&server, stream, client, ended).await;
+                    server.metrics.connections.fetch_sub(1, Ordering::Relaxed);
                     drop(place);
                 });
             }
@@ -89,11 +92,27 @@ pub(super) async fn run(server: Arc<Server>, listener: Listener, stop: impl Futu
     let _ = tokio::time::timeout(limits.grace, ending.closed()).await;
 }
 
-async fn connection(server: Arc<Server>, stream: TcpStream, client: SocketAddr, mut ended: watch::Receiver<()>) {
+/// Speaks TLS first, where the server does.
+async fn welcome(server: &Arc<Server>, stream: TcpStream, client: SocketAddr, ended: watch::Receiver<()>) {
     // What is sent is whole answers, and nobody should wait for an acknowledgement before the next.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = &server.tls else { return connection(server, stream, client, ended).await };
+    let handshake = tokio_rustls::TlsAcceptor::from(tls.config.clone()).accept(stream);
+    match tokio::time::timeout(server.limits.head, handshake).await {
+        Ok(Ok(stream)) => connection(server, stream, client, ended).await,
+        Ok(Err(error)) => tracing::info!("{client}: no TLS: {error}"),
+        Err(_) => tracing::info!("{client}: TLS was not begun in time"),
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+    server: &Arc<Server>,
+    stream: S,
+    client: SocketAddr,
+    mut ended: watch::Receiver<()>,
+) {
     let limits = server.limits;
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
         let server = server.clone();
         async move { Ok::<_, Infallible>(server.answer(client, request).await) }
     });

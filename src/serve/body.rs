@@ -17,7 +17,7 @@ use hyper::body::{Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::digest::{Digest, Hasher};
-use crate::serve::log::Access;
+use crate::serve::log::Line;
 use crate::serve::stamp::Stamp;
 use crate::serve::store::Store;
 
@@ -27,7 +27,7 @@ pub(super) struct Body {
     left: u64,
     reading: Option<Reading>,
     /// Filled in when everything else of the answer is known.
-    pub(super) access: Option<Access>,
+    pub(super) line: Option<Line>,
 }
 
 pub(super) enum Part {
@@ -59,7 +59,7 @@ impl Body {
 
     pub(super) fn new(parts: Vec<Part>) -> Self {
         let left = parts.iter().map(Part::len).sum();
-        Body { parts: parts.into(), left, reading: None, access: None }
+        Body { parts: parts.into(), left, reading: None, line: None }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -173,15 +173,15 @@ impl hyper::body::Body for Body {
                     self.parts.push_front(rest);
                 }
                 self.left -= bytes.len() as u64;
-                if let Some(access) = &mut self.access {
-                    access.bytes += bytes.len() as u64;
+                if let Some(line) = &mut self.line {
+                    line.bytes += bytes.len() as u64;
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Err(error) => {
                 self.parts.clear();
-                if let Some(access) = &mut self.access {
-                    access.error = Some(error.to_string());
+                if let Some(line) = &mut self.line {
+                    line.error = Some(error.to_string());
                 }
                 Poll::Ready(Some(Err(error)))
             }

@@ -38,7 +38,7 @@ pub struct Entry {
 }
 
 /// A request under way; when it is dropped the log gets its line.
-pub(super) struct Access {
+pub(super) struct Line {
     pub(super) entry: Entry,
     pub(super) bytes: u64,
     pub(super) expected: u64,
@@ -47,7 +47,7 @@ pub(super) struct Access {
     pub(super) log: Log,
 }
 
-impl Drop for Access {
+impl Drop for Line {
     fn drop(&mut self) {
         self.entry.bytes = self.bytes;
         self.entry.milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);

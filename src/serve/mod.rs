@@ -47,6 +47,7 @@
 //! number of connections are limited; no limit is on a whole request.
 
 mod accept;
+mod access;
 mod answer;
 mod body;
 mod build;
@@ -55,6 +56,7 @@ mod document;
 mod ledger;
 mod lists;
 mod log;
+mod metrics;
 mod names;
 mod pull;
 mod push;
@@ -63,6 +65,7 @@ mod request;
 mod route;
 mod stamp;
 mod store;
+mod tls;
 mod view;
 
 use std::collections::BTreeSet;
@@ -76,15 +79,18 @@ use hyper::header::{ALLOW, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
 pub use self::accept::{Limits, Listener};
+use self::access::Guard;
+pub use self::access::{Access, PushRule};
 use self::answer::{Answer, Refusal, set};
 use self::build::Source;
-use self::log::Access;
 pub use self::log::{Entry, Log};
-pub use self::push::Error;
+use self::metrics::Metrics;
 use self::push::Writer;
 use self::request::Request;
 use self::route::Route;
 use self::store::Store;
+pub use self::tls::Identity;
+use self::tls::Tls;
 use crate::digest::Digest;
 use crate::image::Layout;
 use crate::image::store::layout;
@@ -99,14 +105,35 @@ pub struct Options {
     pub limits: Limits,
     /// Whether the first layout takes pushes, and after how long without a byte an upload is given up.
     pub writable: Option<Duration>,
+    /// Who may do what.
+    pub access: Access,
+    /// The certificate, for TLS.
+    pub tls: Option<Identity>,
     /// Who is told of each request.
     pub log: Log,
+}
+
+/// Why a server cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The layout takes no pushes.
+    #[error("{0}")]
+    Push(#[from] push::Error),
+    /// The users.
+    #[error("{0}")]
+    Access(#[from] access::Error),
+    /// The certificate.
+    #[error("{0}")]
+    Tls(#[from] tls::Error),
 }
 
 /// A registry over layouts.
 pub struct Server {
     store: Arc<Store>,
     writer: Option<Arc<Writer>>,
+    guard: Guard,
+    tls: Option<Tls>,
+    metrics: Arc<Metrics>,
     limits: Limits,
     log: Log,
 }
@@ -126,14 +153,17 @@ pub struct Summary {
 
 impl Server {
     /// Takes layouts to serve; nothing of them is read yet. Within a runtime.
-    pub fn new(options: Options) -> Result<Arc<Self>, push::Error> {
+    pub fn new(options: Options) -> Result<Arc<Self>, Error> {
         let source = |layout: Layout| {
             let repository = options.repository.clone().unwrap_or_else(|| default_repository(layout.root()));
             Source { layout, repository }
         };
         let store = Store::new(options.layouts.into_iter().map(source).collect());
         let writer = options.writable.map(|ttl| Writer::open(&store, options.limits.idle, ttl)).transpose()?;
-        Ok(Arc::new(Server { store, writer, limits: options.limits, log: options.log }))
+        let guard = Guard::new(options.access)?;
+        let tls = options.tls.map(Tls::new).transpose()?;
+        let metrics = Arc::default();
+        Ok(Arc::new(Server { store, writer, guard, tls, metrics, limits: options.limits, log: options.log }))
     }
 
     /// Reads the layouts, unless that is done, and says what there is.
@@ -160,7 +190,7 @@ impl Server {
         let (head, body) = request.into_parts();
         let request = Arc::new(Request::of(head));
         let mut entry = Entry::new(client.ip(), &request);
-        let (mut answer, error) = match self.dispatch(&request, body).await {
+        let (mut answer, error) = match self.admitted(&request, body, &mut entry).await {
             Ok(answer) => (answer, None),
             Err(refusal) => (refusal.answer(), Some(refusal.message)),
         };
@@ -172,8 +202,60 @@ impl Server {
             set(&mut answer, NAMESPACE, ns);
         }
         let expected = if request.is_head() { 0 } else { answer.body().len() };
-        answer.body_mut().access = Some(Access { entry, bytes: 0, expected, error, started, log: self.log.clone() });
+        answer.body_mut().line = Some(log::Line { entry, bytes: 0, expected, error, started, log: self.counted() });
         answer
+    }
+
+    /// The log that counts, too.
+    fn counted(&self) -> Log {
+        let (log, metrics) = (self.log.clone(), self.metrics.clone());
+        Arc::new(move |entry: &Entry| {
+            metrics.count(&entry.method, entry.status, entry.bytes);
+            log(entry);
+        })
+    }
+
+    /// Answers a request of somebody who may make it.
+    async fn admitted(&self, request: &Arc<Request>, body: Incoming, entry: &mut Entry) -> Result<Answer, Refusal> {
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        if request.path == "/healthz" && is_read {
+            return Ok(answer::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), answer::JSON));
+        }
+        let route = Route::of(&request.path);
+        // Who asks how far an upload is knows a secret of somebody who writes.
+        let writes = match &route {
+            Some(route @ (Route::Upload(..) | Route::Uploads(_))) => Some(route.repository()?),
+            Some(route) if !is_read => Some(route.repository()?),
+            None if !is_read => Some(""),
+            _ => None,
+        };
+        let key = writes.map(|name| names::key(name, request.ns.as_deref()));
+        entry.user = self.guard.check(request, entry.client, key.as_deref()).await?;
+        match request.path.as_str() {
+            "/readyz" if is_read => {
+                request.view(&self.store).await?;
+                Ok(answer::json(StatusCode::OK, &serde_json::json!({ "status": "ready" }), answer::JSON))
+            }
+            "/metrics" if is_read => self.metrics_text(request).await,
+            _ => self.dispatch(request, body).await,
+        }
+    }
+
+    async fn metrics_text(&self, request: &Request) -> Result<Answer, Refusal> {
+        let view = request.view(&self.store).await?;
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let tags = view.repositories.values().map(|repository| repository.tags.len()).sum();
+        let bad = view.documents.values().filter(|document| document.is_err()).count();
+        let text = self.metrics.text(&[
+            ("repositories", "Repositories that are served.", count(view.repositories.len())),
+            ("tags", "Tags of all repositories.", count(tags)),
+            ("manifests", "Manifests and indexes that are served.", count(view.documents.len() - bad)),
+            ("bad_manifests", "Manifests that are missing or damaged.", count(bad)),
+            ("damaged_blobs", "Blobs that were found to be damaged.", self.store.seen.damaged()),
+        ]);
+        let mut answer = answer::with_body(StatusCode::OK, body::Body::new(vec![body::Part::Bytes(text.into())]));
+        set(&mut answer, hyper::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+        Ok(answer)
     }
 
     async fn dispatch(&self, request: &Arc<Request>, body: Incoming) -> Result<Answer, Refusal> {

@@ -67,6 +67,12 @@ impl Seen {
         }
     }
 
+    /// How many are damaged.
+    pub(super) fn damaged(&self) -> u64 {
+        let seen = self.0.lock().expect("no holder panics");
+        seen.values().filter(|(_, is_good)| !is_good).map(|_| 1).sum()
+    }
+
     pub(super) fn record(&self, layout: usize, digest: &Digest, stamp: Stamp, is_good: bool) {
         self.0.lock().expect("no holder panics").insert((layout, digest.clone()), (stamp, is_good));
     }

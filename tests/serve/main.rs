@@ -1,5 +1,6 @@
 //! `haversack serve` as clients see it: every row of the protocol, what goes wrong in a layout, and what bad clients send.
 
+mod access;
 mod clients;
 mod conformance;
 mod damaged;

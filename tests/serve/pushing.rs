@@ -89,7 +89,9 @@ fn blobs_arrive_in_every_way_that_there_is() {
         expect("post and put", &digest, &content, answer);
         let at = begin(&serve, "a/b");
         let body = chunked(&[&content[..1000], &content[1000..]]);
-        let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head = format!(
+            "PATCH {at} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
         assert_eq!(serve.raw(&[head.as_bytes(), &body].concat(), false).status, 202);
         let answer = serve.send("PUT", &format!("{at}?digest={digest}"), &[], b"");
         expect("stream", &digest, &content, answer);
@@ -115,8 +117,9 @@ fn blobs_arrive_in_every_way_that_there_is() {
     // Expect: 100-continue, on which containerd waits.
     let (at, digest) = (begin(&serve, "a/b"), Digest::sha256(&content));
     let mut stream = serve.connect();
-    let head =
-        format!("PUT {at}?digest={digest} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3000\r\n\r\n");
+    let head = format!(
+        "PUT {at}?digest={digest} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3000\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).unwrap();
     let mut line = [0; 25];
     std::io::Read::read_exact(&mut stream, &mut line).unwrap();
@@ -323,7 +326,7 @@ fn subjects_foreign_layers_and_large_manifests_are_taken() {
     assert_eq!(serve.get("/v2/a/b/manifests/large").body, largest);
     assert_eq!(put(&serve, "a/b/manifests/larger", MANIFEST, &sized((4 << 20) + 1)).error().1, "SIZE_INVALID");
     let head = format!(
-        "PUT /v2/a/b/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Type: {MANIFEST}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "PUT /v2/a/b/manifests/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MANIFEST}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     let mut stream = serve.connect();
     stream.write_all(head.as_bytes()).unwrap();
@@ -353,7 +356,7 @@ fn what_was_pushed_is_there_after_a_kill_and_uploads_go_on() {
     // In the middle of a body.
     let mut stream = serve.connect();
     stream
-        .write_all(format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nsecond").as_bytes())
+        .write_all(format!("PATCH {at} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nsecond").as_bytes())
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(200));
     drop(serve);
@@ -388,7 +391,9 @@ fn abandoned_uploads_go_and_silent_ones_end_with_what_arrived_kept() {
     let serve = Serve::start(&["--writable", arg(&store), "--upload-ttl", "2", "--idle-timeout", "1"]);
     let at = begin(&serve, "a/b");
     let mut stream = serve.connect();
-    stream.write_all(format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nsome").as_bytes()).unwrap();
+    stream
+        .write_all(format!("PATCH {at} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nsome").as_bytes())
+        .unwrap();
     let answer = Answer::read(&mut std::io::BufReader::new(stream), false);
     assert_eq!((answer.status, answer.error().2), (408, "nothing arrived for 1 seconds".to_owned()));
     assert_eq!(serve.get(&at).header("range"), "0-3");
