@@ -25,6 +25,7 @@
 #![warn(clippy::disallowed_methods)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
 
+pub mod carry;
 pub mod catalog;
 pub mod causes;
 pub mod cli;

@@ -11,6 +11,7 @@ mod inspect;
 mod kernel;
 mod make;
 mod outcome;
+mod pack;
 mod place;
 mod publish;
 mod registries;
@@ -18,6 +19,7 @@ mod serve;
 mod stop;
 mod sync;
 mod ui;
+mod unpack;
 mod verify;
 
 use std::borrow::Cow;
@@ -101,6 +103,8 @@ enum Command {
     Sync(sync::SyncArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    Pack(pack::PackArgs),
+    Unpack(unpack::UnpackArgs),
     Serve(serve::ServeArgs),
     /// Kernel packages: which there are, and directories in which modules can be built for them
     #[command(subcommand)]
@@ -222,6 +226,8 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Sync(args) => sync::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Verify(args) => verify::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Pack(args) => pack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Unpack(args) => unpack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Serve(args) => serve::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),

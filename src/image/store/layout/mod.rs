@@ -5,6 +5,7 @@
 //!     index.json             what is named here: descriptors with org.opencontainers.image.ref.name
 //!     blobs/sha256/HEX       everything else, under the digest of its bytes
 //!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left; .build.XXXXXX.partial/ likewise
+//!     .carry-ID.partial/     what has come of a carry that is being unpacked
 //!     .sha256-HEX.partial    the beginning of a blob, for the next attempt (see [`partial`](crate::image::store::partial))
 //!     .haversack/            what `serve --writable` knows of its repositories and uploads; no part of the layout
 //! ```
@@ -15,6 +16,7 @@
 mod blob;
 mod document;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -269,6 +271,22 @@ impl Layout {
         self.write_index(manifests)
     }
 
+    /// Lists images in `index.json` as they are described, names and all, in one step. A name is then no other image's; one
+    /// without a name is listed once.
+    pub fn tag_all(&self, images: &[Descriptor]) -> Result<(), Error> {
+        let names: BTreeSet<&str> = images.iter().filter_map(ref_name).collect();
+        let unnamed: BTreeSet<&str> =
+            images.iter().filter(|image| ref_name(image).is_none()).map(|image| image.digest().as_ref()).collect();
+        let _lock = self.lock()?;
+        let mut manifests = self.index()?.manifests().clone();
+        manifests.retain(|there| match ref_name(there) {
+            Some(name) => !names.contains(name),
+            None => !unnamed.contains(there.digest().as_ref()),
+        });
+        manifests.extend(images.iter().cloned());
+        self.write_index(manifests)
+    }
+
     /// Takes an image out of `index.json`, under whatever name. Its blobs stay.
     pub fn untag(&self, image: &Descriptor) -> Result<(), Error> {
         let _lock = self.lock()?;
@@ -376,7 +394,8 @@ fn is_beside(path: &Path) -> bool {
 
 /// Whether a file on its way is one that is named for the blob it will be.
 fn is_resumable(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".sha"))
+    let begins = |name: &str| name.starts_with(".sha") || name.starts_with(".carry-");
+    path.file_name().is_some_and(|name| begins(&name.to_string_lossy()))
 }
 
 fn hidden(path: &Path) -> bool {

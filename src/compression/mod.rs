@@ -2,7 +2,9 @@
 //!
 //! One implementation each: gzip by zlib-rs, zstd and xz by their own libraries (linked in), bzip2 by its Rust port.
 //! The same input, compressor and level give the same bytes, whatever the machine: zstd is never run multi-threaded in
-//! a way that would let the number of cores change the output.
+//! a way that would let the number of cores change the output. What other programs' gzip writers make is in [`encode`].
+
+pub mod encode;
 
 use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc;

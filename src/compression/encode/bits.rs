@@ -1,0 +1,41 @@
+//! Bits in the order of DEFLATE: the least significant first, Huffman codes reversed.
+
+/// Collects bits into bytes.
+#[derive(Default)]
+pub(super) struct Bits {
+    held: u64,
+    count: u32,
+    /// What is whole already.
+    pub(super) out: Vec<u8>,
+}
+
+impl Bits {
+    /// Appends the lowest `count` bits of `value`, which has no others; at most 32.
+    #[inline(always)]
+    pub(super) fn put(&mut self, value: u32, count: u32) {
+        self.held |= u64::from(value) << self.count;
+        self.count += count;
+        if self.count >= 32 {
+            self.out.extend_from_slice(&(self.held as u32).to_le_bytes());
+            self.held >>= 32;
+            self.count -= 32;
+        }
+    }
+
+    /// Fills up the last byte with zeros.
+    pub(super) fn align(&mut self) {
+        let bytes = self.count.div_ceil(8) as usize;
+        self.out.extend_from_slice(&self.held.to_le_bytes()[..bytes]);
+        (self.held, self.count) = (0, 0);
+    }
+
+    /// A stored block, of at most 65535 bytes.
+    pub(super) fn stored(&mut self, bytes: &[u8], is_last: bool) {
+        let length = u16::try_from(bytes.len()).expect("a stored block has at most 65535 bytes");
+        self.put(u32::from(is_last), 3);
+        self.align();
+        self.out.extend_from_slice(&length.to_le_bytes());
+        self.out.extend_from_slice(&(!length).to_le_bytes());
+        self.out.extend_from_slice(bytes);
+    }
+}

@@ -1,0 +1,127 @@
+//! The classes and their names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::compression::encode::{PgzipVariant, Writes};
+
+/// A class of encoders that make the same bytes, named by behaviour. Carries hold the names: they are for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// github.com/klauspost/pgzip at its default level, as skopeo, podman, buildah and umoci use it: `pgzip-a-1m`.
+    Pgzip {
+        /// What changed between releases of klauspost/compress.
+        variant: PgzipVariant,
+        /// How it was cut into blocks.
+        block: PgzipBlock,
+    },
+    /// Go's compress/gzip up to Go 1.26, as docker, containerd and buildkit use it: `go-6`.
+    Go {
+        /// 1 to 9; 6 is the default.
+        level: u8,
+        /// How the writer cut the stream.
+        writes: Writes,
+    },
+    /// zlib: Java, Python, and most others: `zlib-6-m8`.
+    Zlib {
+        /// 1 to 9; 6 is the default.
+        level: u8,
+        /// 8, the default, or 9.
+        mem_level: u8,
+    },
+    /// GNU gzip: `gnu-9`, as Debian's changelogs.
+    Gnu {
+        /// 1 to 9; 6 is the default.
+        level: u8,
+    },
+}
+
+/// Plain bytes of a block of pgzip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PgzipBlock {
+    /// 1 MiB.
+    Mebibyte,
+    /// 256 KiB: umoci before 2023.
+    Quarter,
+}
+
+impl PgzipBlock {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            PgzipBlock::Mebibyte => 1 << 20,
+            PgzipBlock::Quarter => 256 << 10,
+        }
+    }
+}
+
+/// No class has this name here; one of a later release may.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no encoder is called {0:?}: perhaps a later release knows it")]
+pub struct UnknownClass(pub String);
+
+impl Class {
+    /// All there are.
+    pub fn all() -> impl Iterator<Item = Class> {
+        use PgzipVariant::{A, B, C, D};
+        let pgzip = [PgzipBlock::Mebibyte, PgzipBlock::Quarter]
+            .into_iter()
+            .flat_map(|block| [A, B, C, D].map(|variant| Class::Pgzip { variant, block }));
+        let levels = [6, 9, 1, 5, 4, 7, 8, 3, 2];
+        let go = levels.into_iter().filter(|level| *level > 1).map(|level| Class::Go { level, writes: Writes::Copy });
+        let gnu = levels.map(|level| Class::Gnu { level });
+        let zlib = [8, 9].into_iter().flat_map(move |mem_level| levels.map(|level| Class::Zlib { level, mem_level }));
+        pgzip.chain(go).chain(gnu).chain(zlib)
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Class::Pgzip { variant, block } => {
+                let variant = match variant {
+                    PgzipVariant::A => "a",
+                    PgzipVariant::B => "b",
+                    PgzipVariant::C => "c",
+                    PgzipVariant::D => "d",
+                };
+                let block = match block {
+                    PgzipBlock::Mebibyte => "1m",
+                    PgzipBlock::Quarter => "256k",
+                };
+                write!(f, "pgzip-{variant}-{block}")
+            }
+            Class::Go { level, writes: Writes::Copy } => write!(f, "go-{level}"),
+            Class::Zlib { level, mem_level } => write!(f, "zlib-{level}-m{mem_level}"),
+            Class::Gnu { level } => write!(f, "gnu-{level}"),
+        }
+    }
+}
+
+impl FromStr for Class {
+    type Err = UnknownClass;
+
+    fn from_str(name: &str) -> Result<Self, UnknownClass> {
+        // There are few, and a name has one spelling only.
+        Class::all().find(|class| class.to_string() == name).ok_or_else(|| UnknownClass(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_name_of_its_own_that_is_read_back() {
+        let mut names = BTreeSet::new();
+        for class in Class::all() {
+            let name = class.to_string();
+            assert_eq!(name.parse(), Ok(class));
+            assert!(names.insert(name));
+        }
+        for name in ["", "go-6 ", "go-10", "GO-6", "pgzip-e-1m", "go-6-6"] {
+            assert_eq!(name.parse::<Class>(), Err(UnknownClass(name.to_owned())));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! zlib at levels 1 to 9, and GNU gzip, which it came from: hash chains over a window of 64 KiB.
+
+use crate::compression::encode::matches::{common, four};
+use crate::compression::encode::tokens::Tokens;
+use crate::compression::encode::trees::{Blocks, matches, rough_size};
+use crate::compression::encode::{Family, boxed};
+
+/// Which of the two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// zlib with so much memory: 8 is the default, 9 the most.
+    Zlib { mem_level: u8 },
+    /// GNU gzip.
+    Gnu,
+}
+
+/// What a level may spend.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// A pending match of this length is good: only a quarter of the chain is searched for a better one.
+    good: usize,
+    /// From this length on no better one is looked for. Where the first match is always taken: matches up to this length
+    /// enter all their places into the table.
+    lazy: usize,
+    /// A match this long ends the search.
+    nice: usize,
+    /// Candidates looked at.
+    chain: usize,
+    /// Whether the first match is always taken.
+    is_greedy: bool,
+}
+
+const fn effort(good: usize, lazy: usize, nice: usize, chain: usize, is_greedy: bool) -> Effort {
+    Effort { good, lazy, nice, chain, is_greedy }
+}
+
+const EFFORTS: [Effort; 9] = [
+    effort(4, 4, 8, 4, true),
+    effort(4, 5, 16, 8, true),
+    effort(4, 6, 32, 32, true),
+    effort(4, 4, 16, 16, false),
+    effort(8, 16, 32, 32, false),
+    effort(8, 16, 128, 128, false),
+    effort(8, 32, 128, 256, false),
+    effort(32, 128, 258, 1024, false),
+    effort(32, 258, 258, 4096, false),
+];
+
+const HALF: usize = 1 << 15;
+const WINDOW: usize = 2 * HALF;
+const SHORTEST: usize = 3;
+const LONGEST: usize = 258;
+/// What has to be ahead, unless the end is near.
+const AHEAD: usize = LONGEST + SHORTEST + 1;
+/// The longest distance.
+const REACH: usize = HALF - AHEAD;
+/// A match of three bytes has to be nearer than this.
+const TOO_FAR: usize = 4096;
+
+/// The window, and some room after it for what is read over its end.
+const ROOM: usize = WINDOW + 1024;
+
+/// An encoder of both kinds.
+pub(super) struct Zlib {
+    flavour: Flavour,
+    level: u8,
+    effort: Effort,
+    /// Tokens of a block.
+    block: usize,
+    shift: u32,
+    mask: usize,
+    blocks: Blocks,
+    tokens: Tokens,
+    window: Box<[u8; ROOM]>,
+    end: usize,
+    index: usize,
+    /// Where the block began; below 0 that has left the window.
+    block_start: isize,
+    /// The last place with each hash, and for each place the one before with the same hash; 0 is none.
+    head: Box<[u16; 1 << 16]>,
+    previous: Box<[u16; HALF]>,
+    /// The match at the place before, which a better one may replace: its length and place.
+    pending: (usize, usize),
+    /// Whether the byte before is neither written nor part of a match yet.
+    has_literal: bool,
+    /// Whether it was seen that nothing follows.
+    knows_end: bool,
+}
+
+impl Zlib {
+    pub(super) fn new(flavour: Flavour, level: u8) -> Self {
+        let level = level.clamp(1, 9);
+        let (block, hash_bits) = match flavour {
+            Flavour::Zlib { mem_level } => ((1 << (mem_level + 6)) - 1, u32::from(mem_level) + 7),
+            Flavour::Gnu => ((1 << 15) - 1, 15),
+        };
+        Zlib {
+            flavour,
+            level,
+            effort: EFFORTS[usize::from(level) - 1],
+            block,
+            shift: hash_bits.div_ceil(3),
+            mask: (1 << hash_bits) - 1,
+            blocks: Blocks::new(),
+            tokens: Tokens::with_capacity(block),
+            window: boxed(),
+            end: 0,
+            index: 0,
+            block_start: 0,
+            head: boxed(),
+            previous: boxed(),
+            pending: (SHORTEST - 1, 0),
+            has_literal: false,
+            knows_end: false,
+        }
+    }
+
+    fn slide(&mut self) {
+        if self.index < HALF + REACH {
+            return;
+        }
+        self.window.copy_within(HALF..WINDOW, 0);
+        self.index -= HALF;
+        self.end -= HALF;
+        self.pending.1 = self.pending.1.wrapping_sub(HALF);
+        self.block_start -= HALF as isize;
+        for place in &mut self.head[..=self.mask] {
+            *place = place.saturating_sub(HALF as u16);
+        }
+        for place in &mut *self.previous {
+            *place = place.saturating_sub(HALF as u16);
+        }
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, index: usize) -> usize {
+        let bytes = four(&self.window[..], index) as usize;
+        let (a, b, c) = (bytes & 255, bytes >> 8 & 255, bytes >> 16 & 255);
+        let hash = ((a << (2 * self.shift)) ^ (b << self.shift) ^ c) & self.mask & 0xffff;
+        let before = self.head[hash];
+        self.previous[index & (HALF - 1)] = before;
+        self.head[hash] = index as u16;
+        usize::from(before)
+    }
+
+    /// The best match longer than `longer_than` from the candidate on: its length, cut at the end, and its place.
+    #[inline(always)]
+    fn search(&self, candidate: usize, longer_than: usize) -> (usize, usize) {
+        let index = self.index & (WINDOW - 1);
+        let lookahead = self.end - self.index;
+        let mut best = (longer_than, self.pending.1);
+        let chain = if longer_than >= self.effort.good { self.effort.chain >> 2 } else { self.effort.chain };
+        let nice = match self.flavour {
+            Flavour::Zlib { .. } => self.effort.nice.min(lookahead),
+            Flavour::Gnu => self.effort.nice,
+        };
+        let limit = index.saturating_sub(REACH);
+        let window = &*self.window;
+        let here = &window[index..index + LONGEST];
+        // A longer match agrees in the byte at the end of the best one, and in those before it.
+        let tail = |start: usize, length: usize| {
+            let word = four(window, (start & 0xffff) + (length.saturating_sub(3) & 0x1ff));
+            if length < 3 { word & 0xff_ffff } else { word }
+        };
+        let mut wanted = tail(index, best.0);
+        let mut at = candidate;
+        for _ in 0..chain {
+            if tail(at, best.0) == wanted {
+                let place = at & 0xffff;
+                let length = common(&window[place..place + LONGEST], here);
+                if length > best.0 {
+                    best = (length, place);
+                    if length >= nice {
+                        break;
+                    }
+                    wanted = tail(index, length);
+                }
+            }
+            at = usize::from(self.previous[at & (HALF - 1)]);
+            if at <= limit {
+                break;
+            }
+        }
+        (best.0.min(lookahead), best.1)
+    }
+
+    /// Works on what is in the window, up to where a match could reach beyond it; `closing`, up to its end.
+    fn step(&mut self, closing: bool) {
+        if self.effort.is_greedy { self.step_greedy(closing) } else { self.step_lazy(closing) }
+    }
+
+    /// Whether to go on. Near the end, where there is nothing to fill the window with, it slides all the same.
+    #[inline(always)]
+    fn has_enough(&mut self, closing: bool) -> bool {
+        let lookahead = self.end - self.index;
+        if lookahead >= AHEAD {
+            return true;
+        }
+        if closing && !(self.flavour == Flavour::Gnu && std::mem::replace(&mut self.knows_end, true)) {
+            self.slide();
+            if self.flavour == Flavour::Gnu {
+                // What hashes of the last bytes take in.
+                self.window[self.end..self.end + 2].fill(0);
+            }
+        }
+        closing && lookahead > 0
+    }
+
+    /// Enters a place and says where the one before with the same hash is, if that may be a match.
+    #[inline(always)]
+    fn candidate(&mut self) -> Option<usize> {
+        if self.end - self.index < SHORTEST {
+            return None;
+        }
+        let candidate = self.insert(self.index);
+        // GNU gzip does not slide when it knows the end, and looks for nothing where it would read over it.
+        let is_late = self.flavour == Flavour::Gnu && self.index > WINDOW - AHEAD;
+        (candidate != 0 && self.index - candidate <= REACH && !is_late).then_some(candidate)
+    }
+
+    fn step_greedy(&mut self, closing: bool) {
+        while self.has_enough(closing) {
+            let found = self.candidate().map(|candidate| self.search(candidate, SHORTEST - 1));
+            let Some((length, place)) = found.filter(|(length, _)| *length >= SHORTEST) else {
+                self.tokens.literal(self.window[self.index]);
+                let is_full = self.is_block_full();
+                self.index += 1;
+                self.end_block_if(is_full);
+                continue;
+            };
+            self.tokens.copy(length as u32, (self.index - place) as u32);
+            let is_full = self.is_block_full();
+            let next = self.index + length;
+            if length <= self.effort.lazy && self.end - next >= SHORTEST {
+                for index in self.index + 1..next {
+                    self.insert(index);
+                }
+            }
+            self.index = next;
+            self.end_block_if(is_full);
+        }
+    }
+
+    fn step_lazy(&mut self, closing: bool) {
+        while self.has_enough(closing) {
+            let candidate = self.candidate();
+            let before = std::mem::replace(&mut self.pending.0, SHORTEST - 1);
+            let before_place = self.pending.1;
+            if let Some(candidate) = candidate.filter(|_| before < self.effort.lazy) {
+                self.pending = self.search(candidate, before);
+                if self.pending.0 == SHORTEST && self.index.wrapping_sub(self.pending.1) > TOO_FAR {
+                    self.pending.0 = SHORTEST - 1;
+                }
+            }
+            if before >= SHORTEST && self.pending.0 <= before {
+                self.tokens.copy(before as u32, (self.index - 1).wrapping_sub(before_place) as u32);
+                let is_full = self.is_block_full();
+                let next = self.index + before - 1;
+                let last = self.end - SHORTEST;
+                for index in self.index + 1..next.min(last + 1) {
+                    self.insert(index);
+                }
+                self.index = next;
+                self.has_literal = false;
+                self.pending.0 = SHORTEST - 1;
+                self.end_block_if(is_full);
+            } else {
+                if self.has_literal {
+                    self.tokens.literal(self.window[self.index - 1]);
+                    let is_full = self.is_block_full();
+                    self.end_block_if(is_full);
+                }
+                self.has_literal = true;
+                self.index += 1;
+            }
+        }
+    }
+
+    /// Whether the token that was just added ends the block.
+    #[inline(always)]
+    fn is_block_full(&self) -> bool {
+        let count = self.tokens.list.len();
+        count == self.block
+            || self.flavour == Flavour::Gnu && count & 0xfff == 0 && self.level > 2 && self.is_good_end()
+    }
+
+    /// Whether what follows is perhaps different enough for codes of its own.
+    fn is_good_end(&self) -> bool {
+        let length = (self.index as isize - self.block_start) as usize;
+        matches(&self.tokens) < self.tokens.list.len() / 2 && rough_size(&self.tokens) < length / 2
+    }
+
+    #[inline(always)]
+    fn end_block_if(&mut self, is_full: bool) {
+        if is_full {
+            self.end_block(false);
+        }
+    }
+
+    fn end_block(&mut self, is_last: bool) {
+        let length = (self.index as isize - self.block_start) as usize;
+        let stored = usize::try_from(self.block_start).ok().map(|start| &self.window[start..self.index]);
+        self.blocks.put(&mut self.tokens, stored, length, is_last);
+        self.block_start = self.index as isize;
+    }
+}
+
+impl Family for Zlib {
+    fn write(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let (piece, rest) = data.split_at(data.len().min(WINDOW - self.end));
+            self.window[self.end..self.end + piece.len()].copy_from_slice(piece);
+            self.end += piece.len();
+            data = rest;
+            // Only a full window is worked on, so that how the bytes arrive does not show.
+            if self.end == WINDOW && !data.is_empty() {
+                self.step(false);
+                self.slide();
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.step(true);
+        if std::mem::take(&mut self.has_literal) {
+            self.tokens.literal(self.window[self.index - 1]);
+        }
+        self.end_block(true);
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.blocks.bits.out
+    }
+}
