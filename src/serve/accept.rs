@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 
-use crate::serve::Server;
+use crate::serve::{Server, plain};
 
 /// Limits of connections. None is on a whole request: a layer takes as long as its line is slow.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,7 @@ pub(super) async fn run(server: Arc<Server>, listener: Listener, stop: impl Futu
 async fn welcome(server: &Arc<Server>, stream: TcpStream, client: SocketAddr, ended: watch::Receiver<()>) {
     // What is sent is whole answers, and nobody should wait for an acknowledgement before the next.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = &server.tls else { return connection(server, stream, client, ended).await };
+    let Some(tls) = &server.tls else { return plain::run(server, stream, client, ended).await };
     let handshake = tokio_rustls::TlsAcceptor::from(tls.config.clone()).accept(stream);
     match tokio::time::timeout(server.limits.head, handshake).await {
         Ok(Ok(stream)) => connection(server, stream, client, ended).await,
@@ -105,7 +105,8 @@ async fn welcome(server: &Arc<Server>, stream: TcpStream, client: SocketAddr, en
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+/// Lets hyper answer on a connection.
+pub(super) async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     server: &Arc<Server>,
     stream: S,
     client: SocketAddr,
@@ -114,10 +115,13 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     let limits = server.limits;
     let service = service_fn(|request| {
         let server = server.clone();
-        async move { Ok::<_, Infallible>(server.answer(client, request).await) }
+        async move {
+            let (head, body) = hyper::Request::into_parts(request);
+            Ok::<_, Infallible>(server.answer(client, head, Some(body)).await)
+        }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_headers(100).max_header_size(HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_headers(HEADERS).max_header_size(HEAD);
     let mut connection = pin!(http.serve_connection(TokioIo::new(Patient::new(stream, limits.idle)), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -196,4 +200,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 }
 
 /// Bytes of a request's head.
-const HEAD: usize = 64 << 10;
+pub(super) const HEAD: usize = 64 << 10;
+/// Lines of it.
+pub(super) const HEADERS: usize = 100;

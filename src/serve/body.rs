@@ -49,7 +49,7 @@ pub(super) struct Unverified {
     pub(super) layout: usize,
 }
 
-type Read = (Bytes, Option<Part>);
+pub(super) type Read = (Bytes, Option<Part>);
 type Reading = Pin<Box<dyn Future<Output = io::Result<Read>> + Send>>;
 
 impl Body {
@@ -64,6 +64,44 @@ impl Body {
 
     pub(super) fn len(&self) -> u64 {
         self.left
+    }
+
+    /// The next part, for who sends it in a way of his own.
+    pub(super) fn next_part(&mut self) -> Option<Part> {
+        self.parts.pop_front()
+    }
+
+    /// What is left of the part that was taken last.
+    pub(super) fn put_back(&mut self, rest: Option<Part>) {
+        if let Some(rest) = rest {
+            self.parts.push_front(rest);
+        }
+    }
+
+    /// Reads a piece of a part.
+    pub(super) async fn read(&mut self, part: Part) -> io::Result<Read> {
+        let read = match part.read() {
+            Ok(read) => read,
+            Err(reading) => reading.await,
+        };
+        if let Err(error) = &read {
+            self.failed(&error.to_string());
+        }
+        read
+    }
+
+    /// Counts bytes that were sent.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if let Some(line) = &mut self.line {
+            line.bytes += bytes as u64;
+        }
+    }
+
+    /// Says in the log why no more is sent.
+    pub(super) fn failed(&mut self, why: &str) {
+        if let Some(line) = &mut self.line {
+            line.error = Some(why.to_owned());
+        }
     }
 }
 
@@ -134,6 +172,17 @@ fn cached(file: &File, range: &Range<u64>) -> io::Result<Option<Bytes>> {
     }
 }
 
+/// Whether the page cache has the byte at this place, so that nobody waits for a disk.
+pub(super) fn is_cached(file: &File, at: u64) -> bool {
+    matches!(preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT), Ok(1))
+}
+
+/// Has the page cache take in what follows.
+pub(super) fn read_ahead(file: &File, at: u64, bytes: usize) -> io::Result<()> {
+    let mut buffer = vec![0; bytes.min(PIECE)];
+    std::os::unix::fs::FileExt::read_at(file, &mut buffer, at).map(drop)
+}
+
 fn read(file: &File, range: &Range<u64>) -> io::Result<Bytes> {
     let mut buffer = vec![0; piece(range)];
     let n = std::os::unix::fs::FileExt::read_at(file, &mut buffer, range.start)?;
@@ -169,20 +218,14 @@ impl hyper::body::Body for Body {
         self.reading = None;
         match read {
             Ok((bytes, rest)) => {
-                if let Some(rest) = rest {
-                    self.parts.push_front(rest);
-                }
+                self.put_back(rest);
                 self.left -= bytes.len() as u64;
-                if let Some(line) = &mut self.line {
-                    line.bytes += bytes.len() as u64;
-                }
+                self.sent(bytes.len());
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Err(error) => {
                 self.parts.clear();
-                if let Some(line) = &mut self.line {
-                    line.error = Some(error.to_string());
-                }
+                self.failed(&error.to_string());
                 Poll::Ready(Some(Err(error)))
             }
         }

@@ -43,7 +43,7 @@
 //!
 //! # Connections
 //!
-//! HTTP/1.1 only, from an accept loop of our own ([`accept`]): heads, silence while something is to be sent or received, and the
+//! HTTP/1.1 only, from an accept loop of our own ([`accept`]), without TLS by `sendfile` ([`plain`]): heads, silence while something is to be sent or received, and the
 //! number of connections are limited; no limit is on a whole request.
 
 mod accept;
@@ -58,6 +58,7 @@ mod lists;
 mod log;
 mod metrics;
 mod names;
+mod plain;
 mod pull;
 mod push;
 mod range;
@@ -76,6 +77,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 pub use self::accept::{Limits, Listener};
@@ -185,9 +187,8 @@ impl Server {
     }
 
     /// Answers one request.
-    async fn answer(self: Arc<Self>, client: SocketAddr, request: hyper::Request<Incoming>) -> Answer {
+    async fn answer(self: Arc<Self>, client: SocketAddr, head: Parts, body: Option<Incoming>) -> Answer {
         let started = Instant::now();
-        let (head, body) = request.into_parts();
         let request = Arc::new(Request::of(head));
         let mut entry = Entry::new(client.ip(), &request);
         let (mut answer, error) = match self.admitted(&request, body, &mut entry).await {
@@ -216,7 +217,12 @@ impl Server {
     }
 
     /// Answers a request of somebody who may make it.
-    async fn admitted(&self, request: &Arc<Request>, body: Incoming, entry: &mut Entry) -> Result<Answer, Refusal> {
+    async fn admitted(
+        &self,
+        request: &Arc<Request>,
+        body: Option<Incoming>,
+        entry: &mut Entry,
+    ) -> Result<Answer, Refusal> {
         let is_read = matches!(request.method, Method::GET | Method::HEAD);
         if request.path == "/healthz" && is_read {
             return Ok(answer::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }), answer::JSON));
@@ -258,7 +264,7 @@ impl Server {
         Ok(answer)
     }
 
-    async fn dispatch(&self, request: &Arc<Request>, body: Incoming) -> Result<Answer, Refusal> {
+    async fn dispatch(&self, request: &Arc<Request>, body: Option<Incoming>) -> Result<Answer, Refusal> {
         let Some(route) = Route::of(&request.path) else {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path"));
         };

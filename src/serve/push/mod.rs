@@ -87,29 +87,31 @@ impl Writer {
         self: &Arc<Self>,
         request: &Arc<Request>,
         route: &Route<'_>,
-        body: Incoming,
+        body: Option<Incoming>,
     ) -> Result<Answer, Refusal> {
-        match (&request.method, route) {
-            (&Method::POST, Route::Uploads(name)) => {
+        match (&request.method, route, body) {
+            (&Method::POST, Route::Uploads(name), Some(body)) => {
                 // A client that goes away must not break off what is half written.
                 let (writer, request, name) = (self.clone(), request.clone(), (*name).to_owned());
                 spawned(async move { writer.start_upload(&request, &name, body).await }).await
             }
-            (&Method::PATCH | &Method::PUT, Route::Upload(name, id)) => {
+            (&Method::PATCH | &Method::PUT, Route::Upload(name, id), Some(body)) => {
                 let (writer, request) = (self.clone(), request.clone());
                 let (name, id) = ((*name).to_owned(), (*id).to_owned());
                 spawned(async move { writer.receive_upload(&request, &name, &id, body).await }).await
             }
-            (&Method::GET | &Method::HEAD, Route::Upload(name, id)) => self.upload_status(request, name, id).await,
-            (&Method::DELETE, Route::Upload(name, id)) => self.cancel_upload(request, name, id).await,
-            (&Method::PUT, Route::Manifest(name, reference)) => {
+            (&Method::GET | &Method::HEAD, Route::Upload(name, id), _) => self.upload_status(request, name, id).await,
+            (&Method::DELETE, Route::Upload(name, id), _) => self.cancel_upload(request, name, id).await,
+            (&Method::PUT, Route::Manifest(name, reference), Some(body)) => {
                 let (writer, request) = (self.clone(), request.clone());
                 let (name, reference) = ((*name).to_owned(), (*reference).to_owned());
                 spawned(async move { writer.put_manifest(&request, &name, &reference, body).await }).await
             }
-            (&Method::DELETE, Route::Manifest(name, reference)) => self.delete_manifest(request, name, reference).await,
-            (&Method::DELETE, Route::Blob(name, digest)) => self.delete_blob(request, name, digest).await,
-            (method, route) => {
+            (&Method::DELETE, Route::Manifest(name, reference), _) => {
+                self.delete_manifest(request, name, reference).await
+            }
+            (&Method::DELETE, Route::Blob(name, digest), _) => self.delete_blob(request, name, digest).await,
+            (method, route, _) => {
                 let allowed = match route {
                     Route::Uploads(_) => "POST",
                     Route::Upload(..) => "GET, PATCH, PUT, DELETE",
