@@ -4,9 +4,9 @@
 //! ```text
 //!  main ─► cli
 //!           ▼
-//!  catalog   kernel   registry   carry   publish      five siblings; none knows another
-//!              │          │        │        │
-//!              └──────────┴────────┴────────┴──►  image      offline: never knows http
+//!  catalog   kernel   registry   carry   serve   publish      six siblings; none knows another
+//!              │          │        │       │        │
+//!              └──────────┴────────┴───────┴────────┴──►  image      offline: never knows http
 //!  catalog::{client,charts,snapshot}  kernel::{source,download}  registry  publish  ──►  http
 //!  image, http and all above ──►  digest  compression  reference  fs  limits  tarball  …    leaves: only each other
 //! ```
@@ -43,5 +43,6 @@ pub mod publish;
 pub mod readers;
 pub mod reference;
 pub mod registry;
+pub mod serve;
 pub mod shard;
 pub mod tarball;

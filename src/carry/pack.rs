@@ -156,7 +156,7 @@ pub fn pack(
     let content_bytes: u64 = table.lengths.iter().sum();
     let task = progress.task("compressing", Unit::Bytes, Some(content_bytes + table_slice.size()));
     let one = std::slice::from_ref(&table_slice);
-    let mut frames = frame::compress(one, &[0..1], options.level, &spool, &task)?;
+    let mut frames = frame::compress(one, &frame::groups(one, u64::MAX), options.level, &spool, &task)?;
     frames.extend(frame::compress(&stored, &groups, options.level, &spool, &task)?);
     drop(task);
 
@@ -266,7 +266,7 @@ struct Taken {
 
 enum TakenForm {
     Whole(Vec<u32>),
-    Tar { skeleton: Skeleton, plain: u64, packing: Packing },
+    Tar { skeleton: Box<Skeleton>, plain: u64, packing: Packing },
 }
 
 impl Job<'_> {
@@ -300,7 +300,13 @@ impl Job<'_> {
         if let Some((packing, limit)) = packing {
             if let Some((skeleton, plain)) = self.split(described, limit, &mut taker)? {
                 self.task.add(size);
-                return Ok(Taken { digest, size, form: TakenForm::Tar { skeleton, plain, packing }, made, reason });
+                return Ok(Taken {
+                    digest,
+                    size,
+                    form: TakenForm::Tar { skeleton: Box::new(skeleton), plain, packing },
+                    made,
+                    reason,
+                });
             }
             // What does not come back as it was is not taken apart. It is not known to happen.
             let reason = Some("its archive did not come back as it was".to_owned());

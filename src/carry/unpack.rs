@@ -315,7 +315,7 @@ impl Store {
                     }
                 }
                 let Some(content) = next.next() else { return Ok(0) };
-                current = Some((&store).open(content).map_err(io::Error::other)?);
+                current = Some(store.open(content).map_err(io::Error::other)?);
             }
         }))
     }
