@@ -34,11 +34,14 @@ fn main() {
     let digest = layout(&dir.path().join("one"), 1, BLOB);
     let registry = docker_registry::DockerRegistry::start();
     let (from, to) = (format!("oci:{}/one:a/b:0", dir.path().display()), registry.at("a/b:0"));
-    let status = Command::new(HAVERSACK).args(["copy", "--dest-tls-verify=false", &from, &to]).stdout(Stdio::null()).status();
+    let status =
+        Command::new(HAVERSACK).args(["copy", "--dest-tls-verify=false", &from, &to]).stdout(Stdio::null()).status();
     assert!(status.unwrap().success());
     let theirs = Server { pid: registry_pid(&registry.address), address: registry.address.clone(), child: None };
     let blob = format!("/v2/a/b/blobs/{digest}");
-    println!("| a blob of 200 MiB, connections | haversack MB/s | cpu-s/GB | peak MB | docker-registry MB/s | cpu-s/GB | peak MB |");
+    println!(
+        "| a blob of 200 MiB, connections | haversack MB/s | cpu-s/GB | peak MB | docker-registry MB/s | cpu-s/GB | peak MB |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for connections in [1, 8, 64] {
         let ours = Server::start(&dir.path().join("one"), &[]);
@@ -69,8 +72,8 @@ fn main() {
     }
     layout(&dir.path().join("many"), 10_000, 100);
     let started = Instant::now();
-    let server = Server::spawn(&dir.path().join("many"), &["--listen", "127.0.0.1:5099"]);
-    let server = Server { address: "127.0.0.1:5099".to_owned(), ..server };
+    let mut server = Server::spawn(&dir.path().join("many"), &["--listen", "127.0.0.1:5099"]);
+    server.address = "127.0.0.1:5099".to_owned();
     while TcpStream::connect(&server.address).is_err() {
         std::thread::sleep(Duration::from_millis(1));
     }
