@@ -201,8 +201,14 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Writes the lower-case hexadecimal digits of `bytes` behind what is there.
 pub fn hex_into(bytes: &[u8], text: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    text.extend(digits.map(|digit| char::from(DIGITS[usize::from(digit)])));
+    for some in bytes.chunks(32) {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(some) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text.push_str(std::str::from_utf8(&digits[..2 * some.len()]).expect("digits are ASCII"));
+    }
 }
 
 /// Passes bytes through from a reader and hashes and counts them.

@@ -4,9 +4,9 @@
 //! ```text
 //!  main ─► cli
 //!           ▼
-//!  catalog   kernel   registry   carry   publish      five siblings; none knows another
-//!              │          │        │        │
-//!              └──────────┴────────┴────────┴──►  image      offline: never knows http
+//!  catalog   kernel   registry   carry   serve   publish      six siblings; none knows another
+//!              │          │        │       │        │
+//!              └──────────┴────────┴───────┴────────┴──►  image      offline: never knows http
 //!  catalog::{client,charts,snapshot}  kernel::{source,download}  registry  publish  ──►  http
 //!  image, http and all above ──►  digest  compression  reference  fs  limits  tarball  …    leaves: only each other
 //! ```
@@ -25,6 +25,7 @@
 #![warn(clippy::disallowed_methods)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make their own files"))]
 
+pub mod carry;
 pub mod catalog;
 pub mod causes;
 pub mod cli;
@@ -42,5 +43,6 @@ pub mod publish;
 pub mod readers;
 pub mod reference;
 pub mod registry;
+pub mod serve;
 pub mod shard;
 pub mod tarball;

@@ -11,12 +11,15 @@ mod inspect;
 mod kernel;
 mod make;
 mod outcome;
+mod pack;
 mod place;
 mod publish;
 mod registries;
+mod serve;
 mod stop;
 mod sync;
 mod ui;
+mod unpack;
 mod verify;
 
 use std::borrow::Cow;
@@ -100,6 +103,9 @@ enum Command {
     Sync(sync::SyncArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    Pack(pack::PackArgs),
+    Unpack(unpack::UnpackArgs),
+    Serve(serve::ServeArgs),
     /// Kernel packages: which there are, and directories in which modules can be built for them
     #[command(subcommand)]
     Kernel(kernel::Command),
@@ -195,8 +201,8 @@ pub fn main() -> ExitCode {
         stop::status(signal)
     };
     let outcome = match &command {
-        // They take back what they made before they end.
-        Command::Build(_) | Command::Publish(publish::Command::Ims(_)) => run(command, &context),
+        // They take back what they made, or finish what they do, before they end.
+        Command::Build(_) | Command::Publish(publish::Command::Ims(_)) | Command::Serve(_) => run(command, &context),
         _ => stop::mortal(told, || run(command, &context)),
     };
     match outcome {
@@ -220,6 +226,9 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Sync(args) => sync::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Verify(args) => verify::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Pack(args) => pack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Unpack(args) => unpack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Serve(args) => serve::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),
         Command::Completions { shell } => completions(shell, context),
@@ -333,7 +342,7 @@ mod tests {
         let helps = helps(&Args::command());
         let with_status = helps.iter().filter(|(_, help)| help.contains("Exit status: 0 "));
         let names: Vec<&str> = with_status.map(|(name, _)| name.as_str()).collect();
-        for name in ["copy", "sync", "inspect", "verify", "artifactory", "ims"] {
+        for name in ["copy", "sync", "inspect", "verify", "serve", "artifactory", "ims"] {
             assert!(names.contains(&name), "{name}: {names:?}");
         }
         let mut examples = 0;

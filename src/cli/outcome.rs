@@ -363,7 +363,7 @@ fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             tree::Error::NoTree { .. } => Some("name the directory that holds data/, or data/ itself"),
             tree::Error::NoDirectory { .. } => Some("make the directory first, or mount it"),
             tree::Error::NotADirectory { .. } => Some("name a directory; the file was left as it is"),
-            tree::Error::Verify { .. } | tree::Error::Copy { .. } => {
+            tree::Error::Length { .. } | tree::Error::Verify { .. } | tree::Error::Copy { .. } => {
                 Some("the old tree is as it was; this should not happen: check the disk, and report it")
             }
             _ => None,

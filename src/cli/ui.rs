@@ -47,6 +47,16 @@ impl Ui {
         self.is_logged
     }
 
+    /// Whether results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether nothing is said but results, warnings and errors.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Where work reports how far it is.
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress

@@ -1,9 +1,10 @@
 //! `haversack verify`: is everything what its name says?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::carry::{self, State};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on, place};
@@ -14,13 +15,14 @@ use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote};
 use crate::registry::RemoteImage;
 
-/// Check every digest, size and diff id of a layout or an archive, and find what is missing or not needed
+/// Check every digest, size and diff id of a layout or an archive, and find what is missing or not needed; or the volumes of
+/// a carry
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct VerifyArgs {
     /// An image of any transport, or a whole layout or archive (oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR),
-    /// or just its path
-    #[arg(value_name = "REF|LAYOUT", value_parser = place::image_or_path)]
+    /// or just its path; or a carry
+    #[arg(value_name = "REF|LAYOUT|CARRY", value_parser = place::image_or_path)]
     place: ImageRef,
     /// Remove what is broken from a layout, so that a copy fetches it again
     #[arg(long)]
@@ -41,6 +43,12 @@ struct Verified {
 }
 
 pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
+    if let ImageRef::Oci { path, name: None } = &args.place
+        && path.join(carry::CARRY).is_file()
+        && !path.join("oci-layout").exists()
+    {
+        return carry_verified(path, args.repair, context);
+    }
     let options = VerifyOptions { layer_limit: args.max_layer_size.saturating_mul(1 << 30) };
     let (report, removed) = match &args.place {
         ImageRef::Docker(remote) if args.repair => {
@@ -54,6 +62,37 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     let verified = Verified { place: args.place.clone(), report, removed };
     context.ui.result(&verified, Verified::to_text)?;
     Ok(exit)
+}
+
+fn carry_verified(directory: &Path, repair: bool, context: &Context) -> Outcome {
+    if repair {
+        return Err(Failure::usage("a carry cannot be repaired").hint("bring the damaged volumes again"));
+    }
+    let report = carry::verify(directory, context.ui.progress())?;
+    context.ui.result(&report, |report| {
+        let mut text = String::new();
+        for volume in &report.volumes {
+            let state = match &volume.state {
+                State::Good => continue,
+                State::Missing => "is not here".to_owned(),
+                State::Foreign => "is another volume, or one of another carry".to_owned(),
+                State::Size(size) => format!("has {size} bytes, which is another number than it was packed with"),
+                State::Damaged => "is damaged".to_owned(),
+            };
+            let ranges: Vec<String> = volume.damaged.iter().map(|(from, to)| format!("{from}-{to}")).collect();
+            let ranges = if ranges.is_empty() { String::new() } else { format!("; bytes {}", ranges.join(", ")) };
+            text += &format!("{} {state}{ranges}\n", in_line(&volume.file));
+        }
+        let bad = report.volumes.iter().filter(|volume| volume.state != State::Good).count();
+        let found = match bad {
+            0 => "nothing is wrong".to_owned(),
+            1 => "1 finding".to_owned(),
+            n => format!("{n} findings"),
+        };
+        let bytes = amount(report.bytes, Unit::Bytes);
+        text + &format!("carry {}: {} volumes, {bytes}: {found}\n", report.carry, report.volumes.len())
+    })?;
+    Ok(if report.is_good() { Exit::Done } else { Exit::No })
 }
 
 fn local_report(
@@ -112,5 +151,6 @@ const HELP: &str = "\
 Examples:
   haversack verify oci:mirror
   haversack verify oci-archive:podman.tar
+  haversack verify /media/disc
 
 Exit status: 0 nothing is wrong, 1 something is wrong or the check failed, 2 wrong command line";

@@ -19,6 +19,9 @@ use crate::registry;
 /// Why an operation cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Packing or unpacking failed.
+    #[error("{0}")]
+    Carry(#[from] crate::carry::Error),
     /// A temporary directory cannot be made.
     #[error("{0}")]
     NoScratch(#[source] PathError),

@@ -3,6 +3,7 @@
 //! Nothing here knows the command line or the terminal. What happens while something long is under way goes to
 //! [`Progress`](crate::progress::Progress) and, where it is worth a line of its own, to `tracing` as a warning.
 
+pub mod carry;
 pub mod connect;
 pub mod error;
 pub mod gather;

@@ -56,6 +56,8 @@ pub struct Tagged<'a> {
 struct Images {
     numbers: Vec<i64>,
     created: Vec<Instant>,
+    /// Whether `_id` is stored as bytes; texts sort before those.
+    is_packed: Vec<bool>,
     ids: Texts,
     architectures: Texts,
 }
@@ -131,9 +133,13 @@ impl Containers {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let (images, (keys, tags)) =
             rayon::join(|| Images::read(path), || rayon::join(|| Keys::read(path), || Tags::read(path)));
-        let (images, keys, tags) = (images?, keys?, tags?);
-        let named: Vec<Option<usize>> =
+        let (images, mut keys, tags) = (images?, keys?, tags?);
+        let mut named: Vec<Option<usize>> =
             keys.rows.par_iter().map(|(number, _)| images.numbers.binary_search(number).ok()).collect();
+        for image in images.without(&named) {
+            keys.push_without_digest(images.ids.get(image), images.numbers[image]);
+            named.push(Some(image));
+        }
         let mut first = vec![None; images.numbers.len()];
         for (key, rows) in keys.rows_of.iter().enumerate() {
             for row in rows.clone() {
@@ -205,12 +211,24 @@ impl Images {
         Snapshot::open(path)?.each("SELECT image, id, architecture, created FROM image ORDER BY image", [], |row| {
             images.numbers.push(row.get(0)?);
             let (id, architecture) = (row.get_ref(1)?, row.get_ref(2)?.as_str()?);
+            images.is_packed.push(matches!(id, ValueRef::Blob(_)));
             images.ids.push(|text| unpacked_into(id, "", text));
             images.architectures.push(|text| text.push_str(architecture));
             images.created.push(Instant::from_micros(row.get(3)?));
             Ok(())
         })?;
         Ok(images)
+    }
+
+    /// Those that `named` leaves out, in the order of what is stored for their `_id`.
+    fn without(&self, named: &[Option<usize>]) -> Vec<usize> {
+        let mut is_named = vec![false; self.numbers.len()];
+        for image in named.iter().flatten() {
+            is_named[*image] = true;
+        }
+        let mut without: Vec<usize> = (0..is_named.len()).filter(|image| !is_named[*image]).collect();
+        without.sort_unstable_by_key(|image| (self.is_packed[*image], self.ids.get(*image), self.numbers[*image]));
+        without
     }
 }
 
@@ -223,25 +241,19 @@ impl Keys {
             keys.push(row.get_ref(0)?, DIGEST_PREFIX, (row.get(1)?, row.get(2)?));
             Ok(())
         })?;
-        snapshot.each(
-            "SELECT id, image FROM image WHERE image NOT IN (SELECT image FROM digest) ORDER BY id, image",
-            [],
-            |row| {
-                let (id, number): (_, i64) = (row.get_ref(0)?, row.get(1)?);
-                keys.rows_of.push(keys.rows.len()..keys.rows.len() + 1);
-                keys.rows.push((number, false));
-                keys.texts.push(|text| {
-                    text.push_str(NO_DIGEST);
-                    let before = text.len();
-                    unpacked_into(id, "", text);
-                    if text.len() == before {
-                        text.push_str(&number.to_string());
-                    }
-                });
-                Ok(())
-            },
-        )?;
         Ok(keys)
+    }
+
+    fn push_without_digest(&mut self, id: &str, number: i64) {
+        self.rows_of.push(self.rows.len()..self.rows.len() + 1);
+        self.rows.push((number, false));
+        self.texts.push(|text| {
+            text.push_str(NO_DIGEST);
+            match id {
+                "" => text.push_str(&number.to_string()),
+                id => text.push_str(id),
+            }
+        });
     }
 
     fn push(&mut self, digest: ValueRef<'_>, prefix: &'static str, row: (i64, bool)) {

@@ -164,12 +164,19 @@ impl Snapshot {
         &self,
         mut visit: impl FnMut(&str, &str, &str) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each_or(
-            "SELECT DISTINCT csv_name, ocp_version, channel FROM bundle JOIN csv USING (csv) WHERE csv_name <> ''
-             ORDER BY 1, 2, 3",
-            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)),
-            |(csv_name, ocp_version, channel)| visit(&csv_name, &ocp_version, &channel),
-        )
+        // Sorted here, which takes half as long as SQLite's own tree of what is distinct.
+        let mut rows: Vec<(String, String, String)> = Vec::new();
+        self.each(
+            "SELECT csv_name, ocp_version, channel FROM bundle JOIN csv USING (csv) WHERE csv_name <> ''",
+            [],
+            |row| {
+                rows.push((row.get(0)?, row.get(1)?, row.get(2)?));
+                Ok(())
+            },
+        )?;
+        rows.sort_unstable();
+        rows.dedup();
+        rows.iter().try_for_each(|(csv_name, ocp_version, channel)| visit(csv_name, ocp_version, channel))
     }
 
     /// Every chart version, by key, name and place in the index.

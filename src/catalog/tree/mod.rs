@@ -127,6 +127,16 @@ pub enum Error {
         /// What was copied.
         original: PathBuf,
     },
+    /// A file has not the bytes that were written.
+    #[error("{}: {found} bytes can be read, {expected} were written", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes written.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
     /// What was written is not what was meant to be.
     #[error("{}: what was written reads back as {found}, not as {expected}", path.display())]
     Verify {

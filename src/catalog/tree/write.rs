@@ -1,6 +1,7 @@
 //! Writes the tree from a snapshot.
 
-use std::io::{BufRead, BufWriter, Write};
+use std::io::{BufRead, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -10,7 +11,7 @@ use crate::catalog::chart_index;
 use crate::catalog::entry::{COMMUNITY, Kind};
 use crate::catalog::store::{Containers, Entry, Snapshot, Tagged};
 use crate::catalog::tree::{DumpOptions, DumpReport, Error};
-use crate::digest::{Algorithm, Digest, HashingWriter};
+use crate::digest::Digest;
 use crate::fs::{self, AtomicDir, AtomicFile, PathContext, PathError};
 
 /// Writes the tree below `directory`, in place of the one that is there, which stays until the new one is whole.
@@ -75,7 +76,12 @@ pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Re
     let (containers, operators) = rayon::join(
         || -> Result<u64, Error> {
             let (keys, written) = write_containers(path, data)?;
-            verify(data, &[written])?;
+            // The disk is at work while what was written is read back from memory.
+            let file = data.join(&written.name);
+            let (synced, verified) =
+                rayon::join(|| fs::open_file(&file)?.sync_data().at("sync", &file), || written.verify(data));
+            synced?;
+            verified?;
             Ok(keys)
         },
         || -> Result<u64, Error> {
@@ -83,7 +89,7 @@ pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Re
             let mut helm = File::create(data, "helm/helm.db")?;
             helm.write(|out| chart_index::write(&charts, taken, out))?;
             written.push(helm.finish()?);
-            verify(data, &written)?;
+            written.iter().try_for_each(|file| file.verify(data))?;
             Ok(rows)
         },
     );
@@ -91,7 +97,7 @@ pub fn write_data(snapshot: &Snapshot, data: &Path, options: &DumpOptions) -> Re
     let mut archive = File::create(data, "archive.json")?;
     archive
         .write(|out| write!(out, "{{\"containers\":{containers},\"operators\":{operators},\"charts\":{charts}}}"))?;
-    verify(data, &[archive.finish()?])?;
+    archive.finish()?.verify(data)?;
     Ok(DumpReport { directory: data.to_owned(), containers, operators, charts, missing: Vec::new() })
 }
 
@@ -140,39 +146,111 @@ fn same(one: &mut impl BufRead, other: &mut impl BufRead) -> std::io::Result<boo
     }
 }
 
-/// A file of the tree that is being written.
+/// A file of the tree that is being written, in pieces of which each is hashed by itself.
 struct File {
-    out: HashingWriter<BufWriter<std::fs::File>>,
+    file: std::fs::File,
     path: PathBuf,
     name: String,
+    /// What the next piece begins with.
+    begun: Vec<u8>,
+    pieces: Vec<Sum>,
 }
 
 /// A file of the tree that was written.
 struct Written {
     /// Below `data/`.
     name: String,
+    /// Its pieces, one after another.
+    pieces: Vec<Sum>,
+}
+
+/// What a piece of a file was meant to be.
+struct Sum {
+    /// Bytes.
+    length: usize,
     digest: Digest,
+}
+
+impl Sum {
+    fn of(piece: &[u8]) -> Self {
+        Sum { length: piece.len(), digest: Digest::sha256(piece) }
+    }
+}
+
+impl Written {
+    /// Reads the file back, on all cores, and compares it with what was meant to be written, before the tree takes the old
+    /// one's place.
+    fn verify(&self, data: &Path) -> Result<(), Error> {
+        let path = data.join(&self.name);
+        let file = fs::open_file(&path)?;
+        let length: usize = self.pieces.iter().map(|piece| piece.length).sum();
+        let found = file.metadata().at("read", &path)?.len();
+        if found != length as u64 {
+            return Err(Error::Length { path, expected: length as u64, found });
+        }
+        let mut end = 0;
+        let starts: Vec<u64> = self
+            .pieces
+            .iter()
+            .map(|piece| {
+                end += piece.length as u64;
+                end - piece.length as u64
+            })
+            .collect();
+        self.pieces.par_iter().zip(starts).try_for_each_init(Vec::new, |bytes, (piece, start)| {
+            bytes.resize(piece.length, 0);
+            file.read_exact_at(bytes, start).at("read", &path)?;
+            let found = Digest::sha256(&bytes);
+            if found != piece.digest {
+                return Err(Error::Verify { path: path.clone(), expected: piece.digest.clone(), found });
+            }
+            Ok(())
+        })
+    }
 }
 
 impl File {
     fn create(data: &Path, name: &str) -> Result<Self, PathError> {
         let path = data.join(name);
         let file = fs::create_new(&path)?;
-        let out = HashingWriter::new(BufWriter::with_capacity(256 << 10, file), Algorithm::Sha256);
-        Ok(File { out, path, name: name.to_owned() })
+        Ok(File { file, path, name: name.to_owned(), begun: Vec::new(), pieces: Vec::new() })
     }
 
-    fn write(
-        &mut self,
-        write: impl FnOnce(&mut HashingWriter<BufWriter<std::fs::File>>) -> std::io::Result<()>,
-    ) -> Result<(), PathError> {
-        write(&mut self.out).at("write", &self.path)
+    fn write(&mut self, write: impl FnOnce(&mut Self) -> std::io::Result<()>) -> Result<(), PathError> {
+        let written = write(self);
+        written.at("write", &self.path)
     }
 
-    fn finish(self) -> Result<Written, PathError> {
-        let (digest, _, mut out) = self.out.finish();
-        out.flush().at("write", &self.path)?;
-        Ok(Written { name: self.name, digest })
+    /// Writes a piece that somebody else has hashed.
+    fn append(&mut self, piece: &[u8], sum: Sum) -> std::io::Result<()> {
+        self.flush()?;
+        self.file.write_all(piece)?;
+        self.pieces.push(sum);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Written, PathError> {
+        self.write(File::flush)?;
+        Ok(Written { name: self.name, pieces: self.pieces })
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.begun.extend_from_slice(buf);
+        if self.begun.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if !self.begun.is_empty() {
+            self.file.write_all(&self.begun)?;
+            self.pieces.push(Sum::of(&self.begun));
+            self.begun.clear();
+        }
+        Ok(())
     }
 }
 
@@ -182,29 +260,33 @@ fn write_containers(snapshot: &Path, data: &Path) -> Result<(u64, Written), Erro
     let mut file = File::create(data, "containers/containers.db")?;
     file.write(|out| out.write_all(b"{"))?;
     let starts: Vec<usize> = (0..containers.len()).step_by(ENTRIES_A_PIECE).collect();
-    let mut ready: Vec<Vec<u8>> = Vec::new();
+    let mut ready: Vec<(Vec<u8>, Sum)> = Vec::new();
     for some in starts.chunks(PIECES_AT_ONCE) {
-        // What is ready is hashed and written while the next becomes text.
+        // What is ready is written while the next becomes text.
         let (next, written) = rayon::join(
-            || some.par_iter().map(|start| piece(&containers, *start)).collect::<std::io::Result<Vec<Vec<u8>>>>(),
-            || file.write(|out| ready.iter().try_for_each(|piece| out.write_all(piece))),
+            || some.par_iter().map(|start| piece(&containers, *start)).collect::<std::io::Result<Vec<_>>>(),
+            || file.write(|out| ready.drain(..).try_for_each(|(piece, sum)| out.append(&piece, sum))),
         );
         written?;
         ready = next.at("write", &file.path)?;
     }
-    file.write(|out| ready.iter().try_for_each(|piece| out.write_all(piece)).and_then(|()| out.write_all(b"\n}\n")))?;
+    file.write(|out| {
+        ready.drain(..).try_for_each(|(piece, sum)| out.append(&piece, sum))?;
+        out.write_all(b"\n}\n")
+    })?;
     Ok((containers.len() as u64, file.finish()?))
 }
 
-/// Some entries, as they stand in containers.db.
-fn piece(containers: &Containers, start: usize) -> std::io::Result<Vec<u8>> {
+/// Some entries, as they stand in containers.db, hashed while they are at hand.
+fn piece(containers: &Containers, start: usize) -> std::io::Result<(Vec<u8>, Sum)> {
     let mut text = Vec::with_capacity(ENTRIES_A_PIECE << 9);
     let end = containers.len().min(start + ENTRIES_A_PIECE);
     for (number, entry) in containers.entries(start..end).enumerate() {
         text.extend_from_slice(if start + number == 0 { b"\n" } else { b",\n" });
         write_entry(&entry, &mut text)?;
     }
-    Ok(text)
+    let sum = Sum::of(&text);
+    Ok((text, sum))
 }
 
 /// The line of one key: an image with its fields in Go's order. Written by hand, since most of the tree is such lines.
@@ -289,19 +371,10 @@ fn write_operators(snapshot: &Snapshot, data: &Path) -> Result<(u64, Vec<Written
     Ok((rows, written))
 }
 
-/// Reads every file back and compares it with what was meant to be written, before the tree takes the old one's place.
-fn verify(data: &Path, written: &[Written]) -> Result<(), Error> {
-    for file in written {
-        let path = data.join(&file.name);
-        let (found, _) = Digest::of_file(&path)?;
-        if found != file.digest {
-            return Err(Error::Verify { path, expected: file.digest.clone(), found });
-        }
-    }
-    Ok(())
-}
-
 const OPERATORS_A_PAGE: u64 = 500;
+
+/// Bytes from which on what was written becomes a piece.
+const PIECE: usize = 256 << 10;
 
 /// Entries of containers.db that become one piece of text: some hundred KiB.
 const ENTRIES_A_PIECE: usize = 512;

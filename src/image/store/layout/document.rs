@@ -149,3 +149,5 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const KIND: &str = "kind";
 /// Manifests, indexes and configurations above 4 MiB are refused, as by registries and containers/image.
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// `index.json` itself may be larger: at about 300 bytes for a name, this is 200,000 of them.
+pub(super) const INDEX_LIMIT: u64 = 64 << 20;

@@ -5,7 +5,9 @@
 //!     index.json             what is named here: descriptors with org.opencontainers.image.ref.name
 //!     blobs/sha256/HEX       everything else, under the digest of its bytes
 //!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left; .build.XXXXXX.partial/ likewise
+//!     .carry-ID.partial/     what has come of a carry that is being unpacked
 //!     .sha256-HEX.partial    the beginning of a blob, for the next attempt (see [`partial`](crate::image::store::partial))
+//!     .haversack/            what `serve --writable` knows of its repositories and uploads; no part of the layout
 //! ```
 //!
 //! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
@@ -14,6 +16,7 @@
 mod blob;
 mod document;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -21,8 +24,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, ImageIndex, MediaType, OciLayout};
 
 pub use self::blob::{BlobWriter, VerifyingReader};
-use self::document::with_name;
 pub use self::document::{DOCUMENT_LIMIT, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
+use self::document::{INDEX_LIMIT, with_name};
 pub(crate) use self::document::{ReadError, find, index_of, kind_of, named, read_document};
 use crate::digest::{self, Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
@@ -241,7 +244,7 @@ impl Layout {
     /// What `index.json` lists.
     pub fn index(&self) -> Result<ImageIndex, Error> {
         let path = self.root.join(INDEX);
-        parse(&path.display().to_string(), &fs::read(&path, DOCUMENT_LIMIT)?)
+        parse(&path.display().to_string(), &fs::read(&path, INDEX_LIMIT)?)
     }
 
     /// The image of that name; without one, the only image.
@@ -268,6 +271,22 @@ impl Layout {
         self.write_index(manifests)
     }
 
+    /// Lists images in `index.json` as they are described, names and all, in one step. A name is then no other image's; one
+    /// without a name is listed once.
+    pub fn tag_all(&self, images: &[Descriptor]) -> Result<(), Error> {
+        let names: BTreeSet<&str> = images.iter().filter_map(ref_name).collect();
+        let unnamed: BTreeSet<&str> =
+            images.iter().filter(|image| ref_name(image).is_none()).map(|image| image.digest().as_ref()).collect();
+        let _lock = self.lock()?;
+        let mut manifests = self.index()?.manifests().clone();
+        manifests.retain(|there| match ref_name(there) {
+            Some(name) => !names.contains(name),
+            None => !unnamed.contains(there.digest().as_ref()),
+        });
+        manifests.extend(images.iter().cloned());
+        self.write_index(manifests)
+    }
+
     /// Takes an image out of `index.json`, under whatever name. Its blobs stay.
     pub fn untag(&self, image: &Descriptor) -> Result<(), Error> {
         let _lock = self.lock()?;
@@ -276,13 +295,22 @@ impl Layout {
         self.write_index(manifests)
     }
 
+    /// Changes what `index.json` lists, under the lock and in one step.
+    pub(crate) fn change<T>(&self, edit: impl FnOnce(&mut Vec<Descriptor>) -> T) -> Result<T, Error> {
+        let _lock = self.lock()?;
+        let mut manifests = self.index()?.manifests().clone();
+        let result = edit(&mut manifests);
+        self.write_index(manifests)?;
+        Ok(result)
+    }
+
     /// Every file below the root.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, PathError> {
         let mut files = Vec::new();
         let walk = walkdir::WalkDir::new(&self.root).sort_by_file_name().into_iter();
         // What lies in a directory that will go away is not the layout's.
         for entry in
-            walk.filter_entry(|entry| entry.depth() != 1 || !entry.file_type().is_dir() || !is_partial(entry.path()))
+            walk.filter_entry(|entry| entry.depth() != 1 || !entry.file_type().is_dir() || !is_beside(entry.path()))
         {
             let entry = entry.map_err(io::Error::from).at("list", &self.root)?;
             if !entry.file_type().is_dir() {
@@ -329,8 +357,13 @@ impl Layout {
             |it: &Descriptor| (it.artifact_type().is_some(), ref_name(it).map(str::to_owned), it.digest().to_string());
         manifests.sort_by_key(key);
         let (path, bytes) = (self.root.join(INDEX), canonical(&index_of(manifests)));
+        // Nobody could read it any more.
+        if bytes.len() as u64 > INDEX_LIMIT {
+            let (name, size) = (path.display().to_string(), bytes.len() as u64);
+            return Err(Error::TooLarge { name, size, limit: INDEX_LIMIT });
+        }
         // Most of what is copied again is there, and syncing takes longer than seeing that.
-        if fs::read(&path, DOCUMENT_LIMIT).is_ok_and(|there| there == bytes) {
+        if fs::read(&path, INDEX_LIMIT).is_ok_and(|there| there == bytes) {
             return Ok(());
         }
         Ok(fs::write(&path, &bytes)?)
@@ -354,9 +387,15 @@ fn is_partial(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "partial") && hidden(path)
 }
 
+/// Whether a directory beside the blobs is somebody's who works here.
+fn is_beside(path: &Path) -> bool {
+    is_partial(path) || path.file_name().is_some_and(|name| name == WORK)
+}
+
 /// Whether a file on its way is one that is named for the blob it will be.
 fn is_resumable(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".sha"))
+    let begins = |name: &str| name.starts_with(".sha") || name.starts_with(".carry-");
+    path.file_name().is_some_and(|name| begins(&name.to_string_lossy()))
 }
 
 fn hidden(path: &Path) -> bool {
@@ -366,6 +405,8 @@ fn hidden(path: &Path) -> bool {
 pub(crate) const MARKER: &str = "oci-layout";
 pub(crate) const INDEX: &str = "index.json";
 pub(crate) const BLOBS: &str = "blobs";
+/// Where `serve` keeps what is no part of the layout.
+pub(crate) const WORK: &str = ".haversack";
 pub(crate) const VERSION: &str = "1.0.0";
 
 #[cfg(test)]

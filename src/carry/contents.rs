@@ -1,0 +1,268 @@
+//! Everything that is carried, each content once.
+//!
+//! A content is a file of a layer, whole up to 8 MiB, a piece of a larger one, or a blob that is not taken apart. What is
+//! itself a gzip file (change logs, manual pages, modules) is taken apart once more where its encoder is known: two builds
+//! of a package share the text in it, hardly ever the compressed bytes.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Mutex;
+
+use fastcdc::v2020::StreamCDC;
+use sha2::{Digest as _, Sha256};
+
+use crate::carry::skeleton::Sink;
+use crate::carry::{Error, Lookup};
+use crate::compression::encode::{Budget, find_in_memory};
+use crate::fs::{Slice, Spool, SpoolWriter};
+
+/// What a content is told by: its SHA-256.
+type Hash = [u8; 32];
+
+/// The contents of a carry that is being put together. They wait in files on the disk.
+pub(super) struct Contents {
+    spool: Spool,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_hash: HashMap<Hash, u32>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    hash: Hash,
+    /// The first of the names that it has, which says what it is like.
+    path: Box<[u8]>,
+    form: Form,
+}
+
+#[derive(Clone)]
+enum Form {
+    Stored(Slice),
+    Gzip(Nested),
+}
+
+/// A gzip file in a layer, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Nested {
+    /// How it is made again ([`GzipRecipe`](crate::compression::encode::GzipRecipe)).
+    pub(super) recipe: Vec<u8>,
+    /// Bytes of the gzip file.
+    pub(super) size: u64,
+    /// Its plain bytes.
+    pub(super) refs: Vec<u32>,
+}
+
+impl Contents {
+    /// Contents that wait in `directory`.
+    pub(super) fn new(directory: &Path) -> Self {
+        Contents { spool: Spool::new(directory), known: Mutex::default() }
+    }
+
+    /// Somebody who adds contents; each thread has one.
+    pub(super) fn taker(&self) -> Result<Taker<'_>, Error> {
+        Ok(Taker { contents: self, writer: self.spool.writer()?, buffer: Vec::new() })
+    }
+
+    /// The spool, for what is made of the contents.
+    pub(super) fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// Ends the collection: gzip files, then stored contents in the order in which they compress best.
+    ///
+    /// Neighbours are files of one name: of several releases, whose numbers differ in nothing but digits. The order depends
+    /// on what is carried alone, not on who found it first.
+    pub(super) fn finish(self) -> Ordered {
+        let known = self.known.into_inner().expect("no holder panics");
+        let mut ids: Vec<u32> = (0..u32::try_from(known.entries.len()).expect("ids are u32")).collect();
+        ids.sort_by_cached_key(|id| {
+            let entry = &known.entries[*id as usize];
+            (matches!(entry.form, Form::Stored(_)), likeness(&entry.path), entry.path.clone(), entry.hash)
+        });
+        let mut numbers = vec![0; ids.len()];
+        for (number, id) in ids.iter().enumerate() {
+            numbers[*id as usize] = u32::try_from(number).expect("ids are u32");
+        }
+        let mut ordered = Ordered { stored: Vec::new(), nested: Vec::new(), numbers };
+        for id in &ids {
+            match &known.entries[*id as usize].form {
+                Form::Stored(slice) => ordered.stored.push(slice.clone()),
+                Form::Gzip(nested) => ordered.nested.push(nested.clone()),
+            }
+        }
+        ordered
+    }
+}
+
+/// Contents in the order in which they are carried.
+pub(super) struct Ordered {
+    /// Those with bytes of their own.
+    pub(super) stored: Vec<Slice>,
+    /// Those made of others, whose references are ids still.
+    pub(super) nested: Vec<Nested>,
+    /// Of each id, its number: gzip files are counted first.
+    pub(super) numbers: Vec<u32>,
+}
+
+/// Adds contents.
+pub(super) struct Taker<'a> {
+    contents: &'a Contents,
+    writer: SpoolWriter,
+    buffer: Vec<u8>,
+}
+
+impl Taker<'_> {
+    /// Adds one content, unless it is known; returns its id.
+    fn add(&mut self, path: &[u8], bytes: &[u8], is_nested: bool) -> Result<u32, Error> {
+        let hash: Hash = Sha256::digest(bytes).into();
+        if let Some(id) = self.known(&hash, path) {
+            return Ok(id);
+        }
+        let form = match self.take_apart(path, bytes, is_nested)? {
+            Some(nested) => Form::Gzip(nested),
+            None => {
+                let from = self.writer.position();
+                self.writer.append(bytes)?;
+                Form::Stored(self.writer.slice(from)?)
+            }
+        };
+        let mut known = self.contents.known.lock().expect("no holder panics");
+        // Somebody else may have come first.
+        if let Some(id) = known.by_hash.get(&hash) {
+            return Ok(*id);
+        }
+        let id = u32::try_from(known.entries.len()).map_err(|_| Error::TooMany("contents"))?;
+        known.by_hash.insert(hash, id);
+        known.entries.push(Entry { hash, path: path.into(), form });
+        Ok(id)
+    }
+
+    fn known(&self, hash: &Hash, path: &[u8]) -> Option<u32> {
+        let mut known = self.contents.known.lock().expect("no holder panics");
+        let id = *known.by_hash.get(hash)?;
+        let there = &mut known.entries[id as usize].path;
+        if path < &**there {
+            *there = path.into();
+        }
+        Some(id)
+    }
+
+    /// A gzip file's parts, where there is an encoder that makes it again.
+    fn take_apart(&mut self, path: &[u8], bytes: &[u8], is_nested: bool) -> Result<Option<Nested>, Error> {
+        if is_nested || bytes.len() < SMALLEST_NESTED || !bytes.starts_with(b"\x1f\x8b\x08") {
+            return Ok(None);
+        }
+        let budget = Budget { plain: NESTED_PLAIN, ..Budget::default() };
+        let Ok((recipe, plain)) = find_in_memory(bytes, &budget) else { return Ok(None) };
+        let mut refs = Vec::new();
+        let name = path.strip_suffix(b".gz").unwrap_or(path);
+        self.pieces(name, &mut &plain[..], true, &mut refs)?;
+        Ok(Some(Nested { recipe: recipe.to_bytes(), size: bytes.len() as u64, refs }))
+    }
+
+    /// Adds all that `body` gives, in pieces where it is large.
+    fn pieces(&mut self, path: &[u8], body: &mut dyn Read, is_nested: bool, refs: &mut Vec<u32>) -> Result<u64, Error> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        body.take(WHOLE + 1).read_to_end(&mut buffer)?;
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if buffer.len() as u64 <= WHOLE {
+            refs.push(self.add(path, &buffer, is_nested)?);
+            let length = buffer.len() as u64;
+            self.buffer = buffer;
+            return Ok(length);
+        }
+        let mut length = 0;
+        let chunks = StreamCDC::new((&buffer[..]).chain(body), CHUNK.0, CHUNK.1, CHUNK.2);
+        for (number, chunk) in chunks.enumerate() {
+            let chunk = chunk.map_err(io::Error::from)?;
+            let name = [path, format!("\0{number:08}").as_bytes()].concat();
+            refs.push(self.add(&name, &chunk.data, true)?);
+            length += chunk.data.len() as u64;
+        }
+        Ok(length)
+    }
+}
+
+impl Sink for Taker<'_> {
+    fn content(&mut self, path: &[u8], body: &mut dyn Read, refs: &mut Vec<u32>) -> Result<u64, Error> {
+        self.pieces(path, body, false, refs)
+    }
+}
+
+impl Lookup for &Contents {
+    fn size(&self, content: u32) -> Result<u64, Error> {
+        let known = self.known.lock().expect("no holder panics");
+        Ok(match &known.entries[content as usize].form {
+            Form::Stored(slice) => slice.size(),
+            Form::Gzip(nested) => nested.size,
+        })
+    }
+
+    fn open(&self, content: u32) -> Result<Box<dyn Read + Send>, Error> {
+        let form = self.known.lock().expect("no holder panics").entries[content as usize].form.clone();
+        match form {
+            Form::Stored(slice) => Ok(Box::new(slice.reader())),
+            Form::Gzip(nested) => nested.open(self),
+        }
+    }
+}
+
+impl Nested {
+    /// The gzip file again.
+    pub(super) fn open(&self, contents: &impl Lookup) -> Result<Box<dyn Read + Send>, Error> {
+        let recipe = crate::compression::encode::GzipRecipe::from_bytes(&self.recipe)?;
+        let mut plain: Vec<Box<dyn Read + Send>> = Vec::new();
+        let mut length = 0_u64;
+        for content in &self.refs {
+            length = length.saturating_add(contents.size(*content)?);
+            plain.push(contents.open(*content)?);
+        }
+        if self.size > WHOLE || length > NESTED_PLAIN {
+            return Err(Error::Odd { what: "a gzip file in a layer", why: "larger than any that is taken apart" });
+        }
+        let plain =
+            plain.into_iter().fold(Box::new(io::empty()) as Box<dyn Read>, |all, next| Box::new(all.chain(next)));
+        let mut bytes = Vec::new();
+        recipe.rebuild(plain, &mut bytes)?;
+        if bytes.len() as u64 != self.size {
+            return Err(Error::Odd { what: "a gzip file in a layer", why: "made again, it has another length" });
+        }
+        Ok(Box::new(io::Cursor::new(bytes)))
+    }
+}
+
+/// What neighbours have in common: their last name first, then the directory that it is in, and so on, with all numbers made
+/// equal. The directories that tell releases apart come first in a path, and so last here.
+fn likeness(path: &[u8]) -> Vec<u8> {
+    let mut likeness = Vec::with_capacity(path.len() + 1);
+    for component in path.rsplit(|byte| *byte == b'/') {
+        for byte in component {
+            match byte {
+                b'0'..=b'9' if likeness.last() == Some(&b'0') => {}
+                b'0'..=b'9' => likeness.push(b'0'),
+                byte => likeness.push(*byte),
+            }
+        }
+        likeness.push(b'/');
+    }
+    likeness
+}
+
+/// Bytes up to which a file is one content.
+const WHOLE: u64 = 8 << 20;
+
+/// How large the pieces of larger ones are: least, usual, most.
+const CHUNK: (usize, usize, usize) = (256 << 10, 1 << 20, 4 << 20);
+
+/// Bytes from which on a gzip file is worth being taken apart.
+const SMALLEST_NESTED: usize = 4096;
+
+/// Plain bytes of a gzip file in a layer, at most.
+const NESTED_PLAIN: u64 = 64 << 20;

@@ -1,0 +1,119 @@
+//! `carry.json`: what a carry is, for people and programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use oci_spec::image::Descriptor;
+use serde::{Deserialize, Serialize};
+
+use crate::carry::Error;
+use crate::digest::Digest;
+use crate::fs::{self, PathContext};
+
+/// What `carry.json` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CarryDocument {
+    /// Version of the format: 1.
+    pub format: u32,
+    /// Sixteen bytes as hexadecimal digits; the same contents give the same.
+    pub id: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// The release that made it.
+    pub haversack: String,
+    /// The site that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// Entries of the layout's `index.json`: images, and what refers to them.
+    pub images: Vec<Descriptor>,
+    /// The files, in order.
+    pub volumes: Vec<VolumeFile>,
+    /// How much of everything.
+    pub totals: Totals,
+    /// Blobs and their bytes by what made them: an encoder's class, `tar`, `zstd`, or `whole` for what travels as it is.
+    pub made_by: BTreeMap<String, Made>,
+}
+
+/// A file of a carry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFile {
+    /// Its name, beside `carry.json`.
+    pub file: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of all of it.
+    pub digest: Digest,
+}
+
+/// How much is in a carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Blobs of images: layers, configurations, manifests.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Distinct contents.
+    pub contents: u64,
+    /// Their bytes: the room that unpacking needs beside the blobs.
+    pub content_bytes: u64,
+    /// Bytes of the volumes.
+    pub carried_bytes: u64,
+}
+
+/// Blobs that one encoder made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// How many.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl CarryDocument {
+    /// Reads the document of the carry in `directory`.
+    pub fn read(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join(CARRY);
+        let bytes = match fs::read(&path, LIMIT) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                // The system's own words for a directory that is not there.
+                std::fs::metadata(directory).at("open", directory)?;
+                return Err(Error::NoCarry(directory.to_owned()));
+            }
+            read => read?,
+        };
+        let document = |source| Error::Document { path: path.clone(), source };
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let Version { format } = serde_json::from_slice(&bytes).map_err(document)?;
+        if format != FORMAT {
+            return Err(Error::Format { path, found: format });
+        }
+        let carry: CarryDocument = serde_json::from_slice(&bytes).map_err(document)?;
+        let is_plain = |name: &str| !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
+        if let Some(volume) = carry.volumes.iter().find(|volume| !is_plain(&volume.file)) {
+            return Err(Error::Name { path, name: volume.file.clone() });
+        }
+        if carry.id.len() != 32 || !carry.id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(Error::Name { path, name: carry.id });
+        }
+        Ok(carry)
+    }
+
+    /// The bytes of the document.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("it has no maps with odd keys");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+/// The name of the document.
+pub const CARRY: &str = "carry.json";
+/// The version of the format that this release writes, and the latest that it reads.
+pub const FORMAT: u32 = 1;
+/// Bytes of the document, at most: 10,000 images take 4 MB.
+const LIMIT: u64 = 64 << 20;

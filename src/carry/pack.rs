@@ -1,0 +1,385 @@
+//! Making a carry of a layout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::Descriptor;
+use rayon::prelude::*;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::carry::contents::{Contents, Taker};
+use crate::carry::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
+use crate::carry::skeleton::{Joined, Sink, Skeleton};
+use crate::carry::table::{Blob, Form, Packing, Table};
+use crate::carry::{Error, frame, volume};
+use crate::compression::encode::{Budget, Outcome, find};
+use crate::compression::{Compression, Encoder};
+use crate::digest::{self, Algorithm, Digest, HashingReader};
+use crate::fs::{self, AtomicDir, Slice};
+use crate::image::manifest;
+use crate::image::store::layout::{self, Layout};
+use crate::progress::{Progress, Task, Unit};
+
+/// How a carry is made.
+#[derive(Clone, Debug)]
+pub struct PackOptions {
+    /// zstd's level, 1 to 19.
+    pub level: i32,
+    /// Bytes of a volume, at most; `None` for one volume of any size.
+    pub volume_size: Option<u64>,
+    /// The site that it is for.
+    pub site: Option<String>,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// The program that unpacks it, to be carried along.
+    pub program: Option<PathBuf>,
+    /// What finding the encoder of a blob may cost.
+    pub budget: Budget,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        PackOptions {
+            level: 9,
+            volume_size: None,
+            site: None,
+            created: "1970-01-01T00:00:00Z".to_owned(),
+            program: None,
+            budget: Budget::default(),
+        }
+    }
+}
+
+/// What was packed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PackReport {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// What its document says.
+    #[serde(flatten)]
+    pub carry: CarryDocument,
+    /// Blobs that travel as they are although they are compressed, with the reason.
+    pub whole: Vec<Whole>,
+    /// Blobs that the images name and that are not in the layout: those that may not be distributed.
+    pub left_out: Vec<Digest>,
+}
+
+/// A blob that travels as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Whole {
+    /// Which.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Packs everything that a layout lists into a new directory, which appears when it is whole.
+///
+/// Every blob that is taken apart was put together again before it counts: what was not rebuilt travels as it is.
+/// Needs room for all distinct contents, uncompressed, beside the directory; holds some 300 MB.
+pub fn pack(
+    layout: &Layout,
+    directory: &Path,
+    options: &PackOptions,
+    progress: &Progress,
+) -> Result<PackReport, Error> {
+    if std::fs::symlink_metadata(directory).is_ok() {
+        return Err(Error::Exists(directory.to_owned()));
+    }
+    let program = options.program.as_deref();
+    let program_size = program.map(|path| Ok::<_, Error>(fs::open_regular(path)?.metadata()?.len())).transpose()?;
+    let most = options.volume_size.unwrap_or(u64::MAX);
+    if let Some(program) = program_size.filter(|size| *size > most) {
+        return Err(Error::ProgramTooLarge { program, most });
+    }
+    let images = layout.index()?.manifests().clone();
+    let out = AtomicDir::create(directory)?;
+    let scratch = AtomicDir::create(&beside(directory, "work"))?;
+    let (blobs, documents, left_out) = blobs_of(layout, &images)?;
+    let total = blobs.iter().chain(&documents).map(Descriptor::size).fold(0, u64::saturating_add);
+    let task = progress.task("taking apart", Unit::Bytes, Some(total));
+    let job = Job { layout, contents: Contents::new(scratch.path()), budget: options.budget, task };
+    let mut taken: Vec<Taken> = blobs.par_iter().map(|blob| job.take_apart(blob)).collect::<Result<_, Error>>()?;
+    taken.extend(documents.iter().map(|document| job.take_apart(document)).collect::<Result<Vec<_>, Error>>()?);
+    let Job { contents, task, .. } = job;
+    drop(task);
+
+    let spool = contents.spool().clone();
+    let ordered = contents.finish();
+    let mut stored = ordered.stored;
+    let carried = stored.len();
+    let mut made_by: BTreeMap<String, Made> = BTreeMap::new();
+    let mut table = Table::default();
+    let mut whole = Vec::new();
+    let mut writer = spool.writer()?;
+    for taken in taken {
+        let made = made_by.entry(taken.made).or_default();
+        (made.blobs, made.bytes) = (made.blobs + 1, made.bytes + taken.size);
+        whole.extend(taken.reason.map(|reason| Whole { digest: taken.digest.clone(), size: taken.size, reason }));
+        let number = |id: u32| ordered.numbers[id as usize];
+        let form = match taken.form {
+            TakenForm::Whole(refs) => Form::Whole(refs.into_iter().map(number).collect()),
+            TakenForm::Tar { skeleton, plain, packing } => {
+                let first = ordered.nested.len() + stored.len();
+                for piece in skeleton.to_bytes(number).chunks(SKELETON_PIECE) {
+                    let from = writer.position();
+                    writer.append(piece)?;
+                    stored.push(writer.slice(from)?);
+                }
+                let last = ordered.nested.len() + stored.len();
+                let skeleton = (first..last).map(u32::try_from).collect::<Result<_, _>>();
+                Form::Tar { skeleton: skeleton.map_err(|_| Error::TooMany("contents"))?, plain, packing }
+            }
+        };
+        table.blobs.push(Blob { digest: taken.digest, size: taken.size, form });
+    }
+    table.nested = ordered.nested;
+    for nested in &mut table.nested {
+        nested.refs.iter_mut().for_each(|content| *content = ordered.numbers[*content as usize]);
+    }
+    table.lengths = stored.iter().map(Slice::size).collect();
+
+    let group = FRAME.min(most / 3).max(1);
+    let mut groups = frame::groups(&stored[..carried], group);
+    let skeletons = frame::groups(&stored[carried..], group);
+    groups.extend(skeletons.into_iter().map(|range| range.start + carried..range.end + carried));
+    table.frames = groups.iter().map(|group| group.len() as u64).collect();
+    let bytes = table.to_bytes();
+    let from = writer.position();
+    writer.append(&bytes)?;
+    let table_slice = writer.slice(from)?;
+    drop(writer);
+    let content_bytes: u64 = table.lengths.iter().sum();
+    let task = progress.task("compressing", Unit::Bytes, Some(content_bytes + table_slice.size()));
+    let one = std::slice::from_ref(&table_slice);
+    let mut frames = frame::compress(one, &frame::groups(one, u64::MAX), options.level, &spool, &task)?;
+    frames.extend(frame::compress(&stored, &groups, options.level, &spool, &task)?);
+    drop(task);
+
+    let id = id_of(&frames);
+    // The document and the words for a person lie on every medium.
+    let beside_volume = (2 << 20) + serde_json::to_vec(&images).map_or(0, |json| 2 * json.len() as u64);
+    let room = most.saturating_sub(if options.volume_size.is_some() { beside_volume } else { 0 });
+    let spread = volume::spread(&frames, room, program_size.unwrap_or(0))?;
+    let volumes = u32::try_from(spread.len()).map_err(|_| Error::TooMany("volumes"))?;
+    let mut files = Vec::new();
+    for (number, here) in (1..).zip(&spread) {
+        let file = format!("volume-{number:03}.zst");
+        let (size, digest) = volume::write(&out.path().join(&file), (id, number, volumes), &frames, here)?;
+        files.push(VolumeFile { file, size, digest });
+    }
+    let carry = CarryDocument {
+        format: FORMAT,
+        id: digest::hex(&id),
+        created: options.created.clone(),
+        haversack: env!("CARGO_PKG_VERSION").to_owned(),
+        site: options.site.clone(),
+        images,
+        totals: Totals {
+            blobs: table.blobs.len() as u64,
+            blob_bytes: table.blobs.iter().map(|blob| blob.size).sum(),
+            contents: table.lengths.len() as u64,
+            content_bytes,
+            carried_bytes: files.iter().map(|file| file.size).sum(),
+        },
+        volumes: files,
+        made_by,
+    };
+    fs::write(&out.path().join("README.txt"), super::readme::text(&carry, program.is_some()).as_bytes())?;
+    if let Some(program) = program {
+        let to = out.path().join(super::readme::PROGRAM);
+        fs::copy(program, &to)?;
+        std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    fs::write(&out.path().join(CARRY), &carry.to_bytes())?;
+    drop((frames, stored, spool));
+    out.finish()?;
+    Ok(PackReport { directory: directory.to_owned(), carry, whole, left_out })
+}
+
+/// A name beside the directory.
+fn beside(directory: &Path, what: &str) -> PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(what);
+    directory.with_file_name(name)
+}
+
+/// What the frames are, whatever the volumes.
+fn id_of(frames: &[frame::Frame]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    frames.iter().for_each(|frame| hash.update(frame.sha256));
+    hash.finalize()[..16].try_into().expect("half of 32 bytes")
+}
+
+/// Blobs, documents with children first, and what is not there.
+type Parts = (Vec<Descriptor>, Vec<Descriptor>, Vec<Digest>);
+
+fn blobs_of(layout: &Layout, images: &[Descriptor]) -> Result<Parts, Error> {
+    let mut seen = BTreeSet::new();
+    let (mut blobs, mut documents, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for image in images {
+        let mut visit = |described: &Descriptor| -> Result<(), Error> {
+            if !seen.insert(described.digest().to_string()) {
+                return Ok(());
+            }
+            let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+            let is_document =
+                manifest::is_index(described.media_type()) || manifest::is_manifest(described.media_type());
+            if is_document {
+                documents.push(described.clone());
+            } else if layout.holds(&digest, described.size()) {
+                blobs.push(described.clone());
+            } else if described.media_type().to_string().contains("nondistributable")
+                || described.media_type().to_string().contains("foreign")
+            {
+                missing.push(digest);
+            } else {
+                return Err(Error::Missing { layout: layout.root().to_owned(), digest });
+            }
+            Ok(())
+        };
+        manifest::walk(image, &mut |described| Ok::<_, Error>(layout.read_document(described)?), &mut visit)?;
+    }
+    Ok((blobs, documents, missing))
+}
+
+struct Job<'a> {
+    layout: &'a Layout,
+    contents: Contents,
+    budget: Budget,
+    task: Task,
+}
+
+/// A blob, taken apart.
+struct Taken {
+    digest: Digest,
+    size: u64,
+    form: TakenForm,
+    made: String,
+    reason: Option<String>,
+}
+
+enum TakenForm {
+    Whole(Vec<u32>),
+    Tar { skeleton: Box<Skeleton>, plain: u64, packing: Packing },
+}
+
+impl Job<'_> {
+    fn take_apart(&self, described: &Descriptor) -> Result<Taken, Error> {
+        let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+        let size = described.size();
+        let mut taker = self.contents.taker()?;
+        // Whoever takes it apart may stop before its end, where its digest is found to be wrong.
+        let mut blob = self.layout.open_blob(described)?;
+        let mut start = Vec::new();
+        blob.by_ref().take(6).read_to_end(&mut start)?;
+        io::copy(&mut blob, &mut io::sink())?;
+        let is_layer = manifest::is_layer(described.media_type());
+        let (packing, made, reason) = match Compression::detect(&start) {
+            Compression::Gzip => match find(fs::open_regular(&self.layout.blob_path(&digest))?, &self.budget)? {
+                Outcome::Found(recipe) => {
+                    let first = recipe.members.first().map(|member| member.class.to_string());
+                    let plain = recipe.plain_size();
+                    (Some((Packing::Gzip(recipe.to_bytes()), plain)), first.unwrap_or_default(), None)
+                }
+                Outcome::Not(reason) => (None, "whole".to_owned(), Some(reason.to_string())),
+            },
+            Compression::Zstd => match self.our_zstd(described)? {
+                Some(packing) => (Some((packing, u64::MAX)), "zstd".to_owned(), None),
+                None => (None, "whole".to_owned(), Some("zstd of another program or version".to_owned())),
+            },
+            Compression::None if is_layer => (Some((Packing::None, size)), "tar".to_owned(), None),
+            Compression::None => (None, "whole".to_owned(), None),
+            other => (None, "whole".to_owned(), Some(format!("compressed in another way: {other:?}"))),
+        };
+        if let Some((packing, limit)) = packing {
+            if let Some((skeleton, plain)) = self.split(described, limit, &mut taker)? {
+                self.task.add(size);
+                return Ok(Taken {
+                    digest,
+                    size,
+                    form: TakenForm::Tar { skeleton: Box::new(skeleton), plain, packing },
+                    made,
+                    reason,
+                });
+            }
+            // What does not come back as it was is not taken apart. It is not known to happen.
+            let reason = Some("its archive did not come back as it was".to_owned());
+            let refs = self.whole(described, &mut taker)?;
+            return Ok(Taken { digest, size, form: TakenForm::Whole(refs), made: "whole".to_owned(), reason });
+        }
+        let refs = self.whole(described, &mut taker)?;
+        Ok(Taken { digest, size, form: TakenForm::Whole(refs), made, reason })
+    }
+
+    /// The blob as it is, checked.
+    fn whole(&self, described: &Descriptor, taker: &mut Taker<'_>) -> Result<Vec<u32>, Error> {
+        let mut refs = Vec::new();
+        let name = format!("\0{}", described.media_type());
+        taker.content(name.as_bytes(), &mut self.layout.open_blob(described)?, &mut refs)?;
+        self.task.add(described.size());
+        Ok(refs)
+    }
+
+    /// The skeleton of the tar in a blob and how many bytes that has, if it comes back as it was.
+    fn split(
+        &self,
+        described: &Descriptor,
+        limit: u64,
+        taker: &mut Taker<'_>,
+    ) -> Result<Option<(Skeleton, u64)>, Error> {
+        let blob = io::BufReader::with_capacity(128 << 10, self.layout.open_blob(described)?);
+        let (_, plain) = crate::compression::decoder(blob)?;
+        let mut plain = HashingReader::new(plain.take(limit), Algorithm::Sha256);
+        let skeleton = Skeleton::split(&mut plain, taker)?;
+        let (was, size, _) = plain.finish();
+        let joined = Joined::new(&skeleton.to_bytes(|id| id), &self.contents)?;
+        let (is, _) = Digest::of_reader(joined, Algorithm::Sha256)?;
+        Ok((is == was).then_some((skeleton, size)))
+    }
+
+    /// Whether our own encoder makes these bytes, at the level that is its default.
+    fn our_zstd(&self, described: &Descriptor) -> Result<Option<Packing>, Error> {
+        let blob = io::BufReader::with_capacity(128 << 10, self.layout.open_blob(described)?);
+        let Ok((_, mut plain)) = crate::compression::decoder(blob) else { return Ok(None) };
+        let there = io::BufReader::with_capacity(128 << 10, self.layout.open_blob(described)?);
+        let mut encoder = Encoder::new(Same(there), Compression::Zstd, Some(ZSTD_LEVEL.into()))?;
+        let same = io::copy(&mut plain, &mut encoder).and_then(|_| encoder.finish());
+        let is_same = match same {
+            Ok(mut rest) => rest.0.read(&mut [0])? == 0,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => false,
+            Err(error) => return Err(error.into()),
+        };
+        let library = zstd::zstd_safe::version_number();
+        Ok(is_same.then_some(Packing::Zstd { level: ZSTD_LEVEL, library }))
+    }
+}
+
+/// Fails at the first byte that is not that of a reader.
+struct Same<R>(R);
+
+impl<R: Read> Write for Same<R> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut there = vec![0; bytes.len()];
+        let is_same = self.0.read_exact(&mut there).is_ok() && there == bytes;
+        if is_same { Ok(bytes.len()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Plain bytes of a frame.
+const FRAME: u64 = 64 << 20;
+
+/// Bytes of a skeleton that are one content.
+const SKELETON_PIECE: usize = 4 << 20;
+
+/// The level that our own layers are written with.
+const ZSTD_LEVEL: u8 = 3;

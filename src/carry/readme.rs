@@ -1,0 +1,40 @@
+//! `README.txt`: what lies in a carry, for the person who finds it.
+
+use std::fmt::Write as _;
+
+use crate::carry::document::CarryDocument;
+use crate::image::store::layout::ref_name;
+use crate::progress::{Unit, amount};
+
+/// The words of a carry's README.txt.
+pub(super) fn text(carry: &CarryDocument, has_program: bool) -> String {
+    let program = if has_program { "./haversack" } else { "haversack" };
+    let mut text = format!(
+        "This is a carry of haversack: container images for a place without a network.\n\n\
+         carry   {}\ncreated {}\n",
+        carry.id, carry.created
+    );
+    if let Some(site) = &carry.site {
+        let _ = writeln!(text, "site    {site}");
+    }
+    let _ = write!(
+        text,
+        "size    {} in {} volume(s); unpacked {}, and as much again as {} while unpacking\n\n\
+         To see whether all of it is here and undamaged:\n\n    {program} verify .\n\n\
+         To unpack it into an OCI image layout (run it again for each medium, in any order):\n\n    \
+         {program} unpack . --to oci:/path/to/layout\n\n\
+         To unpack it into a registry:\n\n    {program} unpack . --to docker://registry.example:5000\n\n\
+         Each volume is a sequence of zstd frames: `zstd -t volume-001.zst` checks it, too.\n\nImages:\n\n",
+        amount(carry.totals.carried_bytes, Unit::Bytes),
+        carry.volumes.len(),
+        amount(carry.totals.blob_bytes, Unit::Bytes),
+        amount(carry.totals.content_bytes, Unit::Bytes),
+    );
+    for image in &carry.images {
+        let _ = writeln!(text, "    {} {}", image.digest(), crate::escape::in_line(ref_name(image).unwrap_or("")));
+    }
+    text
+}
+
+/// The name of the program that is carried along.
+pub(super) const PROGRAM: &str = "haversack";

@@ -1,0 +1,94 @@
+//! Is a carry what was packed?
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::carry::Error;
+use crate::carry::document::{CarryDocument, VolumeFile};
+use crate::carry::volume::Volume;
+use crate::digest::{Algorithm, Digest};
+use crate::fs::{self, PathContext};
+use crate::progress::{Progress, Unit};
+
+/// What was found of a carry.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// The carry.
+    pub carry: String,
+    /// Volumes, in order.
+    pub volumes: Vec<Checked>,
+    /// Bytes that were read.
+    pub bytes: u64,
+}
+
+/// A volume, read from its beginning to its end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Checked {
+    /// Its name.
+    pub file: String,
+    /// What was found.
+    pub state: State,
+    /// Ranges of bytes that are not what was written, first and last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<(u64, u64)>,
+}
+
+/// What a volume is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Every byte is as it was packed.
+    Good,
+    /// It is not there.
+    Missing,
+    /// It is another volume, or one of another carry.
+    Foreign,
+    /// It ends early or is too long, in bytes found.
+    Size(u64),
+    /// Some bytes are others.
+    Damaged,
+}
+
+impl VerifyReport {
+    /// Whether all of it is there and as it was packed.
+    pub fn is_good(&self) -> bool {
+        self.volumes.iter().all(|volume| volume.state == State::Good)
+    }
+}
+
+/// Reads every volume of a carry and compares it with what `carry.json` says.
+pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Error> {
+    let carry = CarryDocument::read(directory)?;
+    let total = carry.volumes.iter().map(|volume| volume.size).fold(0, u64::saturating_add);
+    let task = progress.task("reading", Unit::Bytes, Some(total));
+    let mut report = VerifyReport { carry: carry.id.clone(), volumes: Vec::new(), bytes: 0 };
+    for (number, file) in (1..).zip(&carry.volumes) {
+        let path = directory.join(&file.file);
+        let checked = check(&carry, number, file, &path)?;
+        if checked.state != State::Missing {
+            report.bytes += file.size;
+        }
+        task.add(file.size);
+        report.volumes.push(checked);
+    }
+    Ok(report)
+}
+
+fn check(carry: &CarryDocument, number: u32, file: &VolumeFile, path: &Path) -> Result<Checked, Error> {
+    let checked = |state, damaged| Ok(Checked { file: file.file.clone(), state, damaged });
+    if std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return checked(State::Missing, Vec::new());
+    }
+    let (digest, size) = Digest::of_reader(fs::open_regular(path)?, Algorithm::Sha256).at("read", path)?;
+    if size == file.size && digest == file.digest {
+        return checked(State::Good, Vec::new());
+    }
+    let Ok(volume) = Volume::open(path) else { return checked(State::Damaged, vec![(0, size.saturating_sub(1))]) };
+    if volume.listing.carry() != carry.id || volume.listing.number != number {
+        return checked(State::Foreign, Vec::new());
+    }
+    let damaged = volume.damaged().unwrap_or_default();
+    let damaged = damaged.into_iter().map(|(from, to)| (from, to - 1)).collect();
+    checked(if size == file.size { State::Damaged } else { State::Size(size) }, damaged)
+}

@@ -1,0 +1,167 @@
+//! `haversack pack`: images into what crosses the gap.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::carry::{PackOptions, PackReport};
+use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::registries::OneRegistryArgs;
+use crate::cli::{Context, block_on, place};
+use crate::ops::carry;
+use crate::progress::{Unit, amount};
+use crate::reference::ImageRef;
+use crate::registry::{CopyOptions, Memory};
+
+/// Pack images into a carry: a directory for a disk or discs, in a fraction of the images' bytes
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub(super) struct PackArgs {
+    /// Images: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    /// docker-archive:FILE[:NAME:TAG] or dir:DIR; without a name, all that a layout or an archive lists
+    #[arg(value_name = "REF", required = true, value_parser = place::image)]
+    images: Vec<ImageRef>,
+    /// The directory to make
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Whom it is for
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// Size of a volume: cd, dvd, dvd-dl, bd, bd-dl, fat32, or bytes as 700M, 25G [default: one volume of any size]
+    #[arg(long, value_name = "SIZE", value_parser = medium)]
+    medium: Option<u64>,
+    /// Compression level of zstd, 1 to 19
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: i32,
+    /// Leave the program that unpacks it out
+    #[arg(long)]
+    no_program: bool,
+    /// Leave signatures, SBOMs and attestations behind
+    #[arg(long)]
+    no_referrers: bool,
+    #[command(flatten)]
+    registry: OneRegistryArgs,
+}
+
+pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
+    let created = match context.config.source_date_epoch()? {
+        Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or_default(),
+        None => jiff::Timestamp::now(),
+    };
+    let options = PackOptions {
+        level: args.level,
+        volume_size: args.medium,
+        site: args.site.clone(),
+        created: created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        program: (!args.no_program).then(std::env::current_exe).transpose()?,
+        ..PackOptions::default()
+    };
+    let copying = CopyOptions {
+        referrers: !args.no_referrers,
+        retry: context.http.retry,
+        memory: Memory::new(context.config.cache_dir(), 6, HashMap::new()),
+        ..CopyOptions::default()
+    };
+    let access = args.registry.access(context)?;
+    let progress = context.ui.progress();
+    let report =
+        block_on(async { Ok(carry::pack(&args.images, &args.out, &access, &copying, &options, progress).await?) })?;
+    context.ui.result(&report, to_text)?;
+    Ok(Exit::Done)
+}
+
+fn to_text(report: &PackReport) -> String {
+    let totals = &report.carry.totals;
+    let bytes = |bytes| amount(bytes, Unit::Bytes);
+    let mut text = format!(
+        "{}: carry {}\n  {} images and referrers, {} blobs, {}\n  carried in {} volumes: {}",
+        report.directory.display(),
+        report.carry.id,
+        report.carry.images.len(),
+        totals.blobs,
+        bytes(totals.blob_bytes),
+        report.carry.volumes.len(),
+        bytes(totals.carried_bytes),
+    );
+    let tenths = totals.blob_bytes.saturating_mul(10).checked_div(totals.carried_bytes).unwrap_or_default();
+    text += &format!(", 1/{}.{}\n", tenths / 10, tenths % 10);
+    for (class, made) in &report.carry.made_by {
+        text += &format!("  {class}: {} blobs, {}\n", made.blobs, bytes(made.bytes));
+    }
+    for whole in &report.whole {
+        text += &format!("  whole: {} ({}): {}\n", whole.digest, bytes(whole.size), whole.reason);
+    }
+    for digest in &report.left_out {
+        text += &format!("  left out, as it may not be distributed: {digest}\n");
+    }
+    text
+}
+
+/// Bytes of a medium that files can have. Discs are given with what a file system takes on them subtracted.
+fn medium(text: &str) -> Result<u64, String> {
+    let disc = |bytes: u64| bytes - (4 << 20);
+    let size = match text {
+        // Sectors of 2,048 bytes: ECMA-130 (80 minutes), ECMA-267, -279 and the Blu-ray Disc Association's figures.
+        "cd" => disc(360_000 * 2048),
+        "dvd" => disc(2_295_104 * 2048),
+        "dvd-dl" => disc(4_171_712 * 2048),
+        "bd" => disc(12_219_392 * 2048),
+        "bd-dl" => disc(24_438_784 * 2048),
+        // A file on FAT32 is one byte shorter than 4 GiB.
+        "fat32" => u64::from(u32::MAX),
+        size => {
+            let digits = size.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+            let unit = match &size[digits.len()..] {
+                "" | "B" => 1,
+                "K" | "kB" => 1000,
+                "KiB" => 1 << 10,
+                "M" | "MB" => 1_000_000,
+                "MiB" => 1 << 20,
+                "G" | "GB" => 1_000_000_000,
+                "GiB" => 1 << 30,
+                "T" | "TB" => 1_000_000_000_000,
+                _ => return Err("expected cd, dvd, dvd-dl, bd, bd-dl, fat32 or a size as 700M, 25G, 4GiB".into()),
+            };
+            let number = digits.parse::<u64>().map_err(|_| "expected a number before the unit")?;
+            number.checked_mul(unit).ok_or("too large")?
+        }
+    };
+    if size < SMALLEST {
+        return Err(format!("a volume has at least {SMALLEST} bytes"));
+    }
+    Ok(size)
+}
+
+/// Bytes of the smallest volume: the largest content that is not cut has 8 MiB.
+const SMALLEST: u64 = 32 << 20;
+
+const HELP: &str = "\
+Examples:
+  haversack pack docker://quay.io/podman/stable:v5 --out carry
+  haversack pack oci:mirror --medium dvd --site plant-7 --out carry
+
+Exit status: 0 packed, 1 failed, 2 wrong command line";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_have_the_sizes_that_are_printed_on_them() {
+        for (text, expected) in [
+            ("cd", Some(737_280_000 - (4 << 20))),
+            ("dvd", Some(4_700_372_992 - (4 << 20))),
+            ("dvd-dl", Some(8_543_666_176 - (4 << 20))),
+            ("bd", Some(25_025_314_816 - (4 << 20))),
+            ("bd-dl", Some(50_050_629_632 - (4 << 20))),
+            ("fat32", Some(4_294_967_295)),
+            ("700M", Some(700_000_000)),
+            ("4GiB", Some(4 << 30)),
+            ("100000000", Some(100_000_000)),
+            ("1M", None),
+            ("floppy", None),
+            ("99999999999T", None),
+        ] {
+            assert_eq!(medium(text).ok(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `haversack serve`: a registry over layouts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::ui::{ProgressMode, Ui};
+use crate::cli::{Context, block_on, stop};
+use crate::escape::in_line;
+use crate::fs::PathError;
+use crate::image::Layout;
+use crate::reference::RepositoryName;
+use crate::serve::{Access, Entry, Identity, Limits, Listener, Log, Options, PushRule, Server, Summary};
+
+/// Serve the images of layouts as a registry, from where they lie
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub(super) struct ServeArgs {
+    /// Directory of an OCI layout; of several, the first decides when two have one name for different images
+    #[arg(value_name = "LAYOUT", required = true, value_parser = directory)]
+    layouts: Vec<PathBuf>,
+    /// Address and port to listen at; port 0 is any free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    listen: SocketAddr,
+    /// Repository of images that have none in their names, instead of the directory's name
+    #[arg(long, value_name = "NAME")]
+    repository: Option<RepositoryName>,
+    /// Take pushes and deletes, into the first layout, which is made where there is none
+    #[arg(long)]
+    writable: bool,
+    /// Seconds without a byte after which an upload is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400.0, value_parser = crate::cli::seconds)]
+    upload_ttl: f64,
+    /// Certificate for TLS, with those between it and its authority, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
+    tls_key: Option<PathBuf>,
+    /// TLS with an authority of its own, kept in this directory: give its ca.crt to those who are to trust it
+    #[arg(long, value_name = "DIR", conflicts_with = "tls_cert", help_heading = "Access")]
+    tls_self_signed: Option<PathBuf>,
+    /// What this server is called by others, as often as it has names; for the certificate, too
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
+    name: Vec<String>,
+    /// Users and their passwords, as `htpasswd -B` writes them; read again when it changes
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    htpasswd: Option<PathBuf>,
+    /// Let everybody pull; only pushes need a password
+    #[arg(long, requires = "htpasswd", help_heading = "Access")]
+    anonymous_pull: bool,
+    /// Who may push and delete, and where; without it, every user everywhere
+    #[arg(
+        long,
+        value_name = "USER[=REPOSITORY,…]",
+        requires = "htpasswd",
+        requires = "writable",
+        help_heading = "Access"
+    )]
+    push: Vec<PushRule>,
+    /// Take passwords without TLS on an address that others can reach
+    #[arg(long, help_heading = "Access")]
+    plain_passwords: bool,
+    /// Connections at one time; others wait
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    max_connections: u16,
+    /// Seconds without a byte after which a connection is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = crate::cli::seconds)]
+    idle_timeout: f64,
+    /// No line for each request
+    #[arg(long)]
+    no_access_log: bool,
+}
+
+#[derive(Serialize)]
+struct Serving<'a> {
+    url: String,
+    layouts: &'a [PathBuf],
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
+    let is_loopback = args.listen.ip().is_loopback();
+    let tls = tls(args);
+    if tls.is_none() && args.htpasswd.is_some() && !is_loopback && !args.plain_passwords {
+        let words = format!("{}: passwords would be sent for everybody on the way to read", args.listen);
+        let hint = "give a certificate with `--tls-cert`, or `--tls-self-signed DIR`; `--plain-passwords` allows it";
+        return Err(Failure::usage(words).hint(hint));
+    }
+    let open = |(at, path): (usize, &PathBuf)| match args.writable && at == 0 {
+        true => Layout::create(path),
+        false => Layout::open(path),
+    };
+    let layouts = args.layouts.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
+    let limits = Limits {
+        idle: Duration::from_secs_f64(args.idle_timeout),
+        connections: args.max_connections.into(),
+        ..Limits::default()
+    };
+    block_on(async {
+        let server = Server::new(Options {
+            layouts,
+            repository: args.repository.clone().map(String::from),
+            limits,
+            writable: args.writable.then(|| Duration::from_secs_f64(args.upload_ttl)),
+            access: Access {
+                htpasswd: args.htpasswd.clone(),
+                anonymous_pull: args.anonymous_pull,
+                push: args.push.clone(),
+                names: args.name.clone(),
+                is_loopback,
+            },
+            tls: tls.clone(),
+            log: log(args, context),
+        })?;
+        let listener = Listener::bind(args.listen).await.map_err(|source| PathError {
+            action: "listen at",
+            path: args.listen.to_string().into(),
+            source,
+        })?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.address()?);
+        if !is_loopback && tls.is_none() {
+            context.ui.warn(format_args!("{url}: without TLS, so anybody on the way can read and change what is sent"));
+        }
+        if !is_loopback && args.writable && args.htpasswd.is_none() {
+            context
+                .ui
+                .warn(format_args!("{url}: without passwords (--htpasswd), so whoever reaches it can push and delete"));
+        }
+        if let Some(directory) = &args.tls_self_signed {
+            let file = directory.join("ca.crt");
+            context.ui.say(format_args!("its authority, for those who are to trust it: {}", in_line(file.display())));
+        }
+        let stopped = async {
+            let signal = stop::stopped().await;
+            context.ui.say(format_args!("{signal}: finishing what is under way"));
+        };
+        let started = async {
+            // It listens already: who comes now waits for this and not for a port.
+            let summary = server.summary().await?;
+            for note in &summary.notes {
+                context.ui.warn(note);
+            }
+            let Summary { repositories, tags, manifests, .. } = &summary;
+            context.ui.say(format_args!("{repositories} repositories, {tags} tags, {manifests} manifests"));
+            let serving = Serving { url: url.clone(), layouts: &args.layouts, summary: &summary };
+            context.ui.result(&serving, |serving| format!("{}\n", serving.url))?;
+            Ok::<_, Failure>(())
+        };
+        tokio::pin!(stopped);
+        let running = server.run(listener, stopped);
+        tokio::pin!(running);
+        tokio::select! {
+            () = &mut running => return Ok(Exit::Done),
+            started = started => started?,
+        }
+        running.await;
+        Ok(Exit::Done)
+    })
+}
+
+/// Where the certificate comes from.
+fn tls(args: &ServeArgs) -> Option<Identity> {
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        return Some(Identity::Files { certificate: certificate.clone(), key: key.clone() });
+    }
+    let directory = args.tls_self_signed.clone()?;
+    let mut names: Vec<String> = args.name.iter().map(|name| host(name).to_owned()).collect();
+    names.extend((!args.listen.ip().is_unspecified()).then(|| args.listen.ip().to_string()));
+    Some(Identity::Own { directory, names })
+}
+
+/// A name without its port.
+fn host(name: &str) -> &str {
+    let host = match name.rsplit_once(':') {
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => name,
+    };
+    host.trim_matches(['[', ']'])
+}
+
+/// The access log: a line on stderr for each request, as JSON with `--json`.
+fn log(args: &ServeArgs, context: &Context) -> Log {
+    if args.no_access_log {
+        return Arc::new(|_| {});
+    }
+    let (ui, is_json) = (Ui::new(context.ui.is_quiet(), false, ProgressMode::None), context.ui.is_json());
+    Arc::new(move |entry: &Entry| match is_json {
+        true => ui.say(serde_json::to_string(entry).unwrap_or_default()),
+        false => ui.say(line(entry)),
+    })
+}
+
+fn line(entry: &Entry) -> String {
+    let Entry { time, client, user, method, path, ns, status, bytes, milliseconds, error } = entry;
+    let user = user.as_ref().map(|user| format!(" {}", in_line(user))).unwrap_or_default();
+    let ns = ns.as_ref().map(|ns| format!(" ns={}", in_line(ns))).unwrap_or_default();
+    let error = error.as_ref().map(|error| format!(": {}", in_line(error))).unwrap_or_default();
+    let path = in_line(path);
+    format!("{time} {client}{user} {method} {path}{ns} {status} {bytes} B {milliseconds} ms{error}")
+}
+
+/// The path of a layout, with or without its transport.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("oci:").unwrap_or(text);
+    if path.is_empty() { Err("expected the directory of a layout".to_owned()) } else { Ok(path.into()) }
+}
+
+const HELP: &str = "\
+Examples:
+  haversack serve mirror
+  haversack serve mirror --writable --listen 0.0.0.0:5000
+  haversack serve mirror charts --listen 127.0.0.1:0 --no-access-log
+
+It prints its URL on stdout when the layouts are read, and ends at SIGTERM or SIGINT with what is under way finished.
+
+Exit status: 0 ended by a signal, 1 failed, 2 wrong command line";

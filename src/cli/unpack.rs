@@ -1,0 +1,99 @@
+//! `haversack unpack`: images out of what crossed the gap.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::registries::OneRegistryArgs;
+use crate::cli::{Context, block_on};
+use crate::escape::in_line;
+use crate::ops::carry::{self, UnpackTo, Unpacked};
+use crate::progress::{Unit, amount};
+use crate::reference::ImageRef;
+use crate::registry::{CopyOptions, Memory};
+
+/// Unpack a carry into a layout or a registry; every digest is what it was
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub(super) struct UnpackArgs {
+    /// The directory with carry.json and volumes; run it again for each medium, in any order
+    #[arg(value_name = "CARRY")]
+    carry: PathBuf,
+    /// Where to: oci:DIR or docker://HOST[:PORT][/PATH]
+    #[arg(long, value_name = "TRANSPORT", value_parser = destination)]
+    to: UnpackTo,
+    /// Where images are made before they are pushed to a registry
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    work: PathBuf,
+    #[command(flatten)]
+    registry: OneRegistryArgs,
+}
+
+pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
+    let copying = CopyOptions {
+        retry: context.http.retry,
+        memory: Memory::new(context.config.cache_dir(), 6, HashMap::new()),
+        ..CopyOptions::default()
+    };
+    let access = args.registry.access(context)?;
+    let progress = context.ui.progress();
+    let unpacked =
+        block_on(async { Ok(carry::unpack(&args.carry, &args.to, &args.work, &access, &copying, progress).await?) })?;
+    context.ui.result(&unpacked, to_text)?;
+    for line in &unpacked.report.damaged {
+        context.ui.error(line);
+    }
+    Ok(Exit::of(unpacked.report.complete && unpacked.not_pushed.is_empty()))
+}
+
+fn to_text(unpacked: &Unpacked) -> String {
+    let report = &unpacked.report;
+    if !report.complete {
+        return format!(
+            "carry {}: not complete; bring these volumes and run it again: {}\n",
+            report.carry,
+            report.missing.iter().map(in_line).collect::<Vec<_>>().join(", ")
+        );
+    }
+    let mut text = format!(
+        "carry {}: {} images and referrers\n  {} blobs made: {}\n",
+        report.carry,
+        report.images.len(),
+        report.made_blobs,
+        amount(report.made_bytes, Unit::Bytes)
+    );
+    if report.present_blobs > 0 {
+        text += &format!("  {} blobs were there\n", report.present_blobs);
+    }
+    for pushed in &unpacked.pushed {
+        text += &format!("  {}@{}\n", pushed.destination, pushed.report.digest);
+    }
+    for name in &unpacked.not_pushed {
+        text += &format!("  not pushed, for it has no name that a registry could have: {}\n", in_line(name));
+    }
+    text
+}
+
+fn destination(text: &str) -> Result<UnpackTo, String> {
+    if let Some(place) = text.strip_prefix("docker://") {
+        let place = place.trim_end_matches('/');
+        // Whether host and path are well formed is the reference's to say.
+        format!("docker://{place}/x").parse::<ImageRef>().map_err(|error| error.to_string())?;
+        let (host, path) = place.split_once('/').unwrap_or((place, ""));
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        return Ok(UnpackTo::Registry { host: host.to_owned(), prefix });
+    }
+    match text.parse::<ImageRef>() {
+        Ok(ImageRef::Oci { path, name: None }) => Ok(UnpackTo::Layout(path)),
+        Ok(_) => Err("a carry is unpacked to oci:DIR or docker://HOST[/PATH]; images keep their names".into()),
+        Err(_) => Err("expected oci:DIR or docker://HOST[:PORT][/PATH]".into()),
+    }
+}
+
+const HELP: &str = "\
+Examples:
+  haversack unpack /media/disc --to oci:mirror
+  haversack unpack carry --to docker://bastion:5000
+
+Exit status: 0 unpacked, 1 failed, 2 wrong command line, 3 volumes are missing or damaged, or images have no name to be
+pushed under";

@@ -1,0 +1,220 @@
+//! Carries: images of any transport into one, and one into a layout or a registry.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::carry::{self, PackOptions, PackReport, UnpackReport};
+use crate::fs::{self, AtomicDir};
+use crate::image::store::layout::{self, ref_name};
+use crate::image::{Layout, Store, manifest};
+use crate::ops::{Access, Error};
+use crate::progress::Progress;
+use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
+use crate::registry::{CopyOptions, CopyReport, Source, Target, copy};
+
+/// Packs images with what refers to them into a new directory. Those in registries and archives are brought beside it first;
+/// a layout's own files are used where they are on the same file system.
+///
+/// A layout or an archive without a name means everything that it lists.
+pub async fn pack(
+    images: &[ImageRef],
+    directory: &Path,
+    access: &Access,
+    copying: &CopyOptions,
+    options: &PackOptions,
+    progress: &Progress,
+) -> Result<PackReport, Error> {
+    // Before anything is fetched.
+    if std::fs::symlink_metadata(directory).is_ok() {
+        return Err(carry::Error::Exists(directory.to_owned()).into());
+    }
+    let mut staging = directory.file_name().unwrap_or_default().to_owned();
+    staging.push(".images");
+    let staging = AtomicDir::create(&directory.with_file_name(staging))?;
+    let layout = Layout::create(&staging.path().join("layout"))?;
+    for image in images {
+        gather(image, &layout, access, copying, progress).await?;
+    }
+    // All cores are at work in there for minutes.
+    Ok(tokio::task::block_in_place(|| carry::pack(&layout, directory, options, progress))?)
+}
+
+async fn gather(
+    image: &ImageRef,
+    layout: &Layout,
+    access: &Access,
+    copying: &CopyOptions,
+    progress: &Progress,
+) -> Result<(), Error> {
+    if let (ImageRef::Oci { path, .. }, None) = (image, image.name()) {
+        let from = Layout::open(path)?;
+        let listed = from.index()?.manifests().clone();
+        for described in &listed {
+            let mut read = |described: &_| from.read_document(described);
+            let mut visit = |described: &_| -> Result<(), layout::Error> {
+                let digest = layout::digest_of(described)?;
+                match from.holds(&digest, described.size()) {
+                    true => layout.take_blob(&from, described),
+                    // What may not be distributed; whatever else is missing is missed when it is packed.
+                    false => Ok(()),
+                }
+            };
+            manifest::walk(described, &mut read, &mut visit)?;
+        }
+        return Ok(layout.tag_all(&listed)?);
+    }
+    if let (Some(_), None) = (image.path(), image.name()) {
+        let store = Arc::new(Store::open(image)?);
+        for described in store.index()?.manifests() {
+            let name = ref_name(described).map(str::to_owned);
+            let mut plain = described.clone();
+            plain.set_annotations(None);
+            bring(&Source::Store(store.clone()), &plain, name.as_deref(), layout, copying, progress).await?;
+        }
+        return Ok(());
+    }
+    let (source, described) = access.open(image).await?;
+    let name = match image {
+        ImageRef::Docker(remote) => Some(remote.to_string()),
+        local => local.name().filter(|name| !name.starts_with('@')).map(str::to_owned),
+    };
+    bring(&source, &described, name.as_deref(), layout, copying, progress).await
+}
+
+async fn bring(
+    source: &Source,
+    image: &oci_spec::image::Descriptor,
+    name: Option<&str>,
+    layout: &Layout,
+    copying: &CopyOptions,
+    progress: &Progress,
+) -> Result<(), Error> {
+    copy(source, image, &Target::Layout(layout.clone()), name, copying, progress).await?;
+    if name.is_none() {
+        layout.tag(image, None)?;
+    }
+    Ok(())
+}
+
+/// Where a carry is unpacked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnpackTo {
+    /// An OCI layout.
+    Layout(PathBuf),
+    /// A registry, and the path below which its repositories lie.
+    Registry {
+        /// Host and port.
+        host: String,
+        /// Empty or `PATH/`.
+        prefix: String,
+    },
+}
+
+/// What was unpacked, and pushed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unpacked {
+    /// What became of the carry.
+    #[serde(flatten)]
+    pub report: UnpackReport,
+    /// Images that are in a registry now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pushed: Vec<Pushed>,
+    /// Images without a name that a registry could have, and that nothing with a name refers to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_pushed: Vec<String>,
+}
+
+/// An image in a registry.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pushed {
+    /// What it is called there.
+    pub destination: String,
+    /// What was sent.
+    #[serde(flatten)]
+    pub report: CopyReport,
+}
+
+/// Unpacks a carry. For a registry, images are made in a layout below `work` first, which goes away when all are there.
+pub async fn unpack(
+    directory: &Path,
+    to: &UnpackTo,
+    work: &Path,
+    access: &Access,
+    copying: &CopyOptions,
+    progress: &Progress,
+) -> Result<Unpacked, Error> {
+    let unpacked = |layout: &Layout| tokio::task::block_in_place(|| carry::unpack(directory, layout, progress));
+    let (host, prefix) = match to {
+        UnpackTo::Layout(path) => {
+            let report = unpacked(&Layout::create(path)?)?;
+            return Ok(Unpacked { report, pushed: Vec::new(), not_pushed: Vec::new() });
+        }
+        UnpackTo::Registry { host, prefix } => (host, prefix),
+    };
+    let id = carry::CarryDocument::read(directory)?.id;
+    let place = work.join(format!("carry-{id}"));
+    let layout = Layout::create(&place)?;
+    let report = unpacked(&layout)?;
+    let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
+    if report.complete {
+        let store = Arc::new(Store::Layout(layout.clone()));
+        for image in report.images.iter().filter(|image| image.artifact_type().is_none()) {
+            let name = ref_name(image);
+            let Some(remote) = name.and_then(|name| destination(host, prefix, name)) else {
+                if name.is_none_or(|name| !name.starts_with("sha256-")) {
+                    not_pushed.push(name.unwrap_or(image.digest().as_ref()).to_owned());
+                }
+                continue;
+            };
+            let target = Target::Repository(access.repository(&remote, true).await?);
+            let mut plain = image.clone();
+            plain.set_annotations(None);
+            let source = Source::Store(store.clone());
+            let report = copy(&source, &plain, &target, Some(remote.target()), copying, progress).await?;
+            pushed.push(Pushed { destination: remote.to_string(), report });
+        }
+        fs::remove_dir_all(&place)?;
+    }
+    Ok(Unpacked { report, pushed, not_pushed })
+}
+
+/// What an image of that name is called in a registry: its repository without the host, below the prefix.
+fn destination(host: &str, prefix: &str, name: &str) -> Option<Remote> {
+    let full = format!("docker://{name}").parse().ok();
+    let (repository, target) = match full {
+        Some(ImageRef::Docker(Remote { repository, target, .. })) => (repository, target),
+        // A name such as `app:v1`, as skopeo gives it.
+        _ => match format!("docker://{host}/{name}").parse().ok()? {
+            ImageRef::Docker(Remote { repository, target, .. }) => (repository, target),
+            _ => return None,
+        },
+    };
+    let target = match target {
+        RemoteTarget::Digest(_) => return None,
+        target => target,
+    };
+    match format!("docker://{host}/{prefix}{repository}").parse().ok()? {
+        ImageRef::Docker(remote) => Some(Remote { target, ..remote }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_keep_their_repository_and_lose_their_host() {
+        for (prefix, name, expected) in [
+            ("", "quay.io/org/app:v1", Some("bastion:5000/org/app:v1")),
+            ("mirror/", "quay.io:443/org/app", Some("bastion:5000/mirror/org/app")),
+            ("", "app:v1", Some("bastion:5000/app:v1")),
+            ("", "not a name", None),
+        ] {
+            let found = destination("bastion:5000", prefix, name).map(|remote| remote.to_string());
+            assert_eq!(found.as_deref(), expected, "{name}");
+        }
+    }
+}

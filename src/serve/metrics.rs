@@ -1,0 +1,48 @@
+//! Counters for `/metrics`, in the text format of Prometheus.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What has happened since the start.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    requests: Mutex<BTreeMap<(String, u16), u64>>,
+    sent: AtomicU64,
+    pub(super) connections: AtomicU64,
+}
+
+impl Metrics {
+    /// Counts an answer that was sent.
+    pub(super) fn count(&self, method: &str, status: u16, bytes: u64) {
+        // Whatever a client calls its method is not another counter.
+        let method = if METHODS.contains(&method) { method } else { "OTHER" };
+        *self.requests.lock().expect("no holder panics").entry((method.to_owned(), status)).or_default() += 1;
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The text, with numbers of what there is.
+    pub(super) fn text(&self, gauges: &[(&str, &str, u64)]) -> String {
+        let mut text = String::new();
+        head(&mut text, "requests_total", "counter", "Requests by method and status.");
+        for ((method, status), n) in self.requests.lock().expect("no holder panics").iter() {
+            let _ = writeln!(text, "haversack_requests_total{{method=\"{method}\",status=\"{status}\"}} {n}");
+        }
+        head(&mut text, "sent_bytes_total", "counter", "Bytes of bodies that were sent.");
+        let _ = writeln!(text, "haversack_sent_bytes_total {}", self.sent.load(Ordering::Relaxed));
+        head(&mut text, "connections", "gauge", "Open connections.");
+        let _ = writeln!(text, "haversack_connections {}", self.connections.load(Ordering::Relaxed));
+        for (name, help, value) in gauges {
+            head(&mut text, name, "gauge", help);
+            let _ = writeln!(text, "haversack_{name} {value}");
+        }
+        text
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP haversack_{name} {help}\n# TYPE haversack_{name} {kind}");
+}
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

@@ -1,0 +1,258 @@
+//! The layouts that are served: the current view of them, and their blobs as files that are known to be right.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+use std::time::Instant;
+
+use crate::digest::{Digest, Hasher};
+use crate::fs;
+use crate::image::Layout;
+use crate::image::store::layout::{self, INDEX};
+use crate::serve::build::{Source, build};
+use crate::serve::change::{self, Change};
+use crate::serve::document::{Document, Part};
+use crate::serve::ledger::Ledger;
+use crate::serve::stamp::{Known, Seen, Stamp};
+use crate::serve::view::View;
+
+/// Layouts under one address.
+pub(super) struct Store {
+    pub(super) sources: Vec<Source>,
+    view: RwLock<Option<Arc<View>>>,
+    /// Held while a view is made. In it, what the layouts were when that failed last.
+    building: tokio::sync::Mutex<Option<Vec<Option<Stamp>>>>,
+    pub(super) seen: Seen,
+    /// Where it is kept what was found in the first layout.
+    pub(super) ledger: OnceLock<Arc<Ledger>>,
+    /// Held while a blob is read to be verified, so that many who ask for parts of it have it read once.
+    verifying: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    started: Instant,
+    /// When a blob was last found to be damaged, by [`Store::now`].
+    damaged_at: AtomicU64,
+}
+
+/// A blob that is open.
+pub(super) struct Blob {
+    pub(super) file: File,
+    pub(super) stamp: Stamp,
+    pub(super) known: Known,
+    pub(super) layout: usize,
+    pub(super) digest: Digest,
+}
+
+impl Store {
+    pub(super) fn new(sources: Vec<Source>) -> Arc<Self> {
+        Arc::new(Store {
+            sources,
+            view: RwLock::default(),
+            building: tokio::sync::Mutex::default(),
+            seen: Seen::default(),
+            ledger: OnceLock::new(),
+            verifying: Mutex::default(),
+            started: Instant::now(),
+            damaged_at: AtomicU64::new(0),
+        })
+    }
+
+    /// What the layouts hold now. When one of them cannot be read any more, what it held before.
+    pub(super) async fn view(self: &Arc<Self>) -> Result<Arc<View>, Arc<layout::Error>> {
+        let stamps = self.stamps();
+        let current = || self.view.read().expect("no holder panics").clone();
+        if let Some(view) = current().filter(|view| view.stamps == stamps) {
+            return Ok(view);
+        }
+        let mut failed = self.building.lock().await;
+        let older = current();
+        if let Some(view) = older.clone().filter(|view| view.stamps == stamps || failed.as_ref() == Some(&stamps)) {
+            return Ok(view);
+        }
+        let (store, known) = (self.clone(), older.clone());
+        let built = tokio::task::spawn_blocking(move || build(&store.sources, known.as_deref())).await;
+        match (built.expect("building a view does not panic"), older) {
+            (Ok(view), _) => {
+                *failed = None;
+                Ok(self.replace(view))
+            }
+            (Err(error), Some(older)) => {
+                tracing::error!("{error}; what was there before is served");
+                *failed = Some(stamps);
+                Ok(older)
+            }
+            (Err(error), None) => Err(Arc::new(error)),
+        }
+    }
+
+    /// Changes the `index.json` of the first layout. When this returns it is on the disk, and the view is of what it says.
+    pub(super) async fn change(self: &Arc<Self>, changes: Vec<Change>) -> Result<(), layout::Error> {
+        let mut failed = self.building.lock().await;
+        let store = self.clone();
+        let changed = tokio::task::spawn_blocking(move || {
+            let older = store.view.read().expect("no holder panics").clone();
+            let Source { layout, repository } = &store.sources[0];
+            layout.change(|entries| change::apply(&changes, entries, repository))?;
+            store.replace(build(&store.sources, older.as_deref())?);
+            Ok(())
+        });
+        *failed = None;
+        changed.await.expect("changing an index does not panic")
+    }
+
+    fn replace(&self, view: View) -> Arc<View> {
+        let view = Arc::new(view);
+        *self.view.write().expect("no holder panics") = Some(view.clone());
+        view
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        self.sources.iter().map(|source| Stamp::at(&source.layout.root().join(INDEX))).collect()
+    }
+
+    pub(super) fn layouts(&self) -> Vec<&Layout> {
+        self.sources.iter().map(|source| &source.layout).collect()
+    }
+
+    /// Opens a blob where it is not known to be damaged. `Err` says why there is none.
+    pub(super) fn open(&self, digest: &Digest) -> Result<Blob, String> {
+        let mut why = "it is not there".to_owned();
+        for (at, source) in self.sources.iter().enumerate() {
+            let path = source.layout.blob_path(digest);
+            let opened = fs::open_regular(&path).and_then(|file| {
+                let found = file.metadata();
+                found.map(|found| (file, Stamp::of(&found))).map_err(|source| fs::PathError {
+                    action: "read",
+                    path,
+                    source,
+                })
+            });
+            match opened {
+                Ok((file, stamp)) => match self.seen.known(at, digest, stamp) {
+                    Known::Damaged => why = "its bytes are damaged".to_owned(),
+                    known => return Ok(Blob { file, stamp, known, layout: at, digest: digest.clone() }),
+                },
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!("{error}: {}", error.source);
+                    why = format!("it cannot be read: {}", error.source);
+                }
+            }
+        }
+        Err(why)
+    }
+
+    /// Reads a blob to its end, unless that was done before. `false` for one that is damaged.
+    pub(super) async fn verify(self: &Arc<Self>, blob: &Blob) -> io::Result<bool> {
+        let turn = self.turn(&blob.digest);
+        let _turn = turn.lock().await;
+        match self.seen.known(blob.layout, &blob.digest, blob.stamp) {
+            Known::Good => return Ok(true),
+            Known::Damaged => return Ok(false),
+            Known::Nothing => {}
+        }
+        let (file, algorithm) = (blob.file.try_clone()?, blob.digest.algorithm());
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut hasher, mut at, mut buffer) = (Hasher::new(algorithm), 0, vec![0; 1 << 20]);
+            loop {
+                match std::os::unix::fs::FileExt::read_at(&file, &mut buffer, at)? {
+                    0 => return Ok::<_, io::Error>(hasher.finish()),
+                    n => {
+                        hasher.update(&buffer[..n]);
+                        at += n as u64;
+                    }
+                }
+            }
+        });
+        let found = read.await.map_err(io::Error::other)??;
+        let is_good = found == blob.digest;
+        self.record(blob.layout, &blob.digest, blob.stamp, is_good);
+        Ok(is_good)
+    }
+
+    /// Remembers what was found when a blob was read to its end.
+    pub(super) fn record(&self, layout: usize, digest: &Digest, stamp: Stamp, is_good: bool) {
+        if !is_good {
+            let path = self.sources[layout].layout.blob_path(digest);
+            tracing::error!("{}: damaged, its bytes have another digest; it is not served any more", path.display());
+        }
+        self.seen.record(layout, digest, stamp, is_good);
+        if let Some(ledger) = self.ledger.get().filter(|_| layout == 0 && is_good)
+            && let Err(error) = ledger.add_checked(digest, stamp)
+        {
+            tracing::warn!("{error}");
+        }
+        if !is_good {
+            self.damaged_at.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Milliseconds since the start, and one.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn turn(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut verifying = self.verifying.lock().expect("no holder panics");
+        if let Some(turn) = verifying.get(digest).and_then(Weak::upgrade) {
+            return turn;
+        }
+        verifying.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        verifying.insert(digest.clone(), Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Whether a blob of that size lies somewhere and is not known to be damaged. `Err` says what is wrong with it.
+    pub(super) fn check(&self, part: &Part) -> Result<(), &'static str> {
+        let mut why = "is not there";
+        for (at, source) in self.sources.iter().enumerate() {
+            // A link is not a blob, wherever it leads.
+            let Ok(found) = std::fs::symlink_metadata(source.layout.blob_path(&part.digest)) else { continue };
+            if !found.is_file() || found.len() != part.size {
+                why = "has another size";
+            } else if self.seen.known(at, &part.digest, Stamp::of(&found)) == Known::Damaged {
+                why = "is damaged";
+            } else {
+                return Ok(());
+            }
+        }
+        Err(why)
+    }
+
+    /// What an image lacks: whoever is given its manifest must get all the rest (CRI-O asks for ever for what a mirror lacks).
+    pub(super) fn lacking(&self, view: &View, document: &Document) -> Vec<String> {
+        let (now, damaged) = (self.now(), self.damaged_at.load(Ordering::Relaxed));
+        let (mut lacking, mut waiting) = (Vec::new(), vec![document]);
+        // A list may name one thing a thousand times, and that another.
+        let mut looked_at = HashSet::new();
+        while let Some(document) = waiting.pop() {
+            if !looked_at.insert(&document.digest) || document.was_complete(now, damaged) {
+                continue;
+            }
+            let before = lacking.len();
+            for part in document.blobs.iter().filter(|part| !part.is_foreign) {
+                lacking.extend(self.check(part).err().map(|why| format!("{} {why}", part.digest)));
+            }
+            for part in &document.manifests {
+                match view.documents.get(&part.digest) {
+                    Some(Ok(child)) if child.size == part.size => waiting.push(child),
+                    Some(Ok(_)) => lacking.push(format!("manifest {} has another size", part.digest)),
+                    Some(Err(why)) => lacking.push(format!("manifest {}: {why}", part.digest)),
+                    None => lacking.push(format!("manifest {} is not there", part.digest)),
+                }
+            }
+            // Of a list this would say nothing of what it lists.
+            if lacking.len() == before && document.manifests.is_empty() {
+                document.complete_at.store(now, Ordering::Relaxed);
+            }
+            if lacking.len() > TOLD {
+                break;
+            }
+        }
+        lacking
+    }
+}
+
+/// After so many missing parts no others are looked for.
+const TOLD: usize = 20;

@@ -1,0 +1,10 @@
+//! `haversack serve` as clients see it: every row of the protocol, what goes wrong in a layout, and what bad clients send.
+
+mod access;
+mod clients;
+mod conformance;
+mod damaged;
+mod hostile;
+mod pulling;
+mod pushing;
+mod server;
