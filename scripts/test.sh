@@ -6,9 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-debian="gcc openssl podman buildah runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools python3-pip jq python3-venv"
-fedora="gcc openssl podman buildah runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools jq python3"
-missing() { for tool in cc openssl podman buildah runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs jq; do
+debian="gcc openssl podman buildah runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools zstd umoci python3-pip jq python3-venv"
+fedora="gcc openssl podman buildah runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools zstd jq python3"
+missing() { for tool in cc openssl podman buildah runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs zstd umoci jq; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
 if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
     echo "==> Installing what the tests need: $(missing | xargs)"

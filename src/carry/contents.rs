@@ -81,7 +81,7 @@ impl Contents {
         let mut ids: Vec<u32> = (0..u32::try_from(known.entries.len()).expect("ids are u32")).collect();
         ids.sort_by_cached_key(|id| {
             let entry = &known.entries[*id as usize];
-            (matches!(entry.form, Form::Stored(_)), masked(&entry.path), entry.path.clone(), entry.hash)
+            (matches!(entry.form, Form::Stored(_)), likeness(&entry.path), entry.path.clone(), entry.hash)
         });
         let mut numbers = vec![0; ids.len()];
         for (number, id) in ids.iter().enumerate() {
@@ -238,17 +238,21 @@ impl Nested {
     }
 }
 
-/// A path with its numbers made equal.
-fn masked(path: &[u8]) -> Vec<u8> {
-    let mut masked = Vec::with_capacity(path.len());
-    for byte in path {
-        match byte {
-            b'0'..=b'9' if masked.last() == Some(&b'0') => {}
-            b'0'..=b'9' => masked.push(b'0'),
-            byte => masked.push(*byte),
+/// What neighbours have in common: their last name first, then the directory that it is in, and so on, with all numbers made
+/// equal. The directories that tell releases apart come first in a path, and so last here.
+fn likeness(path: &[u8]) -> Vec<u8> {
+    let mut likeness = Vec::with_capacity(path.len() + 1);
+    for component in path.rsplit(|byte| *byte == b'/') {
+        for byte in component {
+            match byte {
+                b'0'..=b'9' if likeness.last() == Some(&b'0') => {}
+                b'0'..=b'9' => likeness.push(b'0'),
+                byte => likeness.push(*byte),
+            }
         }
+        likeness.push(b'/');
     }
-    masked
+    likeness
 }
 
 /// Bytes up to which a file is one content.

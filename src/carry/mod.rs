@@ -117,6 +117,14 @@ pub enum Error {
         /// What they would need.
         needed: u64,
     },
+    /// The program does not fit on the first volume's medium.
+    #[error("the program has {program} bytes, and a volume's medium takes {most}")]
+    ProgramTooLarge {
+        /// Its bytes.
+        program: u64,
+        /// What a medium takes.
+        most: u64,
+    },
     /// An image of which a part is missing.
     #[error("{}: {digest} is missing", layout.display())]
     Missing {

@@ -90,6 +90,12 @@ pub fn pack(
     if std::fs::symlink_metadata(directory).is_ok() {
         return Err(Error::Exists(directory.to_owned()));
     }
+    let program = options.program.as_deref();
+    let program_size = program.map(|path| Ok::<_, Error>(fs::open_regular(path)?.metadata()?.len())).transpose()?;
+    let most = options.volume_size.unwrap_or(u64::MAX);
+    if let Some(program) = program_size.filter(|size| *size > most) {
+        return Err(Error::ProgramTooLarge { program, most });
+    }
     let images = layout.index()?.manifests().clone();
     let out = AtomicDir::create(directory)?;
     let scratch = AtomicDir::create(&beside(directory, "work"))?;
@@ -137,9 +143,6 @@ pub fn pack(
     }
     table.lengths = stored.iter().map(Slice::size).collect();
 
-    let program = options.program.as_deref();
-    let program_size = program.map(|path| Ok::<_, Error>(fs::open_regular(path)?.metadata()?.len())).transpose()?;
-    let most = options.volume_size.unwrap_or(u64::MAX);
     let group = FRAME.min(most / 3).max(1);
     let mut groups = frame::groups(&stored[..carried], group);
     let skeletons = frame::groups(&stored[carried..], group);
@@ -153,7 +156,7 @@ pub fn pack(
     let content_bytes: u64 = table.lengths.iter().sum();
     let task = progress.task("compressing", Unit::Bytes, Some(content_bytes + table_slice.size()));
     let one = std::slice::from_ref(&table_slice);
-    let mut frames = frame::compress(one, &[0..1], options.level, &spool, &task)?;
+    let mut frames = frame::compress(one, &frame::groups(one, u64::MAX), options.level, &spool, &task)?;
     frames.extend(frame::compress(&stored, &groups, options.level, &spool, &task)?);
     drop(task);
 
@@ -263,7 +266,7 @@ struct Taken {
 
 enum TakenForm {
     Whole(Vec<u32>),
-    Tar { skeleton: Skeleton, plain: u64, packing: Packing },
+    Tar { skeleton: Box<Skeleton>, plain: u64, packing: Packing },
 }
 
 impl Job<'_> {
@@ -271,8 +274,11 @@ impl Job<'_> {
         let digest = layout::digest_of(described).map_err(layout::Error::from)?;
         let size = described.size();
         let mut taker = self.contents.taker()?;
+        // Whoever takes it apart may stop before its end, where its digest is found to be wrong.
+        let mut blob = self.layout.open_blob(described)?;
         let mut start = Vec::new();
-        self.layout.open_blob(described)?.take(6).read_to_end(&mut start)?;
+        blob.by_ref().take(6).read_to_end(&mut start)?;
+        io::copy(&mut blob, &mut io::sink())?;
         let is_layer = manifest::is_layer(described.media_type());
         let (packing, made, reason) = match Compression::detect(&start) {
             Compression::Gzip => match find(fs::open_regular(&self.layout.blob_path(&digest))?, &self.budget)? {
@@ -294,7 +300,13 @@ impl Job<'_> {
         if let Some((packing, limit)) = packing {
             if let Some((skeleton, plain)) = self.split(described, limit, &mut taker)? {
                 self.task.add(size);
-                return Ok(Taken { digest, size, form: TakenForm::Tar { skeleton, plain, packing }, made, reason });
+                return Ok(Taken {
+                    digest,
+                    size,
+                    form: TakenForm::Tar { skeleton: Box::new(skeleton), plain, packing },
+                    made,
+                    reason,
+                });
             }
             // What does not come back as it was is not taken apart. It is not known to happen.
             let reason = Some("its archive did not come back as it was".to_owned());

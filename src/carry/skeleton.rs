@@ -327,18 +327,18 @@ impl<L: Lookup> Joined<L> {
                 let blocks = self.column(NUMBERS, |column| column.number())?;
                 self.pieces.push_back(Piece::Zeros(blocks.saturating_mul(BLOCK as u64)));
             }
-            HEADER => self.header(0, further)?,
+            HEADER => self.header(0, &further)?,
             META | META_CUT => {
                 let body = self.column(METAS, |column| Ok(column.bytes()?.to_vec()))?;
                 let size = body.len() as u64;
-                self.header(size, further)?;
+                self.header(size, &further)?;
                 self.pieces.push_back(Piece::Bytes(body));
                 self.padding(size, op == META)?;
             }
             kind @ (BODY | PIECES | CUT) => {
                 let number = if kind == BODY { 1 } else { self.column(NUMBERS, |column| column.number())? };
                 let (range, size) = self.contents(number)?;
-                self.header(size, further)?;
+                self.header(size, &further)?;
                 self.pieces.extend(self.refs[range].iter().copied().map(Piece::Content));
                 self.padding(size, kind != CUT)?;
             }
@@ -353,7 +353,7 @@ impl<L: Lookup> Joined<L> {
     }
 
     /// Puts a header together.
-    fn header(&mut self, body: u64, further: Vec<u8>) -> Result<(), Error> {
+    fn header(&mut self, body: u64, further: &[u8]) -> Result<(), Error> {
         let flags = self.column(FLAGS, |column| Ok(u16::from_le_bytes([column.byte()?, column.byte()?])))?;
         let mut block = self.before;
         for (column, field) in FIELDS.iter().enumerate() {
@@ -380,7 +380,7 @@ impl<L: Lookup> Joined<L> {
             block[SUM].copy_from_slice(&sum);
         }
         self.before = block;
-        self.pieces.push_back(Piece::Bytes([&block[..], &further].concat()));
+        self.pieces.push_back(Piece::Bytes([&block[..], further].concat()));
         Ok(())
     }
 

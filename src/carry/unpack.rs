@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::carry::{Error, Lookup};
 use crate::compression::encode::GzipRecipe;
 use crate::compression::{Compression, Encoder, LimitedReader};
 use crate::digest::Digest;
-use crate::fs::{self, Lock, PathContext};
+use crate::fs::{self, Lock, PathContext, Slice};
 use crate::image::manifest;
 use crate::image::store::layout::{self, BlobWriter, Layout, descriptor};
 use crate::progress::{Progress, Unit};
@@ -190,7 +189,7 @@ impl Import<'_> {
 
 /// Decompresses a frame into its file, which appears when it is right.
 fn take(volume: &Volume, frame: &Placed, work: &Path) -> Result<(), Error> {
-    let mut hashed = Hashed { inner: volume.frame(frame)?, hash: Sha256::new() };
+    let mut hashed = Hashed { inner: volume.frame(frame), hash: Sha256::new() };
     let path = frame_path(work, frame.number);
     let partial = path.with_extension("new");
     match fs::remove_file(&partial) {
@@ -316,7 +315,7 @@ impl Store {
                     }
                 }
                 let Some(content) = next.next() else { return Ok(0) };
-                current = Some((&store).open(content).map_err(io::Error::other)?);
+                current = Some(store.open(content).map_err(io::Error::other)?);
             }
         }))
     }
@@ -392,16 +391,7 @@ impl Lookup for Arc<Store> {
         let size = self.size(content)?;
         let stored = content as usize - self.table.nested.len();
         let frame = self.frames.partition_point(|(first, _)| *first <= stored) - 1;
-        let (file, mut at, mut left) = (self.frames[frame].1.clone(), self.starts[stored], size);
-        Ok(Box::new(FromFn(move |buffer: &mut [u8]| {
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let read = file.read_at(&mut buffer[..most], at)?;
-            if read == 0 && most > 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            (at, left) = (at + read as u64, left - read as u64);
-            Ok(read)
-        })))
+        Ok(Box::new(Slice::of(self.frames[frame].1.clone(), self.starts[stored], size).reader()))
     }
 }
 

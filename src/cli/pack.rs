@@ -82,10 +82,8 @@ fn to_text(report: &PackReport) -> String {
         report.carry.volumes.len(),
         bytes(totals.carried_bytes),
     );
-    if totals.carried_bytes > 0 {
-        let tenths = totals.blob_bytes.saturating_mul(10) / totals.carried_bytes;
-        text += &format!(", 1/{}.{}\n", tenths / 10, tenths % 10);
-    }
+    let tenths = totals.blob_bytes.saturating_mul(10).checked_div(totals.carried_bytes).unwrap_or_default();
+    text += &format!(", 1/{}.{}\n", tenths / 10, tenths % 10);
     for (class, made) in &report.carry.made_by {
         text += &format!("  {class}: {} blobs, {}\n", made.blobs, bytes(made.bytes));
     }
@@ -128,7 +126,7 @@ fn medium(text: &str) -> Result<u64, String> {
         }
     };
     if size < SMALLEST {
-        return Err(format!("a volume has at least {} bytes", SMALLEST));
+        return Err(format!("a volume has at least {SMALLEST} bytes"));
     }
     Ok(size)
 }

@@ -103,6 +103,11 @@ impl Drop for SpoolWriter {
 }
 
 impl Slice {
+    /// Bytes of a file that somebody else has written.
+    pub fn of(file: Arc<File>, offset: u64, size: u64) -> Self {
+        Slice { file, offset, size }
+    }
+
     /// Bytes.
     pub fn size(&self) -> u64 {
         self.size

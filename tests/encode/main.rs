@@ -32,7 +32,7 @@ const UNIX_HEADER: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
 fn header_of(class: Class) -> &'static [u8] {
     match class {
         Class::Pgzip { .. } => PGZIP_HEADER,
-        Class::Gnu { .. } => UNIX_HEADER,
+        Class::Gnu { .. } | Class::Pigz { .. } => UNIX_HEADER,
         _ => GO_HEADER,
     }
 }

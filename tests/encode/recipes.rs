@@ -87,7 +87,7 @@ fn members_headers_trailers_and_what_follows_them_are_kept() {
 
 #[test]
 fn what_has_no_recipe_is_said_why() {
-    let plain = Chance(3).text(100_000);
+    let plain = Chance(3).text(30_000);
     let file = gzip(GO_HEADER, class("go-6"), &plain);
     let budget = Budget::default();
     for length in [0, 5, 10, 11, 1000, file.len() - 9, file.len() - 1] {
@@ -100,7 +100,7 @@ fn what_has_no_recipe_is_said_why() {
     };
     assert_eq!(not_found(&damaged(0), &budget), Reason::NotGzip);
     // Another literal, at best, which the encoder makes, too; then the sum in the trailer is what is odd.
-    for at in 15_000..15_020 {
+    for at in [5_000, 5_003, 5_004, 5_007] {
         match find(Cursor::new(damaged(at)), &budget).unwrap() {
             Outcome::Found(recipe) => {
                 assert!(recipe.members[0].trailer.is_some(), "{at}");
@@ -110,9 +110,9 @@ fn what_has_no_recipe_is_said_why() {
         }
     }
     assert_eq!(not_found(&[&file, &[0; 70_000][..]].concat(), &budget), Reason::LongTail);
-    let less = Budget { plain: 99_999, ..budget };
+    let less = Budget { plain: 29_999, ..budget };
     assert_eq!(not_found(&file, &less), Reason::TooLarge);
-    let (_, back) = find_in_memory(&file, &Budget { plain: 100_000, ..budget }).unwrap();
+    let (_, back) = find_in_memory(&file, &Budget { plain: 30_000, ..budget }).unwrap();
     assert!(back == plain);
     // 1:1000, and a limit that is reached in the full run.
     let bomb = gzip(GO_HEADER, class("go-6"), &[0; 3_000_000]);

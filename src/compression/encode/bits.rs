@@ -22,6 +22,11 @@ impl Bits {
         }
     }
 
+    /// Bits after the last whole byte.
+    pub(super) fn odd(&self) -> u32 {
+        self.count % 8
+    }
+
     /// Fills up the last byte with zeros.
     pub(super) fn align(&mut self) {
         let bytes = self.count.div_ceil(8) as usize;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::compression::encode::ours::ZLIB_RS;
 use crate::compression::encode::{PgzipVariant, Writes};
 
 /// A class of encoders that make the same bytes, named by behaviour. Carries hold the names: they are for ever.
@@ -22,6 +23,11 @@ pub enum Class {
         /// How the writer cut the stream.
         writes: Writes,
     },
+    /// Go's compress/gzip from Go 1.27 on: `go127-6`.
+    Go127 {
+        /// 1, or 6, the default.
+        level: u8,
+    },
     /// zlib: Java, Python, and most others: `zlib-6-m8`.
     Zlib {
         /// 1 to 9; 6 is the default.
@@ -29,9 +35,20 @@ pub enum Class {
         /// 8, the default, or 9.
         mem_level: u8,
     },
+    /// pigz, which is zlib over pieces of 128 KiB: `pigz-9`, as Debian's base images.
+    Pigz {
+        /// 1 to 9; 6 is the default.
+        level: u8,
+    },
     /// GNU gzip: `gnu-9`, as Debian's changelogs.
     Gnu {
         /// 1 to 9; 6 is the default.
+        level: u8,
+    },
+    /// zlib-rs in the version that is built in, as [`Encoder`](crate::compression::Encoder) uses it: `zlib-rs-0.6.8-6`.
+    /// Of another version is another class, which is unknown here.
+    Ours {
+        /// 0 to 9; 6 is the default.
         level: u8,
     },
 }
@@ -67,10 +84,13 @@ impl Class {
             .into_iter()
             .flat_map(|block| [A, B, C, D].map(|variant| Class::Pgzip { variant, block }));
         let levels = [6, 9, 1, 5, 4, 7, 8, 3, 2];
-        let go = levels.into_iter().filter(|level| *level > 1).map(|level| Class::Go { level, writes: Writes::Copy });
+        let go = levels.map(|level| Class::Go { level, writes: Writes::Copy });
+        let go127 = [6, 1].map(|level| Class::Go127 { level });
         let gnu = levels.map(|level| Class::Gnu { level });
         let zlib = [8, 9].into_iter().flat_map(move |mem_level| levels.map(|level| Class::Zlib { level, mem_level }));
-        pgzip.chain(go).chain(gnu).chain(zlib)
+        let pigz = levels.map(|level| Class::Pigz { level });
+        let ours = [6, 9, 1, 5, 4, 7, 8, 3, 2, 0].map(|level| Class::Ours { level });
+        pgzip.chain(go).chain(go127).chain(gnu).chain(zlib).chain(pigz).chain(ours)
     }
 }
 
@@ -91,7 +111,10 @@ impl fmt::Display for Class {
                 write!(f, "pgzip-{variant}-{block}")
             }
             Class::Go { level, writes: Writes::Copy } => write!(f, "go-{level}"),
+            Class::Go127 { level } => write!(f, "go127-{level}"),
             Class::Zlib { level, mem_level } => write!(f, "zlib-{level}-m{mem_level}"),
+            Class::Ours { level } => write!(f, "zlib-rs-{ZLIB_RS}-{level}"),
+            Class::Pigz { level } => write!(f, "pigz-{level}"),
             Class::Gnu { level } => write!(f, "gnu-{level}"),
         }
     }
@@ -120,7 +143,7 @@ mod tests {
             assert_eq!(name.parse(), Ok(class));
             assert!(names.insert(name));
         }
-        for name in ["", "go-6 ", "go-10", "GO-6", "pgzip-e-1m", "go-6-6"] {
+        for name in ["", "go-6 ", "go-10", "GO-6", "pgzip-e-1m", "go127-5", "zlib-rs-0.5.0-6", "go-6-6"] {
             assert_eq!(name.parse::<Class>(), Err(UnknownClass(name.to_owned())));
         }
     }

@@ -298,8 +298,11 @@ fn candidates(header: &[u8], likely: Option<Class>, is_small: bool) -> Vec<Class
     };
     let unlikeliness = move |class: Class| match class {
         Class::Pgzip { block, .. } => rank(is_pgzip, block == PgzipBlock::Mebibyte),
-        Class::Go { level: of_class, .. } => rank(is_unknown && !is_pgzip, of_class == level),
-        Class::Gnu { level: of_class } => rank(is_unix, of_class == level),
+        Class::Go { level: of_class, .. } | Class::Go127 { level: of_class } => {
+            rank(is_unknown && !is_pgzip, of_class == level)
+        }
+        Class::Ours { level: of_class } => rank(is_unknown && !is_pgzip, of_class == level),
+        Class::Gnu { level: of_class } | Class::Pigz { level: of_class } => rank(is_unix, of_class == level),
         Class::Zlib { level: of_class, mem_level } => rank(!is_pgzip, of_class == level && mem_level == 8),
     };
     let mut classes: Vec<_> = Class::all()

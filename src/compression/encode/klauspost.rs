@@ -39,12 +39,12 @@ pub(super) struct Tables {
 }
 
 #[inline(always)]
-fn short_hash(bytes: u64) -> usize {
+pub(super) fn short_hash(bytes: u64) -> usize {
     ((bytes as u32).wrapping_mul(2_654_435_761) >> 17) as usize
 }
 
 #[inline(always)]
-fn long_hash(bytes: u64) -> usize {
+pub(super) fn long_hash(bytes: u64) -> usize {
     ((bytes << 8).wrapping_mul(58_295_818_150_454_627) >> 49) as usize
 }
 
@@ -53,18 +53,30 @@ impl Tables {
         Tables { short: boxed(), long: boxed_pairs() }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.short.fill(0);
-        self.long.fill([0; 2]);
+    /// Takes so much from all places, as the base sinks.
+    pub(super) fn lower(&mut self, by: u32) {
+        for place in self.short.iter_mut().chain(self.long.iter_mut().flatten()) {
+            *place = place.saturating_sub(by);
+        }
     }
 
     #[inline(always)]
-    fn put_short(&mut self, hash: usize, place: u32) {
+    pub(super) fn short(&self, hash: usize) -> u32 {
+        self.short[hash & (TABLE - 1)]
+    }
+
+    #[inline(always)]
+    pub(super) fn long(&self, hash: usize) -> [u32; 2] {
+        self.long[hash & (TABLE - 1)]
+    }
+
+    #[inline(always)]
+    pub(super) fn put_short(&mut self, hash: usize, place: u32) {
         self.short[hash & (TABLE - 1)] = place;
     }
 
     #[inline(always)]
-    fn put_long(&mut self, hash: usize, place: u32) {
+    pub(super) fn put_long(&mut self, hash: usize, place: u32) {
         let entry = &mut self.long[hash & (TABLE - 1)];
         *entry = [place, entry[0]];
     }

@@ -8,11 +8,14 @@ mod bits;
 mod class;
 mod find;
 mod go;
+mod go127;
+mod go_fastest;
 mod huffman;
 mod klauspost;
 mod matches;
 mod member;
-mod pgzip;
+mod ours;
+mod pieces;
 mod recipe;
 mod reuse;
 mod tokens;
@@ -33,8 +36,12 @@ impl Class {
     /// alone, not on how they are cut here. A few megabytes are held at most, 40 for pgzip on many cores.
     pub fn encoder<W: Write>(self, inner: W) -> DeflateEncoder<W> {
         let family: Box<dyn Family> = match self {
-            Class::Pgzip { variant, block } => Box::new(pgzip::Pgzip::new(variant, block.bytes())),
+            Class::Pgzip { variant, block } => Box::new(pieces::Pieces::pgzip(variant, block.bytes())),
+            Class::Pigz { level } => Box::new(pieces::Pieces::pigz(level)),
+            Class::Go { level: 1, .. } => Box::new(go_fastest::GoFastest::new()),
             Class::Go { level, writes } => Box::new(go::Go::new(level, writes)),
+            Class::Go127 { level } => Box::new(go127::Go127::new(level)),
+            Class::Ours { level } => Box::new(ours::Ours::new(level)),
             Class::Zlib { level, mem_level } => Box::new(zlib::Zlib::new(zlib::Flavour::Zlib { mem_level }, level)),
             Class::Gnu { level } => Box::new(zlib::Zlib::new(zlib::Flavour::Gnu, level)),
         };

@@ -272,7 +272,7 @@ mod tests {
             (b"\x01\x01\x01", Error::Flags(1)),
             (b"\x01\x01\x08", Error::Flags(8)),
             (b"\x01\x01\x00\x41", Error::TooLarge("length of a name")),
-            (b"\x01\x01\x00\x04go-1\x80\x80\x10", Error::UnknownClass(UnknownClass("go-1".to_owned()))),
+            (b"\x01\x01\x00\x04go-x\x80\x80\x10", Error::UnknownClass(UnknownClass("go-x".to_owned()))),
             (b"\x01\x01\x00\x04go-6\x80\x80\x10", Error::TooLarge("length of a header")),
             (b"\x01\x00\x80\x80\x10", Error::TooLarge("length of the tail")),
         ] {

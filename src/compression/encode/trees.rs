@@ -66,6 +66,21 @@ impl Blocks {
     }
 }
 
+impl Blocks {
+    /// Goes on to the next byte, with as little as there is for it: nothing, empty fixed blocks, or an empty stored one.
+    pub(super) fn align(&mut self) {
+        let odd = self.bits.odd();
+        if odd % 2 == 1 {
+            self.bits.stored(&[], false);
+            return;
+        }
+        while self.bits.odd() > 0 {
+            self.bits.put(0b010, 10);
+        }
+        self.bits.align();
+    }
+}
+
 /// Bits of the extra fields of distances, and an estimate of the rest: what a block would take with eight bits a literal
 /// or length and five a distance.
 pub(super) fn rough_size(tokens: &Tokens) -> usize {

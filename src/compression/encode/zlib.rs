@@ -115,6 +115,37 @@ impl Zlib {
         }
     }
 
+    /// The stream of `data` after `history`, of at most 32 KiB, which is known but not part of it. Unless it is the last
+    /// piece it ends with a byte, but not the stream.
+    pub(super) fn piece(mut self, history: &[u8], data: &[u8], is_last: bool) -> Vec<u8> {
+        self.window[..history.len()].copy_from_slice(history);
+        // The last places of the history are entered with what comes after them.
+        let ahead = data.len().min(2);
+        self.window[history.len()..history.len() + ahead].copy_from_slice(&data[..ahead]);
+        for index in 0..(history.len() + ahead).saturating_sub(2) {
+            self.insert(index);
+        }
+        (self.index, self.end, self.block_start) = (history.len(), history.len(), history.len() as isize);
+        self.write(data);
+        if is_last {
+            self.finish();
+        } else {
+            self.step(true);
+            self.put_pending_literal();
+            if !self.tokens.list.is_empty() {
+                self.end_block(false);
+            }
+            self.blocks.align();
+        }
+        self.blocks.bits.out
+    }
+
+    fn put_pending_literal(&mut self) {
+        if std::mem::take(&mut self.has_literal) {
+            self.tokens.literal(self.window[self.index - 1]);
+        }
+    }
+
     fn slide(&mut self) {
         if self.index < HALF + REACH {
             return;
@@ -322,9 +353,7 @@ impl Family for Zlib {
 
     fn finish(&mut self) {
         self.step(true);
-        if std::mem::take(&mut self.has_literal) {
-            self.tokens.literal(self.window[self.index - 1]);
-        }
+        self.put_pending_literal();
         self.end_block(true);
     }
 

@@ -1,0 +1,167 @@
+//! Carries that are damaged, incomplete or made to do harm.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use assert_cmd::cargo::cargo_bin;
+
+use crate::images::varied;
+use crate::{assert_same, done, error, files, json};
+
+/// A directory with a layout `from` and the carry of it.
+fn packed() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    done(dir.path(), &["pack", "oci:from", "--out", "carry", "--no-program"]);
+    dir
+}
+
+/// The names that a layout gives.
+fn listed(layout: &Path) -> usize {
+    let Ok(bytes) = std::fs::read(layout.join("index.json")) else { return 0 };
+    serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["manifests"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_bit_flipped_anywhere_in_a_volume_is_found_named_and_taken_for_nothing() {
+    let dir = packed();
+    let volume = dir.path().join("carry/volume-001.zst");
+    let right = std::fs::read(&volume).unwrap();
+    let positions = (0..12).map(|step| step * (right.len() - 1) / 11);
+    for at in positions.chain([5, 8, 30, 45, 60]) {
+        let mut wrong = right.clone();
+        wrong[at] ^= 1 << (at % 8);
+        std::fs::write(&volume, &wrong).unwrap();
+        let (status, report) = json(dir.path(), &["verify", "carry"]);
+        let state = report["volumes"][0]["state"].as_str().unwrap_or_default();
+        assert_eq!((status, matches!(state, "damaged" | "foreign")), (Some(1), true), "{at}: {report}");
+        let to = format!("to-{at}");
+        let (status, report) = json(dir.path(), &["unpack", "carry", "--to", &format!("oci:{to}")]);
+        let layout = dir.path().join(&to);
+        match status {
+            // The tables at both ends are there twice, and the sums are for `verify`.
+            Some(0) => assert_same(&dir.path().join("from"), &layout),
+            Some(3) => {
+                assert_eq!((listed(&layout), report["missing"][0].as_str()), (0, Some("volume-001.zst")), "{at}");
+                assert!(report["damaged"][0].as_str().unwrap().contains("volume-001.zst"), "{at}: {report}");
+                // With the volume as it was, it goes on.
+                std::fs::write(&volume, &right).unwrap();
+                done(dir.path(), &["unpack", "carry", "--to", &format!("oci:{to}")]);
+                assert_same(&dir.path().join("from"), &layout);
+            }
+            other => panic!("{at}: {other:?} {report}"),
+        }
+        std::fs::remove_dir_all(&layout).unwrap();
+    }
+}
+
+#[test]
+fn a_volume_that_is_cut_missing_or_of_another_carry_is_named() {
+    let dir = packed();
+    let volume = dir.path().join("carry/volume-001.zst");
+    let right = std::fs::read(&volume).unwrap();
+    done(dir.path(), &["pack", "oci:from:example.org/kernels:1", "--out", "other", "--no-program"]);
+    let other = std::fs::read(dir.path().join("other/volume-001.zst")).unwrap();
+    for (bytes, state) in [
+        (Some(&right[..right.len() / 2]), "size"),
+        (Some(&right[..0]), "damaged"),
+        (Some(&right[..right.len() - 1]), "size"),
+        (Some(&other[..]), "foreign"),
+        (None, "missing"),
+    ] {
+        match bytes {
+            Some(bytes) => std::fs::write(&volume, bytes).unwrap(),
+            None => std::fs::remove_file(&volume).unwrap(),
+        }
+        let (status, report) = json(dir.path(), &["verify", "carry"]);
+        assert!(report["volumes"][0]["state"].to_string().contains(state), "{state}: {report}");
+        assert_eq!(status, Some(1));
+        let (status, report) = json(dir.path(), &["unpack", "carry", "--to", "oci:to"]);
+        if status != Some(0) {
+            assert_eq!((status, report["missing"][0].as_str()), (Some(3), Some("volume-001.zst")), "{state}");
+            assert_eq!(listed(&dir.path().join("to")), 0);
+        }
+        let _ = std::fs::remove_dir_all(dir.path().join("to"));
+    }
+}
+
+#[test]
+fn a_document_that_lies_is_refused_and_nothing_is_written_elsewhere() {
+    let dir = packed();
+    let path = dir.path().join("carry/carry.json");
+    let right: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (pointer, value, expected) in [
+        ("/format", 2.into(), "format 2 is not known (known: 1)"),
+        ("/volumes/0/file", "../elsewhere".into(), "is no name of a carry's own"),
+        ("/volumes/0/file", "..".into(), "is no name of a carry's own"),
+        ("/id", "../../x".into(), "is no name of a carry's own"),
+        ("/images/0/digest", format!("sha256:{}", "0".repeat(64)).into(), "a manifest that it names is not in it"),
+        ("/images", 7.into(), "not what a carry says of itself"),
+    ] {
+        let mut wrong = right.clone();
+        *wrong.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(&path, serde_json::to_vec(&wrong).unwrap()).unwrap();
+        let text = error(dir.path(), &["unpack", "carry", "--to", "oci:to"]);
+        assert!(text.contains(expected), "{pointer}: {text}");
+        assert_eq!(listed(&dir.path().join("to")), 0);
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(error(dir.path(), &["unpack", "carry", "--to", "oci:to"]).contains("no carry here (expected carry.json)"));
+    assert!(error(dir.path(), &["unpack", "nowhere", "--to", "oci:to"]).contains("nowhere"));
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_what_it_was_and_the_next_one_goes_on() {
+    let dir = packed();
+    let started = |args: &[&str]| {
+        let mut command = Command::new(cargo_bin!("haversack"));
+        command.args(args).current_dir(dir.path()).env("HOME", dir.path());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    for step in 0..12 {
+        let mut child = started(&["unpack", "carry", "--to", "oci:to"]);
+        std::thread::sleep(Duration::from_millis(step * step * 4));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let count = listed(&dir.path().join("to"));
+        assert!(count == 0 || count == 4, "{count}");
+    }
+    done(dir.path(), &["unpack", "carry", "--to", "oci:to"]);
+    let verified = done(dir.path(), &["verify", "oci:to"]);
+    assert_eq!(verified["findings"].as_array().unwrap().len(), 0);
+    assert_same(&dir.path().join("from"), &dir.path().join("to"));
+    for step in 0..6 {
+        let mut child = started(&["pack", "oci:from", "--out", "again", "--no-program"]);
+        std::thread::sleep(Duration::from_millis(step * step * 20));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if dir.path().join("again").exists() {
+            done(dir.path(), &["verify", "again"]);
+            std::fs::remove_dir_all(dir.path().join("again")).unwrap();
+        }
+    }
+    done(dir.path(), &["pack", "oci:from", "--out", "again", "--no-program"]);
+    // What the killed ones left beside it is gone.
+    let left = files(dir.path()).into_keys().filter(|name| name.contains(".partial")).count();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_missing_layer_is_an_error_of_packing() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = varied(&dir.path().join("from"));
+    let image = layout.find(Some("example.org/kernels:1")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&layout.read_document(&image).unwrap()).unwrap();
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap();
+    let path = dir.path().join("from/blobs/sha256").join(digest.strip_prefix("sha256:").unwrap());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let text = error(dir.path(), &["pack", "oci:from", "--out", "carry", "--no-program"]);
+    assert!(text.contains("the content has another digest"), "{text}");
+    std::fs::remove_file(&path).unwrap();
+    let text = error(dir.path(), &["pack", "oci:from", "--out", "carry", "--no-program"]);
+    assert!(text.contains(&format!("{digest} is missing")), "{text}");
+    assert!(!dir.path().join("carry").exists());
+}

@@ -1,0 +1,114 @@
+//! Layers that real programs have made, real registries, and zstd itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use haversack::image::Layout;
+use haversack::image::store::layout::canonical;
+use oci_spec::image::MediaType;
+
+use crate::docker_registry::DockerRegistry;
+use crate::engines::Storage;
+use crate::images::{TAR, image, tar, text, varied};
+use crate::{assert_same, done};
+
+fn run(dir: &Path, program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs zstd; its own check of a volume"]
+fn a_volume_is_what_zstd_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    done(dir.path(), &["pack", "oci:from", "--out", "carry", "--no-program"]);
+    run(dir.path(), "zstd", &["-q", "-t", "carry/volume-001.zst"]);
+    let readme = std::fs::read_to_string(dir.path().join("carry/README.txt")).unwrap();
+    assert!(readme.contains("haversack unpack . --to oci:/path/to/layout"), "{readme}");
+}
+
+#[test]
+#[ignore = "needs skopeo, umoci, docker-registry; layers as they compress them"]
+fn layers_of_skopeo_and_umoci_go_from_a_registry_through_a_carry_into_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::create(&dir.path().join("plain")).unwrap();
+    let files: Vec<(String, Vec<u8>)> = (0..40).map(|file| (format!("usr/src/{file}.c"), text(file, 1500))).collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+    image(&layout, Some("plain"), &[(TAR, &tar(&files))]);
+    let registry = DockerRegistry::start();
+    let to = registry.at("org/app:v1");
+    run(
+        dir.path(),
+        "skopeo",
+        &["copy", "--insecure-policy", "--dest-tls-verify=false", "--dest-compress", "oci:plain:plain", &to],
+    );
+    run(dir.path(), "umoci", &["init", "--layout", "umoci"]);
+    run(dir.path(), "umoci", &["new", "--image", "umoci:made"]);
+    std::fs::create_dir(dir.path().join("files")).unwrap();
+    for (name, bytes) in &files {
+        std::fs::write(dir.path().join("files").join(name.rsplit('/').next().unwrap()), bytes).unwrap();
+    }
+    run(dir.path(), "umoci", &["insert", "--rootless", "--image", "umoci:made", "files", "/usr/src"]);
+    run(dir.path(), "umoci", &["tag", "--image", "umoci:made", "example.org/umoci:made"]);
+    let packed = done(
+        dir.path(),
+        &["pack", &to, "oci:umoci:example.org/umoci:made", "--out", "carry", "--no-program", "--tls-verify=false"],
+    );
+    let classes: Vec<&String> = packed["madeBy"].as_object().unwrap().keys().collect();
+    assert!(classes.iter().filter(|class| class.starts_with("pgzip-")).count() >= 1, "{packed}");
+    assert_eq!(packed["whole"].as_array().unwrap().len(), 0, "{packed}");
+
+    let bastion = DockerRegistry::start();
+    let place = format!("docker://{}", bastion.address);
+    let unpacked = done(dir.path(), &["unpack", "carry", "--to", &place, "--tls-verify=false"]);
+    assert_eq!(unpacked["pushed"].as_array().unwrap().len(), 2, "{unpacked}");
+    for (registry, name) in [(&registry, "a"), (&bastion, "b")] {
+        let at = registry.at("org/app:v1");
+        run(
+            dir.path(),
+            "skopeo",
+            &["copy", "--insecure-policy", "--src-tls-verify=false", &at, &format!("oci:{name}:x")],
+        );
+    }
+    assert_same(&dir.path().join("a"), &dir.path().join("b"));
+}
+
+#[test]
+#[ignore = "needs podman, skopeo, gcc; podman runs what has been carried, on overlay and vfs"]
+fn podman_runs_an_image_that_has_been_carried() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = "#include <stdio.h>\nint main(void) { puts(\"carried\"); return 0; }\n";
+    std::fs::write(dir.path().join("hello.c"), source).unwrap();
+    run(dir.path(), "gcc", &["-static", "-o", "hello", "hello.c"]);
+    let program = std::fs::read(dir.path().join("hello")).unwrap();
+    let layer = {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(program.len() as u64);
+        header.set_mode(0o755);
+        builder.append_data(&mut header, "hello", &program[..]).unwrap();
+        builder.into_inner().unwrap()
+    };
+    let layout = Layout::create(&dir.path().join("plain")).unwrap();
+    let layer = crate::images::blob(&layout, TAR, &layer);
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": { "Entrypoint": ["/hello"] },
+        "rootfs": { "type": "layers", "diff_ids": [layer.digest()] },
+    });
+    let config = layout.write_blob(MediaType::ImageConfig, &canonical(&config)).unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "config": config, "layers": [layer],
+    });
+    let made = layout.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap();
+    layout.tag(&made, Some("plain")).unwrap();
+    run(dir.path(), "skopeo", &["copy", "--insecure-policy", "oci:plain:plain", "oci:from:hello"]);
+    done(dir.path(), &["pack", "oci:from", "--out", "carry", "--no-program"]);
+    done(dir.path(), &["unpack", "carry", "--to", "oci:to"]);
+    assert_same(&dir.path().join("from/blobs"), &dir.path().join("to/blobs"));
+    for driver in ["overlay", "vfs"] {
+        let storage = Storage::new(driver);
+        let id = storage.last_line(dir.path(), &["podman", "pull", "-q", "oci:to:hello"]);
+        assert_eq!(storage.run(dir.path(), &["podman", "run", "--rm", &id]).trim(), "carried", "{driver}");
+    }
+}

@@ -1,0 +1,138 @@
+//! What is packed arrives as it was.
+
+use std::path::Path;
+
+use haversack::image::Layout;
+
+use crate::images::{TAR, image, noise, tar, varied};
+use crate::{assert_same, done, error, files, haversack, json};
+
+#[test]
+fn images_of_every_kind_arrive_with_every_byte_and_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    let packed = done(dir.path(), &["pack", "oci:from", "--out", "carry", "--site", "plant", "--no-program"]);
+    let made = |class: &str| packed["madeBy"][class]["blobs"].as_u64().unwrap_or_default();
+    assert_eq!((made("gnu-6"), made("tar"), made("zstd")), (2, 1, 1), "{packed}");
+    let whole = packed["whole"].as_array().unwrap();
+    assert_eq!((whole.len(), &whole[0]["reason"]), (1, &"no known encoder makes these bytes".into()), "{packed}");
+    let names: Vec<String> = files(&dir.path().join("carry")).into_keys().collect();
+    assert_eq!(names, ["README.txt", "carry.json", "volume-001.zst"]);
+
+    let verified = done(dir.path(), &["verify", "carry"]);
+    assert_eq!(verified["volumes"][0]["state"], "good");
+    let unpacked = done(dir.path(), &["unpack", "carry", "--to", "oci:to"]);
+    assert_same(&dir.path().join("from"), &dir.path().join("to"));
+    let blobs = packed["totals"]["blobs"].clone();
+    assert_eq!((&unpacked["made_blobs"], &unpacked["present_blobs"]), (&blobs, &0.into()));
+    done(dir.path(), &["verify", "oci:to"]);
+    let again = done(dir.path(), &["unpack", "carry", "--to", "oci:to"]);
+    assert_eq!((&again["made_blobs"], &again["present_blobs"]), (&0.into(), &blobs));
+    assert_same(&dir.path().join("from"), &dir.path().join("to"));
+}
+
+#[test]
+fn a_carry_holds_what_two_images_share_once_and_is_the_same_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    let pack = |out: &str| done(dir.path(), &["pack", "oci:from", "--out", out, "--no-program"]);
+    let one = pack("one");
+    pack("two");
+    let bytes = |out: &str| files(&dir.path().join(out));
+    assert!(bytes("one") == bytes("two"));
+    let number = |name: &str| one["totals"][name].as_u64().unwrap();
+    // The kernel that all five layers have is noise; one layer that no encoder makes travels as it is.
+    assert!(number("carriedBytes") < 400_000, "{one}");
+    assert!(number("blobBytes") > 1_700_000, "{one}");
+}
+
+#[test]
+fn an_image_is_packed_alone_and_an_archive_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    done(dir.path(), &["copy", "oci:from:example.org/kernels:1", "oci-archive:one.tar:example.org/kernels:1"]);
+    for (reference, out) in [("oci:from:example.org/kernels:1", "one"), ("oci-archive:one.tar", "two")] {
+        let packed = done(dir.path(), &["pack", reference, "--out", out, "--no-program"]);
+        assert_eq!(packed["images"].as_array().unwrap().len(), 1, "{packed}");
+        done(dir.path(), &["unpack", out, "--to", &format!("oci:{out}-to")]);
+    }
+    assert_same(&dir.path().join("one-to"), &dir.path().join("two-to"));
+}
+
+#[test]
+fn volumes_are_taken_one_by_one_in_any_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::create(&dir.path().join("from")).unwrap();
+    for number in 0..3 {
+        let files: Vec<(String, Vec<u8>)> =
+            (0..4).map(|file| (format!("{number}/{file}"), noise(number * 10 + file, 6 << 20))).collect();
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+        image(&layout, Some(&format!("example.org/noise:{number}")), &[(TAR, &tar(&files))]);
+    }
+    let packed = done(dir.path(), &["pack", "oci:from", "--out", "carry", "--medium", "32MiB", "--no-program"]);
+    let volumes: Vec<&str> =
+        packed["volumes"].as_array().unwrap().iter().map(|volume| volume["file"].as_str().unwrap()).collect();
+    assert!(volumes.len() >= 3, "{packed}");
+    for volume in &volumes {
+        let size = std::fs::metadata(dir.path().join("carry").join(volume)).unwrap().len();
+        assert!(size <= 32 << 20, "{volume}: {size}");
+    }
+    // Each medium has the document, and one volume.
+    let mut left: Vec<&str> = volumes.clone();
+    while let Some(volume) = left.pop() {
+        let medium = dir.path().join(format!("medium-{volume}"));
+        std::fs::create_dir(&medium).unwrap();
+        for file in ["carry.json", volume] {
+            std::fs::copy(dir.path().join("carry").join(file), medium.join(file)).unwrap();
+        }
+        let (status, report) = json(dir.path(), &["unpack", medium.to_str().unwrap(), "--to", "oci:to"]);
+        let missing: Vec<&str> = report["missing"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        assert_eq!((status, missing), (Some(if left.is_empty() { 0 } else { 3 }), left.clone()), "{report}");
+        let is_there = Path::new(&dir.path().join("to/index.json")).exists();
+        assert!(is_there);
+    }
+    assert_same(&dir.path().join("from"), &dir.path().join("to"));
+}
+
+#[test]
+fn the_program_itself_is_in_the_carry_and_unpacks_it() {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    done(dir.path(), &["pack", "oci:from", "--out", "carry"]);
+    let program = dir.path().join("carry/haversack");
+    assert!(std::fs::read(&program).unwrap() == std::fs::read(assert_cmd::cargo::cargo_bin!("haversack")).unwrap());
+    let mut command = std::process::Command::new("./haversack");
+    let output = command.args(["unpack", ".", "--to", "oci:../to"]).current_dir(dir.path().join("carry")).output();
+    assert!(output.unwrap().status.success());
+    assert_same(&dir.path().join("from"), &dir.path().join("to"));
+    let size = std::fs::metadata(&program).unwrap().len();
+    let small = (size - 1).max(32 << 20).to_string();
+    let text = error(dir.path(), &["pack", "oci:from", "--out", "x", "--medium", &small]);
+    assert!(text.starts_with(&format!("the program has {size} bytes")), "{text}");
+}
+
+#[test]
+fn what_is_there_and_what_is_too_small_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    std::fs::create_dir(dir.path().join("carry")).unwrap();
+    std::fs::write(dir.path().join("carry/mine"), "x").unwrap();
+    let text = error(dir.path(), &["pack", "oci:from", "--out", "carry"]);
+    assert!(text.starts_with("carry: is there already; a carry is a new directory"), "{text}");
+    assert_eq!(files(&dir.path().join("carry")).len(), 1);
+    for (arguments, expected) in [
+        (&["pack", "oci:from", "--out", "x", "--medium", "1M"][..], "a volume has at least"),
+        (&["pack", "oci:from", "--out", "x", "--medium", "floppy"], "expected cd, dvd"),
+        (&["unpack", "x", "--to", "dir:y"], "a carry is unpacked to oci:DIR"),
+    ] {
+        let output = haversack(dir.path(), arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && text.contains(expected), "{text}");
+    }
+    let left: Vec<String> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("carry") && name != "carry" || name == "x" || name == "y")
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+}
