@@ -1,6 +1,8 @@
 //! Encoders whose bytes are frozen, against what the real ones make, and recipes of gzip files.
 
 mod golden;
+mod properties;
+mod real;
 mod recipes;
 mod vectors;
 

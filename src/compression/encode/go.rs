@@ -5,7 +5,7 @@
 
 use crate::compression::encode::bits::Bits;
 use crate::compression::encode::huffman::{Codes, Header, fixed_distances, fixed_literals, put_tokens};
-use crate::compression::encode::matches::common;
+use crate::compression::encode::matches::{common, four};
 use crate::compression::encode::tokens::{DISTANCES, END, LITERALS, Tokens};
 use crate::compression::encode::writes::{Cutter, Writes};
 use crate::compression::encode::{Family, boxed};
@@ -53,7 +53,7 @@ pub(super) struct Go {
     tokens: Tokens,
     fixed: (Codes<LITERALS>, Codes<DISTANCES>),
     /// The window, and some bytes after it so that words can be read at its end.
-    window: Box<[u8; WINDOW + 8]>,
+    window: Box<[u8; WINDOW + 1024]>,
     /// What of it is filled, where the search is, and where the block began, if that is still in the window.
     end: usize,
     index: usize,
@@ -143,21 +143,20 @@ impl Go {
         let index = self.index;
         let most = lookahead.min(LONGEST);
         let nice = most.min(self.effort.nice);
-        let here = &self.window[index..index + most];
+        let window = &*self.window;
+        let previous = &*self.previous;
+        let here = &window[index..index + most];
         let farthest = index.saturating_sub(REACH) as i32;
         let offset = self.offset as i32;
         let mut best = NO_MATCH;
         let mut at = self.candidate as i32 - offset;
         // A better match agrees in the byte at the end of the best one, and in those before it.
-        let tail = |start: usize, length: usize| -> [u8; 4] {
-            let start = start + length - 3;
-            self.window[start..start + 4].try_into().expect("four bytes")
-        };
+        let tail = |start: usize, length: usize| four(window, (start & (WINDOW - 1)) + ((length - 3) & 0x1ff));
         let mut wanted = tail(index, best.length);
         for _ in 0..self.effort.chain {
             let place = at as usize & (WINDOW - 1);
             if tail(place, best.length) == wanted {
-                let length = common(&self.window[place..place + most], here);
+                let length = common(&window[place..place + most], here);
                 if length > best.length && (length > SHORTEST || index - place <= NEAR) {
                     best = Match { length, distance: index - place };
                     if length >= nice {
@@ -170,7 +169,7 @@ impl Go {
             if at == index as i32 - REACH as i32 {
                 break;
             }
-            at = self.previous[place & (REACH - 1)] as i32 - offset;
+            at = previous[place & (REACH - 1)] as i32 - offset;
             if at < farthest {
                 break;
             }
