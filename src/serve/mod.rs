@@ -41,6 +41,10 @@
 //! see [`body`] for those that were not. What is damaged is not served any more, and an image that lacks anything is refused at
 //! its manifest, in words: a node that gets the manifest of a mirror and not the layers asks for ever.
 //!
+//! # The page
+//!
+//! `/` shows people what is here; see [`page`].
+//!
 //! # Connections
 //!
 //! HTTP/1.1 only, from an accept loop of our own ([`accept`]), without TLS by `sendfile` ([`plain`]): heads, silence while something is to be sent or received, and the
@@ -59,6 +63,7 @@ mod log;
 mod metrics;
 mod names;
 mod nodes;
+mod page;
 mod plain;
 mod pull;
 mod push;
@@ -272,6 +277,10 @@ impl Server {
                 Ok(answer::json(StatusCode::OK, &serde_json::json!({ "status": "ready" }), answer::JSON))
             }
             "/metrics" if is_read => self.metrics_text(request).await,
+            path if is_read && !path.starts_with("/v2") => match page::answer(&self.store, request).await {
+                Some(answer) => answer.map(|answer| if request.is_head() { without_body(answer) } else { answer }),
+                None => Err(Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path")),
+            },
             _ => self.dispatch(request, body).await,
         }
     }
