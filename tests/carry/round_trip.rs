@@ -136,3 +136,17 @@ fn what_is_there_and_what_is_too_small_is_refused_before_anything_is_written() {
         .collect();
     assert_eq!(left, Vec::<String>::new());
 }
+
+/// What was packed once is unpacked for ever: these files are never made anew.
+#[test]
+fn a_carry_of_the_first_format_is_unpacked() {
+    let dir = tempfile::tempdir().unwrap();
+    let carry = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/carry/format-1");
+    let unpacked = done(dir.path(), &["unpack", carry, "--to", "oci:to"]);
+    assert_eq!(
+        unpacked["images"][0]["digest"],
+        "sha256:d16aa8d38541b47e441ed7b97a0c86cfe70a3641ab07fa00e9662d649aabe329"
+    );
+    assert_eq!((&unpacked["made_blobs"], &unpacked["made_bytes"]), (&4.into(), &29_059.into()));
+    done(dir.path(), &["verify", "oci:to"]);
+}
