@@ -37,6 +37,7 @@ pub mod http;
 pub mod image;
 pub mod kernel;
 pub mod limits;
+pub mod mirrors;
 pub mod ops;
 pub mod progress;
 pub mod publish;

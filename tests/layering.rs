@@ -5,8 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The leaves: they know only each other.
-const LEAVES: &[&str] =
-    &["causes", "limits", "shard", "digest", "escape", "compression", "reference", "fs", "progress", "tarball"];
+const LEAVES: &[&str] = &[
+    "causes",
+    "limits",
+    "shard",
+    "digest",
+    "escape",
+    "compression",
+    "reference",
+    "fs",
+    "mirrors",
+    "progress",
+    "tarball",
+];
 
 /// `module: what it may use beside itself and the leaves`. The longest matching prefix of a file's module counts.
 const MAY_KNOW: &[(&str, &[&str])] = &[

@@ -4,10 +4,10 @@
 //! itself a gzip file (change logs, manual pages, modules) is taken apart once more where its encoder is known: two builds
 //! of a package share the text in it, hardly ever the compressed bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use fastcdc::v2020::StreamCDC;
 use sha2::{Digest as _, Sha256};
@@ -24,6 +24,7 @@ type Hash = [u8; 32];
 pub(super) struct Contents {
     spool: Spool,
     known: Mutex<Known>,
+    recent: Recent,
 }
 
 #[derive(Default)]
@@ -59,7 +60,7 @@ pub(super) struct Nested {
 impl Contents {
     /// Contents that wait in `directory`.
     pub(super) fn new(directory: &Path) -> Self {
-        Contents { spool: Spool::new(directory), known: Mutex::default() }
+        Contents { spool: Spool::new(directory), known: Mutex::default(), recent: Recent::default() }
     }
 
     /// Somebody who adds contents; each thread has one.
@@ -136,6 +137,10 @@ impl Taker<'_> {
             return Ok(*id);
         }
         let id = u32::try_from(known.entries.len()).map_err(|_| Error::TooMany("contents"))?;
+        if matches!(form, Form::Gzip(_)) {
+            // It is read again when the whole is put together for proof.
+            self.contents.recent.put(id, bytes.to_vec());
+        }
         known.by_hash.insert(hash, id);
         known.entries.push(Entry { hash, path: path.into(), form });
         Ok(id)
@@ -209,14 +214,27 @@ impl Lookup for &Contents {
         let form = self.known.lock().expect("no holder panics").entries[content as usize].form.clone();
         match form {
             Form::Stored(slice) => Ok(Box::new(slice.reader())),
-            Form::Gzip(nested) => nested.open(self),
+            Form::Gzip(nested) => nested.open(content, self, &self.recent),
         }
     }
 }
 
 impl Nested {
-    /// The gzip file again.
-    pub(super) fn open(&self, contents: &impl Lookup) -> Result<Box<dyn Read + Send>, Error> {
+    /// The gzip file again; `number` is its own.
+    pub(super) fn open(
+        &self,
+        number: u32,
+        contents: &impl Lookup,
+        recent: &Recent,
+    ) -> Result<Box<dyn Read + Send>, Error> {
+        let bytes = match recent.get(number) {
+            Some(bytes) => bytes,
+            None => recent.put(number, self.made(contents)?),
+        };
+        Ok(Box::new(io::Cursor::new(bytes)))
+    }
+
+    fn made(&self, contents: &impl Lookup) -> Result<Vec<u8>, Error> {
         let recipe = crate::compression::encode::GzipRecipe::from_bytes(&self.recipe)?;
         let mut plain: Vec<Box<dyn Read + Send>> = Vec::new();
         let mut length = 0_u64;
@@ -234,7 +252,38 @@ impl Nested {
         if bytes.len() as u64 != self.size {
             return Err(Error::Odd { what: "a gzip file in a layer", why: "made again, it has another length" });
         }
-        Ok(Box::new(io::Cursor::new(bytes)))
+        Ok(bytes)
+    }
+}
+
+/// Gzip files that were just made: packages of one release have the same change log, and `gzip -9` is slow.
+#[derive(Default)]
+pub(super) struct Recent(Mutex<VecDeque<(u32, Shared)>>);
+
+/// Bytes with several readers.
+#[derive(Clone)]
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Recent {
+    fn get(&self, number: u32) -> Option<Shared> {
+        let recent = self.0.lock().expect("no holder panics");
+        recent.iter().find(|(there, _)| *there == number).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn put(&self, number: u32, bytes: Vec<u8>) -> Shared {
+        let bytes = Shared(Arc::new(bytes));
+        let mut recent = self.0.lock().expect("no holder panics");
+        recent.push_back((number, bytes.clone()));
+        while recent.iter().map(|(_, bytes)| bytes.0.len()).sum::<usize>() > RECENT {
+            recent.pop_front();
+        }
+        bytes
     }
 }
 
@@ -263,6 +312,9 @@ const CHUNK: (usize, usize, usize) = (256 << 10, 1 << 20, 4 << 20);
 
 /// Bytes from which on a gzip file is worth being taken apart.
 const SMALLEST_NESTED: usize = 4096;
+
+/// Bytes of gzip files that are remembered.
+const RECENT: usize = 32 << 20;
 
 /// Plain bytes of a gzip file in a layer, at most.
 const NESTED_PLAIN: u64 = 64 << 20;

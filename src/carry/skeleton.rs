@@ -647,7 +647,8 @@ mod tests {
         assert_eq!(kept.1[2], b"usr/src/linux-headers-6.1.0-3/include/file.h");
         assert_eq!(kept.1.last().unwrap().len(), "longer/".len() * 40 + 4);
         assert_eq!(kept.1.len(), 300);
-        assert!(skeleton < 300 * 24, "{skeleton}");
+        // Before it is compressed; the tar has three times as many bytes in headers and padding as it has in contents.
+        assert!(skeleton < 300 * 40, "{skeleton}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::carry::contents::Recent;
 use crate::carry::document::CarryDocument;
 use crate::carry::skeleton::Joined;
 use crate::carry::table::{Blob, Form, Packing, Table};
@@ -272,6 +273,7 @@ struct Store {
     starts: Vec<u64>,
     /// Of each frame, its first content, and its file.
     frames: Vec<(usize, Arc<File>)>,
+    recent: Recent,
 }
 
 impl Store {
@@ -298,7 +300,7 @@ impl Store {
             frames.push((first, Arc::new(file)));
             first = end;
         }
-        Ok(Store { table, starts, frames })
+        Ok(Store { table, starts, frames, recent: Recent::default() })
     }
 
     /// Some contents, one after another.
@@ -386,7 +388,7 @@ impl Lookup for Arc<Store> {
 
     fn open(&self, content: u32) -> Result<Box<dyn Read + Send>, Error> {
         if let Some(nested) = self.table.nested.get(content as usize) {
-            return nested.open(self);
+            return nested.open(content, self, &self.recent);
         }
         let size = self.size(content)?;
         let stored = content as usize - self.table.nested.len();

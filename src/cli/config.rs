@@ -224,14 +224,27 @@ fn variable_of(option: &str) -> String {
     format!("HAVERSACK_{}", option.to_uppercase().replace('-', "_"))
 }
 
-/// Whether an option says where credentials go to or come from, or whom TLS and signatures trust.
+/// Whether an option says where credentials go to or come from, whom TLS and signatures trust, or who is let in.
 fn is_trust(option: &str) -> bool {
     let parts = [
         "url", "endpoint", "tls", "ca", "cert", "auth", "authfile", "token", "secret", "key", "keyring", "sso",
         "insecure",
     ];
-    let whole =
-        ["client-cert", "client-key", "registry-map", "allow-unsigned", "allow-local", "allow-expired", "redhat-api"];
+    let whole = [
+        "client-cert",
+        "client-key",
+        "registry-map",
+        "allow-unsigned",
+        "allow-local",
+        "allow-expired",
+        "redhat-api",
+        // Who is let in by `serve`, and to what.
+        "listen",
+        "writable",
+        "htpasswd",
+        "anonymous-pull",
+        "plain-passwords",
+    ];
     whole.contains(&option) || option.split('-').any(|part| parts.contains(&part) || part.starts_with("oauth"))
 }
 
@@ -329,7 +342,7 @@ mod tests {
         }
         let mut found = BTreeSet::new();
         options(&crate::cli::Args::command(), &mut found);
-        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify ims-url keyring oauth-client-id oauth-client-secret oauth-client-secret-file redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file src-tls-verify tls-verify token-file token-url url");
+        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local anonymous-pull api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify htpasswd ims-url keyring listen oauth-client-id oauth-client-secret oauth-client-secret-file plain-passwords redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file src-tls-verify tls-cert tls-key tls-self-signed tls-verify token-file token-url url writable");
     }
 
     #[test]

@@ -47,6 +47,10 @@ pub(super) struct ServeArgs {
     /// What this server is called by others, as often as it has names; for the certificate, too
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
     name: Vec<String>,
+    /// Write what nodes need to find these images here under the first --name: for OpenShift, podman, CRI-O, containerd, and with
+    /// an authority of its own for k3s and RKE2
+    #[arg(long, value_name = "DIR", requires = "name")]
+    mirror_config: Option<PathBuf>,
     /// Users and their passwords, as `htpasswd -B` writes them; read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     htpasswd: Option<PathBuf>,
@@ -148,6 +152,11 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
                 context.ui.warn(note);
             }
             let Summary { repositories, tags, manifests, .. } = &summary;
+            if let (Some(directory), Some(name)) = (&args.mirror_config, args.name.first()) {
+                for path in server.write_mirror_config(name, directory).await? {
+                    context.ui.say(format_args!("wrote {}", in_line(path.display())));
+                }
+            }
             context.ui.say(format_args!("{repositories} repositories, {tags} tags, {manifests} manifests"));
             let serving = Serving { url: url.clone(), layouts: &args.layouts, summary: &summary };
             context.ui.result(&serving, |serving| format!("{}\n", serving.url))?;

@@ -151,6 +151,5 @@ const HELP: &str = "\
 Examples:
   haversack verify oci:mirror
   haversack verify oci-archive:podman.tar
-  haversack verify /media/disc
 
 Exit status: 0 nothing is wrong, 1 something is wrong or the check failed, 2 wrong command line";

@@ -41,6 +41,10 @@
 //! see [`body`] for those that were not. What is damaged is not served any more, and an image that lacks anything is refused at
 //! its manifest, in words: a node that gets the manifest of a mirror and not the layers asks for ever.
 //!
+//! # The page
+//!
+//! `/` shows people what is here; see [`page`].
+//!
 //! # Connections
 //!
 //! HTTP/1.1 only, from an accept loop of our own ([`accept`]), without TLS by `sendfile` ([`plain`]): heads, silence while something is to be sent or received, and the
@@ -58,6 +62,8 @@ mod lists;
 mod log;
 mod metrics;
 mod names;
+mod nodes;
+mod page;
 mod plain;
 mod pull;
 mod push;
@@ -71,7 +77,7 @@ mod view;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +100,7 @@ use self::store::Store;
 pub use self::tls::Identity;
 use self::tls::Tls;
 use crate::digest::Digest;
+use crate::fs::{self, PathError};
 use crate::image::Layout;
 use crate::image::store::layout;
 
@@ -129,12 +136,24 @@ pub enum Error {
     Tls(#[from] tls::Error),
 }
 
+/// Why files for nodes are not written.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorConfigError {
+    /// The layouts cannot be read.
+    #[error("{0}")]
+    Layout(#[from] Arc<layout::Error>),
+    /// The files.
+    #[error("{0}")]
+    Path(#[from] PathError),
+}
+
 /// A registry over layouts.
 pub struct Server {
     store: Arc<Store>,
     writer: Option<Arc<Writer>>,
     guard: Guard,
     tls: Option<Tls>,
+    identity: Option<Identity>,
     metrics: Arc<Metrics>,
     limits: Limits,
     log: Log,
@@ -163,9 +182,10 @@ impl Server {
         let store = Store::new(options.layouts.into_iter().map(source).collect());
         let writer = options.writable.map(|ttl| Writer::open(&store, options.limits.idle, ttl)).transpose()?;
         let guard = Guard::new(options.access)?;
-        let tls = options.tls.map(Tls::new).transpose()?;
+        let identity = options.tls;
+        let tls = identity.clone().map(Tls::new).transpose()?;
         let metrics = Arc::default();
-        Ok(Arc::new(Server { store, writer, guard, tls, metrics, limits: options.limits, log: options.log }))
+        Ok(Arc::new(Server { store, writer, guard, tls, identity, metrics, limits: options.limits, log: options.log }))
     }
 
     /// Reads the layouts, unless that is done, and says what there is.
@@ -179,6 +199,20 @@ impl Server {
             manifests: view.documents.len(),
             notes: notes.into_iter().cloned().collect(),
         })
+    }
+
+    /// Writes what nodes need to find what is served here under `name`: files of their engines, with the authority that they are to
+    /// trust. Which they are.
+    pub async fn write_mirror_config(&self, name: &str, directory: &Path) -> Result<Vec<PathBuf>, MirrorConfigError> {
+        let view = self.store.view().await?;
+        let trust = match &self.identity {
+            Some(Identity::Own { directory, .. }) => {
+                let pem = fs::read(&directory.join("ca.crt"), 1 << 20)?;
+                Some(String::from_utf8_lossy(&pem).into_owned())
+            }
+            Some(Identity::Files { .. }) | None => None,
+        };
+        Ok(nodes::write(&view, name, trust, self.identity.is_none(), directory)?)
     }
 
     /// Answers requests until `stop` is ready, and then those that have begun.
@@ -243,6 +277,10 @@ impl Server {
                 Ok(answer::json(StatusCode::OK, &serde_json::json!({ "status": "ready" }), answer::JSON))
             }
             "/metrics" if is_read => self.metrics_text(request).await,
+            path if is_read && !path.starts_with("/v2") => match page::answer(&self.store, request).await {
+                Some(answer) => answer.map(|answer| if request.is_head() { without_body(answer) } else { answer }),
+                None => Err(Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path")),
+            },
             _ => self.dispatch(request, body).await,
         }
     }

@@ -109,6 +109,31 @@ fn podman_pushes_and_pulls_by_name_and_as_a_mirror() {
 }
 
 #[test]
+#[ignore = "needs skopeo; it finds an image by the file that is written for it"]
+fn skopeo_finds_images_with_the_configuration_that_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = layout(dir.path(), "store");
+    store.tag(&image(&store, b"not a real layer"), Some("example.com/team/app:1")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let name = format!("127.0.0.1:{port}");
+    let serve =
+        Serve::start(&[arg(&store), "--name", &name, "--mirror-config", dir.path().join("nodes").to_str().unwrap()]);
+    serve.log_with("registries.conf.d/50-haversack.conf");
+    drop(serve);
+    let address = ["--listen", &name];
+    let serve = Serve::start_with(&address, &[arg(&store)]);
+    assert_eq!(serve.address, name);
+    let conf = dir.path().join("nodes/registries.conf.d/50-haversack.conf");
+    let output = Command::new("skopeo")
+        .args(["--registries-conf", conf.to_str().unwrap()])
+        .args(["inspect", "--raw", "docker://example.com/team/app:1"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serve.log_with("GET /v2/example.com/team/app/manifests/1 200");
+}
+
+#[test]
 #[ignore = "needs go; crane, oras and regctl, from its module proxy"]
 fn crane_oras_and_regctl_push_pull_and_list() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ mod clients;
 mod conformance;
 mod damaged;
 mod hostile;
+mod page;
 mod pulling;
 mod pushing;
 mod server;

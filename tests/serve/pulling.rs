@@ -329,3 +329,49 @@ fn a_signal_ends_it_with_what_is_under_way_finished_and_the_log_has_a_line_for_e
     let log = serve.log_with(&format!("127.0.0.1 GET {path} 200 {} B", content.len()));
     assert!(!log.contains("given up"), "{log}");
 }
+
+#[test]
+fn nodes_are_told_where_everything_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = layout(dir.path(), "store");
+    let one = image(&store, b"1");
+    for name in ["quay.io/org/app:1", "docker.io/alpine:3", "localhost:5000/x:1", "org/none:1", "latest"] {
+        store.tag(&one, Some(name)).unwrap();
+    }
+    let (nodes, authority) = (dir.path().join("nodes"), dir.path().join("ca"));
+    let serve = Serve::start(&[
+        arg(&store),
+        "--name",
+        "bastion.example:5000",
+        "--tls-self-signed",
+        authority.to_str().unwrap(),
+        "--mirror-config",
+        nodes.to_str().unwrap(),
+    ]);
+    serve.log_with("registries.yaml");
+    let read = |name: &str| std::fs::read_to_string(nodes.join(name)).unwrap();
+    let conf = read("registries.conf.d/50-haversack.conf");
+    for (from, to) in [
+        ("docker.io/library/alpine", "docker.io/library/alpine"),
+        ("localhost:5000/x", "localhost_5000/x"),
+        ("quay.io/org/app", "quay.io/org/app"),
+    ] {
+        let entry = format!(
+            "[[registry]]\nprefix = \"{from}\"\nlocation = \"{from}\"\n\n[[registry.mirror]]\nlocation = \"bastion.example:5000/{to}\"\n"
+        );
+        assert!(conf.contains(&entry), "{conf}");
+    }
+    assert!(!conf.contains("insecure") && !conf.contains("org/none"), "{conf}");
+    assert_eq!(
+        read("certs.d/quay.io/hosts.toml"),
+        "server = \"https://quay.io\"\n\n[host.\"https://bastion.example:5000/v2/quay.io\"]\n\
+         capabilities = [\"pull\", \"resolve\"]\noverride_path = true\nca = \"/etc/containerd/certs.d/quay.io/ca.crt\"\n"
+    );
+    let crt = std::fs::read_to_string(authority.join("ca.crt")).unwrap();
+    for name in ["containers-certs.d/bastion.example:5000/ca.crt", "certs.d/quay.io/ca.crt"] {
+        assert_eq!(read(name), crt);
+    }
+    assert!(read("trusted-ca.yaml").contains("\n  bastion.example..5000: |\n    -----BEGIN CERTIFICATE-----\n"));
+    let yaml = read("registries.yaml");
+    assert!(yaml.contains("  \"quay.io\":\n    endpoint:\n    - \"https://bastion.example:5000\"\n    rewrite:\n      \"^(.*)$\": \"quay.io/$1\"\n"), "{yaml}");
+}

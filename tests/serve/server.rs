@@ -25,8 +25,13 @@ pub(crate) struct Serve {
 impl Serve {
     /// Serves layouts at a free port.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Serve::start_with(&["--listen", "127.0.0.1:0"], args)
+    }
+
+    /// Serves layouts where `listen` says.
+    pub(crate) fn start_with(listen: &[&str], args: &[&str]) -> Self {
         let mut command = Command::new(cargo_bin!("haversack"));
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
+        command.arg("serve").args(listen).args(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, written) = (BufReader::new(child.stderr.take().unwrap()), log.clone());

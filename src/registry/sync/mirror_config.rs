@@ -1,32 +1,11 @@
-//! What those who use a mirror need to find it: files for OpenShift, podman, CRI-O and containerd.
-//!
-//! ```text
-//! DIR/image-digest-mirror-set.yaml      OpenShift: images by digest   (oc apply -f)
-//!     image-tag-mirror-set.yaml         OpenShift: images by tag
-//!     registries.conf.d/50-haversack.conf   podman, skopeo, CRI-O     (/etc/containers/registries.conf.d)
-//!     certs.d/HOST/hosts.toml           containerd                    (/etc/containerd/certs.d)
-//! ```
+//! What those who use a mirror need to find it, after a sync: see [`mirrors`](crate::mirrors) for the files.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::fs::{self, PathError};
+use crate::fs::PathError;
+use crate::mirrors::Mirrors;
 use crate::reference::{ImageRef, Remote, Target};
 use crate::registry::sync::Way;
-
-/// Where each mirrored repository is.
-#[derive(Debug, Default)]
-struct Mirrors {
-    /// `HOST/REPOSITORY` to those of its mirrors.
-    repositories: BTreeMap<String, BTreeSet<String>>,
-    /// Those of which images were mirrored by tag.
-    tagged: BTreeSet<String>,
-    /// `HOST` to `MIRROR/PREFIX`, as far as repositories keep their path there.
-    hosts: BTreeMap<String, BTreeSet<(String, String)>>,
-    /// Repositories with another path at the mirror, which containerd cannot be told.
-    renamed: BTreeSet<String>,
-}
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -40,131 +19,28 @@ pub struct Written {
 /// Writes the files for what was mirrored from registries to registries. `insecure` says which registries are spoken to
 /// without checking certificates.
 pub fn write(ways: &[Way], insecure: &dyn Fn(&str) -> bool, directory: &Path) -> Result<Written, PathError> {
-    let mirrors = Mirrors::of(ways);
-    let mut files = Vec::new();
-    if !mirrors.repositories.is_empty() {
-        let all: BTreeSet<_> = mirrors.repositories.keys().cloned().collect();
-        files.push(("image-digest-mirror-set.yaml".to_owned(), mirrors.openshift(&DIGESTS, &all)));
-        if !mirrors.tagged.is_empty() {
-            files.push(("image-tag-mirror-set.yaml".to_owned(), mirrors.openshift(&TAGS, &mirrors.tagged)));
-        }
-        files.push(("registries.conf.d/50-haversack.conf".to_owned(), mirrors.podman(insecure)));
+    let mut mirrors = Mirrors::default();
+    for way in ways {
+        // What comes out of a layout has the name of where it was before.
+        let source = match &way.source {
+            ImageRef::Docker(remote) => remote.clone(),
+            stored => match stored.name().and_then(|name| name.parse::<Remote>().ok()) {
+                Some(remote) => remote,
+                None => continue,
+            },
+        };
+        let ImageRef::Docker(mirror) = &way.destination else { continue };
+        let by_tag = !matches!(source.target, Target::Digest(_));
+        mirrors.add(&source.registry, &source.repository, &mirror.registry, &mirror.repository, by_tag);
     }
-    for (host, places) in &mirrors.hosts {
-        files.push((format!("certs.d/{host}/hosts.toml"), containerd(host, places, insecure)));
-    }
-    let mut written = Written { files: Vec::new(), renamed: mirrors.renamed.into_iter().collect() };
-    for (name, text) in files {
-        let path = directory.join(name);
-        fs::create_dir_all(fs::parent(&path))?;
-        fs::write(&path, text.as_bytes())?;
-        written.files.push(path);
-    }
-    Ok(written)
+    let files = mirrors.write(insecure, directory)?;
+    Ok(Written { files, renamed: mirrors.renamed() })
 }
-
-/// One of OpenShift's two kinds.
-struct Kind {
-    kind: &'static str,
-    key: &'static str,
-}
-
-impl Mirrors {
-    fn of(ways: &[Way]) -> Self {
-        let mut mirrors = Mirrors::default();
-        for way in ways {
-            // What comes out of a layout has the name of where it was before.
-            let source = match &way.source {
-                ImageRef::Docker(remote) => remote.clone(),
-                stored => match stored.name().and_then(|name| name.parse::<Remote>().ok()) {
-                    Some(remote) => remote,
-                    None => continue,
-                },
-            };
-            let ImageRef::Docker(mirror) = &way.destination else { continue };
-            let (from, to) = (repository(&source), repository(mirror));
-            mirrors.repositories.entry(from.clone()).or_default().insert(to);
-            if !matches!(source.target, Target::Digest(_)) {
-                mirrors.tagged.insert(from.clone());
-            }
-            match mirror.repository.strip_suffix(&source.repository) {
-                Some(prefix) if prefix.is_empty() || prefix.ends_with('/') => {
-                    let place = (mirror.registry.clone(), prefix.trim_end_matches('/').to_owned());
-                    mirrors.hosts.entry(source.registry).or_default().insert(place);
-                }
-                _ => {
-                    mirrors.renamed.insert(from);
-                }
-            }
-        }
-        mirrors
-    }
-
-    /// config.openshift.io/v1
-    fn openshift(&self, kind: &Kind, repositories: &BTreeSet<String>) -> String {
-        let Kind { kind, key } = kind;
-        let mut yaml = format!(
-            "apiVersion: config.openshift.io/v1\nkind: {kind}\nmetadata:\n  name: haversack\nspec:\n  {key}:\n"
-        );
-        for source in repositories {
-            let _ = writeln!(yaml, "  - source: {source}\n    mirrors:");
-            for mirror in &self.repositories[source] {
-                let _ = writeln!(yaml, "    - {mirror}");
-            }
-        }
-        yaml
-    }
-
-    /// containers-registries.conf(5)
-    fn podman(&self, insecure: &dyn Fn(&str) -> bool) -> String {
-        let mut conf = String::new();
-        for (source, mirrors) in &self.repositories {
-            let _ = writeln!(conf, "[[registry]]\nprefix = \"{source}\"\nlocation = \"{source}\"\n");
-            for mirror in mirrors {
-                let _ = writeln!(conf, "[[registry.mirror]]\nlocation = \"{mirror}\"");
-                if insecure(host_of(mirror)) {
-                    conf.push_str("insecure = true\n");
-                }
-                conf.push('\n');
-            }
-        }
-        conf
-    }
-}
-
-/// containerd's docs/hosts.md. A path in a host's address needs `override_path`.
-fn containerd(host: &str, places: &BTreeSet<(String, String)>, insecure: &dyn Fn(&str) -> bool) -> String {
-    let server = if host == "docker.io" { "registry-1.docker.io" } else { host };
-    let mut text = format!("server = \"https://{server}\"\n");
-    for (mirror, prefix) in places {
-        let lax = insecure(mirror);
-        let scheme = if lax { "http" } else { "https" };
-        let path = if prefix.is_empty() { String::new() } else { format!("/v2/{prefix}") };
-        let _ = writeln!(text, "\n[host.\"{scheme}://{mirror}{path}\"]\ncapabilities = [\"pull\", \"resolve\"]");
-        if !prefix.is_empty() {
-            text.push_str("override_path = true\n");
-        }
-        if lax {
-            text.push_str("skip_verify = true\n");
-        }
-    }
-    text
-}
-
-fn repository(remote: &Remote) -> String {
-    format!("{}/{}", remote.registry, remote.repository)
-}
-
-fn host_of(repository: &str) -> &str {
-    repository.split('/').next().unwrap_or_default()
-}
-
-const DIGESTS: Kind = Kind { kind: "ImageDigestMirrorSet", key: "imageDigestMirrors" };
-const TAGS: Kind = Kind { kind: "ImageTagMirrorSet", key: "imageTagMirrors" };
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs;
 
     #[test]
     fn every_consumer_is_told_where_a_repository_is_now() {

@@ -1,0 +1,104 @@
+//! The page at `/` and its JSON.
+
+use haversack::image::store::layout::canonical;
+use oci_spec::image::MediaType;
+use serde_json::json;
+
+use crate::server::{Serve, arg, artifact, image, index, layout};
+
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+#[test]
+fn the_page_says_what_is_here_and_shows_what_images_say_as_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = layout(dir.path(), "store");
+    let hostile = "<script>alert(1)</script>\u{202e}\"'";
+    let config = json!({
+        "architecture": "amd64", "os": hostile, "created": "2026-01-02T03:04:05Z",
+        "rootfs": { "type": "layers", "diff_ids": [] },
+    });
+    let config = store.write_blob(MediaType::ImageConfig, &canonical(&config)).unwrap();
+    let layer = store.write_blob(MediaType::ImageLayer, &vec![1; 3 << 20]).unwrap();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "config": config, "layers": [layer],
+    });
+    let one = store.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap();
+    let list = index(&store, &[&one, &image(&store, b"other")]);
+    store.tag(&list, Some("quay.io/org/app:1.2")).unwrap();
+    store.tag(&artifact(&store, &list, hostile, ""), None).unwrap();
+    let lacks = image(&store, b"lacks this");
+    store.tag(&lacks, Some("quay.io/org/app:lacks")).unwrap();
+    std::fs::remove_file(store.blob_path(&haversack::digest::Digest::sha256(b"lacks this"))).unwrap();
+    let serve = Serve::start(&[arg(&store)]);
+
+    let text = |path: &str| {
+        let answer = serve.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        for (name, value) in [
+            ("content-security-policy", POLICY),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(answer.header(name), value, "{path}");
+        }
+        assert_eq!(
+            (serve.head(path).status, serve.head(path).header("content-length")),
+            (200, answer.header("content-length"))
+        );
+        String::from_utf8(answer.body).unwrap()
+    };
+    let first = text("/");
+    assert!(first.contains(r#"<a href="/images/quay.io/org/app">quay.io/org/app</a></th><td>2</td>"#), "{first}");
+    let page = text("/images/quay.io/org/app");
+    for expected in [
+        "&#60;script&#62;alert(1)&#60;/script&#62;\\u{202e}",
+        "2026-01-02T03:04:05Z",
+        "3.00 MiB",
+        "linux/amd64",
+        "✓ complete",
+        "✗ incomplete, not served",
+        "not verified",
+        &format!("podman pull {}/quay.io/org/app:1.2", serve.address),
+        list.digest().as_ref(),
+    ] {
+        assert!(page.contains(expected), "{expected}: {page}");
+    }
+    for text in [&first, &page, &text("/?q=%3Cscript%3E%22")] {
+        // No script, no style in it, nothing from elsewhere.
+        for never in ["<script", "style=\"", "http://", "https://", "\u{202e}", "onerror"] {
+            assert!(!text.contains(never), "{never}: {text}");
+        }
+    }
+    assert!(text("/style.css").contains("color-scheme: light dark"));
+    assert_eq!(serve.get("/images/none").status, 404);
+    assert_eq!(serve.get("/images/..%2f..%2fetc").status, 404);
+    let found: serde_json::Value = serde_json::from_str(&text("/api/v1/repositories/quay.io/org/app")).unwrap();
+    assert_eq!(found["tags"][0]["digest"], json!(list.digest()));
+    assert!(found["tags"][1]["lacking"][0].as_str().unwrap().ends_with(" is not there"));
+}
+
+#[test]
+fn long_lists_come_in_pages_and_names_are_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = layout(dir.path(), "store");
+    let one = image(&store, b"1");
+    for n in 0..120 {
+        store.tag(&one, Some(&format!("quay.io/a/r{n:03}:1"))).unwrap();
+        store.tag(&one, Some(&format!("quay.io/a/tags:{n:03}"))).unwrap();
+    }
+    let serve = Serve::start(&[arg(&store)]);
+    for (path, rows, next) in [
+        ("/api/v1/repositories", 100, Some("last=quay.io%2Fa%2Fr099")),
+        ("/api/v1/repositories?last=quay.io%2Fa%2Fr099", 21, None),
+        ("/api/v1/repositories?q=R11", 10, None),
+        ("/api/v1/repositories?q=%25%27", 0, None),
+    ] {
+        let found = serve.get(path).json();
+        assert_eq!((found["repositories"].as_array().unwrap().len(), found["next"].as_str()), (rows, next), "{path}");
+    }
+    let tags = serve.get("/api/v1/repositories/quay.io/a/tags").json();
+    assert_eq!((tags["tags"].as_array().unwrap().len(), &tags["next"]), (100, &json!("last=099")));
+    let text = String::from_utf8(serve.get("/images/quay.io/a/tags").body).unwrap();
+    assert!(text.contains(r#"<a rel="next" href="/images/quay.io/a/tags?last=099">"#), "{text}");
+}
