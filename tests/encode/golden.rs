@@ -40,6 +40,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("go-4", "ea0c37ff9407f0b3d55199f8bce49521"),
     ("go-5", "95cab9b0add8bd8433a811a5fbeb3d23"),
     ("go-6", "3051acffa514aef38ea45e71bffa8ef3"),
+    ("go-6-tar", "3051acffa514aef38ea45e71bffa8ef3"),
+    ("go-6-tarsplit", "3051acffa514aef38ea45e71bffa8ef3"),
     ("go-7", "248359ebc476aa88b1ed3fd554832c8c"),
     ("go-8", "77a3e9bc1e841f7d8bbd843037853730"),
     ("go-9", "77a3e9bc1e841f7d8bbd843037853730"),

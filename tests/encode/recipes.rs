@@ -60,6 +60,29 @@ fn a_file_longer_than_what_is_tried_first_is_compared_to_its_end() {
     assert_eq!(not_found(&mixed, &Budget::default()), Reason::NoClass);
 }
 
+/// Entries that repeat at the longest distance, and end where the window is about to slide.
+#[test]
+fn how_an_archive_was_written_is_found_where_it_shows() {
+    let mut chance = Chance(2);
+    let mut content = chance.bytes(33_000);
+    let mut tar = tar::Builder::new(Vec::new());
+    for _ in 0..16 {
+        for _ in 0..60 {
+            let at = chance.below(33_000) as usize;
+            content[at] = chance.next() as u8;
+        }
+        let size = 32_020 + chance.below(236) as usize;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "name", &content[..size]).unwrap();
+    }
+    let tar = tar.into_inner().unwrap();
+    for name in ["go-6", "go-6-tar"] {
+        assert_eq!(found(&gzip(GO_HEADER, class(name), &tar)), [name]);
+    }
+}
+
 #[test]
 fn members_headers_trailers_and_what_follows_them_are_kept() {
     let go = |header: &[u8], plain: &[u8]| gzip(header, class("go-6"), plain);

@@ -16,7 +16,7 @@ pub enum Class {
         /// How it was cut into blocks.
         block: PgzipBlock,
     },
-    /// Go's compress/gzip up to Go 1.26, as docker, containerd and buildkit use it: `go-6`.
+    /// Go's compress/gzip up to Go 1.26, as docker, containerd and buildkit use it: `go-6`, `go-6-tar`.
     Go {
         /// 1 to 9; 6 is the default.
         level: u8,
@@ -85,12 +85,14 @@ impl Class {
             .flat_map(|block| [A, B, C, D].map(|variant| Class::Pgzip { variant, block }));
         let levels = [6, 9, 1, 5, 4, 7, 8, 3, 2];
         let go = levels.map(|level| Class::Go { level, writes: Writes::Copy });
+        // The others are of use for what engines write: at the default level.
+        let other_writes = [Writes::Tar, Writes::TarSplit].map(|writes| Class::Go { level: 6, writes });
         let go127 = [6, 1].map(|level| Class::Go127 { level });
         let gnu = levels.map(|level| Class::Gnu { level });
         let zlib = [8, 9].into_iter().flat_map(move |mem_level| levels.map(|level| Class::Zlib { level, mem_level }));
         let pigz = levels.map(|level| Class::Pigz { level });
         let ours = [6, 9, 1, 5, 4, 7, 8, 3, 2, 0].map(|level| Class::Ours { level });
-        pgzip.chain(go).chain(go127).chain(gnu).chain(zlib).chain(pigz).chain(ours)
+        pgzip.chain(go).chain(go127).chain(other_writes).chain(gnu).chain(zlib).chain(pigz).chain(ours)
     }
 }
 
@@ -110,7 +112,14 @@ impl fmt::Display for Class {
                 };
                 write!(f, "pgzip-{variant}-{block}")
             }
-            Class::Go { level, writes: Writes::Copy } => write!(f, "go-{level}"),
+            Class::Go { level, writes } => {
+                let writes = match writes {
+                    Writes::Copy => "",
+                    Writes::Tar => "-tar",
+                    Writes::TarSplit => "-tarsplit",
+                };
+                write!(f, "go-{level}{writes}")
+            }
             Class::Go127 { level } => write!(f, "go127-{level}"),
             Class::Zlib { level, mem_level } => write!(f, "zlib-{level}-m{mem_level}"),
             Class::Ours { level } => write!(f, "zlib-rs-{ZLIB_RS}-{level}"),

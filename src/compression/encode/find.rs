@@ -7,7 +7,7 @@ use flate2::Decompress;
 
 use crate::compression::encode::member::{Inflated, Input};
 use crate::compression::encode::recipe::{GzipRecipe, HEADER, MEMBERS, Member, TAIL, VERBATIM, trailer};
-use crate::compression::encode::{Class, PgzipBlock};
+use crate::compression::encode::{Class, PgzipBlock, Writes};
 
 /// What a search may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,9 +298,10 @@ fn candidates(header: &[u8], likely: Option<Class>, is_small: bool) -> Vec<Class
     };
     let unlikeliness = move |class: Class| match class {
         Class::Pgzip { block, .. } => rank(is_pgzip, block == PgzipBlock::Mebibyte),
-        Class::Go { level: of_class, .. } | Class::Go127 { level: of_class } => {
-            rank(is_unknown && !is_pgzip, of_class == level)
+        Class::Go { level: of_class, writes } => {
+            rank(is_unknown && !is_pgzip, of_class == level && writes == Writes::Copy)
         }
+        Class::Go127 { level: of_class } => rank(is_unknown && !is_pgzip, of_class == level),
         Class::Ours { level: of_class } => rank(is_unknown && !is_pgzip, of_class == level),
         Class::Gnu { level: of_class } | Class::Pigz { level: of_class } => rank(is_unix, of_class == level),
         Class::Zlib { level: of_class, mem_level } => rank(!is_pgzip, of_class == level && mem_level == 8),
