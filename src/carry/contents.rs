@@ -78,7 +78,8 @@ impl Contents {
     /// Neighbours are files of one name: of several releases, whose numbers differ in nothing but digits. The order depends
     /// on what is carried alone, not on who found it first.
     pub(super) fn finish(self) -> Ordered {
-        let known = self.known.into_inner().expect("no holder panics");
+        let mut known = self.known.into_inner().expect("no holder panics");
+        known.name_nested();
         let mut ids: Vec<u32> = (0..u32::try_from(known.entries.len()).expect("ids are u32")).collect();
         ids.sort_by_cached_key(|id| {
             let entry = &known.entries[*id as usize];
@@ -123,7 +124,7 @@ impl Taker<'_> {
         if let Some(id) = self.known(&hash, path) {
             return Ok(id);
         }
-        let form = match self.take_apart(path, bytes, is_nested)? {
+        let form = match self.take_apart(bytes, is_nested)? {
             Some(nested) => Form::Gzip(nested),
             None => {
                 let from = self.writer.position();
@@ -157,15 +158,14 @@ impl Taker<'_> {
     }
 
     /// A gzip file's parts, where there is an encoder that makes it again.
-    fn take_apart(&mut self, path: &[u8], bytes: &[u8], is_nested: bool) -> Result<Option<Nested>, Error> {
+    fn take_apart(&mut self, bytes: &[u8], is_nested: bool) -> Result<Option<Nested>, Error> {
         if is_nested || bytes.len() < SMALLEST_NESTED || !bytes.starts_with(b"\x1f\x8b\x08") {
             return Ok(None);
         }
         let budget = Budget { plain: NESTED_PLAIN, ..Budget::default() };
         let Ok((recipe, plain)) = find_in_memory(bytes, &budget) else { return Ok(None) };
         let mut refs = Vec::new();
-        let name = path.strip_suffix(b".gz").unwrap_or(path);
-        self.pieces(name, &mut &plain[..], true, &mut refs)?;
+        self.pieces(UNNAMED, &mut &plain[..], true, &mut refs)?;
         Ok(Some(Nested { recipe: recipe.to_bytes(), size: bytes.len() as u64, refs }))
     }
 
@@ -187,8 +187,7 @@ impl Taker<'_> {
         let chunks = StreamCDC::new((&buffer[..]).chain(body), CHUNK.0, CHUNK.1, CHUNK.2);
         for (number, chunk) in chunks.enumerate() {
             let chunk = chunk.map_err(io::Error::from)?;
-            let name = [path, format!("\0{number:08}").as_bytes()].concat();
-            refs.push(self.add(&name, &chunk.data, true)?);
+            refs.push(self.add(&piece_name(path, number), &chunk.data, true)?);
             length += chunk.data.len() as u64;
         }
         Ok(length)
@@ -287,6 +286,30 @@ impl Recent {
     }
 }
 
+impl Known {
+    /// Names what lies in gzip files after the first of their names, whichever of them was met first.
+    fn name_nested(&mut self) {
+        for id in 0..self.entries.len() {
+            let Form::Gzip(nested) = &self.entries[id].form else { continue };
+            let refs = nested.refs.clone();
+            let path = self.entries[id].path.clone();
+            let name = path.strip_suffix(b".gz").unwrap_or(&path);
+            for (number, content) in refs.iter().enumerate() {
+                let own = if refs.len() == 1 { name.to_vec() } else { piece_name(name, number) };
+                let there = &mut self.entries[*content as usize].path;
+                if *own < **there {
+                    *there = own.into();
+                }
+            }
+        }
+    }
+}
+
+/// The name of a piece of something large.
+fn piece_name(path: &[u8], number: usize) -> Vec<u8> {
+    [path, format!("\0{number:08}").as_bytes()].concat()
+}
+
 /// What neighbours have in common: their last name first, then the directory that it is in, and so on, with all numbers made
 /// equal. The directories that tell releases apart come first in a path, and so last here.
 fn likeness(path: &[u8]) -> Vec<u8> {
@@ -303,6 +326,9 @@ fn likeness(path: &[u8]) -> Vec<u8> {
     }
     likeness
 }
+
+/// The name of what lies in a gzip file, as long as it has no other: behind all names.
+const UNNAMED: &[u8] = b"\xff";
 
 /// Bytes up to which a file is one content.
 const WHOLE: u64 = 8 << 20;

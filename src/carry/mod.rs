@@ -133,6 +133,16 @@ pub enum Error {
         /// The part.
         digest: Digest,
     },
+    /// The disk is too small for what a carry holds.
+    #[error("{}: the carry's contents need {needed} bytes more, and {free} are free", path.display())]
+    NoRoom {
+        /// Where they would be.
+        path: PathBuf,
+        /// Bytes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// A blob that cannot be made.
     #[error("{digest} cannot be put together")]
     Blob {

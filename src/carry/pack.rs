@@ -17,7 +17,7 @@ use crate::carry::{Error, frame, volume};
 use crate::compression::encode::{Budget, Outcome, find};
 use crate::compression::{Compression, Encoder};
 use crate::digest::{self, Algorithm, Digest, HashingReader};
-use crate::fs::{self, AtomicDir, Slice};
+use crate::fs::{self, AtomicDir, Lock, Slice};
 use crate::image::manifest;
 use crate::image::store::layout::{self, Layout};
 use crate::progress::{Progress, Task, Unit};
@@ -87,6 +87,7 @@ pub fn pack(
     options: &PackOptions,
     progress: &Progress,
 ) -> Result<PackReport, Error> {
+    let _lock = Lock::take(&beside(directory, "lock"), directory, "another pack is at work on it")?;
     if std::fs::symlink_metadata(directory).is_ok() {
         return Err(Error::Exists(directory.to_owned()));
     }
@@ -103,7 +104,10 @@ pub fn pack(
     let total = blobs.iter().chain(&documents).map(Descriptor::size).fold(0, u64::saturating_add);
     let task = progress.task("taking apart", Unit::Bytes, Some(total));
     let job = Job { layout, contents: Contents::new(scratch.path()), budget: options.budget, task };
-    let mut taken: Vec<Taken> = blobs.par_iter().map(|blob| job.take_apart(blob)).collect::<Result<_, Error>>()?;
+    // Each may hold a gzip file of a layer with its plain bytes, whatever the number of cores.
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(cores().min(4)).build().map_err(io::Error::other)?;
+    let mut taken: Vec<Taken> =
+        threads.install(|| blobs.par_iter().map(|blob| job.take_apart(blob)).collect::<Result<_, Error>>())?;
     taken.extend(documents.iter().map(|document| job.take_apart(document)).collect::<Result<Vec<_>, Error>>()?);
     let Job { contents, task, .. } = job;
     drop(task);
@@ -203,10 +207,12 @@ pub fn pack(
 
 /// A name beside the directory.
 fn beside(directory: &Path, what: &str) -> PathBuf {
-    let mut name = directory.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(what);
-    directory.with_file_name(name)
+    let name = directory.file_name().unwrap_or_default();
+    directory.with_file_name(format!(".{}.{what}", name.display()))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What the frames are, whatever the volumes.

@@ -4,6 +4,7 @@
 //! not what the volume's table says. When all are there, blobs are put together side by side, each checked before it gets
 //! its name; documents follow, the list of images last.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ pub fn unpack(directory: &Path, layout: &Layout, progress: &Progress) -> Result<
     let work = layout.root().join(format!(".carry-{}.partial", carry.id));
     fs::create_dir_all(&work)?;
     let lock = Lock::directory(&work, "another unpack is at work on this carry")?;
+    has_room(&carry, &work)?;
     let mut import = Import { carry: &carry, work: &work, frames: None, damaged: Vec::new(), progress };
     for file in &carry.volumes {
         import.volume(&directory.join(&file.file))?;
@@ -109,6 +111,22 @@ pub fn unpack(directory: &Path, layout: &Layout, progress: &Progress) -> Result<
     drop((store, lock));
     fs::remove_dir_all(&work)?;
     Ok(report)
+}
+
+/// Refuses before anything is written where the contents cannot fit. What images need beside them depends on what is there.
+fn has_room(carry: &CarryDocument, work: &Path) -> Result<(), Error> {
+    let mut there = 0_u64;
+    for path in fs::list(work)? {
+        there = there.saturating_add(std::fs::symlink_metadata(&path).map_or(0, |found| found.len()));
+    }
+    let needed = carry.totals.content_bytes.saturating_sub(there);
+    // Where the file system does not say, it is tried.
+    let Ok(found) = rustix::fs::statvfs(work) else { return Ok(()) };
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free > 0 && needed > free {
+        return Err(Error::NoRoom { path: work.to_owned(), needed, free });
+    }
+    Ok(())
 }
 
 struct Import<'a> {
@@ -201,12 +219,17 @@ fn take(volume: &Volume, frame: &Placed, work: &Path) -> Result<(), Error> {
     let copied = (|| -> io::Result<io::Result<u64>> {
         let mut decoder = zstd::stream::read::Decoder::new(&mut hashed)?.single_frame();
         decoder.window_log_max(27)?;
-        let mut decoder = LimitedReader::new(decoder, FRAME_PLAIN);
+        let most = if frame.number == 0 { TABLE } else { FRAME_PLAIN };
+        let mut decoder = LimitedReader::new(decoder, most);
         let mut buffer = vec![0; 128 << 10];
         let mut all = 0;
         loop {
             let read = match decoder.read(&mut buffer) {
-                Ok(0) => return Ok(Ok(all)),
+                Ok(0) => {
+                    // A name after a loss of power must mean that the bytes are there.
+                    to.sync_data()?;
+                    return Ok(Ok(all));
+                }
                 Ok(read) => read,
                 Err(error) => return Ok(Err(error)),
             };
@@ -246,12 +269,13 @@ fn missing_volumes(carry: &CarryDocument, work: &Path) -> Vec<String> {
 }
 
 /// Digests of the manifests and indexes of a carry, read from its contents.
-fn documents_of(carry: &CarryDocument, store: &Arc<Store>) -> Result<std::collections::BTreeSet<Digest>, Error> {
-    let mut documents = std::collections::BTreeSet::new();
+fn documents_of(carry: &CarryDocument, store: &Arc<Store>) -> Result<BTreeSet<Digest>, Error> {
+    let blobs: HashMap<&Digest, &Blob> = store.table.blobs.iter().map(|blob| (&blob.digest, blob)).collect();
+    let mut documents = BTreeSet::new();
     let mut read = |described: &Descriptor| -> Result<Vec<u8>, Error> {
         let digest = layout::digest_of(described).map_err(layout::Error::from)?;
         let missing = || Error::Odd { what: "the carry", why: "a manifest that it names is not in it" };
-        let blob = store.table.blobs.iter().find(|blob| blob.digest == digest).ok_or_else(missing)?;
+        let blob = blobs.get(&digest).ok_or_else(missing)?;
         documents.insert(digest);
         let Form::Whole(refs) = &blob.form else {
             return Err(Error::Odd { what: "the carry", why: "a manifest in it is an archive" });
@@ -435,8 +459,8 @@ fn frame_path(work: &Path, number: u64) -> PathBuf {
     work.join(format!("frame-{number}"))
 }
 
-/// Plain bytes of a frame, at most: a table may be larger than contents are together.
-const FRAME_PLAIN: u64 = 1 << 30;
+/// Plain bytes of a frame of contents, at most: 64 MiB and a content.
+const FRAME_PLAIN: u64 = 80 << 20;
 
 /// Bytes of the table, at most.
 const TABLE: u64 = 1 << 30;

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::carry;
 use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, charts, recorded, tree};
@@ -214,6 +215,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<ops::Error>() {
         return ops_hint(error);
     }
+    if let Some(error) = error.downcast_ref::<carry::Error>() {
+        return carry_hint(error).map(Into::into);
+    }
     if let Some(plan::Error::NoBinary { platform }) = error.downcast_ref() {
         return Some(format!("give one with `--binary {platform}=PATH`, or choose with `--platform`"));
     }
@@ -230,6 +234,7 @@ fn ops_hint(error: &ops::Error) -> Option<String> {
         ops::Error::SameName(_) => {
             "leave the name out of `--output` and `--push`, or choose one image (of kernels, with `--release`)"
         }
+        ops::Error::OneName { .. } => "pack them into two carries, or give one of them another name",
         ops::Error::OneInDir | ops::Error::SameRepository => "build them one by one",
         ops::Error::NotAlone(_) => "build the others in a run of their own",
         ops::Error::NoCatalog { .. } => "give a snapshot with `--catalog FILE`; `haversack catalog snapshot` takes one",
@@ -252,6 +257,27 @@ fn ops_hint(error: &ops::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+fn carry_hint(error: &carry::Error) -> Option<&'static str> {
+    Some(match error {
+        carry::Error::NoCarry(_) => "name the directory that holds carry.json and the volumes",
+        carry::Error::Exists(_) => "choose another name, or remove it",
+        carry::Error::Format { .. } | carry::Error::Library(_) => "use the haversack that lies in the carry",
+        carry::Error::TooSmall { .. } => "choose a larger `--medium`",
+        carry::Error::ProgramTooLarge { .. } => {
+            "choose a larger `--medium`, or leave the program out with `--no-program`"
+        }
+        carry::Error::Missing { .. } => "copy the image there again; `haversack verify` says what is missing",
+        carry::Error::NoRoom { .. } => "make room, or unpack to another disk",
+        carry::Error::Document { .. } | carry::Error::Name { .. } => {
+            "bring carry.json again; the layout is as it was, and what has come of the volumes is kept"
+        }
+        carry::Error::Blob { .. } | carry::Error::Odd { .. } | carry::Error::Cut(_) => {
+            "images that were there are as they were; remove .carry-*.partial in the layout, and bring the carry again"
+        }
+        _ => return None,
+    })
 }
 
 fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {

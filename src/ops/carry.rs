@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use oci_spec::image::Descriptor;
 use serde::Serialize;
 
 use crate::carry::{self, PackOptions, PackReport, UnpackReport};
@@ -63,6 +64,7 @@ async fn gather(
             };
             manifest::walk(described, &mut read, &mut visit)?;
         }
+        listed.iter().try_for_each(|described| claim(layout, ref_name(described), described))?;
         return Ok(layout.tag_all(&listed)?);
     }
     if let (Some(_), None) = (image.path(), image.name()) {
@@ -83,14 +85,30 @@ async fn gather(
     bring(&source, &described, name.as_deref(), layout, copying, progress).await
 }
 
+/// Makes sure that no other image of this carry has the name.
+fn claim(layout: &Layout, name: Option<&str>, image: &Descriptor) -> Result<(), Error> {
+    let Some(name) = name else { return Ok(()) };
+    let index = layout.index()?;
+    let other = index.manifests().iter().find(|there| ref_name(there) == Some(name));
+    match other.filter(|there| there.digest() != image.digest()) {
+        Some(there) => Err(Error::OneName {
+            name: name.to_owned(),
+            one: there.digest().to_string(),
+            other: image.digest().to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
 async fn bring(
     source: &Source,
-    image: &oci_spec::image::Descriptor,
+    image: &Descriptor,
     name: Option<&str>,
     layout: &Layout,
     copying: &CopyOptions,
     progress: &Progress,
 ) -> Result<(), Error> {
+    claim(layout, name, image)?;
     copy(source, image, &Target::Layout(layout.clone()), name, copying, progress).await?;
     if name.is_none() {
         layout.tag(image, None)?;

@@ -19,6 +19,16 @@ use crate::registry;
 /// Why an operation cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Two images of one carry with one name.
+    #[error("`{name}` would be two images: {one} and {other}")]
+    OneName {
+        /// The name.
+        name: String,
+        /// The first image's digest.
+        one: String,
+        /// The second one's.
+        other: String,
+    },
     /// Packing or unpacking failed.
     #[error("{0}")]
     Carry(#[from] crate::carry::Error),
