@@ -82,7 +82,7 @@ fn a_missing_transport_is_answered_with_what_to_write() {
         assert_eq!(said(dir.path(), &["inspect", value]), (Some(2), usage(value, "REF", why)));
         assert_eq!(said(dir.path(), &["copy", value, "oci:to"]), (Some(2), usage(value, "SRC", why)));
         if why.contains("docker://") || why.contains("no file") {
-            assert_eq!(said(dir.path(), &["verify", value]), (Some(2), usage(value, "REF|LAYOUT", why)));
+            assert_eq!(said(dir.path(), &["verify", value]), (Some(2), usage(value, "REF|LAYOUT|CARRY", why)));
         }
     }
 }
