@@ -11,8 +11,8 @@
 //!  image, http and all above ──►  digest  compression  reference  fs  limits  tarball  …    leaves: only each other
 //! ```
 //!
-//! Work that spans siblings (a build takes from the catalog and gives to an image) is put together in [`cli`], in a few
-//! lines. `tests/layering.rs` holds the table of who may know whom and fails when a `use` breaks it.
+//! Work that spans siblings (a build takes from the catalog and gives to an image) is put together in [`ops`], and [`cli`]
+//! calls it. `tests/layering.rs` holds the table of who may know whom and fails when a `use` breaks it.
 //!
 //! Ideas that hold everywhere:
 //!
