@@ -47,3 +47,4 @@ pub mod registry;
 pub mod serve;
 pub mod shard;
 pub mod tarball;
+pub mod varint;

@@ -9,6 +9,7 @@ const LEAVES: &[&str] = &[
     "causes",
     "limits",
     "shard",
+    "varint",
     "digest",
     "escape",
     "compression",

@@ -1,22 +1,8 @@
-//! Numbers and texts as they lie in tables: LEB128 and bytes with their length before them.
+//! Numbers and bytes as they lie in the tables of a carry.
 
 use crate::carry::Error;
-
-/// Adds a number: seven bits a byte, the least first, the eighth bit set in all but the last.
-pub(super) fn put(number: u64, to: &mut Vec<u8>) {
-    let mut rest = number;
-    while rest >= 0x80 {
-        to.push(u8::try_from(rest & 0x7f).expect("seven bits") | 0x80);
-        rest >>= 7;
-    }
-    to.push(u8::try_from(rest).expect("seven bits"));
-}
-
-/// Adds bytes, their number before them.
-pub(super) fn put_bytes(bytes: &[u8], to: &mut Vec<u8>) {
-    put(bytes.len() as u64, to);
-    to.extend_from_slice(bytes);
-}
+use crate::varint::{self, Bad};
+pub(super) use crate::varint::{put, put_bytes};
 
 /// Adds the difference to what came before, the sign in the lowest bit.
 pub(super) fn put_step(from: u32, number: u32, to: &mut Vec<u8>) {
@@ -56,19 +42,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn number(&mut self) -> Result<u64, Error> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                break;
-            }
-            number |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(Error::Odd { what: self.of, why: "a number of more than 64 bits" })
+        varint::take(&mut self.rest).map_err(|bad| match bad {
+            Bad::Cut => Error::Cut(self.of),
+            Bad::TooLarge => Error::Odd { what: self.of, why: "a number of more than 64 bits" },
+        })
     }
 
     /// A number of things that follow, each of which takes at least `least` bytes: no more than there can be.

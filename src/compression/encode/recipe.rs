@@ -13,6 +13,7 @@
 use std::io::{self, Read, Write};
 
 use crate::compression::encode::{Class, UnknownClass};
+use crate::varint::{self, Bad, put, put_bytes};
 
 /// How one gzip file is made again from its plain bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +108,7 @@ impl GzipRecipe {
     /// The recipe as bytes: some 30 for a layer.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
-        put_varint(&mut bytes, self.members.len() as u64);
+        put(self.members.len() as u64, &mut bytes);
         let mut before: Option<&Member> = None;
         for member in &self.members {
             let same_class = before.is_some_and(|before| before.class == member.class);
@@ -119,16 +120,16 @@ impl GzipRecipe {
                     | flag(member.trailer.is_some(), OWN_TRAILER),
             );
             if !same_class {
-                put_bytes(&mut bytes, member.class.to_string().as_bytes());
+                put_bytes(member.class.to_string().as_bytes(), &mut bytes);
             }
             if !same_header {
-                put_bytes(&mut bytes, &member.header);
+                put_bytes(&member.header, &mut bytes);
             }
-            put_varint(&mut bytes, member.plain);
+            put(member.plain, &mut bytes);
             bytes.extend_from_slice(member.trailer.as_ref().map_or(&[][..], |trailer| trailer));
             before = Some(member);
         }
-        put_bytes(&mut bytes, &self.tail);
+        put_bytes(&self.tail, &mut bytes);
         bytes
     }
 
@@ -181,37 +182,15 @@ pub(super) fn trailer(crc: &flate2::Crc, length: u64) -> [u8; 8] {
     (u64::from(crc.sum()) | length << 32).to_le_bytes()
 }
 
-fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn put_bytes(bytes: &mut Vec<u8>, some: &[u8]) {
-    put_varint(bytes, some.len() as u64);
-    bytes.extend_from_slice(some);
-}
-
 fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], Error> {
     rest.split_off(..count).ok_or(Error::Cut)
 }
 
 fn varint(rest: &mut &[u8]) -> Result<u64, Error> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = u64::from(take(rest, 1)?[0]);
-        let part = byte & 0x7f;
-        if part << shift >> shift != part {
-            break;
-        }
-        value |= part << shift;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(Error::TooLarge("more than 64 bits"))
+    varint::take(rest).map_err(|bad| match bad {
+        Bad::Cut => Error::Cut,
+        Bad::TooLarge => Error::TooLarge("more than 64 bits"),
+    })
 }
 
 fn some<'a>(rest: &mut &'a [u8], most: usize, what: &'static str) -> Result<&'a [u8], Error> {
