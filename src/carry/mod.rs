@@ -21,6 +21,7 @@
 
 mod contents;
 mod document;
+mod encoder;
 mod frame;
 mod pack;
 mod readme;
@@ -35,6 +36,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 pub use self::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
+pub use self::encoder::{LayerEncoder, encoders};
 pub use self::pack::{PackOptions, PackReport, Whole, pack};
 pub use self::unpack::{UnpackReport, unpack};
 pub use self::verify::{Checked, State, VerifyReport, verify};

@@ -1,7 +1,7 @@
 //! Making a carry of a layout.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Descriptor;
@@ -11,11 +11,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::carry::contents::{Contents, Taker};
 use crate::carry::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
+use crate::carry::encoder::Maker;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
 use crate::carry::table::{Blob, Form, Packing, Table};
 use crate::carry::{Error, frame, volume};
-use crate::compression::encode::{Budget, Outcome, find};
-use crate::compression::{Compression, Encoder};
+use crate::compression::encode::Budget;
 use crate::digest::{self, Algorithm, Digest, HashingReader};
 use crate::fs::{self, AtomicDir, Lock, Slice};
 use crate::image::manifest;
@@ -223,9 +223,9 @@ fn id_of(frames: &[frame::Frame]) -> [u8; 16] {
 }
 
 /// Blobs, documents with children first, and what is not there.
-type Parts = (Vec<Descriptor>, Vec<Descriptor>, Vec<Digest>);
+pub(super) type Parts = (Vec<Descriptor>, Vec<Descriptor>, Vec<Digest>);
 
-fn blobs_of(layout: &Layout, images: &[Descriptor]) -> Result<Parts, Error> {
+pub(super) fn blobs_of(layout: &Layout, images: &[Descriptor]) -> Result<Parts, Error> {
     let mut seen = BTreeSet::new();
     let (mut blobs, mut documents, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for image in images {
@@ -280,29 +280,7 @@ impl Job<'_> {
         let digest = layout::digest_of(described).map_err(layout::Error::from)?;
         let size = described.size();
         let mut taker = self.contents.taker()?;
-        // Whoever takes it apart may stop before its end, where its digest is found to be wrong.
-        let mut blob = self.layout.open_blob(described)?;
-        let mut start = Vec::new();
-        blob.by_ref().take(6).read_to_end(&mut start)?;
-        io::copy(&mut blob, &mut io::sink())?;
-        let is_layer = manifest::is_layer(described.media_type());
-        let (packing, made, reason) = match Compression::detect(&start) {
-            Compression::Gzip => match find(fs::open_regular(&self.layout.blob_path(&digest))?, &self.budget)? {
-                Outcome::Found(recipe) => {
-                    let first = recipe.members.first().map(|member| member.class.to_string());
-                    let plain = recipe.plain_size();
-                    (Some((Packing::Gzip(recipe.to_bytes()), plain)), first.unwrap_or_default(), None)
-                }
-                Outcome::Not(reason) => (None, "whole".to_owned(), Some(reason.to_string())),
-            },
-            Compression::Zstd => match self.our_zstd(described)? {
-                Some(packing) => (Some((packing, u64::MAX)), "zstd".to_owned(), None),
-                None => (None, "whole".to_owned(), Some("zstd of another program or version".to_owned())),
-            },
-            Compression::None if is_layer => (Some((Packing::None, size)), "tar".to_owned(), None),
-            Compression::None => (None, "whole".to_owned(), None),
-            other => (None, "whole".to_owned(), Some(format!("compressed in another way: {other:?}"))),
-        };
+        let Maker { packing, made, reason } = Maker::find(self.layout, described, &self.budget)?;
         if let Some((packing, limit)) = packing {
             if let Some((skeleton, plain)) = self.split(described, limit, &mut taker)? {
                 self.task.add(size);
@@ -348,37 +326,6 @@ impl Job<'_> {
         let (is, _) = Digest::of_reader(joined, Algorithm::Sha256)?;
         Ok((is == was).then_some((skeleton, size)))
     }
-
-    /// Whether our own encoder makes these bytes, at the level that is its default.
-    fn our_zstd(&self, described: &Descriptor) -> Result<Option<Packing>, Error> {
-        let blob = io::BufReader::with_capacity(128 << 10, self.layout.open_blob(described)?);
-        let Ok((_, mut plain)) = crate::compression::decoder(blob) else { return Ok(None) };
-        let there = io::BufReader::with_capacity(128 << 10, self.layout.open_blob(described)?);
-        let mut encoder = Encoder::new(Same(there), Compression::Zstd, Some(ZSTD_LEVEL.into()))?;
-        let same = io::copy(&mut plain, &mut encoder).and_then(|_| encoder.finish());
-        let is_same = match same {
-            Ok(mut rest) => rest.0.read(&mut [0])? == 0,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => false,
-            Err(error) => return Err(error.into()),
-        };
-        let library = zstd::zstd_safe::version_number();
-        Ok(is_same.then_some(Packing::Zstd { level: ZSTD_LEVEL, library }))
-    }
-}
-
-/// Fails at the first byte that is not that of a reader.
-struct Same<R>(R);
-
-impl<R: Read> Write for Same<R> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut there = vec![0; bytes.len()];
-        let is_same = self.0.read_exact(&mut there).is_ok() && there == bytes;
-        if is_same { Ok(bytes.len()) } else { Err(io::ErrorKind::InvalidData.into()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Plain bytes of a frame.
@@ -386,6 +333,3 @@ const FRAME: u64 = 64 << 20;
 
 /// Bytes of a skeleton that are one content.
 const SKELETON_PIECE: usize = 4 << 20;
-
-/// The level that our own layers are written with.
-const ZSTD_LEVEL: u8 = 3;

@@ -1,19 +1,24 @@
 //! `haversack inspect`: what an image says of itself.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::carry::LayerEncoder;
 use crate::causes;
-use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
+use crate::cli::stop::{self, stoppable};
 use crate::cli::{Context, block_on, place};
+use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::image::store::inspect::{self, InspectReport};
 use crate::image::store::layout;
+use crate::ops::{Access, Scratch, carry};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
-use crate::registry::referrers;
+use crate::registry::{CopyOptions, Memory, referrers};
 
 /// Show an image's manifest, configuration, layers and history
 #[derive(clap::Args)]
@@ -26,6 +31,9 @@ pub(super) struct InspectArgs {
     /// Print the manifest or index exactly as it is
     #[arg(long)]
     raw: bool,
+    /// Say which encoder compressed each layer; all layers are read and compressed again to know it
+    #[arg(long, conflicts_with = "raw")]
+    encoder: bool,
     #[command(flatten)]
     registry: OneRegistryArgs,
 }
@@ -35,6 +43,17 @@ struct Inspected {
     #[serde(flatten)]
     report: InspectReport,
     referrers: Vec<ReferrerLine>,
+    /// Asked for by `--encoder`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoders: Option<Encoders>,
+}
+
+#[derive(Serialize)]
+struct Encoders {
+    /// Each layer once.
+    layers: Vec<LayerEncoder>,
+    /// Layers that are not where the image is, as they may not be distributed.
+    left_out: Vec<Digest>,
 }
 
 /// Something that refers to the image: a signature, an SBOM.
@@ -79,7 +98,9 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         artifact_type: referrer.described.artifact_type().as_ref().map(ToString::to_string),
         tag: referrer.tag,
     });
-    let inspected = Inspected { report, referrers: lines.collect() };
+    let encoders = if args.encoder { Some(encoders(args, context, &access)?) } else { None };
+    let complete = complete && encoders.as_ref().is_none_or(|encoders| encoders.left_out.is_empty());
+    let inspected = Inspected { report, referrers: lines.collect(), encoders };
     context.ui.result(&inspected, |inspected| {
         let mut text = to_text(&inspected.report);
         for line in &inspected.referrers {
@@ -87,9 +108,48 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
             let what = in_line(what);
             let _ = writeln!(text, "referrer {} {what}", line.digest);
         }
+        if let Some(encoders) = &inspected.encoders {
+            text += &encoders.to_text();
+        }
         text
     })?;
     Ok(Exit::of(complete))
+}
+
+fn encoders(args: &InspectArgs, context: &Context, access: &Access) -> Result<Encoders, Failure> {
+    let scratch = Scratch::default();
+    let told = |name: &str| {
+        context.ui.error(Failure::new(format!("stopped by {name}")));
+        stop::status(name)
+    };
+    stoppable(&scratch, told, || {
+        let work = scratch.directory("haversack-inspect-")?;
+        let copying = CopyOptions {
+            referrers: false,
+            retry: context.http.retry,
+            memory: Memory::new(context.config.cache_dir(), 6, HashMap::new()),
+            ..CopyOptions::default()
+        };
+        let found = carry::encoders(&args.image, work.path(), access, &copying, context.ui.progress());
+        let (layers, left_out) = block_on(async { Ok(found.await?) })?;
+        Ok(Encoders { layers, left_out })
+    })
+}
+
+impl Encoders {
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        for layer in &self.layers {
+            let encoder = layer.encoder.as_deref().unwrap_or("no known encoder");
+            let why = layer.reason.as_ref().map(|reason| format!(": {}", in_line(reason))).unwrap_or_default();
+            let _ = writeln!(text, "encoder  {} {encoder}{why}", layer.digest);
+        }
+        for digest in &self.left_out {
+            let _ =
+                writeln!(text, "encoder  {digest} not looked at: the layer may not be distributed and is not there");
+        }
+        text
+    }
 }
 
 fn to_text(report: &InspectReport) -> String {
@@ -124,5 +184,6 @@ const HELP: &str = "\
 Examples:
   haversack inspect docker://quay.io/podman/stable:v5
   haversack inspect --json oci:mirror:podman
+  haversack inspect --encoder oci:mirror:podman
 
-Exit status: 0 shown, 1 failed, 2 wrong command line";
+Exit status: 0 shown, 1 failed, 2 wrong command line, 3 documents or layers are missing";

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::carry::{self, PackOptions, PackReport, UnpackReport};
+use crate::carry::{self, LayerEncoder, PackOptions, PackReport, UnpackReport};
+use crate::compression::encode::Budget;
+use crate::digest::Digest;
 use crate::fs::{self, AtomicDir};
 use crate::image::store::layout::{self, ref_name};
 use crate::image::{Layout, Store, manifest};
@@ -40,6 +42,34 @@ pub async fn pack(
     }
     // All cores are at work in there for minutes.
     Ok(tokio::task::block_in_place(|| carry::pack(&layout, directory, options, progress))?)
+}
+
+/// Says who made each layer of an image. One that is not in a layout is brought into the directory `work` first, without what
+/// refers to it.
+///
+/// The second list has the layers that its source does not have, as they may not be distributed.
+pub async fn encoders(
+    image: &ImageRef,
+    work: &Path,
+    access: &Access,
+    copying: &CopyOptions,
+    progress: &Progress,
+) -> Result<(Vec<LayerEncoder>, Vec<Digest>), Error> {
+    let (layout, images) = match image {
+        ImageRef::Oci { path, name } => {
+            let layout = Layout::open(path)?;
+            let found = vec![layout.find(name.as_deref())?];
+            (layout, found)
+        }
+        _ => {
+            let (source, described) = access.open(image).await?;
+            let layout = Layout::create(work)?;
+            bring(&source, &described, None, &layout, copying, progress).await?;
+            (layout, vec![described])
+        }
+    };
+    let budget = Budget::default();
+    Ok(tokio::task::block_in_place(|| carry::encoders(&layout, &images, &budget, progress))?)
 }
 
 async fn gather(

@@ -32,6 +32,50 @@ fn images_of_every_kind_arrive_with_every_byte_and_their_names() {
 }
 
 #[test]
+fn inspect_says_which_encoder_made_each_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    varied(&dir.path().join("from"));
+    let of = |image: &str| {
+        let inspected = done(dir.path(), &["inspect", "--encoder", image]);
+        let layers = inspected["encoders"]["layers"].as_array().unwrap().clone();
+        let told = |layer: &serde_json::Value, key: &str| layer[key].as_str().unwrap_or("-").to_owned();
+        assert_eq!(inspected["encoders"]["left_out"], serde_json::json!([]));
+        layers.iter().map(|layer| (told(layer, "encoder"), told(layer, "reason"))).collect::<Vec<_>>()
+    };
+    let known = |encoder: &str| (encoder.to_owned(), "-".to_owned());
+    // The first is by GNU gzip itself, the last by nobody.
+    let odd = ("-".to_owned(), "no known encoder makes these bytes".to_owned());
+    assert_eq!(
+        of("oci:from:example.org/list:1"),
+        [known("gnu-6"), known("tar"), known("zstd"), odd],
+        "an index: its images' layers, each once"
+    );
+    done(dir.path(), &["copy", "oci:from:example.org/kernels:2", "oci-archive:one.tar:two"]);
+    let archive = haversack(dir.path(), &["inspect", "--encoder", "oci-archive:one.tar:two"]);
+    let text = String::from_utf8(archive.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("encoder  ")).collect();
+    let names: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(names, ["gnu-6", "tar"], "{text}");
+    // Without the option nothing is read but documents.
+    assert_eq!(done(dir.path(), &["inspect", "oci-archive:one.tar:two"])["encoders"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_damaged_layer_has_no_encoder_but_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::create(&dir.path().join("from")).unwrap();
+    image(&layout, Some("a:1"), &[(TAR, &tar(&[("a", b"a")]))]);
+    let inspected = done(dir.path(), &["inspect", "--encoder", "oci:from:a:1"]);
+    let digest: haversack::digest::Digest =
+        inspected["encoders"]["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
+    let mut bytes = std::fs::read(layout.blob_path(&digest)).unwrap();
+    bytes[600] ^= 1;
+    std::fs::write(layout.blob_path(&digest), bytes).unwrap();
+    let told = error(dir.path(), &["inspect", "--encoder", "oci:from:a:1"]);
+    assert!(told.contains(&digest.to_string()), "{told}");
+}
+
+#[test]
 fn a_carry_holds_what_two_images_share_once_and_is_the_same_each_time() {
     let dir = tempfile::tempdir().unwrap();
     varied(&dir.path().join("from"));
