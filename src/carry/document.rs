@@ -7,6 +7,7 @@ use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use crate::carry::Error;
+use crate::carry::sign::PublicKey;
 use crate::digest::Digest;
 use crate::fs::{self, PathContext};
 
@@ -72,8 +73,8 @@ pub struct Made {
 }
 
 impl CarryDocument {
-    /// Reads the document of the carry in `directory`.
-    pub fn read(directory: &Path) -> Result<Self, Error> {
+    /// Reads the document of the carry in `directory`; with a key, only one that it signed.
+    pub fn read(directory: &Path, key: Option<&PublicKey>) -> Result<Self, Error> {
         let path = directory.join(CARRY);
         let bytes = match fs::read(&path, LIMIT) {
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
@@ -83,6 +84,9 @@ impl CarryDocument {
             }
             read => read?,
         };
+        if let Some(key) = key {
+            key.check(directory, &bytes)?;
+        }
         let document = |source| Error::Document { path: path.clone(), source };
         #[derive(Deserialize)]
         struct Version {

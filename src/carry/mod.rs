@@ -3,6 +3,7 @@
 //! ```text
 //! CARRY/carry.json          what is inside: images by name and digest, volumes with size and SHA-256, totals
 //!       volume-001.zst …    frames of zstd, see `volume`; each is verified and taken singly, in any order
+//!       carry.json.sig, carry.sigstore.json    where it is signed, see `sign`
 //!       README.txt          what to type
 //!       haversack           the program that made it
 //!
@@ -25,6 +26,7 @@ mod encoder;
 mod frame;
 mod pack;
 mod readme;
+mod sign;
 mod skeleton;
 mod table;
 mod unpack;
@@ -38,6 +40,7 @@ use std::path::PathBuf;
 pub use self::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
 pub use self::encoder::{LayerEncoder, encoders};
 pub use self::pack::{PackOptions, PackReport, Whole, pack};
+pub use self::sign::{PrivateKey, PublicKey};
 pub use self::unpack::{UnpackReport, unpack};
 pub use self::verify::{Checked, State, VerifyReport, verify};
 use crate::compression::encode;
@@ -77,6 +80,24 @@ pub enum Error {
         path: PathBuf,
         /// Its version.
         found: u32,
+    },
+    /// A file that is no key.
+    #[error("{}: {why}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A carry that a key did not sign.
+    #[error("{}: {why} (asked for {})", path.display(), key.display())]
+    Signature {
+        /// The document.
+        path: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// What is wrong.
+        why: &'static str,
     },
     /// A name in `carry.json` that leads elsewhere.
     #[error("{}: `{}` is no name of a carry's own", path.display(), crate::escape::line(name))]

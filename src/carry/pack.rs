@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::carry::contents::{Contents, Taker};
 use crate::carry::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
 use crate::carry::encoder::Maker;
+use crate::carry::sign::PrivateKey;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
 use crate::carry::table::{Blob, Form, Packing, Table};
 use crate::carry::{Error, frame, volume};
@@ -35,6 +36,8 @@ pub struct PackOptions {
     pub created: String,
     /// The program that unpacks it, to be carried along.
     pub program: Option<PathBuf>,
+    /// Who signs it.
+    pub key: Option<PrivateKey>,
     /// What finding the encoder of a blob may cost.
     pub budget: Budget,
 }
@@ -47,6 +50,7 @@ impl Default for PackOptions {
             site: None,
             created: "1970-01-01T00:00:00Z".to_owned(),
             program: None,
+            key: None,
             budget: Budget::default(),
         }
     }
@@ -193,13 +197,20 @@ pub fn pack(
         volumes: files,
         made_by,
     };
-    fs::write(&out.path().join("README.txt"), super::readme::text(&carry, program.is_some()).as_bytes())?;
+    fs::write(
+        &out.path().join("README.txt"),
+        super::readme::text(&carry, program.is_some(), options.key.is_some()).as_bytes(),
+    )?;
     if let Some(program) = program {
         let to = out.path().join(super::readme::PROGRAM);
         fs::copy(program, &to)?;
         std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }
-    fs::write(&out.path().join(CARRY), &carry.to_bytes())?;
+    let document = carry.to_bytes();
+    if let Some(key) = &options.key {
+        key.sign(out.path(), &document)?;
+    }
+    fs::write(&out.path().join(CARRY), &document)?;
     drop((frames, stored, spool));
     out.finish()?;
     Ok(PackReport { directory: directory.to_owned(), carry, whole, left_out })

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::carry::document::CarryDocument;
+use crate::carry::document::{CARRY, CarryDocument};
+use crate::carry::sign::{BUNDLE, SIGNATURE};
 use crate::image::store::layout::ref_name;
 use crate::progress::{Unit, amount};
 
 /// The words of a carry's README.txt.
-pub(super) fn text(carry: &CarryDocument, has_program: bool) -> String {
+pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) -> String {
     let program = if has_program { "./haversack" } else { "haversack" };
     let mut text = format!(
         "This is a carry of haversack: container images for a place without a network.\n\n\
@@ -24,12 +25,24 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool) -> String {
          To unpack it into an OCI image layout (run it again for each medium, in any order):\n\n    \
          {program} unpack . --to oci:/path/to/layout\n\n\
          To unpack it into a registry:\n\n    {program} unpack . --to docker://registry.example:5000\n\n\
-         Each volume is a sequence of zstd frames: `zstd -t volume-001.zst` checks it, too.\n\nImages:\n\n",
+         Each volume is a sequence of zstd frames: `zstd -t volume-001.zst` checks it, too.\n\n",
         amount(carry.totals.carried_bytes, Unit::Bytes),
         carry.volumes.len(),
         amount(carry.totals.blob_bytes, Unit::Bytes),
         amount(carry.totals.content_bytes, Unit::Bytes),
     );
+    if is_signed {
+        let _ = write!(
+            text,
+            "It is signed: carry.json is, which names all else by SHA-256. To see by whom, with a public key that did not come in \
+             this carry, any one of these:\n\n    \
+             {program} verify . --key pub.pem\n    \
+             openssl dgst -sha256 -verify pub.pem -signature {SIGNATURE} {CARRY}\n    \
+             cosign verify-blob --key pub.pem --bundle {BUNDLE} --insecure-ignore-tlog {CARRY}\n\n\
+             `unpack` takes `--key pub.pem`, too, and then refuses whatever that key did not sign.\n\n"
+        );
+    }
+    text += "Images:\n\n";
     for image in &carry.images {
         let _ = writeln!(text, "    {} {}", image.digest(), crate::escape::in_line(ref_name(image).unwrap_or("")));
     }

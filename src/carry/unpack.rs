@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::carry::contents::Recent;
 use crate::carry::document::CarryDocument;
+use crate::carry::sign::PublicKey;
 use crate::carry::skeleton::Joined;
 use crate::carry::table::{Blob, Form, Packing, Table};
 use crate::carry::volume::{Placed, Volume};
@@ -34,6 +35,8 @@ use crate::progress::{Progress, Unit};
 pub struct UnpackReport {
     /// The carry.
     pub carry: String,
+    /// Whether its signature was asked for and is right.
+    pub signed: bool,
     /// Whether the images are in the layout; otherwise volumes are missing.
     pub complete: bool,
     /// Volumes that are still to come, or are damaged, by the names of their files.
@@ -52,10 +55,15 @@ pub struct UnpackReport {
 
 /// Unpacks a carry, or as much of it as is there, into a layout.
 ///
-/// What was imported stays when volumes are missing, and the next call goes on with it. Needs room for the contents and the
+/// With a key, nothing is touched of a carry that it did not sign. What was imported stays when volumes are missing, and the next call goes on with it. Needs room for the contents and the
 /// blobs; holds some 300 MB.
-pub fn unpack(directory: &Path, layout: &Layout, progress: &Progress) -> Result<UnpackReport, Error> {
-    let carry = CarryDocument::read(directory)?;
+pub fn unpack(
+    directory: &Path,
+    key: Option<&PublicKey>,
+    layout: &Layout,
+    progress: &Progress,
+) -> Result<UnpackReport, Error> {
+    let carry = CarryDocument::read(directory, key)?;
     let work = layout.root().join(format!(".carry-{}.partial", carry.id));
     fs::create_dir_all(&work)?;
     let lock = Lock::directory(&work, "another unpack is at work on this carry")?;
@@ -68,6 +76,7 @@ pub fn unpack(directory: &Path, layout: &Layout, progress: &Progress) -> Result<
     let lacking = |number: &u64| !frame_path(&work, *number).exists();
     let mut report = UnpackReport {
         carry: carry.id.clone(),
+        signed: key.is_some(),
         complete: false,
         missing: Vec::new(),
         damaged,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::carry::Error;
 use crate::carry::document::{CarryDocument, VolumeFile};
+use crate::carry::sign::PublicKey;
 use crate::carry::volume::Volume;
 use crate::digest::{Algorithm, Digest};
 use crate::fs::{self, PathContext};
@@ -16,6 +17,8 @@ use crate::progress::{Progress, Unit};
 pub struct VerifyReport {
     /// The carry.
     pub carry: String,
+    /// Whether its signature was asked for and is right.
+    pub signed: bool,
     /// Volumes, in order.
     pub volumes: Vec<Checked>,
     /// Bytes that were read.
@@ -57,12 +60,12 @@ impl VerifyReport {
     }
 }
 
-/// Reads every volume of a carry and compares it with what `carry.json` says.
-pub fn verify(directory: &Path, progress: &Progress) -> Result<VerifyReport, Error> {
-    let carry = CarryDocument::read(directory)?;
+/// Reads every volume of a carry and compares it with what `carry.json` says; with a key, only if that signed it.
+pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) -> Result<VerifyReport, Error> {
+    let carry = CarryDocument::read(directory, key)?;
     let total = carry.volumes.iter().map(|volume| volume.size).fold(0, u64::saturating_add);
     let task = progress.task("reading", Unit::Bytes, Some(total));
-    let mut report = VerifyReport { carry: carry.id.clone(), volumes: Vec::new(), bytes: 0 };
+    let mut report = VerifyReport { carry: carry.id.clone(), signed: key.is_some(), volumes: Vec::new(), bytes: 0 };
     for (number, file) in (1..).zip(&carry.volumes) {
         let path = directory.join(&file.file);
         let checked = check(&carry, number, file, &path)?;

@@ -264,6 +264,10 @@ fn carry_hint(error: &carry::Error) -> Option<&'static str> {
         carry::Error::NoCarry(_) => "name the directory that holds carry.json and the volumes",
         carry::Error::Exists(_) => "choose another name, or remove it",
         carry::Error::Format { .. } | carry::Error::Library(_) => "use the haversack that lies in the carry",
+        carry::Error::Key { .. } => {
+            "make a pair with `openssl ecparam -name prime256v1 -genkey -noout` and `openssl pkey -pubout`"
+        }
+        carry::Error::Signature { .. } => "ask who packed it for its public key, and bring the carry again",
         carry::Error::TooSmall { .. } => "choose a larger `--medium`",
         carry::Error::ProgramTooLarge { .. } => {
             "choose a larger `--medium`, or leave the program out with `--no-program`"

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::carry::{PackOptions, PackReport};
+use crate::carry::{PackOptions, PackReport, PrivateKey};
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on, place};
@@ -32,6 +32,9 @@ pub(super) struct PackArgs {
     /// Compression level of zstd, 1 to 19
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
+    /// Sign the carry with a private key for P-256 in PEM without a password; `openssl` and `cosign` can check it
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     /// Leave the program that unpacks it out
     #[arg(long)]
     no_program: bool,
@@ -53,6 +56,7 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
         site: args.site.clone(),
         created: created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         program: (!args.no_program).then(std::env::current_exe).transpose()?,
+        key: args.sign.as_deref().map(PrivateKey::read).transpose()?,
         ..PackOptions::default()
     };
     let copying = CopyOptions {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use crate::carry::PublicKey;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on};
@@ -22,6 +23,9 @@ pub(super) struct UnpackArgs {
     /// Where to: oci:DIR or docker://HOST[:PORT][/PATH]
     #[arg(long, value_name = "TRANSPORT", value_parser = destination)]
     to: UnpackTo,
+    /// Refuse the carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
+    #[arg(long, value_name = "PUB")]
+    key: Option<PathBuf>,
     /// Where images are made before they are pushed to a registry
     #[arg(long, value_name = "DIR", default_value = ".")]
     work: PathBuf,
@@ -35,10 +39,12 @@ pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
         memory: Memory::new(context.config.cache_dir(), 6, HashMap::new()),
         ..CopyOptions::default()
     };
+    let key = args.key.as_deref().map(PublicKey::read).transpose()?;
     let access = args.registry.access(context)?;
     let progress = context.ui.progress();
-    let unpacked =
-        block_on(async { Ok(carry::unpack(&args.carry, &args.to, &args.work, &access, &copying, progress).await?) })?;
+    let unpacked = block_on(async {
+        Ok(carry::unpack(&args.carry, key.as_ref(), &args.to, &args.work, &access, &copying, progress).await?)
+    })?;
     context.ui.result(&unpacked, to_text)?;
     for line in &unpacked.report.damaged {
         context.ui.error(line);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::carry::{self, State};
+use crate::carry::{self, PublicKey, State};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on, place};
@@ -27,6 +27,9 @@ pub(super) struct VerifyArgs {
     /// Remove what is broken from a layout, so that a copy fetches it again
     #[arg(long)]
     repair: bool,
+    /// Refuse a carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
+    #[arg(long, value_name = "PUB")]
+    key: Option<PathBuf>,
     /// Most GiB that one layer may decompress to
     #[arg(long, value_name = "GIB", default_value_t = 64)]
     max_layer_size: u64,
@@ -47,7 +50,11 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         && path.join(carry::CARRY).is_file()
         && !path.join("oci-layout").exists()
     {
-        return carry_verified(path, args.repair, context);
+        return carry_verified(path, args, context);
+    }
+    if args.key.is_some() {
+        return Err(Failure::usage("--key is for carries")
+            .hint("signatures of images are their referrers: `haversack inspect` lists them"));
     }
     let options = VerifyOptions { layer_limit: args.max_layer_size.saturating_mul(1 << 30) };
     let (report, removed) = match &args.place {
@@ -64,11 +71,12 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     Ok(exit)
 }
 
-fn carry_verified(directory: &Path, repair: bool, context: &Context) -> Outcome {
-    if repair {
+fn carry_verified(directory: &Path, args: &VerifyArgs, context: &Context) -> Outcome {
+    if args.repair {
         return Err(Failure::usage("a carry cannot be repaired").hint("bring the damaged volumes again"));
     }
-    let report = carry::verify(directory, context.ui.progress())?;
+    let key = args.key.as_deref().map(PublicKey::read).transpose()?;
+    let report = carry::verify(directory, key.as_ref(), context.ui.progress())?;
     context.ui.result(&report, |report| {
         let mut text = String::new();
         for volume in &report.volumes {
@@ -90,7 +98,8 @@ fn carry_verified(directory: &Path, repair: bool, context: &Context) -> Outcome 
             n => format!("{n} findings"),
         };
         let bytes = amount(report.bytes, Unit::Bytes);
-        text + &format!("carry {}: {} volumes, {bytes}: {found}\n", report.carry, report.volumes.len())
+        let signed = if report.signed { ", signed" } else { "" };
+        text + &format!("carry {}{signed}: {} volumes, {bytes}: {found}\n", report.carry, report.volumes.len())
     })?;
     Ok(if report.is_good() { Exit::Done } else { Exit::No })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::carry::{self, LayerEncoder, PackOptions, PackReport, UnpackReport};
+use crate::carry::{self, LayerEncoder, PackOptions, PackReport, PublicKey, UnpackReport};
 use crate::compression::encode::Budget;
 use crate::digest::Digest;
 use crate::fs::{self, AtomicDir};
@@ -187,13 +187,16 @@ pub struct Pushed {
 /// Unpacks a carry. For a registry, images are made in a layout below `work` first, which goes away when all are there.
 pub async fn unpack(
     directory: &Path,
+    key: Option<&PublicKey>,
     to: &UnpackTo,
     work: &Path,
     access: &Access,
     copying: &CopyOptions,
     progress: &Progress,
 ) -> Result<Unpacked, Error> {
-    let unpacked = |layout: &Layout| tokio::task::block_in_place(|| carry::unpack(directory, layout, progress));
+    // What is refused makes no layout.
+    let id = carry::CarryDocument::read(directory, key)?.id;
+    let unpacked = |layout: &Layout| tokio::task::block_in_place(|| carry::unpack(directory, key, layout, progress));
     let (host, prefix) = match to {
         UnpackTo::Layout(path) => {
             let report = unpacked(&Layout::create(path)?)?;
@@ -201,7 +204,6 @@ pub async fn unpack(
         }
         UnpackTo::Registry { host, prefix } => (host, prefix),
     };
-    let id = carry::CarryDocument::read(directory)?.id;
     let place = work.join(format!("carry-{id}"));
     let layout = Layout::create(&place)?;
     let report = unpacked(&layout)?;

@@ -13,6 +13,7 @@ mod faults;
 mod images;
 mod real;
 mod round_trip;
+mod signed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
