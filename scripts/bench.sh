@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Benchmarks, side by side with what they are compared to, in one run: scripts/bench.sh catalog …
-# Prints ratios; what was measured on one machine is in the README.
+# Prints ratios; what was measured on one machine is in docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${HAVERSACK_REAL_DATA:-}" ] && [ -d ../shared/data ]; then
