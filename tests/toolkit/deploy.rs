@@ -31,10 +31,11 @@ fn arguments(yaml: &serde_json::Value, found: &mut Vec<Vec<String>>) {
 fn every_option_in_the_manifests_is_one_of_this_program() {
     let mut found = Vec::new();
     for path in files("deploy/kubernetes") {
-        let yaml: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        arguments(&yaml, &mut found);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+        documents.iter().for_each(|yaml| arguments(yaml, &mut found));
     }
-    assert_eq!(found.len(), 3);
+    assert_eq!(found.len(), 4);
     for args in found {
         // With --help behind them, options are read and nothing is done.
         let args: Vec<&str> = args.iter().map(String::as_str).chain(["--help"]).collect();
@@ -42,6 +43,37 @@ fn every_option_in_the_manifests_is_one_of_this_program() {
         assert!(status == 0 && help.contains("Usage: haversack"), "{args:?}: {error}");
         let wrong: Vec<&str> = args[..args.len() - 1].iter().copied().chain(["--no-such-option", "--help"]).collect();
         assert_eq!(run(Path::new("/"), &wrong).0, 2);
+    }
+}
+
+/// The words behind a key of a unit, with its continued lines.
+fn words_behind(key: &str, text: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_option_of_the_units_and_of_the_bastion_image_is_one_of_serve() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let unit = words_behind("ExecStart=", &read("deploy/systemd/haversack-serve.service"));
+    let image: toml::Value = toml::from_str(&read("images/bastion/image.toml")).unwrap();
+    let command = image["cmd"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect();
+    let commands =
+        [unit[1..].to_vec(), words_behind("Exec=", &read("deploy/podman/haversack-serve.container")), command];
+    let (_, help, _) = run(Path::new("/"), &["serve", "--help"]);
+    for command in commands {
+        assert_eq!(command[0], "serve");
+        let options: Vec<&String> = command.iter().filter(|word| word.starts_with("--")).collect();
+        assert!(options.iter().any(|option| *option == "--listen"), "{command:?}");
+        for option in options {
+            let option = option.split('=').next().unwrap();
+            assert!(help.split_whitespace().any(|word| word == option), "{option} is none of serve's");
+        }
+        let args: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let (status, _, error) = run(Path::new("/"), &args);
+        assert_eq!(status, 0, "{args:?}: {error}");
     }
 }
 
