@@ -23,6 +23,8 @@
 mod contents;
 mod document;
 mod encoder;
+#[cfg(test)]
+mod forged;
 mod frame;
 mod pack;
 mod readme;
@@ -153,6 +155,14 @@ pub enum Error {
     Missing {
         /// The layout.
         layout: PathBuf,
+        /// The part.
+        digest: Digest,
+    },
+    /// A carry that lacks a part of an image.
+    #[error("{image}: {digest}, which it needs, is neither in the carry nor in the layout")]
+    Incomplete {
+        /// The image, by digest.
+        image: String,
         /// The part.
         digest: Digest,
     },

@@ -251,9 +251,7 @@ pub(super) fn blobs_of(layout: &Layout, images: &[Descriptor]) -> Result<Parts, 
                 documents.push(described.clone());
             } else if layout.holds(&digest, described.size()) {
                 blobs.push(described.clone());
-            } else if described.media_type().to_string().contains("nondistributable")
-                || described.media_type().to_string().contains("foreign")
-            {
+            } else if may_be_absent(described) {
                 missing.push(digest);
             } else {
                 return Err(Error::Missing { layout: layout.root().to_owned(), digest });
@@ -263,6 +261,12 @@ pub(super) fn blobs_of(layout: &Layout, images: &[Descriptor]) -> Result<Parts, 
         manifest::walk(image, &mut |described| Ok::<_, Error>(layout.read_document(described)?), &mut visit)?;
     }
     Ok((blobs, documents, missing))
+}
+
+/// Whether an image is whole without this: layers that may not be distributed lie where their own registry has them.
+pub(super) fn may_be_absent(described: &Descriptor) -> bool {
+    let media_type = described.media_type().to_string();
+    media_type.contains("nondistributable") || media_type.contains("foreign")
 }
 
 struct Job<'a> {

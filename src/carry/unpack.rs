@@ -21,7 +21,7 @@ use crate::carry::sign::PublicKey;
 use crate::carry::skeleton::Joined;
 use crate::carry::table::{Blob, Form, Packing, Table};
 use crate::carry::volume::{Placed, Volume};
-use crate::carry::{Error, Lookup};
+use crate::carry::{Error, Lookup, pack};
 use crate::compression::encode::GzipRecipe;
 use crate::compression::{Compression, Encoder, LimitedReader};
 use crate::digest::Digest;
@@ -105,11 +105,16 @@ pub fn unpack(
     for blob in store.table.blobs.iter().filter(is_document) {
         made.push(make(blob)?);
     }
+    // A table may leave out what manifests name: no image is listed that is not whole.
     for image in &carry.images {
-        let digest = layout::digest_of(image).map_err(layout::Error::from)?;
-        if !layout.holds(&digest, image.size()) {
-            return Err(Error::Missing { layout: layout.root().to_owned(), digest });
-        }
+        let mut visit = |described: &Descriptor| -> Result<(), Error> {
+            let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+            match layout.holds(&digest, described.size()) || pack::may_be_absent(described) {
+                true => Ok(()),
+                false => Err(Error::Incomplete { image: image.digest().to_string(), digest }),
+            }
+        };
+        manifest::walk(image, &mut |described| Ok::<_, Error>(layout.read_document(described)?), &mut visit)?;
     }
     layout.tag_all(&carry.images)?;
     report.images = carry.images.clone();

@@ -273,6 +273,7 @@ fn carry_hint(error: &carry::Error) -> Option<&'static str> {
             "choose a larger `--medium`, or leave the program out with `--no-program`"
         }
         carry::Error::Missing { .. } => "copy the image there again; `haversack verify` says what is missing",
+        carry::Error::Incomplete { .. } => "the images of the layout are as they were; ask for another carry",
         carry::Error::NoRoom { .. } => "make room, or unpack to another disk",
         carry::Error::Document { .. } | carry::Error::Name { .. } => {
             "bring carry.json again; the layout is as it was, and what has come of the volumes is kept"
