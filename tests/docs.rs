@@ -1,0 +1,79 @@
+//! The pages for people: every link between them leads somewhere, and every page is reached from the README.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    ["README.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root.join(name)).into_iter().chain(docs).collect()
+}
+
+/// The lines of a page that are not code.
+fn prose(page: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    page.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// The targets of links to files of the project.
+fn links(page: &str) -> Vec<&str> {
+    let targets = prose(page).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://")).collect()
+}
+
+/// What GitHub calls the headings of a page.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = prose(page).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let slug = |heading: &str| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    headings.map(slug).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_a_heading() {
+    let mut broken = Vec::new();
+    let mut checked = 0;
+    for path in pages() {
+        for link in links(&fs::read_to_string(&path).unwrap()) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let found = if anchor.is_empty() {
+                target.exists()
+            } else {
+                fs::read_to_string(&target).is_ok_and(|page| anchors(&page).contains(anchor))
+            };
+            checked += 1;
+            if !found {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(checked > 20, "only {checked} links were found");
+}
+
+#[test]
+fn every_page_is_reached_from_the_readme() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let linked: BTreeSet<PathBuf> =
+        links(&readme).into_iter().map(|link| root.join(link.split('#').next().unwrap_or_default())).collect();
+    let lost: Vec<PathBuf> =
+        pages().into_iter().filter(|page| !page.ends_with("README.md") && !linked.contains(page)).collect();
+    assert_eq!(lost, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn headings_are_named_as_github_names_them() {
+    let page = "# Two words\n```\n# no heading\n```\n## `copy`, sync & what it doesn't\n";
+    let expected = ["two-words", "copy-sync--what-it-doesnt"].map(str::to_owned);
+    assert_eq!(anchors(page), BTreeSet::from(expected));
+}
