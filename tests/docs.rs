@@ -60,6 +60,36 @@ fn every_link_leads_to_a_page_and_a_heading() {
     assert!(checked > 20, "only {checked} links were found");
 }
 
+/// Files of this repository that a page names between backquotes.
+fn files_named(page: &str) -> Vec<&str> {
+    let words = prose(page).flat_map(|line| line.split('`').skip(1).step_by(2)).flat_map(str::split_whitespace);
+    let ours = ["src/", "scripts/", "testdata/", "deploy/", "images/"];
+    words
+        .filter(|word| {
+            ours.iter().any(|folder| word.starts_with(folder)) && !word.contains("NAME") && !word.contains('*')
+        })
+        .collect()
+}
+
+#[test]
+fn every_file_that_a_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    let mut checked = 0;
+    // The changelog also names what is gone.
+    for path in pages().iter().filter(|page| !page.ends_with("CHANGELOG.md")) {
+        let page = fs::read_to_string(path).unwrap();
+        for file in files_named(&page) {
+            checked += 1;
+            if !root.join(file).exists() {
+                missing.push(format!("{}: {file}", path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(checked > 10, "only {checked} files were found");
+}
+
 #[test]
 fn every_page_is_reached_from_the_readme() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

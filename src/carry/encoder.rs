@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::carry::Error;
-use crate::carry::pack::blobs_of;
+use crate::carry::parts::Parts;
 use crate::carry::table::Packing;
 use crate::compression::encode::{Budget, Outcome, find};
 use crate::compression::{Compression, Encoder};
@@ -43,7 +43,7 @@ pub fn encoders(
     budget: &Budget,
     progress: &Progress,
 ) -> Result<(Vec<LayerEncoder>, Vec<Digest>), Error> {
-    let (blobs, _, left_out) = blobs_of(layout, images)?;
+    let Parts { blobs, left_out, .. } = Parts::of(layout, images)?;
     let layers: Vec<Descriptor> = blobs.into_iter().filter(|blob| manifest::is_layer(blob.media_type())).collect();
     let total = layers.iter().map(Descriptor::size).fold(0, u64::saturating_add);
     let task = progress.task("looking for encoders", Unit::Bytes, Some(total));
@@ -53,7 +53,14 @@ pub fn encoders(
         let digest = layout::digest_of(layer).map_err(layout::Error::from)?;
         Ok(LayerEncoder { digest, size: layer.size(), encoder: packing.is_some().then_some(made), reason })
     };
-    Ok((layers.par_iter().map(name).collect::<Result<_, Error>>()?, left_out))
+    let named = threads()?.install(|| layers.par_iter().map(name).collect::<Result<_, Error>>())?;
+    Ok((named, left_out))
+}
+
+/// Threads that look for encoders. Each may hold a gzip file of a layer with its plain bytes, whatever the number of cores.
+pub(super) fn threads() -> Result<rayon::ThreadPool, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(cores.min(4)).build().map_err(io::Error::other)?)
 }
 
 /// What makes a blob of a tar, or that nothing does.

@@ -27,6 +27,7 @@ mod encoder;
 mod forged;
 mod frame;
 mod pack;
+mod parts;
 mod readme;
 mod sign;
 mod skeleton;

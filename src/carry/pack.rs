@@ -1,6 +1,6 @@
 //! Making a carry of a layout.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::carry::contents::{Contents, Taker};
 use crate::carry::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
-use crate::carry::encoder::Maker;
+use crate::carry::encoder::{self, Maker};
+use crate::carry::parts::Parts;
 use crate::carry::sign::PrivateKey;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
 use crate::carry::table::{Blob, Form, Packing, Table};
@@ -19,7 +20,6 @@ use crate::carry::{Error, frame, volume};
 use crate::compression::encode::Budget;
 use crate::digest::{self, Algorithm, Digest, HashingReader};
 use crate::fs::{self, AtomicDir, Lock, Slice};
-use crate::image::manifest;
 use crate::image::store::layout::{self, Layout};
 use crate::progress::{Progress, Task, Unit};
 
@@ -104,12 +104,11 @@ pub fn pack(
     let images = layout.index()?.manifests().clone();
     let out = AtomicDir::create(directory)?;
     let scratch = AtomicDir::create(&beside(directory, "work"))?;
-    let (blobs, documents, left_out) = blobs_of(layout, &images)?;
+    let Parts { blobs, documents, left_out } = Parts::of(layout, &images)?;
     let total = blobs.iter().chain(&documents).map(Descriptor::size).fold(0, u64::saturating_add);
     let task = progress.task("taking apart", Unit::Bytes, Some(total));
     let job = Job { layout, contents: Contents::new(scratch.path()), budget: options.budget, task };
-    // Each may hold a gzip file of a layer with its plain bytes, whatever the number of cores.
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(cores().min(4)).build().map_err(io::Error::other)?;
+    let threads = encoder::threads()?;
     let mut taken: Vec<Taken> =
         threads.install(|| blobs.par_iter().map(|blob| job.take_apart(blob)).collect::<Result<_, Error>>())?;
     taken.extend(documents.iter().map(|document| job.take_apart(document)).collect::<Result<Vec<_>, Error>>()?);
@@ -197,10 +196,8 @@ pub fn pack(
         volumes: files,
         made_by,
     };
-    fs::write(
-        &out.path().join("README.txt"),
-        super::readme::text(&carry, program.is_some(), options.key.is_some()).as_bytes(),
-    )?;
+    let words = super::readme::text(&carry, program.is_some(), options.key.is_some());
+    fs::write(&out.path().join("README.txt"), words.as_bytes())?;
     if let Some(program) = program {
         let to = out.path().join(super::readme::PROGRAM);
         fs::copy(program, &to)?;
@@ -222,51 +219,11 @@ fn beside(directory: &Path, what: &str) -> PathBuf {
     directory.with_file_name(format!(".{}.{what}", name.display()))
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// What the frames are, whatever the volumes.
 fn id_of(frames: &[frame::Frame]) -> [u8; 16] {
     let mut hash = Sha256::new();
     frames.iter().for_each(|frame| hash.update(frame.sha256));
     hash.finalize()[..16].try_into().expect("half of 32 bytes")
-}
-
-/// Blobs, documents with children first, and what is not there.
-pub(super) type Parts = (Vec<Descriptor>, Vec<Descriptor>, Vec<Digest>);
-
-pub(super) fn blobs_of(layout: &Layout, images: &[Descriptor]) -> Result<Parts, Error> {
-    let mut seen = BTreeSet::new();
-    let (mut blobs, mut documents, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-    for image in images {
-        let mut visit = |described: &Descriptor| -> Result<(), Error> {
-            if !seen.insert(described.digest().to_string()) {
-                return Ok(());
-            }
-            let digest = layout::digest_of(described).map_err(layout::Error::from)?;
-            let is_document =
-                manifest::is_index(described.media_type()) || manifest::is_manifest(described.media_type());
-            if is_document {
-                documents.push(described.clone());
-            } else if layout.holds(&digest, described.size()) {
-                blobs.push(described.clone());
-            } else if may_be_absent(described) {
-                missing.push(digest);
-            } else {
-                return Err(Error::Missing { layout: layout.root().to_owned(), digest });
-            }
-            Ok(())
-        };
-        manifest::walk(image, &mut |described| Ok::<_, Error>(layout.read_document(described)?), &mut visit)?;
-    }
-    Ok((blobs, documents, missing))
-}
-
-/// Whether an image is whole without this: layers that may not be distributed lie where their own registry has them.
-pub(super) fn may_be_absent(described: &Descriptor) -> bool {
-    let media_type = described.media_type().to_string();
-    media_type.contains("nondistributable") || media_type.contains("foreign")
 }
 
 struct Job<'a> {

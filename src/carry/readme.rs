@@ -34,9 +34,9 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
     if is_signed {
         let _ = write!(
             text,
-            "It is signed: carry.json is, which names all else by SHA-256. To see by whom, with a public key that did not come in \
-             this carry, any one of these:\n\n    \
-             {program} verify . --key pub.pem\n    \
+            "It is signed: carry.json is, which names images and volumes by SHA-256. This text and a program beside it are not. To see \
+             who signed it, with a public key and a program that did not come in this carry, any one of these:\n\n    \
+             haversack verify . --key pub.pem\n    \
              openssl dgst -sha256 -verify pub.pem -signature {SIGNATURE} {CARRY}\n    \
              cosign verify-blob --key pub.pem --bundle {BUNDLE} --insecure-ignore-tlog {CARRY}\n\n\
              `unpack` takes `--key pub.pem`, too, and then refuses whatever that key did not sign.\n\n"

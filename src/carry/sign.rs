@@ -6,8 +6,9 @@
 //! carry.sigstore.json  the same as a Sigstore bundle, version 0.3
 //! ```
 //!
-//! What is signed is `carry.json` alone: it names images by digest and volumes by SHA-256, so that nothing else in a carry has
-//! to be believed. The public key does not travel in the carry, for whoever changed the one could change the other.
+//! What is signed is `carry.json` alone: it names images by digest and volumes by SHA-256, so that no volume has to be believed.
+//! The program and `README.txt` beside it are not signed, and the public key does not travel in the carry: whoever changed the
+//! one could change the other. So what checks a signature is a program that was there before.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -21,7 +21,7 @@ use crate::carry::sign::PublicKey;
 use crate::carry::skeleton::Joined;
 use crate::carry::table::{Blob, Form, Packing, Table};
 use crate::carry::volume::{Placed, Volume};
-use crate::carry::{Error, Lookup, pack};
+use crate::carry::{Error, Lookup};
 use crate::compression::encode::GzipRecipe;
 use crate::compression::{Compression, Encoder, LimitedReader};
 use crate::digest::Digest;
@@ -35,8 +35,8 @@ use crate::progress::{Progress, Unit};
 pub struct UnpackReport {
     /// The carry.
     pub carry: String,
-    /// Whether its signature was asked for and is right.
-    pub signed: bool,
+    /// Whether it was asked who signed it, and it was the key that was given.
+    pub signature_checked: bool,
     /// Whether the images are in the layout; otherwise volumes are missing.
     pub complete: bool,
     /// Volumes that are still to come, or are damaged, by the names of their files.
@@ -55,8 +55,8 @@ pub struct UnpackReport {
 
 /// Unpacks a carry, or as much of it as is there, into a layout.
 ///
-/// With a key, nothing is touched of a carry that it did not sign. What was imported stays when volumes are missing, and the next call goes on with it. Needs room for the contents and the
-/// blobs; holds some 300 MB.
+/// With a key, nothing is touched of a carry that it did not sign. What was imported stays when volumes are missing, and the
+/// next call goes on with it. Needs room for the contents and the blobs; holds some 300 MB.
 pub fn unpack(
     directory: &Path,
     key: Option<&PublicKey>,
@@ -76,7 +76,7 @@ pub fn unpack(
     let lacking = |number: &u64| !frame_path(&work, *number).exists();
     let mut report = UnpackReport {
         carry: carry.id.clone(),
-        signed: key.is_some(),
+        signature_checked: key.is_some(),
         complete: false,
         missing: Vec::new(),
         damaged,
@@ -109,7 +109,7 @@ pub fn unpack(
     for image in &carry.images {
         let mut visit = |described: &Descriptor| -> Result<(), Error> {
             let digest = layout::digest_of(described).map_err(layout::Error::from)?;
-            match layout.holds(&digest, described.size()) || pack::may_be_absent(described) {
+            match layout.holds(&digest, described.size()) || manifest::is_foreign(described.media_type().as_ref()) {
                 true => Ok(()),
                 false => Err(Error::Incomplete { image: image.digest().to_string(), digest }),
             }

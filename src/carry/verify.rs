@@ -17,8 +17,8 @@ use crate::progress::{Progress, Unit};
 pub struct VerifyReport {
     /// The carry.
     pub carry: String,
-    /// Whether its signature was asked for and is right.
-    pub signed: bool,
+    /// Whether it was asked who signed it, and it was the key that was given.
+    pub signature_checked: bool,
     /// Volumes, in order.
     pub volumes: Vec<Checked>,
     /// Bytes that were read.
@@ -65,7 +65,8 @@ pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) ->
     let carry = CarryDocument::read(directory, key)?;
     let total = carry.volumes.iter().map(|volume| volume.size).fold(0, u64::saturating_add);
     let task = progress.task("reading", Unit::Bytes, Some(total));
-    let mut report = VerifyReport { carry: carry.id.clone(), signed: key.is_some(), volumes: Vec::new(), bytes: 0 };
+    let mut report =
+        VerifyReport { carry: carry.id.clone(), signature_checked: key.is_some(), volumes: Vec::new(), bytes: 0 };
     for (number, file) in (1..).zip(&carry.volumes) {
         let path = directory.join(&file.file);
         let checked = check(&carry, number, file, &path)?;

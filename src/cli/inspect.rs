@@ -1,6 +1,5 @@
 //! `haversack inspect`: what an image says of itself.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -9,7 +8,7 @@ use crate::carry::LayerEncoder;
 use crate::causes;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
-use crate::cli::stop::{self, stoppable};
+use crate::cli::stop::stoppable;
 use crate::cli::{Context, block_on, place};
 use crate::digest::Digest;
 use crate::escape::in_line;
@@ -18,7 +17,7 @@ use crate::image::store::layout;
 use crate::ops::{Access, Scratch, carry};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
-use crate::registry::{CopyOptions, Memory, referrers};
+use crate::registry::{CopyOptions, referrers};
 
 /// Show an image's manifest, configuration, layers and history
 #[derive(clap::Args)]
@@ -118,22 +117,17 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
 
 fn encoders(args: &InspectArgs, context: &Context, access: &Access) -> Result<Encoders, Failure> {
     let scratch = Scratch::default();
-    let told = |name: &str| {
-        context.ui.error(Failure::new(format!("stopped by {name}")));
-        stop::status(name)
-    };
-    stoppable(&scratch, told, || {
-        let work = scratch.directory("haversack-inspect-")?;
-        let copying = CopyOptions {
-            referrers: false,
-            retry: context.http.retry,
-            memory: Memory::new(context.config.cache_dir(), 6, HashMap::new()),
-            ..CopyOptions::default()
-        };
-        let found = carry::encoders(&args.image, work.path(), access, &copying, context.ui.progress());
-        let (layers, left_out) = block_on(async { Ok(found.await?) })?;
-        Ok(Encoders { layers, left_out })
-    })
+    stoppable(
+        &scratch,
+        |signal| context.stopped(signal),
+        || {
+            let work = scratch.directory("haversack-inspect-")?;
+            let copying = CopyOptions { referrers: false, ..context.copying() };
+            let found = carry::encoders(&args.image, work.path(), access, &copying, context.ui.progress());
+            let (layers, left_out) = block_on(async { Ok(found.await?) })?;
+            Ok(Encoders { layers, left_out })
+        },
+    )
 }
 
 impl Encoders {

@@ -7,7 +7,7 @@ use crate::cli::Context;
 use crate::cli::kernel::source::SourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
-use crate::cli::stop::{self, stoppable};
+use crate::cli::stop::stoppable;
 use crate::compression::Compression;
 use crate::image::{LayerOptions, Platform};
 use crate::kernel::source::{Source, SourceOptions};
@@ -138,11 +138,7 @@ impl BuildArgs {
 
 pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
     let scratch = Scratch::default();
-    let told = |name: &str| {
-        context.ui.error(Failure::new(format!("stopped by {name}")));
-        stop::status(name)
-    };
-    stoppable(&scratch, told, || build(args, &scratch, context))
+    stoppable(&scratch, |signal| context.stopped(signal), || build(args, &scratch, context))
 }
 
 fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {

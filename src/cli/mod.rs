@@ -23,6 +23,7 @@ mod unpack;
 mod verify;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ use self::outcome::{Exit, Failure, Outcome};
 use self::ui::{ProgressMode, Ui};
 use crate::escape;
 use crate::http::{Http, HttpOptions, Retry};
+use crate::registry::{CopyOptions, Memory};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
 #[derive(Parser)]
@@ -131,6 +133,19 @@ impl Context {
     fn http(&self) -> Result<Http, Failure> {
         Ok(Http::new(&self.http)?)
     }
+
+    /// How images are brought from where they are by commands without options for it.
+    fn copying(&self) -> CopyOptions {
+        let default = CopyOptions::default();
+        let memory = Memory::new(self.config.cache_dir(), default.parallel, HashMap::new());
+        CopyOptions { retry: self.http.retry, memory, ..default }
+    }
+
+    /// Says that a signal ends the program; the status.
+    fn stopped(&self, signal: &str) -> i32 {
+        self.ui.error(Failure::new(format!("stopped by {signal}")));
+        stop::status(signal)
+    }
 }
 
 /// Runs the program with the process's arguments and environment.
@@ -196,14 +211,10 @@ pub fn main() -> ExitCode {
             ..HttpOptions::default()
         },
     };
-    let told = |signal: &str| {
-        context.ui.error(Failure::new(format!("stopped by {signal}")));
-        stop::status(signal)
-    };
     let outcome = match &command {
         // They take back what they made, or finish what they do, before they end.
         Command::Build(_) | Command::Publish(publish::Command::Ims(_)) | Command::Serve(_) => run(command, &context),
-        _ => stop::mortal(told, || run(command, &context)),
+        _ => stop::mortal(|signal| context.stopped(signal), || run(command, &context)),
     };
     match outcome {
         Ok(exit) => exit.into(),

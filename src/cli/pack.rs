@@ -1,6 +1,5 @@
 //! `haversack pack`: images into what crosses the gap.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::carry::{PackOptions, PackReport, PrivateKey};
@@ -10,7 +9,7 @@ use crate::cli::{Context, block_on, place};
 use crate::ops::carry;
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
-use crate::registry::{CopyOptions, Memory};
+use crate::registry::CopyOptions;
 
 /// Pack images into a carry: a directory for a disk or discs, in a fraction of the images' bytes
 #[derive(clap::Args)]
@@ -59,12 +58,7 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
         key: args.sign.as_deref().map(PrivateKey::read).transpose()?,
         ..PackOptions::default()
     };
-    let copying = CopyOptions {
-        referrers: !args.no_referrers,
-        retry: context.http.retry,
-        memory: Memory::new(context.config.cache_dir(), 6, HashMap::new()),
-        ..CopyOptions::default()
-    };
+    let copying = CopyOptions { referrers: !args.no_referrers, ..context.copying() };
     let access = args.registry.access(context)?;
     let progress = context.ui.progress();
     let report =

@@ -1,6 +1,5 @@
 //! `haversack unpack`: images out of what crossed the gap.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::carry::PublicKey;
@@ -11,7 +10,6 @@ use crate::escape::in_line;
 use crate::ops::carry::{self, UnpackTo, Unpacked};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
-use crate::registry::{CopyOptions, Memory};
 
 /// Unpack a carry into a layout or a registry; every digest is what it was
 #[derive(clap::Args)]
@@ -34,11 +32,7 @@ pub(super) struct UnpackArgs {
 }
 
 pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
-    let copying = CopyOptions {
-        retry: context.http.retry,
-        memory: Memory::new(context.config.cache_dir(), 6, HashMap::new()),
-        ..CopyOptions::default()
-    };
+    let copying = context.copying();
     let key = args.key.as_deref().map(PublicKey::read).transpose()?;
     let access = args.registry.access(context)?;
     let progress = context.ui.progress();
@@ -62,8 +56,9 @@ fn to_text(unpacked: &Unpacked) -> String {
         );
     }
     let mut text = format!(
-        "carry {}: {} images and referrers\n  {} blobs made: {}\n",
+        "carry {}{}: {} images and referrers\n  {} blobs made: {}\n",
         report.carry,
+        if report.signature_checked { ", signed" } else { "" },
         report.images.len(),
         report.made_blobs,
         amount(report.made_bytes, Unit::Bytes)

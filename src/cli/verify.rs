@@ -98,7 +98,7 @@ fn carry_verified(directory: &Path, args: &VerifyArgs, context: &Context) -> Out
             n => format!("{n} findings"),
         };
         let bytes = amount(report.bytes, Unit::Bytes);
-        let signed = if report.signed { ", signed" } else { "" };
+        let signed = if report.signature_checked { ", signed" } else { "" };
         text + &format!("carry {}{signed}: {} volumes, {bytes}: {found}\n", report.carry, report.volumes.len())
     })?;
     Ok(if report.is_good() { Exit::Done } else { Exit::No })

@@ -98,6 +98,12 @@ pub fn children(described: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>,
     Ok(manifest.config.iter().chain(manifest.layers()).cloned().collect())
 }
 
+/// Whether a media type is that of a layer that may not be distributed (image-spec, layer.md, "Non-Distributable Layers"; Docker
+/// calls them foreign): an image is whole without it, for its own registry has it.
+pub fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+}
+
 /// Visits everything that an image is made of, each time it is referred to: children before what refers to them, the
 /// image itself last.
 ///

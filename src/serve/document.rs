@@ -166,9 +166,7 @@ fn read(layouts: &[&Layout], digest: &Digest) -> Result<Vec<u8>, String> {
 
 impl From<RawPart> for Part {
     fn from(raw: RawPart) -> Self {
-        let is_foreign = raw.urls.is_some_and(|urls| !urls.is_empty())
-            || raw.media_type.contains(".nondistributable.")
-            || raw.media_type.contains(".foreign.");
+        let is_foreign = raw.urls.is_some_and(|urls| !urls.is_empty()) || manifest::is_foreign(&raw.media_type);
         Part { digest: raw.digest, size: raw.size, media_type: raw.media_type, is_foreign }
     }
 }
