@@ -4,6 +4,11 @@
 //! normal dependencies on the target, and Cargo.lock for their checksums.
 //!
 //! `OUT_DIR/crates.txt` has a line `NAME VERSION SHA-256` for each, sorted.
+//!
+//! A program for others also knows its commit (`version/mod.rs`). One that is tried out while it is changed does not: it
+//! would be built anew with each commit.
+
+mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,9 +20,10 @@ fn variable(name: &str) -> String {
 }
 
 fn main() {
-    for file in ["Cargo.toml", "Cargo.lock", "build.rs"] {
+    for file in ["Cargo.toml", "Cargo.lock", "build.rs", "version"] {
         println!("cargo::rerun-if-changed={file}");
     }
+    println!("cargo::rustc-env=HAVERSACK_COMMIT={}", commit());
     let tree = Command::new(variable("CARGO"))
         .args(["tree", "--offline", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none"])
         .args(["--format", "{p}", "--target", &variable("TARGET")])
@@ -40,6 +46,21 @@ fn main() {
     assert!(!lines.is_empty(), "cargo tree lists no crates");
     let list: String = lines.into_iter().collect();
     std::fs::write(Path::new(&variable("OUT_DIR")).join("crates.txt"), list).expect("OUT_DIR can be written to");
+}
+
+/// What `--version` says of the commit.
+#[expect(clippy::disallowed_methods, reason = "reproducible builds are told their date in the environment")]
+fn commit() -> String {
+    if variable("PROFILE") == "debug" {
+        return String::new();
+    }
+    let here = Path::new(".");
+    // With sources that were changed, the commit is not all there is to say.
+    for file in version::watched(here).into_iter().chain(["src".to_owned()]) {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    version::of(here, std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())
 }
 
 /// The checksum of each crate by name and version, from the lines of Cargo.lock.

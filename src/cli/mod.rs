@@ -9,7 +9,9 @@ mod copy;
 mod entrypoint;
 mod inspect;
 mod kernel;
+mod log;
 mod make;
+mod manual;
 mod outcome;
 mod pack;
 mod place;
@@ -25,20 +27,11 @@ mod verify;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::format::debug_fn;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use self::config::Config;
 use self::outcome::{Exit, Failure, Outcome};
@@ -49,7 +42,7 @@ use crate::registry::{CopyOptions, Memory};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
 #[derive(Parser)]
-#[command(name = "haversack", version, arg_required_else_help = true)]
+#[command(name = "haversack", version = VERSION, arg_required_else_help = true)]
 struct Args {
     #[command(flatten)]
     global: Global,
@@ -114,11 +107,8 @@ enum Command {
     /// Upload boot artifacts to S3 and IMS, or packages to Artifactory
     #[command(subcommand)]
     Publish(publish::Command),
-    /// Write a completion script for a shell
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 /// What a command is given beside its own arguments.
@@ -192,7 +182,7 @@ pub fn main() -> ExitCode {
         Command::Publish(command) => publish::verbosity(command, &config),
         _ => 0,
     };
-    log_to_stderr(global.verbose.max(asked), &config);
+    log::to_stderr(global.verbose.max(asked), &config);
     config.tell();
     let cert_dirs = if global.cert_dir.is_empty() { config.cert_dirs() } else { global.cert_dir };
     let context = Context {
@@ -242,19 +232,16 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Serve(args) => serve::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),
-        Command::Completions { shell } => completions(shell, context),
+        Command::Completions(args) => manual::completions(&args, context),
+        Command::Man(args) => manual::man(&args, context),
     }
 }
 
+/// The version, and in programs for others the commit and its date.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("HAVERSACK_COMMIT"));
+
 /// The option of commands that know one registry.
 const ONE_REGISTRY: &str = "--tls-verify=false";
-
-fn completions(shell: clap_complete::Shell, context: &Context) -> Outcome {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "haversack", &mut script);
-    context.ui.data(String::from_utf8_lossy(&script).trim_end())?;
-    Ok(Exit::Done)
-}
 
 /// Runs something that touches the network to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -275,60 +262,6 @@ fn applet(mut args: Vec<OsString>) -> Vec<OsString> {
         args.insert(1, "run".into());
     }
     args
-}
-
-fn log_to_stderr(verbose: u8, config: &Config) {
-    let default = match verbose {
-        0 => "haversack=warn",
-        1 => "haversack=info",
-        _ => "haversack=debug",
-    };
-    // `Targets` rather than `EnvFilter`, which brings an engine for regular expressions.
-    let wanted = config.variable("HAVERSACK_LOG").and_then(|text| text.parse::<Targets>().ok());
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .fmt_fields(plain_fields())
-        .event_format(Lines);
-    let filter = wanted.unwrap_or_else(|| default.parse().expect("ours are well formed"));
-    tracing_subscriber::registry().with(lines).with(filter).init();
-}
-
-/// How an event is written: as `Ui` says it of a warning, and nothing but the text of what was asked for with `-v`.
-struct Lines;
-
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &tracing::Event<'_>,
-    ) -> std::fmt::Result {
-        let level = *event.metadata().level();
-        if level == tracing::Level::WARN {
-            writer.write_str("warning: ")?;
-        } else if level == tracing::Level::ERROR {
-            writer.write_str("error: ")?;
-        }
-        context.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
-    }
-}
-
-/// Writes what is logged with what controls a terminal spelled out, and in one line.
-fn plain_fields() -> impl for<'writer> FormatFields<'writer> {
-    debug_fn(|writer, field, value| {
-        let text = format!("{value:?}");
-        match field.name() {
-            "message" => write!(writer, "{}", escape::line(&text)),
-            name => write!(writer, "{name}={}", escape::line(&text)),
-        }
-    })
-    .delimited(" ")
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,0 +1,70 @@
+//! What is logged, on stderr: warnings as `Ui` says them, and with `-v` what is being done.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::cli::config::Config;
+use crate::escape;
+
+/// Logs to stderr from now on: what `HAVERSACK_LOG` says, or else more with each `-v`.
+pub(super) fn to_stderr(verbose: u8, config: &Config) {
+    let default = match verbose {
+        0 => "haversack=warn",
+        1 => "haversack=info",
+        _ => "haversack=debug",
+    };
+    // `Targets` rather than `EnvFilter`, which brings an engine for regular expressions.
+    let wanted = config.variable("HAVERSACK_LOG").and_then(|text| text.parse::<Targets>().ok());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .fmt_fields(plain_fields())
+        .event_format(Lines);
+    let filter = wanted.unwrap_or_else(|| default.parse().expect("ours are well formed"));
+    tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+/// How an event is written: as `Ui` says it of a warning, and nothing but the text of what was asked for with `-v`.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let level = *event.metadata().level();
+        if level == tracing::Level::WARN {
+            writer.write_str("warning: ")?;
+        } else if level == tracing::Level::ERROR {
+            writer.write_str("error: ")?;
+        }
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// Writes what is logged with what controls a terminal spelled out, and in one line.
+fn plain_fields() -> impl for<'writer> FormatFields<'writer> {
+    debug_fn(|writer, field, value| {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", escape::line(&text)),
+            name => write!(writer, "{name}={}", escape::line(&text)),
+        }
+    })
+    .delimited(" ")
+}
