@@ -147,7 +147,10 @@ impl Config {
         let home = path("HOME");
         let config = path("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
         let docker = path("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
+        // As podman has it where nobody logged in by a session of systemd: root, and containers.
+        let user = rustix::process::getuid().as_raw();
         let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+        let runtime = runtime.or_else(|| Some(format!("/run/containers/{user}/auth.json").into()));
         let files =
             [runtime, config.map(|dir| dir.join("containers/auth.json")), docker.map(|dir| dir.join("config.json"))];
         files.into_iter().flatten().collect()

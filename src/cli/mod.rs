@@ -10,6 +10,7 @@ mod entrypoint;
 mod inspect;
 mod kernel;
 mod log;
+mod login;
 mod make;
 mod manual;
 mod outcome;
@@ -20,6 +21,7 @@ mod registries;
 mod serve;
 mod stop;
 mod sync;
+mod tags;
 mod ui;
 mod unpack;
 mod verify;
@@ -98,6 +100,10 @@ enum Command {
     Sync(sync::SyncArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
+    ListTags(tags::ListTagsArgs),
+    Delete(tags::DeleteArgs),
     Pack(pack::PackArgs),
     Unpack(unpack::UnpackArgs),
     Serve(serve::ServeArgs),
@@ -227,6 +233,12 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Sync(args) => sync::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Verify(args) => verify::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Login(args) => login::login(&args, context),
+        Command::Logout(args) => login::logout(&args, context),
+        Command::ListTags(args) => {
+            tags::list_tags(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY))
+        }
+        Command::Delete(args) => tags::delete(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Pack(args) => pack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Unpack(args) => unpack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Serve(args) => serve::run(&args, context),

@@ -250,6 +250,16 @@ fn ops_hint(error: &ops::Error) -> Option<String> {
         ops::Error::NoHeaders { .. } => {
             "add a repository that has them; on EL 9 and later kernel-devel is in AppStream"
         }
+        ops::Error::DeleteWhat(image) => {
+            return Some(format!("name one: `haversack list-tags docker://{image}` shows them"));
+        }
+        ops::Error::NoTag(_) => "leave `--only-tag` out, or name the tag",
+        ops::Error::Shared { .. } | ops::Error::TagsUnknown(_) => {
+            "`--yes` deletes it with all its tags; `--only-tag` deletes this tag alone, where the registry can"
+        }
+        ops::Error::NotLoggedIn { remaining: Some(origin), .. } => {
+            return Some(format!("there are credentials for it in {origin}"));
+        }
         ops::Error::NoChannel { .. } => "expected channels/NAME.yaml, as in the graph data, or graph_NAME_ARCH.json",
         ops::Error::NotInImage { .. } => "leave `--release` out to dump all that it has",
         ops::Error::NothingFetched => "see the warnings above; `dump` writes what the image holds, without a network",
@@ -427,8 +437,18 @@ fn registry_hint(error: &registry::Error) -> Option<String> {
                 .into()
         }
         registry::Error::Unauthorized(_) => {
-            "log in with `podman login` or `docker login`, or name the file with credentials with `--authfile`".into()
+            "log in with `haversack login` or `podman login`, or name the file with credentials with `--authfile`"
+                .into()
         }
+        registry::Error::WrongLogin { .. } => {
+            "nothing was written; some registries want a token in place of the password, or a robot's full name".into()
+        }
+        registry::Error::NoDelete(_) => {
+            "docker-registry deletes with `storage: {delete: {enabled: true}}` (REGISTRY_STORAGE_DELETE_ENABLED=true), \
+             `haversack serve` with `--writable`; elsewhere, look at the registry's own page"
+                .into()
+        }
+        registry::Error::NoTagDelete(_) => "leave `--only-tag` out to delete the image with all its tags".into(),
         registry::Error::Before(error) => return causes::of(&**error).find_map(hint),
         registry::Error::Mismatch { .. } => DAMAGED.to_owned(),
         registry::Error::ReferrersLost { .. } => "run the command again when no other client writes there".into(),

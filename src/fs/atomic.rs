@@ -35,23 +35,34 @@ pub struct AtomicFile {
     path: PathBuf,
     /// The file whose place it takes, whose mode and owner it keeps.
     replaces: Option<Metadata>,
+    /// Of its mode, only what is in this one is kept.
+    most: u32,
 }
 
 impl AtomicFile {
     /// Starts a new file that will become `path`, whose directory must exist. It will have the mode and, as far as this user
     /// may give files away, the owner of the file that it replaces; a pipe or a device is refused.
     pub fn create(path: &Path) -> Result<Self, PathError> {
+        AtomicFile::create_as(path, 0o666, 0o777)
+    }
+
+    /// The same for a secret: only its owner may read the file, whatever the one that it replaces was.
+    pub fn create_private(path: &Path) -> Result<Self, PathError> {
+        AtomicFile::create_as(path, 0o600, 0o600)
+    }
+
+    fn create_as(path: &Path, mode: u32, most: u32) -> Result<Self, PathError> {
         let replaces = replaceable(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
             .suffix(".partial")
-            .permissions(fs::Permissions::from_mode(0o666))
+            .permissions(fs::Permissions::from_mode(mode))
             .tempfile_in(parent(path))
             .at("create", path)?;
         // So that others can tell whether its writer is alive. Where the file system has no locks, they cannot.
         let _locked = file.as_file().try_lock();
-        Ok(AtomicFile { writer: BufWriter::with_capacity(128 << 10, file), path: path.to_owned(), replaces })
+        Ok(AtomicFile { writer: BufWriter::with_capacity(128 << 10, file), path: path.to_owned(), replaces, most })
     }
 
     /// Flushes, syncs and renames: after this the file is there, whole, whatever happens to the machine.
@@ -65,7 +76,7 @@ impl AtomicFile {
         let writer = self.writer;
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error).at("write", path)?;
         if let Some(old) = &self.replaces {
-            keep(file.as_file(), old).at("set the permissions of", path)?;
+            keep(file.as_file(), old, self.most).at("set the permissions of", path)?;
         }
         file.as_file().sync_all().at("sync", path)?;
         file.persist(path).map_err(|error| error.error).at("write", path)?;
@@ -75,9 +86,9 @@ impl AtomicFile {
 
 /// Gives a file the mode and the owner of the one that it replaces. Who is not root may not give files away, which is no
 /// reason to fail; then the group's rights are not kept either, as they would be another group's.
-fn keep(file: &File, old: &Metadata) -> io::Result<()> {
+fn keep(file: &File, old: &Metadata, most: u32) -> io::Result<()> {
     let new = file.metadata()?;
-    let mut mode = old.mode() & 0o777;
+    let mut mode = old.mode() & most;
     if (new.uid(), new.gid()) != (old.uid(), old.gid())
         && std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid())).is_err()
         && new.gid() != old.gid()

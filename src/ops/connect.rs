@@ -35,9 +35,9 @@ impl Default for Access {
 impl Access {
     /// The files with credentials: the one that is named, which has to be there, or else the `usual` ones.
     pub fn auth_files(named: Option<&std::path::Path>, usual: Vec<PathBuf>) -> Result<AuthFiles, Error> {
-        let Some(path) = named else { return Ok(AuthFiles { paths: usual }) };
+        let Some(path) = named else { return Ok(AuthFiles { paths: usual, given: None }) };
         std::fs::metadata(path).at("read", path)?;
-        Ok(AuthFiles { paths: vec![path.to_owned()] })
+        Ok(AuthFiles { paths: vec![path.to_owned()], given: None })
     }
 
     /// Opens what a reference names for reading, and finds the image.
@@ -55,14 +55,18 @@ impl Access {
 
     /// The repository that a reference names, to be read or to be written, too.
     pub async fn repository(&self, remote: &Remote, write: bool) -> Result<Repository, Error> {
+        Ok(self.registry(&remote.registry).await?.repository(&remote.repository, write))
+    }
+
+    /// The registry on a host, which answers.
+    pub async fn registry(&self, host: &str) -> Result<Registry, Error> {
         // What is known by its digest must arrive as it is.
         let mut options = HttpOptions { gzip: false, ..self.http.clone() };
         if !self.verify_tls {
-            options.hosts.push(HostTls { verify: false, ..HostTls::new(&remote.registry) });
+            options.hosts.push(HostTls { verify: false, ..HostTls::new(host) });
         }
         let http = Http::new(&options)?;
-        let registry = Registry::connect(&http, &remote.registry, self.verify_tls, &self.auth).await?;
-        Ok(registry.repository(&remote.repository, write))
+        Ok(Registry::connect(&http, host, self.verify_tls, &self.auth).await?)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::image::{Platform, layer, platform};
 use crate::kernel::matrix::{self, graph, labels, payload};
 use crate::kernel::source::{self, keyring, preset};
 use crate::kernel::{download, resolve, set, unpack};
-use crate::reference::{self, ImageRef};
+use crate::ops::login::LoginPlace;
+use crate::reference::{self, ImageRef, Remote};
 use crate::registry;
 
 /// Why an operation cannot be done.
@@ -44,6 +45,35 @@ pub enum Error {
     /// A place that is not a repository.
     #[error("{0}: expected docker://HOST/REPOSITORY")]
     NotARepository(ImageRef),
+    /// Nothing says which image is to be deleted; `latest` is not guessed.
+    #[error("{0}: neither a tag nor a digest says which image")]
+    DeleteWhat(Remote),
+    /// A tag alone is to be deleted, and none is named.
+    #[error("{0}: a digest is not a tag")]
+    NoTag(Remote),
+    /// Other tags name an image, too.
+    #[error("{image}: other tags name this image ({digest}) and would go with it: {others}")]
+    Shared {
+        /// The image.
+        image: Box<Remote>,
+        /// Its digest.
+        digest: Digest,
+        /// The tags, with commas between.
+        others: String,
+    },
+    /// The registry does not list the tags of a repository.
+    #[error("{0}: the registry does not list its tags, so that others may name this image, too")]
+    TagsUnknown(Remote),
+    /// A login that is not in the file.
+    #[error("{place}: not logged in by {}", file.display())]
+    NotLoggedIn {
+        /// For what.
+        place: Box<LoginPlace>,
+        /// The file.
+        file: PathBuf,
+        /// Where there are credentials for it.
+        remaining: Option<String>,
+    },
     /// Several images, and one name for all.
     #[error("{0} images would be written under the same name")]
     SameName(usize),
@@ -209,6 +239,9 @@ pub enum Error {
     /// A registry.
     #[error("{0}")]
     Registry(#[from] registry::Error),
+    /// Credentials.
+    #[error("{0}")]
+    Auth(#[from] registry::auth::Error),
     /// A layout.
     #[error("{0}")]
     Layout(#[from] layout::Error),
@@ -282,6 +315,8 @@ impl Error {
         matches!(
             self,
             Error::CopyToDigest(_)
+                | Error::DeleteWhat(_)
+                | Error::NoTag(_)
                 | Error::PushTo(_)
                 | Error::NotARepository(_)
                 | Error::SameName(_)

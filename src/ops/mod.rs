@@ -8,9 +8,11 @@ pub mod connect;
 pub mod error;
 pub mod gather;
 pub mod kernel_image;
+pub mod login;
 pub mod make;
 pub mod matrix;
 pub mod scratch;
+pub mod tags;
 pub mod toolkit;
 
 pub use connect::Access;

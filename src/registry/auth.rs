@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +25,8 @@ use crate::fs::{self, PathError};
 pub struct AuthFiles {
     /// The files.
     pub paths: Vec<PathBuf>,
+    /// A login that is known without them, for whichever registry.
+    pub given: Option<Login>,
 }
 
 /// How to introduce oneself. Its debug form holds no secret.
@@ -75,43 +77,69 @@ pub enum Error {
         /// What happened.
         source: io::Error,
     },
+    /// A helper that keeps credentials does not do what it is told.
+    #[error("the credential helper `{program}` failed to {verb} for {registry}")]
+    Told {
+        /// The program.
+        program: String,
+        /// What it was told: `store` or `erase`.
+        verb: &'static str,
+        /// For which registry.
+        registry: String,
+        /// What happened.
+        source: io::Error,
+    },
 }
 
 impl AuthFiles {
     /// The credentials for a repository; those of the first file that has any.
     pub fn login(&self, registry: &str, repository: &str) -> Result<Login, Error> {
+        Ok(self.find(registry, repository)?.map_or(Login::Anonymous, |(login, _)| login))
+    }
+
+    /// The credentials for a repository, and where they are: the file, and the helper that it names.
+    pub fn find(&self, registry: &str, repository: &str) -> Result<Option<(Login, String)>, Error> {
+        if let Some(login) = &self.given {
+            return Ok(Some((login.clone(), "given".to_owned())));
+        }
         for path in &self.paths {
             if !path.exists() {
                 continue;
             }
-            let bytes = fs::read(path, 16 << 20)?;
+            let place = path.display().to_string();
+            let by_helper = |name: &str| format!("{place}, docker-credential-{name}");
+            let bytes = fs::read(path, FILE_LIMIT)?;
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
             let file: File =
                 serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.clone(), source })?;
             if let Some(name) = file.cred_helpers.get(registry) {
-                return helper(name, registry);
+                return Ok(match helper(name, registry)? {
+                    Login::Anonymous => None,
+                    login => Some((login, by_helper(name))),
+                });
             }
             for key in keys(registry, repository) {
                 let Some(entry) = file.auths.get(&key) else { continue };
                 // With a helper, docker leaves an empty entry in its place.
                 if let Some(token) = entry.identitytoken.as_ref().filter(|token| !token.is_empty()) {
-                    return Ok(Login::Identity(token.clone()));
+                    return Ok(Some((Login::Identity(token.clone()), place)));
                 }
                 if let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) {
-                    return decode(auth).ok_or_else(|| Error::Entry { path: path.clone(), key });
+                    let login = decode(auth).ok_or_else(|| Error::Entry { path: path.clone(), key })?;
+                    return Ok(Some((login, place)));
                 }
             }
             if let Some(name) = file.creds_store.as_ref().filter(|name| !name.is_empty()) {
                 // A store is asked about every registry, and need not know them all.
                 match helper(name, registry) {
                     Ok(Login::Anonymous) | Err(_) => {}
-                    Ok(login) => return Ok(login),
+                    Ok(login) => return Ok(Some((login, by_helper(name)))),
                 }
             }
         }
-        Ok(Login::Anonymous)
+        Ok(None)
     }
 }
 
@@ -167,18 +195,7 @@ fn decode(auth: &str) -> Option<Login> {
 fn helper(name: &str, registry: &str) -> Result<Login, Error> {
     let program = format!("docker-credential-{name}");
     let failed = |source| Error::Helper { program: program.clone(), registry: registry.to_owned(), source };
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    // A helper that does not read its input answers all the same.
-    if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(registry.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(failed)?;
+    let output = run(&program, "get", registry.as_bytes()).map_err(failed)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if said.contains("not found") {
@@ -193,6 +210,30 @@ fn helper(name: &str, registry: &str) -> Result<Login, Error> {
     })
 }
 
+/// Tells a helper to store or to erase credentials, in the words of its protocol.
+pub(super) fn tell_helper(name: &str, verb: &'static str, registry: &str, input: &[u8]) -> Result<(), Error> {
+    let program = format!("docker-credential-{name}");
+    let failed = |source| Error::Told { program: program.clone(), verb, registry: registry.to_owned(), source };
+    let output = run(&program, verb, input).map_err(failed)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(failed(io::Error::other(String::from_utf8_lossy(&output.stdout).trim().to_owned()))),
+    }
+}
+
+fn run(program: &str, verb: &str, input: &[u8]) -> io::Result<Output> {
+    let mut child =
+        Command::new(program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    // A helper that does not read its input answers all the same.
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(input);
+    }
+    child.wait_with_output()
+}
+
+/// Size of a file with credentials, in bytes.
+pub(super) const FILE_LIMIT: u64 = 16 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,7 +241,7 @@ mod tests {
     fn files(dir: &tempfile::TempDir, text: &str) -> AuthFiles {
         let path = dir.path().join("auth.json");
         fs::write(&path, text.as_bytes()).unwrap();
-        AuthFiles { paths: vec![dir.path().join("missing.json"), path] }
+        AuthFiles { paths: vec![dir.path().join("missing.json"), path], given: None }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) struct Inner {
     pub(super) http: Http,
     pub(super) host: String,
     pub(super) base: Url,
-    auth: AuthFiles,
+    pub(super) auth: AuthFiles,
     /// `Authorization` by scope.
     pub(super) tokens: Mutex<HashMap<String, String>>,
     /// Documents that were read by tag, to be read by digest next, under `REPOSITORY@DIGEST`.
@@ -49,6 +49,20 @@ pub enum Error {
     /// Credentials are missing or wrong.
     #[error("{0}: not allowed with the credentials there are")]
     Unauthorized(String),
+    /// A login that is not taken.
+    #[error("{host}: the user `{user}` is not let in with this password")]
+    WrongLogin {
+        /// The registry.
+        host: String,
+        /// As whom.
+        user: String,
+    },
+    /// A registry that keeps what it has.
+    #[error("{0}: the registry does not let it be deleted")]
+    NoDelete(String),
+    /// A registry that deletes images, and no tag without its image.
+    #[error("{0}: the registry does not delete a tag alone")]
+    NoTagDelete(String),
     /// A token that ran out while a body was sent.
     #[error("{0}: the token ran out")]
     TokenExpired(String),
@@ -308,8 +322,10 @@ where
 
 /// What a request needs to be allowed.
 pub(super) struct Scope<'a> {
+    /// Empty for no repository: nothing but to be let in.
     pub(super) repository: &'a str,
-    pub(super) write: bool,
+    /// What is done there, as token services call it.
+    pub(super) actions: &'static str,
     /// Another repository from which blobs are taken.
     pub(super) from: Option<&'a str>,
 }
@@ -319,7 +335,10 @@ impl Scope<'_> {
         if self.repository == CATALOG {
             return vec!["registry:catalog:*".to_owned()];
         }
-        let own = format!("repository:{}:{}", self.repository, if self.write { "pull,push" } else { "pull" });
+        if self.repository.is_empty() {
+            return Vec::new();
+        }
+        let own = format!("repository:{}:{}", self.repository, self.actions);
         [own].into_iter().chain(self.from.map(|from| format!("repository:{from}:pull"))).collect()
     }
 

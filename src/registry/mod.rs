@@ -8,6 +8,7 @@ pub mod client;
 pub mod copy;
 pub mod download;
 pub mod existing;
+pub mod logins;
 pub mod memory;
 pub mod referrers;
 pub mod repository;

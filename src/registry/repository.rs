@@ -137,7 +137,7 @@ impl Repository {
 
     /// All its tags, in the registry's order, from however many pages.
     pub async fn tags(&self) -> Result<Listed<Tag>, Error> {
-        let what = || self.place("tags");
+        let what = || format!("{}/{}", self.registry.0.host, self.name);
         let mut url = self.url("tags/list");
         url.set_query(Some("n=1000"));
         self.registry.pages(&self.scope(), url, what, |page: TagPage| page.tags).await
@@ -162,6 +162,24 @@ impl Repository {
             }
         };
         again(self.registry.0.http.retry(), attempt).await
+    }
+
+    /// Deletes a manifest by its digest, with all tags that name it, or a tag alone where `target` is one and the registry can.
+    pub async fn delete(&self, target: &str) -> Result<(), Error> {
+        let url = self.url(&format!("manifests/{target}"));
+        // Token services have no common word for it; `*` is what skopeo asks for.
+        let scope = Scope { actions: "*", ..self.scope() };
+        let response = self.retried_as(&scope, || self.client().delete(url.clone())).await?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            StatusCode::NOT_FOUND => Err(Error::NotFound(self.place(target))),
+            // Distribution takes a tag for a digest that is wrong.
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST => Err(match target.parse::<Digest>() {
+                Ok(_) => Error::NoDelete(self.place(target)),
+                Err(_) => Error::NoTagDelete(self.place(target)),
+            }),
+            _ => Err(http::Error::status(response).await.into()),
+        }
     }
 
     /// What the registry lists as referring to a digest, from however many pages; `None` when it has no such list to
@@ -236,7 +254,7 @@ impl Repository {
     }
 
     pub(super) fn scope(&self) -> Scope<'_> {
-        Scope { repository: &self.name, write: self.write, from: None }
+        Scope { repository: &self.name, actions: if self.write { "pull,push" } else { "pull" }, from: None }
     }
 
     /// The URL of something in the repository: `manifests/TAG`, `blobs/DIGEST`.
@@ -296,7 +314,7 @@ impl Registry {
     pub async fn repositories(&self) -> Result<Listed<RepositoryName>, Error> {
         let url = self.0.base.join("_catalog?n=1000").expect("a path is no scheme");
         let what = || format!("{}: list of repositories", self.0.host);
-        let scope = Scope { repository: CATALOG, write: false, from: None };
+        let scope = Scope { repository: CATALOG, actions: "", from: None };
         self.pages(&scope, url, what, |page: CatalogPage| page.repositories).await
     }
 

@@ -16,14 +16,31 @@ pub(crate) struct DockerRegistry {
 
 impl DockerRegistry {
     pub(crate) fn start() -> Self {
+        DockerRegistry::with("")
+    }
+
+    /// One that lets in one user with one password, and deletes.
+    pub(crate) fn guarded(user: &str, password: &str) -> Self {
+        // Made before the registry is, which reads it when it starts.
+        let users = format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap());
+        DockerRegistry::with_users("auth: {htpasswd: {realm: here, path: htpasswd}}\n", &users)
+    }
+
+    fn with(more: &str) -> Self {
+        DockerRegistry::with_users(more, "")
+    }
+
+    fn with_users(more: &str, users: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: {address}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\n",
-            dir.path().display()
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: {}}}}}\n{more}",
+            dir.path().display(),
+            !users.is_empty()
         );
+        std::fs::write(dir.path().join("htpasswd"), users).unwrap();
         std::fs::write(dir.path().join("config.yml"), config).unwrap();
         let child = Command::new("docker-registry")
             .args(["serve", "config.yml"])

@@ -1,6 +1,7 @@
 //! `haversack build` as people run it, and podman and skopeo reading what it writes.
 
 #[path = "../docker_registry/mod.rs"]
+#[allow(dead_code, reason = "each user takes a part")]
 mod docker_registry;
 #[path = "../engines/mod.rs"]
 #[allow(dead_code, reason = "each user takes a part")]

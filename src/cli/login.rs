@@ -1,0 +1,135 @@
+//! `haversack login` and `haversack logout`: credentials in the file that podman reads, too.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::{Context, block_on};
+use crate::ops::Access;
+use crate::ops::login::{self, LoginOptions, LoginPlace};
+use crate::registry::AuthFiles;
+
+/// Log in to a registry: try a user and password there, and keep them in podman's file
+#[derive(clap::Args)]
+#[command(after_help = LOGIN_HELP)]
+pub(super) struct LoginArgs {
+    /// Registry, HOST[:PORT], or a part of it, HOST[:PORT]/NAMESPACE
+    #[arg(value_name = "REGISTRY")]
+    place: LoginPlace,
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    username: String,
+    /// Read the password or token from standard input
+    #[arg(long)]
+    password_stdin: bool,
+    /// Check the registry's certificate; `false` also takes plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    tls_verify: bool,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+/// Log out of a registry: take its user and password out of podman's file
+#[derive(clap::Args)]
+#[command(after_help = LOGOUT_HELP)]
+pub(super) struct LogoutArgs {
+    /// Registry, HOST[:PORT], or a part of it, HOST[:PORT]/NAMESPACE
+    #[arg(value_name = "REGISTRY")]
+    place: LoginPlace,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+#[derive(clap::Args)]
+struct FileArgs {
+    /// File with credentials [default: REGISTRY_AUTH_FILE or podman's]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// The file that is written, and those that are looked in.
+    fn files(&self, context: &Context) -> Result<(PathBuf, AuthFiles), Failure> {
+        let mut paths = context.config.auth_files();
+        if let Some(path) = &self.authfile {
+            return Ok((path.clone(), AuthFiles { paths: vec![path.clone()], given: None }));
+        }
+        if paths.is_empty() {
+            return Err(Failure::usage("neither HOME nor XDG_RUNTIME_DIR is set: name a file with --authfile"));
+        }
+        let first = paths[0].clone();
+        paths.dedup();
+        Ok((first, AuthFiles { paths, given: None }))
+    }
+}
+
+pub(super) fn login(args: &LoginArgs, context: &Context) -> Outcome {
+    if !args.password_stdin {
+        let hint = format!(
+            "haversack login {} --username {} --password-stdin < FILE, or from `read -rs` through a pipe",
+            args.place, args.username
+        );
+        return Err(Failure::usage("a password is read from standard input only: add --password-stdin").hint(hint));
+    }
+    let (file, auth) = args.file.files(context)?;
+    let access = Access { http: context.http.clone(), auth, verify_tls: args.tls_verify };
+    let options =
+        LoginOptions { place: args.place.clone(), user: args.username.clone(), password: password()?, file, access };
+    let report = block_on(async { Ok(login::login(&options).await?) })
+        .map_err(|failure| failure.without_tls(|_| super::ONE_REGISTRY))?;
+    if !report.checked {
+        context.ui.warn(format_args!("{}: the registry lets everybody in and did not check the password", args.place));
+    }
+    context.ui.result(&report, |report| {
+        let kept = report.helper.clone().unwrap_or_else(|| report.file.display().to_string());
+        format!("logged in to {} as {}; kept in {kept}\n", report.registry, report.user)
+    })?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn logout(args: &LogoutArgs, context: &Context) -> Outcome {
+    let (file, others) = args.file.files(context)?;
+    let report = login::logout(&args.place, &file, &others)?;
+    if let Some(origin) = &report.remaining {
+        context.ui.warn(format_args!("credentials for {} are still found in {origin}", report.registry));
+    }
+    context.ui.result(&report, |report| {
+        format!("logged out of {}; taken out of {}\n", report.registry, report.file.display())
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The password on standard input, without the line feed that `echo` and editors put behind it.
+fn password() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(LONGEST + 1).read_to_end(&mut bytes)?;
+    let text = String::from_utf8(bytes).map_err(|_| Failure::usage("the password on standard input is not UTF-8"))?;
+    let password = text.trim_end_matches(['\n', '\r']);
+    match password {
+        "" => Err(Failure::usage("there is no password on standard input")),
+        _ if text.len() as u64 > LONGEST => Err(Failure::usage("the password on standard input is too long")),
+        _ => Ok(password.to_owned()),
+    }
+}
+
+/// Bytes of a password; tokens of cloud registries have some thousand.
+const LONGEST: u64 = 64 << 10;
+
+const LOGIN_HELP: &str = "\
+The file is that of `podman login`: $REGISTRY_AUTH_FILE, else $XDG_RUNTIME_DIR/containers/auth.json, else
+/run/containers/UID/auth.json. Those two are gone after a restart; --authfile ~/.config/containers/auth.json stays and
+is found, too. Where the file names a credential helper, that keeps the password.
+
+Examples:
+  haversack login quay.io --username team+robot --password-stdin
+  haversack login registry.local:5000 --username me --password-stdin --authfile auth.json
+
+Exit status: 0 logged in, 1 refused or failed and nothing was written, 2 wrong command line";
+
+const LOGOUT_HELP: &str = "\
+Examples:
+  haversack logout quay.io
+
+Exit status: 0 logged out, 1 not logged in, 2 wrong command line";

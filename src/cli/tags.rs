@@ -1,0 +1,111 @@
+//! `haversack list-tags` and `haversack delete`: what a repository holds, and taking something out.
+
+use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::registries::OneRegistryArgs;
+use crate::cli::{Context, block_on, place};
+use crate::ops::tags::{self, DeleteOptions, Deleted};
+use crate::reference::{ImageRef, Remote, Target};
+
+/// List the tags of a repository
+#[derive(clap::Args)]
+#[command(after_help = LIST_HELP)]
+pub(super) struct ListTagsArgs {
+    /// Repository: docker://HOST/REPOSITORY
+    #[arg(value_name = "REPOSITORY", value_parser = repository)]
+    repository: Remote,
+    #[command(flatten)]
+    registry: OneRegistryArgs,
+}
+
+/// Delete an image from a registry, with all its tags
+#[derive(clap::Args)]
+#[command(after_help = DELETE_HELP)]
+pub(super) struct DeleteArgs {
+    /// Image: docker://HOST/REPOSITORY:TAG or docker://HOST/REPOSITORY@DIGEST
+    #[arg(value_name = "REF", value_parser = remote)]
+    image: Remote,
+    /// Delete it although other tags name it; they go with it
+    #[arg(short, long)]
+    yes: bool,
+    /// Delete this tag and leave the image, where the registry can
+    #[arg(long, conflicts_with = "yes")]
+    only_tag: bool,
+    /// Maximum number of parallel requests
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+    #[command(flatten)]
+    registry: OneRegistryArgs,
+}
+
+pub(super) fn list_tags(args: &ListTagsArgs, context: &Context) -> Outcome {
+    let access = args.registry.access(context)?;
+    let report = block_on(async { Ok(tags::list(&args.repository, &access).await?) })?;
+    if !report.refused.is_empty() {
+        let (count, first) = (report.refused.len(), &report.refused[0]);
+        context.ui.warn(format_args!("{count} names that the registry lists are no tags and were left out: {first}"));
+    }
+    context.ui.result(&report, |report| report.tags.iter().map(|tag| format!("{tag}\n")).collect())?;
+    Ok(Exit::of(report.refused.is_empty()))
+}
+
+pub(super) fn delete(args: &DeleteArgs, context: &Context) -> Outcome {
+    let options = DeleteOptions {
+        image: args.image.clone(),
+        yes: args.yes,
+        only_tag: args.only_tag,
+        parallel: args.parallel.into(),
+    };
+    let access = args.registry.access(context)?;
+    let report = block_on(async { Ok(tags::delete(&options, &access).await?) })?;
+    context.ui.result(&report, to_text)?;
+    Ok(Exit::Done)
+}
+
+fn to_text(report: &Deleted) -> String {
+    let Deleted { image, digest, tags, only_tag } = report;
+    if *only_tag {
+        return format!("deleted the tag {image}\n  {digest} is still there\n");
+    }
+    let tags = match tags {
+        Some(tags) if tags.is_empty() => "no tag named it".to_owned(),
+        Some(tags) => format!("tags gone: {}", tags.join(", ")),
+        None => "its tags are not known: the registry does not list them".to_owned(),
+    };
+    format!("deleted {image}\n  {digest}\n  {tags}\n")
+}
+
+fn remote(text: &str) -> Result<Remote, String> {
+    match place::image(text)? {
+        ImageRef::Docker(remote) => Ok(remote),
+        _ => Err("expected an image in a registry, docker://HOST/REPOSITORY:TAG".to_owned()),
+    }
+}
+
+fn repository(text: &str) -> Result<Remote, String> {
+    match place::image(text)? {
+        ImageRef::Docker(remote) if remote.target == Target::Unnamed => Ok(remote),
+        ImageRef::Docker(remote) => {
+            Err(format!("tags are those of a repository; write docker://{}", remote.with(Target::Unnamed)))
+        }
+        _ => Err("expected a repository of a registry, docker://HOST/REPOSITORY".to_owned()),
+    }
+}
+
+const LIST_HELP: &str = "\
+With --json as `skopeo list-tags` prints it.
+
+Examples:
+  haversack list-tags docker://quay.io/podman/stable
+
+Exit status: 0 listed, 1 failed, 2 wrong command line, 3 names that are no tags were left out";
+
+const DELETE_HELP: &str = "\
+Registries delete an image by its digest, and all tags that name it go. So it is not deleted without --yes where other
+tags name it. Signatures and SBOMs of it, and images of an index, stay; registries free the room when they collect
+garbage.
+
+Examples:
+  haversack delete docker://registry.local:5000/acme/db:1.0
+  haversack delete --yes docker://registry.local:5000/acme/db:1.0
+
+Exit status: 0 deleted, 1 not deleted, 2 wrong command line";

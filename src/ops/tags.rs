@@ -1,0 +1,109 @@
+//! What a repository holds by name, and taking an image out of it: what `haversack list-tags` and `delete` do.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::ops::{Access, Error};
+use crate::reference::{Remote, Tag, Target};
+use crate::registry::{self, Repository};
+
+/// A repository's tags, in the words of `skopeo list-tags`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Tags {
+    /// `HOST/REPOSITORY`.
+    pub repository: String,
+    /// In the registry's order.
+    pub tags: Vec<String>,
+    /// What the registry lists and is no tag by the specification's grammar.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+}
+
+/// What is deleted.
+#[derive(Clone, Debug)]
+pub struct DeleteOptions {
+    /// The image, by tag or digest.
+    pub image: Remote,
+    /// Deletes it although other tags name it, which go with it.
+    pub yes: bool,
+    /// Deletes the tag and leaves the image, where the registry can.
+    pub only_tag: bool,
+    /// Maximum number of requests at a time.
+    pub parallel: usize,
+}
+
+/// What was deleted.
+#[derive(Debug, Serialize)]
+pub struct Deleted {
+    /// The image as it was named.
+    pub image: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// The tags that are gone, sorted; `null` when the registry does not list its tags.
+    pub tags: Option<Vec<String>>,
+    /// Whether only the tag was deleted.
+    pub only_tag: bool,
+}
+
+/// Lists the tags of a repository.
+pub async fn list(image: &Remote, access: &Access) -> Result<Tags, Error> {
+    let listed = access.repository(image, false).await?.tags().await?;
+    let repository = format!("{}/{}", image.registry, image.repository);
+    Ok(Tags { repository, tags: listed.names.iter().map(Tag::to_string).collect(), refused: listed.refused })
+}
+
+/// Deletes an image. Unless it is told to, it deletes none that other tags name, or of which nobody can say so: registries
+/// delete by digest, and all its tags go.
+pub async fn delete(options: &DeleteOptions, access: &Access) -> Result<Deleted, Error> {
+    let DeleteOptions { image, yes, only_tag, parallel } = options;
+    let named = match &image.target {
+        Target::Unnamed => return Err(Error::DeleteWhat(image.clone())),
+        Target::Digest(_) if *only_tag => return Err(Error::NoTag(image.clone())),
+        Target::Digest(_) => None,
+        Target::Tag(tag) => Some(tag.clone()),
+    };
+    let repository = access.repository(image, true).await?;
+    let digest = repository.digest_of(image.target()).await?;
+    let digest = digest.ok_or_else(|| registry::Error::NotFound(image.to_string()))?;
+    let done = |tags| Deleted { image: image.to_string(), digest: digest.clone(), tags, only_tag: *only_tag };
+    if *only_tag {
+        repository.delete(image.target()).await?;
+        return Ok(done(Some(named.into_iter().collect())));
+    }
+    let tags = match tags_of(&repository, &digest, *parallel).await {
+        Ok(tags) => Some(tags),
+        // The list is what some registries do not have, or do not show.
+        Err(registry::Error::NotFound(_) | registry::Error::Unauthorized(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if !yes {
+        match &tags {
+            None => return Err(Error::TagsUnknown(image.clone())),
+            Some(tags) => {
+                let others: Vec<&str> =
+                    tags.iter().filter(|tag| Some(*tag) != named.as_ref()).map(String::as_str).collect();
+                if !others.is_empty() {
+                    let others = others.join(", ");
+                    return Err(Error::Shared { image: Box::new(image.clone()), digest, others });
+                }
+            }
+        }
+    }
+    repository.delete(digest.as_str()).await?;
+    Ok(done(tags))
+}
+
+/// The tags that name a digest, sorted: not all registries do.
+async fn tags_of(repository: &Repository, digest: &Digest, parallel: usize) -> Result<Vec<String>, registry::Error> {
+    let asked = repository.tags().await?.names.into_iter().map(|tag| async move {
+        // One that has gone meanwhile names nothing.
+        let found = repository.digest_of(&tag).await?;
+        Ok::<_, registry::Error>((found.as_ref() == Some(digest)).then(|| tag.to_string()))
+    });
+    let found: Vec<Option<String>> = stream::iter(asked).buffered(parallel.max(1)).try_collect().await?;
+    let mut found: Vec<String> = found.into_iter().flatten().collect();
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,250 @@
+//! `login`, `logout`, `list-tags` and `delete` against Debian's docker-registry; podman and skopeo read what was written.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::docker_registry::DockerRegistry;
+use crate::{command, said};
+
+fn login(dir: &Path, registry: &str, user: &str, password: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let args = [&["login", registry, "--username", user, "--password-stdin", "--tls-verify=false"], more].concat();
+    let mut child =
+        command(dir, &args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A layout `store` with two images, `one` and `two`.
+fn images(dir: &Path) {
+    for name in ["one", "two"] {
+        std::fs::create_dir_all(dir.join(name)).unwrap();
+        let definition = format!("name = \"x\"\n[[layers]]\nfiles = [{{ dest = \"/f\", text = \"{name}\" }}]\n");
+        std::fs::write(dir.join(name).join("image.toml"), definition).unwrap();
+        let output = format!("oci:store:{name}");
+        let (status, _, talk) = said(dir, &["build", name, "--no-sbom", "--output", &output]);
+        assert_eq!(status, Some(0), "{talk}");
+    }
+}
+
+fn push(dir: &Path, name: &str, to: &str) {
+    let (status, _, talk) = said(dir, &["copy", &format!("oci:store:{name}"), to, "--dest-tls-verify=false"]);
+    assert_eq!(status, Some(0), "{talk}");
+}
+
+/// What another program says, its settings those of the directory alone.
+fn other(dir: &Path, program: &str, args: &[&str]) -> (bool, String) {
+    let output = Command::new(program)
+        .args(args)
+        .current_dir(dir)
+        .env("HOME", dir)
+        .env_remove("XDG_RUNTIME_DIR")
+        .output()
+        .unwrap();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+    )
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo and podman"]
+fn a_login_is_tried_and_podman_and_skopeo_take_what_was_written() {
+    let (registry, dir) = (DockerRegistry::guarded("me", "secret"), tempfile::tempdir().unwrap());
+    let (dir, host) = (dir.path(), registry.address.as_str());
+    images(dir);
+    let auth = dir.join("sub/auth.json");
+    let file = ["--authfile", "sub/auth.json"];
+
+    let wrong = format!(
+        "error: {host}: the user `me` is not let in with this password\nhint: nothing was written; some registries want a token \
+         in place of the password, or a robot's full name\n"
+    );
+    assert_eq!(login(dir, host, "me", "wrong", &file), (Some(1), String::new(), wrong));
+    assert!(!auth.exists());
+
+    let kept = format!("logged in to {host} as me; kept in sub/auth.json\n");
+    assert_eq!(login(dir, host, "me", "secret\n", &file), (Some(0), kept, String::new()));
+    assert_eq!(std::fs::metadata(&auth).unwrap().permissions().mode() & 0o777, 0o600);
+    let json = r#"{"auths":{"HOST":{"auth":"bWU6c2VjcmV0"}}}"#.replace("HOST", host);
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&auth).unwrap()).unwrap();
+    assert_eq!(written, serde_json::from_str::<serde_json::Value>(&json).unwrap());
+
+    let (status, _, talk) = said(
+        dir,
+        &[
+            "copy",
+            "oci:store:one",
+            &format!("docker://{host}/a/b:1"),
+            "--dest-tls-verify=false",
+            "--authfile",
+            "sub/auth.json",
+        ],
+    );
+    assert_eq!(status, Some(0), "{talk}");
+    let there = format!("docker://{host}/a/b:1");
+    let (done, text) = other(dir, "skopeo", &["inspect", "--tls-verify=false", "--authfile", "sub/auth.json", &there]);
+    assert!(done && text.contains("\"Digest\""), "{text}");
+    assert!(!other(dir, "skopeo", &["inspect", "--tls-verify=false", "--authfile", "none.json", &there]).0);
+    let (done, text) = other(dir, "podman", &["login", "--get-login", "--authfile", "sub/auth.json", host]);
+    assert_eq!((done, text.as_str()), (true, "me\n"));
+
+    // What podman writes beside stays, and it can log out of what we wrote.
+    let (done, text) = other(
+        dir,
+        "podman",
+        &[
+            "login",
+            "--tls-verify=false",
+            "--authfile",
+            "sub/auth.json",
+            "-u",
+            "me",
+            "-p",
+            "secret",
+            &format!("{host}/team"),
+        ],
+    );
+    assert!(done, "{text}");
+    let (status, json, talk) = said(dir, &["--json", "logout", host, "--authfile", "sub/auth.json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    assert_eq!(report, serde_json::json!({ "registry": host, "file": "sub/auth.json" }));
+    let left: serde_json::Value = serde_json::from_slice(&std::fs::read(&auth).unwrap()).unwrap();
+    assert_eq!(left["auths"].as_object().unwrap().keys().collect::<Vec<_>>(), [&format!("{host}/team")]);
+    let (status, _, talk) = said(dir, &["logout", host, "--authfile", "sub/auth.json"]);
+    assert_eq!((status, talk), (Some(1), format!("error: {host}: not logged in by sub/auth.json\n")));
+    login(dir, host, "me", "secret", &file);
+    let (done, text) = other(dir, "podman", &["logout", "--authfile", "sub/auth.json", host]);
+    assert!(done, "{text}");
+}
+
+/// The tags of a repository, sorted: this registry has them in the order of its disk.
+fn listed(dir: &Path, repository: &str) -> Vec<String> {
+    let (status, lines, talk) = said(dir, &["list-tags", "--tls-verify=false", repository]);
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    let mut tags: Vec<String> = lines.lines().map(str::to_owned).collect();
+    tags.sort();
+    tags
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo"]
+fn tags_are_listed_as_skopeo_lists_them() {
+    let (registry, dir) = (DockerRegistry::start(), tempfile::tempdir().unwrap());
+    let dir = dir.path();
+    images(dir);
+    for tag in ["2", "1", "latest"] {
+        push(dir, "one", &registry.at(&format!("a/b:{tag}")));
+    }
+    let there = registry.at("a/b");
+    let (done, theirs) = other(dir, "skopeo", &["list-tags", "--tls-verify=false", &there]);
+    assert!(done, "{theirs}");
+    let (status, ours, talk) = said(dir, &["list-tags", "--json", "--tls-verify=false", &there]);
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(value(&ours), value(&theirs));
+    assert_eq!(listed(dir, &there), ["1", "2", "latest"]);
+    let gone = format!("error: {}/a/c: not found\n", registry.address);
+    assert_eq!(said(dir, &["list-tags", "--tls-verify=false", &registry.at("a/c")]), (Some(1), String::new(), gone));
+    let (status, _, talk) = said(dir, &["list-tags", &registry.at("a/b:1")]);
+    let why = format!("tags are those of a repository; write docker://{}/a/b", registry.address);
+    assert!(status == Some(2) && talk.contains(&why), "{talk}");
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo"]
+fn an_image_is_deleted_when_no_other_tag_names_it_or_when_told_to() {
+    let (registry, dir) = (DockerRegistry::guarded("me", "secret"), tempfile::tempdir().unwrap());
+    let (dir, host) = (dir.path(), registry.address.as_str());
+    images(dir);
+    let auth = dir.join(".config/containers/auth.json");
+    login(dir, host, "me", "secret", &["--authfile", auth.to_str().unwrap()]);
+    for (image, tag) in [("one", "1"), ("one", "1.0"), ("one", "latest"), ("two", "2")] {
+        push(dir, image, &registry.at(&format!("a/b:{tag}")));
+    }
+    let tags = || listed(dir, &registry.at("a/b"));
+    let delete = |image: &str, more: &[&str]| {
+        said(dir, &[&["delete", "--tls-verify=false", &registry.at(image)], more].concat())
+    };
+    let (_, digest) = other(
+        dir,
+        "skopeo",
+        &[
+            "inspect",
+            "--tls-verify=false",
+            "--authfile",
+            auth.to_str().unwrap(),
+            "--format",
+            "{{.Digest}}",
+            &registry.at("a/b:1"),
+        ],
+    );
+    let digest = digest.trim();
+    let hint =
+        "hint: `--yes` deletes it with all its tags; `--only-tag` deletes this tag alone, where the registry can\n";
+    let shared = |image: &str, others: &str| {
+        let text = format!(
+            "error: {host}/{image}: other tags name this image ({digest}) and would go with it: {others}\n{hint}"
+        );
+        (Some(1), String::new(), text)
+    };
+    assert_eq!(delete("a/b:1", &[]), shared("a/b:1", "1.0, latest"));
+    assert_eq!(delete(&format!("a/b@{digest}"), &[]), shared(&format!("a/b@{digest}"), "1, 1.0, latest"));
+    assert_eq!(tags(), ["1", "1.0", "2", "latest"]);
+
+    // This registry deletes by digest only, and says so.
+    let alone = format!(
+        "error: {host}/a/b:1: the registry does not delete a tag alone\nhint: leave `--only-tag` out to delete the image with \
+         all its tags\n"
+    );
+    assert_eq!(delete("a/b:1", &["--only-tag"]), (Some(1), String::new(), alone));
+    let (status, json, talk) = delete("a/b:2", &["--json"]);
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["tags"], &report["only_tag"]), (&serde_json::json!(["2"]), &serde_json::json!(false)));
+    assert_eq!(tags(), ["1", "1.0", "latest"]);
+    let gone = format!("deleted {host}/a/b:1.0\n  {digest}\n  tags gone: 1, 1.0, latest\n");
+    assert_eq!(delete("a/b:1.0", &["--yes"]), (Some(0), gone, String::new()));
+    let (status, _, talk) = delete("a/b:1.0", &["--yes"]);
+    assert_eq!((status, talk), (Some(1), format!("error: {host}/a/b:1.0: not found\n")));
+    let (status, _, talk) = delete("a/b", &[]);
+    let what = format!(
+        "error: {host}/a/b: neither a tag nor a digest says which image\nhint: name one: `haversack list-tags docker://{host}/a/b` shows them\n"
+    );
+    assert_eq!((status, talk), (Some(2), what));
+}
+
+#[test]
+#[ignore = "needs docker-registry"]
+fn a_registry_that_keeps_its_images_is_said_to() {
+    let (registry, dir) = (DockerRegistry::start(), tempfile::tempdir().unwrap());
+    images(dir.path());
+    push(dir.path(), "one", &registry.at("a/b:1"));
+    let (status, data, talk) = said(dir.path(), &["delete", "--tls-verify=false", &registry.at("a/b:1")]);
+    assert_eq!((status, data.as_str()), (Some(1), ""));
+    let start = format!("error: {}/a/b@sha256:", registry.address);
+    assert!(
+        talk.starts_with(&start)
+            && talk.contains(": the registry does not let it be deleted\nhint: docker-registry deletes with"),
+        "{talk}"
+    );
+    // It lets everybody in, and so cannot say whether the password is right.
+    let (status, _, talk) = login(dir.path(), &registry.address, "me", "x", &["--authfile", "auth.json"]);
+    let warned =
+        format!("warning: {}: the registry lets everybody in and did not check the password\n", registry.address);
+    assert_eq!((status, talk), (Some(0), warned));
+}
+
+#[test]
+fn a_password_is_not_taken_from_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (status, _, talk) = said(dir.path(), &["login", "r.example", "--username", "me"]);
+    let why = "error: a password is read from standard input only: add --password-stdin\n\
+               hint: haversack login r.example --username me --password-stdin < FILE, or from `read -rs` through a pipe\n";
+    assert_eq!((status, talk.as_str()), (Some(2), why));
+    let empty = login(dir.path(), "r.example", "me", "\n", &[]);
+    assert_eq!(empty, (Some(2), String::new(), "error: there is no password on standard input\n".to_owned()));
+}
