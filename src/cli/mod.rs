@@ -7,6 +7,7 @@ mod catalog;
 mod config;
 mod copy;
 mod entrypoint;
+mod gc;
 mod inspect;
 mod kernel;
 mod log;
@@ -107,6 +108,7 @@ enum Command {
     Pack(pack::PackArgs),
     Unpack(unpack::UnpackArgs),
     Serve(serve::ServeArgs),
+    Gc(gc::GcArgs),
     /// Kernel packages: which there are, and directories in which modules can be built for them
     #[command(subcommand)]
     Kernel(kernel::Command),
@@ -242,6 +244,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Pack(args) => pack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Unpack(args) => unpack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Serve(args) => serve::run(&args, context),
+        Command::Gc(args) => gc::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),
         Command::Completions(args) => manual::completions(&args, context),
@@ -283,9 +286,57 @@ fn seconds(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected seconds, 0 to 86400".into())
 }
 
+/// A length of time: `90s`, `15m`, `24h`, `7d`, `1h30m`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("expected a length of time such as 90s, 15m, 24h or 7d, not `{text}`");
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    let (mut rest, mut sum) = (text, 0_u64);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let n: u32 = rest[..end].parse().map_err(|_| wrong())?;
+        let unit = rest[end..].chars().next().expect("found above");
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            'w' => 7 * 86_400,
+            _ => return Err(wrong()),
+        };
+        sum += u64::from(n) * seconds;
+        rest = &rest[end + unit.len_utf8()..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(sum)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_of_time_are_read_in_the_units_that_people_write() {
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("90", Some(90)),
+            ("90s", Some(90)),
+            ("15m", Some(900)),
+            ("24h", Some(86_400)),
+            ("1h30m", Some(5400)),
+            ("7d", Some(604_800)),
+            ("2w", Some(1_209_600)),
+            ("", None),
+            ("h", None),
+            ("5x", None),
+            ("5é", None),
+            ("1h30", None),
+            ("-1s", None),
+            ("99999999999s", None),
+        ] {
+            assert_eq!(duration(text).ok().map(|it| it.as_secs()), seconds, "{text}");
+        }
+    }
 
     /// The help of each command below this one, with its name.
     fn helps(command: &clap::Command) -> Vec<(String, String)> {

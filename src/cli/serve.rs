@@ -13,8 +13,9 @@ use crate::cli::{Context, block_on, stop};
 use crate::escape::in_line;
 use crate::fs::PathError;
 use crate::image::Layout;
+use crate::image::store::gc::GcOptions;
 use crate::reference::RepositoryName;
-use crate::serve::{Access, Entry, Identity, Limits, Listener, Log, Options, PushRule, Server, Summary};
+use crate::serve::{Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Server, Summary};
 
 /// Serve the images of layouts as a registry, from where they lie
 #[derive(clap::Args)]
@@ -35,6 +36,15 @@ pub(super) struct ServeArgs {
     /// Seconds without a byte after which an upload is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400.0, value_parser = crate::cli::seconds)]
     upload_ttl: f64,
+    /// Take away every so often what nothing needs, as `haversack gc` does: 12h, 7d
+    #[arg(long, value_name = "DURATION", requires = "writable", value_parser = crate::cli::duration)]
+    gc_every: Option<Duration>,
+    /// With --gc-every: what was written or needed within this time stays
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::cli::duration)]
+    gc_grace: Duration,
+    /// With --gc-every: also images whose tag was deleted or given to another one
+    #[arg(long, requires = "gc_every")]
+    gc_untagged: bool,
     /// Certificate for TLS, with those between it and its authority, in PEM; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
     tls_cert: Option<PathBuf>,
@@ -97,7 +107,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
         return Err(Failure::usage(words).hint(hint));
     }
     let open = |(at, path): (usize, &PathBuf)| match args.writable && at == 0 {
-        true => Layout::create(path),
+        true => Layout::create(path).map(Layout::without_lease),
         false => Layout::open(path),
     };
     let layouts = args.layouts.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
@@ -112,6 +122,10 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
             repository: args.repository.clone().map(String::from),
             limits,
             writable: args.writable.then(|| Duration::from_secs_f64(args.upload_ttl)),
+            collecting: args.gc_every.filter(|every| !every.is_zero()).map(|every| Collecting {
+                every,
+                options: GcOptions { grace: args.gc_grace, untagged: args.gc_untagged, dry_run: false },
+            }),
             access: Access {
                 htpasswd: args.htpasswd.clone(),
                 anonymous_pull: args.anonymous_pull,
@@ -220,7 +234,7 @@ fn line(entry: &Entry) -> String {
 }
 
 /// The path of a layout, with or without its transport.
-fn directory(text: &str) -> Result<PathBuf, String> {
+pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     let path = text.strip_prefix("oci:").unwrap_or(text);
     if path.is_empty() { Err("expected the directory of a layout".to_owned()) } else { Ok(path.into()) }
 }

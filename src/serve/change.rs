@@ -2,13 +2,14 @@
 //!
 //! A tag is an entry with the name `REPOSITORY:TAG`. A manifest that no tag and no index of its repository leads to is an entry
 //! with the name `REPOSITORY@DIGEST`: that of a platform, until the index that lists it is there, and that of an image whose tag
-//! went to another one or was removed.
+//! went to another one or was removed, which its annotation [`UNTAGGED`] says.
 
 use std::collections::HashSet;
 
 use oci_spec::image::{Descriptor, MediaType};
 
 use crate::digest::Digest;
+use crate::image::store::gc::UNTAGGED;
 use crate::image::store::layout::{descriptor, named, ref_name};
 use crate::serve::names::{self, Name};
 
@@ -69,6 +70,10 @@ fn add(put: &Put, entries: &mut Vec<Descriptor>, default: &str) {
         untag(entries, default, repository, tag, Some(digest));
         entries.push(named(&entry, &format!("{}:{tag}", repository.written)));
     }
+    // Who pushes it by its digest wants it without a tag, too.
+    for there in entries.iter_mut().filter(|there| is_of(there, default, repository, digest)) {
+        annotate(there, UNTAGGED, None);
+    }
     let is_listed = entries.iter().any(|entry| is_of(entry, default, repository, digest));
     if !is_listed && !put.is_known {
         entries.push(named(&entry, &format!("{}@{digest}", repository.written)));
@@ -101,9 +106,18 @@ fn untag(
     for entry in gone {
         let Ok(digest) = entry.digest().to_string().parse::<Digest>() else { continue };
         if next != Some(&digest) && !entries.iter().any(|entry| is_of(entry, default, repository, &digest)) {
-            entries.push(named(&entry, &format!("{}@{digest}", repository.written)));
+            let mut entry = named(&entry, &format!("{}@{digest}", repository.written));
+            annotate(&mut entry, UNTAGGED, Some(jiff::Timestamp::now().to_string()));
+            entries.push(entry);
         }
     }
+}
+
+fn annotate(entry: &mut Descriptor, key: &str, value: Option<String>) {
+    let mut annotations = entry.annotations().clone().unwrap_or_default();
+    annotations.remove(key);
+    annotations.extend(value.map(|value| (key.to_owned(), value)));
+    entry.set_annotations((!annotations.is_empty()).then_some(annotations));
 }
 
 fn is_of(entry: &Descriptor, default: &str, repository: &names::Repository, digest: &Digest) -> bool {

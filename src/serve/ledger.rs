@@ -11,6 +11,7 @@
 //! damaged another one is begun. It is not in `index.json` because that lists manifests, not blobs, and is written whole for each
 //! change.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -55,7 +56,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 impl Ledger {
     /// Opens the file in a directory, or makes one. A damaged one is put aside.
     pub(super) fn open(directory: &Path) -> std::result::Result<Self, Error> {
-        let path = directory.join("serve.db");
+        let path = directory.join(NAME);
         match connect(&path) {
             Err(Error::Sqlite { source, .. }) if is_damaged(&source) => {
                 let aside = directory.join("serve.db.damaged");
@@ -88,6 +89,32 @@ impl Ledger {
     pub(super) fn remove_member(&self, repository: &str, digest: &Digest) -> Result<bool> {
         let sql = "DELETE FROM member WHERE repository = ?1 AND digest = ?2";
         self.with(|it| it.prepare_cached(sql)?.execute(params![repository, digest.as_str()])).map(|n| n > 0)
+    }
+
+    /// Says that a blob was asked for where it was pushed: whoever did may not push it again.
+    pub(super) fn renew_member(&self, repository: &str, digest: &Digest) -> Result<()> {
+        let sql = "UPDATE member SET since = ?3 WHERE repository = ?1 AND digest = ?2 AND since < ?3 - 60";
+        self.with(|it| it.prepare_cached(sql)?.execute(params![repository, digest.as_str(), now()])).map(drop)
+    }
+
+    /// Every blob that was pushed, and when last, in seconds since 1970.
+    pub(super) fn members(&self) -> Result<HashMap<Digest, i64>> {
+        let read = |row: &rusqlite::Row| Ok((row.get::<_, String>(0)?, row.get(1)?));
+        let sql = "SELECT digest, max(since) FROM member GROUP BY digest";
+        let rows: Vec<(String, i64)> = self.with(|it| it.prepare(sql)?.query_map([], read)?.collect())?;
+        Ok(rows.into_iter().filter_map(|(digest, since)| Some((digest.parse().ok()?, since))).collect())
+    }
+
+    /// Forgets blobs that are gone.
+    pub(super) fn forget(&self, digests: &[Digest]) -> Result<()> {
+        self.with(|it| {
+            let transaction = it.unchecked_transaction()?;
+            for digest in digests {
+                transaction.prepare_cached("DELETE FROM member WHERE digest = ?1")?.execute([digest.as_str()])?;
+                transaction.prepare_cached("DELETE FROM checked WHERE digest = ?1")?.execute([digest.as_str()])?;
+            }
+            transaction.commit()
+        })
     }
 
     pub(super) fn add_upload(&self, id: &str, repository: &str) -> Result<()> {
@@ -160,6 +187,7 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
+pub(super) const NAME: &str = "serve.db";
 const VERSION: i32 = 1;
 const TABLES: &str = "BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS member (repository TEXT, digest TEXT, since INTEGER, PRIMARY KEY (repository, digest)) WITHOUT ROWID;

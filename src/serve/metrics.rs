@@ -5,12 +5,16 @@ use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::image::store::gc::GcReport;
+
 /// What has happened since the start.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     requests: Mutex<BTreeMap<(String, u16), u64>>,
     sent: AtomicU64,
     pub(super) connections: AtomicU64,
+    removed: AtomicU64,
+    removed_bytes: AtomicU64,
 }
 
 impl Metrics {
@@ -22,6 +26,12 @@ impl Metrics {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Counts what was taken away.
+    pub(super) fn collected(&self, report: &GcReport) {
+        self.removed.fetch_add(report.removed.files, Ordering::Relaxed);
+        self.removed_bytes.fetch_add(report.removed.bytes, Ordering::Relaxed);
+    }
+
     /// The text, with numbers of what there is.
     pub(super) fn text(&self, gauges: &[(&str, &str, u64)]) -> String {
         let mut text = String::new();
@@ -31,6 +41,13 @@ impl Metrics {
         }
         head(&mut text, "sent_bytes_total", "counter", "Bytes of bodies that were sent.");
         let _ = writeln!(text, "haversack_sent_bytes_total {}", self.sent.load(Ordering::Relaxed));
+        for (name, help, counter) in [
+            ("gc_removed_blobs_total", "Blobs that were taken away because nothing needed them.", &self.removed),
+            ("gc_removed_bytes_total", "Their bytes.", &self.removed_bytes),
+        ] {
+            head(&mut text, name, "counter", help);
+            let _ = writeln!(text, "haversack_{name} {}", counter.load(Ordering::Relaxed));
+        }
         head(&mut text, "connections", "gauge", "Open connections.");
         let _ = writeln!(text, "haversack_connections {}", self.connections.load(Ordering::Relaxed));
         for (name, help, value) in gauges {

@@ -56,6 +56,7 @@ mod answer;
 mod body;
 mod build;
 mod change;
+mod collect;
 mod document;
 mod ledger;
 mod lists;
@@ -91,6 +92,7 @@ use self::access::Guard;
 pub use self::access::{Access, PushRule};
 use self::answer::{Answer, Refusal, set};
 use self::build::Source;
+pub use self::collect::{Collecting, Error as CollectError, collect};
 pub use self::log::{Entry, Log};
 use self::metrics::Metrics;
 use self::push::Writer;
@@ -114,6 +116,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whether the first layout takes pushes, and after how long without a byte an upload is given up.
     pub writable: Option<Duration>,
+    /// How often what nothing needs is taken from the first layout, if it takes pushes.
+    pub collecting: Option<Collecting>,
     /// Who may do what.
     pub access: Access,
     /// The certificate, for TLS.
@@ -184,7 +188,10 @@ impl Server {
         let guard = Guard::new(options.access)?;
         let identity = options.tls;
         let tls = identity.clone().map(Tls::new).transpose()?;
-        let metrics = Arc::default();
+        let metrics: Arc<Metrics> = Arc::default();
+        if let (Some(writer), Some(collecting)) = (&writer, options.collecting) {
+            tokio::spawn(collect::repeat(Arc::downgrade(writer), collecting, metrics.clone()));
+        }
         Ok(Arc::new(Server { store, writer, guard, tls, identity, metrics, limits: options.limits, log: options.log }))
     }
 

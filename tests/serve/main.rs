@@ -2,6 +2,7 @@
 
 mod access;
 mod clients;
+mod collecting;
 mod conformance;
 mod damaged;
 mod hostile;

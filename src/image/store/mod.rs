@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod dir;
 pub mod docker_archive;
+pub mod gc;
 pub mod inspect;
 pub mod layout;
 pub(crate) mod members;

@@ -54,6 +54,7 @@ impl Writer {
         }
         let document = parse(request, &digest, &bytes)?;
         let repository = self.repository(request, name).await?;
+        let _lease = self.lease().await;
         let view = request.view(&self.store).await?;
         self.needs(&view, &repository, &document)?;
         self.keep(algorithm, bytes).await?;

@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::causes;
 use crate::digest::Digest;
 use crate::fs;
-use crate::image::store::layout::{self, WORK};
+use crate::image::Layout;
+use crate::image::store::layout::{self, Lease, WORK};
 use crate::serve::answer::{self, Answer, DIGEST, Refusal, set};
 use crate::serve::change::Change;
 use crate::serve::ledger::{self, Ledger};
@@ -127,10 +128,28 @@ impl Writer {
 
     /// Whether a blob belongs to a repository because it was pushed there.
     pub(super) fn is_member(&self, key: &str, digest: &Digest) -> bool {
-        self.ledger.is_member(key, digest).unwrap_or_else(|error| {
+        let is_member = self.ledger.is_member(key, digest).and_then(|is_member| {
+            if is_member {
+                self.ledger.renew_member(key, digest)?;
+            }
+            Ok(is_member)
+        });
+        is_member.unwrap_or_else(|error| {
             tracing::error!("{error}");
             false
         })
+    }
+
+    /// The layout that is written to.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.store.sources[0].layout
+    }
+
+    /// Keeps what is in the layout there, from when it was found until something says that it is needed.
+    async fn lease(&self) -> Option<Lease> {
+        let layout = self.layout().clone();
+        // Where a file system has no locks, nothing is taken away.
+        tokio::task::spawn_blocking(move || layout.lease().ok()).await.ok().flatten()
     }
 
     /// The repository that a request writes to.

@@ -229,6 +229,7 @@ impl Writer {
 
     /// Takes a blob from another repository, the one that is named or any.
     async fn mount(&self, request: &Request, key: &str, digest: &Digest) -> Result<bool, Refusal> {
+        let _lease = self.lease().await;
         let view = request.view(&self.store).await?;
         let is_there = match request.one("from") {
             Some(from) => {

@@ -7,7 +7,7 @@
 //!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left; .build.XXXXXX.partial/ likewise
 //!     .carry-ID.partial/     what has come of a carry that is being unpacked
 //!     .sha256-HEX.partial    the beginning of a blob, for the next attempt (see [`partial`](crate::image::store::partial))
-//!     .haversack/            what `serve --writable` knows of its repositories and uploads; no part of the layout
+//!     .haversack/            what `serve --writable` and `gc` know of it; no part of the layout
 //! ```
 //!
 //! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
@@ -15,11 +15,13 @@
 
 mod blob;
 mod document;
+mod lease;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageIndex, MediaType, OciLayout};
 
@@ -27,6 +29,7 @@ pub use self::blob::{BlobWriter, VerifyingReader};
 pub use self::document::{DOCUMENT_LIMIT, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
 use self::document::{INDEX_LIMIT, with_name};
 pub(crate) use self::document::{ReadError, find, index_of, kind_of, named, read_document};
+pub(crate) use self::lease::Lease;
 use crate::digest::{self, Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
 
@@ -34,6 +37,8 @@ use crate::fs::{self, AtomicFile, PathContext, PathError};
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    /// Held by whoever may write: what it finds there stays.
+    _lease: Option<Arc<Lease>>,
 }
 
 /// Why a layout cannot be used as asked.
@@ -141,17 +146,19 @@ impl Layout {
             let version = found.image_layout_version().clone();
             return Err(Error::Version { path: root.to_owned(), version });
         }
-        Ok(Layout { root: root.to_owned() })
+        Ok(Layout { root: root.to_owned(), _lease: None })
     }
 
-    /// Opens a layout, and makes an empty one where there is none. A directory with other things in it is refused.
+    /// Opens a layout to write to it, and makes an empty one where there is none. A directory with other things in it is refused.
+    ///
+    /// What lies in it stays there until the value and its clones are dropped: [`gc`](crate::image::store::gc) waits, or gives up.
     pub fn create(root: &Path) -> Result<Self, Error> {
         // Listed before the marker is looked for: what another program creates meanwhile begins with the marker.
         let foreign = root.is_dir() && !fs::list(root)?.iter().all(|path| hidden(path));
         if foreign && !root.join(MARKER).exists() {
             return Err(Error::NotALayout(root.to_owned()));
         }
-        let layout = Layout { root: root.to_owned() };
+        let layout = Layout { root: root.to_owned(), _lease: None };
         // The marker first: whoever comes meanwhile sees whose directory it is, and waits.
         fs::create_dir_all(root)?;
         let (marker, mut file) = (root.join(MARKER), layout.lock()?);
@@ -169,7 +176,14 @@ impl Layout {
             if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }
         drop(file);
-        Layout::open(root)
+        // Where a file system has no locks nobody can take them all, and so nothing is taken away.
+        let _lease = layout.lease().ok().map(Arc::new);
+        Ok(Layout { _lease, ..Layout::open(root)? })
+    }
+
+    /// The same layout, for somebody who relies on nothing in it for longer than a moment.
+    pub(crate) fn without_lease(self) -> Self {
+        Layout { _lease: None, ..self }
     }
 
     /// Where it is.
@@ -351,6 +365,13 @@ impl Layout {
         Ok(strays)
     }
 
+    /// What writers that are gone left, but the parts of carries, whose volumes may come weeks apart.
+    pub(crate) fn left_behind(&self) -> Result<Vec<PathBuf>, PathError> {
+        let is_carry = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(CARRY));
+        let left = |path: &PathBuf| is_partial(path) && !is_carry(path) && fs::is_unlocked(path);
+        Ok(fs::list(&self.root)?.into_iter().filter(left).collect())
+    }
+
     fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), Error> {
         // Images first: `@0` is one of them.
         let key =
@@ -394,7 +415,7 @@ fn is_beside(path: &Path) -> bool {
 
 /// Whether a file on its way is one that is named for the blob it will be.
 fn is_resumable(path: &Path) -> bool {
-    let begins = |name: &str| name.starts_with(".sha") || name.starts_with(".carry-");
+    let begins = |name: &str| name.starts_with(".sha") || name.starts_with(CARRY);
     path.file_name().is_some_and(|name| begins(&name.to_string_lossy()))
 }
 
@@ -404,6 +425,7 @@ fn hidden(path: &Path) -> bool {
 
 pub(crate) const MARKER: &str = "oci-layout";
 pub(crate) const INDEX: &str = "index.json";
+const CARRY: &str = ".carry-";
 pub(crate) const BLOBS: &str = "blobs";
 /// Where `serve` keeps what is no part of the layout.
 pub(crate) const WORK: &str = ".haversack";
