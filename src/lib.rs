@@ -46,5 +46,6 @@ pub mod reference;
 pub mod registry;
 pub mod serve;
 pub mod shard;
+pub mod site;
 pub mod tarball;
 pub mod varint;

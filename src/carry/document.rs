@@ -6,8 +6,8 @@ use std::path::Path;
 use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
-use crate::carry::Error;
 use crate::carry::sign::PublicKey;
+use crate::carry::{Error, Need};
 use crate::digest::Digest;
 use crate::fs::{self, PathContext};
 
@@ -15,7 +15,7 @@ use crate::fs::{self, PathContext};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CarryDocument {
-    /// Version of the format: 1.
+    /// Version of the format: 1, or 2 where something needs to be there before.
     pub format: u32,
     /// Sixteen bytes as hexadecimal digits; the same contents give the same.
     pub id: String,
@@ -26,6 +26,9 @@ pub struct CarryDocument {
     /// The site that it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
+    /// Blobs that the images have and that do not travel, as the site holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Need>,
     /// Entries of the layout's `index.json`: images, and what refers to them.
     pub images: Vec<Descriptor>,
     /// The files, in order.
@@ -93,7 +96,7 @@ impl CarryDocument {
             format: u32,
         }
         let Version { format } = serde_json::from_slice(&bytes).map_err(document)?;
-        if format != FORMAT {
+        if !(FIRST_FORMAT..=FORMAT).contains(&format) {
             return Err(Error::Format { path, found: format });
         }
         let carry: CarryDocument = serde_json::from_slice(&bytes).map_err(document)?;
@@ -117,7 +120,9 @@ impl CarryDocument {
 
 /// The name of the document.
 pub const CARRY: &str = "carry.json";
-/// The version of the format that this release writes, and the latest that it reads.
-pub const FORMAT: u32 = 1;
-/// Bytes of the document, at most: 10,000 images take 4 MB.
+/// The version of the format of a carry that stands alone.
+pub const FIRST_FORMAT: u32 = 1;
+/// The version of the format of a carry that is built on others, and the latest that this release reads.
+pub const FORMAT: u32 = 2;
+/// Bytes of the document, at most: 10,000 images take 4 MB, and 10,000 blobs that are needed as much.
 const LIMIT: u64 = 64 << 20;

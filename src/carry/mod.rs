@@ -13,13 +13,17 @@
 //!                       └─► gzip files: recipe and text, once more
 //! ```
 //!
-//! The format has version 1, in `carry.json`, in each volume and in the table. Nothing is recorded that was not made again
-//! when it was packed; nothing gets a name on the far side whose digest is not right. What no encoder makes travels as it is,
+//! A carry for a site leaves out what that holds, and names it in `carry.json` with the carry that brought it, see [`Base`];
+//! the far side answers with a [`Receipt`].
+//!
+//! The format has version 1, in `carry.json`, in each volume and in the table; where a carry is built on others, `carry.json`
+//! has version 2. Nothing is recorded that was not made again when it was packed; nothing gets a name on the far side whose digest is not right. What no encoder makes travels as it is,
 //! and is counted.
 //!
 //! On the far side frames lie decompressed in `LAYOUT/.carry-ID.partial/` until all have come; that directory goes away
 //! with the last step.
 
+mod base;
 mod contents;
 mod document;
 mod encoder;
@@ -29,6 +33,7 @@ mod frame;
 mod pack;
 mod parts;
 mod readme;
+mod receipt;
 mod sign;
 mod skeleton;
 mod table;
@@ -40,9 +45,11 @@ mod wire;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-pub use self::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
+pub use self::base::{Base, Held, Need, held_by};
+pub use self::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, Made, Totals, VolumeFile};
 pub use self::encoder::{LayerEncoder, encoders};
 pub use self::pack::{PackOptions, PackReport, Whole, pack};
+pub use self::receipt::{BadCode, Code, Receipt, state_of};
 pub use self::sign::{PrivateKey, PublicKey};
 pub use self::unpack::{UnpackReport, unpack};
 pub use self::verify::{Checked, State, VerifyReport, verify};
@@ -77,7 +84,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A carry of a later release.
-    #[error("{}: format {found} is not known (known: 1)", path.display())]
+    #[error("{}: format {found} is not known (known: 1 and 2)", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -166,6 +173,22 @@ pub enum Error {
         image: String,
         /// The part.
         digest: Digest,
+    },
+    /// A place that lacks what the carry is built on.
+    #[error("{}: {blobs} blobs that this carry is built on are not here; carry {} brings them", layout.display(), carries.join(", "))]
+    Base {
+        /// The layout, or the registry's host.
+        layout: PathBuf,
+        /// How many.
+        blobs: usize,
+        /// The carries that bring them.
+        carries: Vec<String>,
+    },
+    /// A receipt whose code does not fit the rest of it.
+    #[error("{}: its code is not that of its carry and state", path.display())]
+    Receipt {
+        /// The file.
+        path: PathBuf,
     },
     /// The disk is too small for what a carry holds.
     #[error("{}: the carry's contents need {needed} bytes more, and {free} are free", path.display())]

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::carry::base::{Base, Need};
 use crate::carry::contents::{Contents, Taker};
-use crate::carry::document::{CARRY, CarryDocument, FORMAT, Made, Totals, VolumeFile};
+use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, Made, Totals, VolumeFile};
 use crate::carry::encoder::{self, Maker};
 use crate::carry::parts::Parts;
 use crate::carry::sign::PrivateKey;
@@ -32,6 +33,8 @@ pub struct PackOptions {
     pub volume_size: Option<u64>,
     /// The site that it is for.
     pub site: Option<String>,
+    /// What the site holds: that does not travel.
+    pub base: Option<Base>,
     /// When it was made, RFC 3339.
     pub created: String,
     /// The program that unpacks it, to be carried along.
@@ -48,6 +51,7 @@ impl Default for PackOptions {
             level: 9,
             volume_size: None,
             site: None,
+            base: None,
             created: "1970-01-01T00:00:00Z".to_owned(),
             program: None,
             key: None,
@@ -104,7 +108,11 @@ pub fn pack(
     let images = layout.index()?.manifests().clone();
     let out = AtomicDir::create(directory)?;
     let scratch = AtomicDir::create(&beside(directory, "work"))?;
-    let Parts { blobs, documents, left_out } = Parts::of(layout, &images)?;
+    let Parts { mut blobs, documents, left_out } = Parts::of(layout, &images)?;
+    let needs = match &options.base {
+        Some(base) => held_back(base, &mut blobs)?,
+        None => Vec::new(),
+    };
     let total = blobs.iter().chain(&documents).map(Descriptor::size).fold(0, u64::saturating_add);
     let task = progress.task("taking apart", Unit::Bytes, Some(total));
     let job = Job { layout, contents: Contents::new(scratch.path()), budget: options.budget, task };
@@ -180,11 +188,12 @@ pub fn pack(
         files.push(VolumeFile { file, size, digest });
     }
     let carry = CarryDocument {
-        format: FORMAT,
+        format: if needs.is_empty() { FIRST_FORMAT } else { FORMAT },
         id: digest::hex(&id),
         created: options.created.clone(),
         haversack: env!("CARGO_PKG_VERSION").to_owned(),
         site: options.site.clone(),
+        needs,
         images,
         totals: Totals {
             blobs: table.blobs.len() as u64,
@@ -211,6 +220,20 @@ pub fn pack(
     drop((frames, stored, spool));
     out.finish()?;
     Ok(PackReport { directory: directory.to_owned(), carry, whole, left_out })
+}
+
+/// Takes out what the site holds. Documents travel all the same: they are small, and say what there is.
+fn held_back(base: &Base, blobs: &mut Vec<Descriptor>) -> Result<Vec<Need>, Error> {
+    let mut needs = Vec::new();
+    for blob in std::mem::take(blobs) {
+        let digest = layout::digest_of(&blob).map_err(layout::Error::from)?;
+        match base.held.get(&digest) {
+            Some(held) if held.size == blob.size() => needs.push(Need { digest, held: held.clone() }),
+            _ => blobs.push(blob),
+        }
+    }
+    needs.sort_by(|one, other| one.digest.cmp(&other.digest));
+    Ok(needs)
 }
 
 /// A name beside the directory.

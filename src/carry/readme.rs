@@ -18,6 +18,11 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
     if let Some(site) = &carry.site {
         let _ = writeln!(text, "site    {site}");
     }
+    if !carry.needs.is_empty() {
+        let before: std::collections::BTreeSet<&str> = carry.needs.iter().map(|need| &*need.held.carry).collect();
+        let before = before.into_iter().collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "needs   what came before with carry {before}: unpack it to the same place");
+    }
     let _ = write!(
         text,
         "size    {} in {} volume(s); unpacked {}, and as much again as {} while unpacking\n\n\
@@ -25,11 +30,14 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
          To unpack it into an OCI image layout (run it again for each medium, in any order):\n\n    \
          {program} unpack . --to oci:/path/to/layout\n\n\
          To unpack it into a registry:\n\n    {program} unpack . --to docker://registry.example:5000\n\n\
+         When it is done, `unpack` says a code of 32 characters. Whoever packed this carry needs it, so that the next one leaves out \
+         what is here:\n\n    haversack site confirm {site} CODE\n\n\
          Each volume is a sequence of zstd frames: `zstd -t volume-001.zst` checks it, too.\n\n",
         amount(carry.totals.carried_bytes, Unit::Bytes),
         carry.volumes.len(),
         amount(carry.totals.blob_bytes, Unit::Bytes),
         amount(carry.totals.content_bytes, Unit::Bytes),
+        site = carry.site.as_deref().unwrap_or("SITE"),
     );
     if is_signed {
         let _ = write!(

@@ -21,7 +21,7 @@ use crate::carry::sign::PublicKey;
 use crate::carry::skeleton::Joined;
 use crate::carry::table::{Blob, Form, Packing, Table};
 use crate::carry::volume::{Placed, Volume};
-use crate::carry::{Error, Lookup};
+use crate::carry::{Error, Lookup, Receipt};
 use crate::compression::encode::GzipRecipe;
 use crate::compression::{Compression, Encoder, LimitedReader};
 use crate::digest::Digest;
@@ -51,19 +51,26 @@ pub struct UnpackReport {
     pub made_bytes: u64,
     /// Blobs that were there.
     pub present_blobs: u64,
+    /// Blobs that did not travel, as an earlier carry brought them.
+    pub needed_blobs: u64,
+    /// What the side that packed it is to be told, once the images are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
 }
 
 /// Unpacks a carry, or as much of it as is there, into a layout.
 ///
 /// With a key, nothing is touched of a carry that it did not sign. What was imported stays when volumes are missing, and the
-/// next call goes on with it. Needs room for the contents and the blobs; holds some 300 MB.
+/// next call goes on with it. `now` is the time for the receipt, RFC 3339. Needs room for the contents and the blobs; holds some 300 MB.
 pub fn unpack(
     directory: &Path,
     key: Option<&PublicKey>,
     layout: &Layout,
+    now: &str,
     progress: &Progress,
 ) -> Result<UnpackReport, Error> {
     let carry = CarryDocument::read(directory, key)?;
+    carry.check_base(layout.root())?;
     let work = layout.root().join(format!(".carry-{}.partial", carry.id));
     fs::create_dir_all(&work)?;
     let lock = Lock::directory(&work, "another unpack is at work on this carry")?;
@@ -84,6 +91,8 @@ pub fn unpack(
         made_blobs: 0,
         made_bytes: 0,
         present_blobs: 0,
+        needed_blobs: carry.needs.len() as u64,
+        receipt: None,
     };
     if frames.is_none_or(|all| (0..all).any(|number| lacking(&number))) {
         report.missing = missing_volumes(&carry, &work);
@@ -117,6 +126,7 @@ pub fn unpack(
         manifest::walk(image, &mut |described| Ok::<_, Error>(layout.read_document(described)?), &mut visit)?;
     }
     layout.tag_all(&carry.images)?;
+    report.receipt = Some(Receipt::of(&carry, layout, now)?);
     report.images = carry.images.clone();
     report.complete = true;
     report.made_blobs = made.iter().flatten().count() as u64;

@@ -163,6 +163,13 @@ impl Config {
         Some(cache.join("haversack"))
     }
 
+    /// Where what must not be lost is kept, `$XDG_STATE_HOME/haversack` (XDG Base Directory Specification).
+    pub(crate) fn state_dir(&self) -> Option<PathBuf> {
+        let path = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let state = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")))?;
+        Some(state.join("haversack"))
+    }
+
     /// Where podman and docker keep the certificates of hosts.
     pub(crate) fn cert_dirs(&self) -> Vec<PathBuf> {
         let home = self.environment.get("HOME").filter(|home| !home.is_empty());
@@ -247,8 +254,9 @@ fn is_trust(option: &str) -> bool {
         "htpasswd",
         "anonymous-pull",
         "plain-passwords",
-        // In whose name a carry goes out.
+        // In whose name a carry goes out, and what is known of whom it goes to.
         "sign",
+        "ledger",
     ];
     whole.contains(&option) || option.split('-').any(|part| parts.contains(&part) || part.starts_with("oauth"))
 }
@@ -347,7 +355,7 @@ mod tests {
         }
         let mut found = BTreeSet::new();
         options(&crate::cli::Args::command(), &mut found);
-        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local anonymous-pull api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify htpasswd ims-url key keyring listen oauth-client-id oauth-client-secret oauth-client-secret-file plain-passwords redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file sign src-tls-verify tls-cert tls-key tls-self-signed tls-verify token-file token-url url writable");
+        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local anonymous-pull api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify htpasswd ims-url key keyring ledger listen oauth-client-id oauth-client-secret oauth-client-secret-file plain-passwords redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file sign src-tls-verify tls-cert tls-key tls-self-signed tls-verify token-file token-url url writable");
     }
 
     #[test]

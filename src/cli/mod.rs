@@ -20,6 +20,7 @@ mod place;
 mod publish;
 mod registries;
 mod serve;
+mod site;
 mod stop;
 mod sync;
 mod tags;
@@ -107,6 +108,9 @@ enum Command {
     Delete(tags::DeleteArgs),
     Pack(pack::PackArgs),
     Unpack(unpack::UnpackArgs),
+    /// The ledger: what sites hold, and which carries have arrived there
+    #[command(subcommand)]
+    Site(site::Command),
     Serve(serve::ServeArgs),
     Gc(gc::GcArgs),
     /// Kernel packages: which there are, and directories in which modules can be built for them
@@ -137,6 +141,15 @@ impl Context {
         let default = CopyOptions::default();
         let memory = Memory::new(self.config.cache_dir(), default.parallel, HashMap::new());
         CopyOptions { retry: self.http.retry, memory, ..default }
+    }
+
+    /// The time that is written down, RFC 3339 in UTC.
+    fn now(&self) -> Result<String, Failure> {
+        let now = match self.config.source_date_epoch()? {
+            Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or_default(),
+            None => jiff::Timestamp::now(),
+        };
+        Ok(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
     }
 
     /// Says that a signal ends the program; the status.
@@ -243,6 +256,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Delete(args) => tags::delete(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Pack(args) => pack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Unpack(args) => unpack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Site(command) => site::run(&command, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Gc(args) => gc::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),

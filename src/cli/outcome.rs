@@ -27,6 +27,7 @@ use crate::kernel::source::{self, redhat};
 use crate::kernel::{matrix, resolve, unpack};
 use crate::ops;
 use crate::registry;
+use crate::site;
 
 /// The exit statuses, the same for all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +216,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<ops::Error>() {
         return ops_hint(error);
     }
+    if let Some(error) = error.downcast_ref::<site::Error>() {
+        return site_hint(error).map(Into::into);
+    }
     if let Some(error) = error.downcast_ref::<carry::Error>() {
         return carry_hint(error).map(Into::into);
     }
@@ -284,6 +288,8 @@ fn carry_hint(error: &carry::Error) -> Option<&'static str> {
         }
         carry::Error::Missing { .. } => "copy the image there again; `haversack verify` says what is missing",
         carry::Error::Incomplete { .. } => "the images of the layout are as they were; ask for another carry",
+        carry::Error::Base { .. } => "unpack that first, to the same place, or ask for a carry packed with `--full`",
+        carry::Error::Receipt { .. } => "bring the receipt again, or type the code that `unpack` said",
         carry::Error::NoRoom { .. } => "make room, or unpack to another disk",
         carry::Error::Document { .. } | carry::Error::Name { .. } => {
             "bring carry.json again; the layout is as it was, and what has come of the volumes is kept"
@@ -291,6 +297,16 @@ fn carry_hint(error: &carry::Error) -> Option<&'static str> {
         carry::Error::Blob { .. } | carry::Error::Odd { .. } | carry::Error::Cut(_) => {
             "images that were there are as they were; remove .carry-*.partial in the layout, and bring the carry again"
         }
+        _ => return None,
+    })
+}
+
+fn site_hint(error: &site::Error) -> Option<&'static str> {
+    Some(match error {
+        site::Error::NoSite { .. } => "`haversack site show` lists the sites; `haversack pack --site NAME` makes one",
+        site::Error::NoCarry { .. } => "`haversack site show NAME` lists its carries",
+        site::Error::State { .. } => "unpack the carry there again, or pack with `--full`",
+        site::Error::Record { .. } => "remove it, and confirm or pack that carry again",
         _ => return None,
     })
 }

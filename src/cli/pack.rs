@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use crate::carry::{PackOptions, PackReport, PrivateKey};
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
+use crate::cli::site::LedgerArgs;
 use crate::cli::{Context, block_on, place};
-use crate::ops::carry;
+use crate::ops::carry::{self, ForSite};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
 use crate::registry::CopyOptions;
@@ -22,9 +23,17 @@ pub(super) struct PackArgs {
     /// The directory to make
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Whom it is for
+    /// The site that it is for: what arrived there does not travel again (see `haversack site`)
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
+    /// Take what was packed for the site and is not confirmed for arrived
+    #[arg(long, requires = "site", conflicts_with = "full")]
+    assume_arrived: bool,
+    /// Pack everything, whatever the site holds: for one that nothing comes back from
+    #[arg(long, requires = "site")]
+    full: bool,
+    #[command(flatten)]
+    ledger: LedgerArgs,
     /// Size of a volume: cd, dvd, dvd-dl, bd, bd-dl, fat32, or bytes as 700M, 25G [default: one volume of any size]
     #[arg(long, value_name = "SIZE", value_parser = medium)]
     medium: Option<u64>,
@@ -45,15 +54,11 @@ pub(super) struct PackArgs {
 }
 
 pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
-    let created = match context.config.source_date_epoch()? {
-        Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or_default(),
-        None => jiff::Timestamp::now(),
-    };
     let options = PackOptions {
         level: args.level,
         volume_size: args.medium,
         site: args.site.clone(),
-        created: created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: context.now()?,
         program: (!args.no_program).then(std::env::current_exe).transpose()?,
         key: args.sign.as_deref().map(PrivateKey::read).transpose()?,
         ..PackOptions::default()
@@ -61,8 +66,16 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
     let copying = CopyOptions { referrers: !args.no_referrers, ..context.copying() };
     let access = args.registry.access(context)?;
     let progress = context.ui.progress();
-    let report =
-        block_on(async { Ok(carry::pack(&args.images, &args.out, &access, &copying, &options, progress).await?) })?;
+    let ledger = match &args.site {
+        Some(_) => Some(ForSite {
+            ledger: args.ledger.directory(context)?,
+            assume_arrived: args.assume_arrived,
+            full: args.full,
+        }),
+        None => None,
+    };
+    let packing = carry::pack(&args.images, &args.out, &access, &copying, &options, ledger.as_ref(), progress);
+    let report = block_on(async { Ok(packing.await?) })?;
     context.ui.result(&report, to_text)?;
     Ok(Exit::Done)
 }
@@ -87,6 +100,10 @@ fn to_text(report: &PackReport) -> String {
     }
     for whole in &report.whole {
         text += &format!("  whole: {} ({}): {}\n", whole.digest, bytes(whole.size), whole.reason);
+    }
+    if !report.carry.needs.is_empty() {
+        let held: u64 = report.carry.needs.iter().map(|need| need.held.size).sum();
+        text += &format!("  held by the site: {} blobs, {}\n", report.carry.needs.len(), bytes(held));
     }
     for digest in &report.left_out {
         text += &format!("  left out, as it may not be distributed: {digest}\n");

@@ -7,7 +7,7 @@ use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on};
 use crate::escape::in_line;
-use crate::ops::carry::{self, UnpackTo, Unpacked};
+use crate::ops::carry::{self, UnpackOptions, UnpackTo, Unpacked};
 use crate::progress::{Unit, amount};
 use crate::reference::ImageRef;
 
@@ -24,7 +24,7 @@ pub(super) struct UnpackArgs {
     /// Refuse the carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
     #[arg(long, value_name = "PUB")]
     key: Option<PathBuf>,
-    /// Where images are made before they are pushed to a registry
+    /// Where images are made before they are pushed to a registry, and where their receipt is written
     #[arg(long, value_name = "DIR", default_value = ".")]
     work: PathBuf,
     #[command(flatten)]
@@ -33,12 +33,15 @@ pub(super) struct UnpackArgs {
 
 pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
     let copying = context.copying();
-    let key = args.key.as_deref().map(PublicKey::read).transpose()?;
+    let options = UnpackOptions {
+        key: args.key.as_deref().map(PublicKey::read).transpose()?,
+        work: args.work.clone(),
+        now: context.now()?,
+    };
     let access = args.registry.access(context)?;
     let progress = context.ui.progress();
-    let unpacked = block_on(async {
-        Ok(carry::unpack(&args.carry, key.as_ref(), &args.to, &args.work, &access, &copying, progress).await?)
-    })?;
+    let unpacked =
+        block_on(async { Ok(carry::unpack(&args.carry, &args.to, &options, &access, &copying, progress).await?) })?;
     context.ui.result(&unpacked, to_text)?;
     for line in &unpacked.report.damaged {
         context.ui.error(line);
@@ -66,11 +69,24 @@ fn to_text(unpacked: &Unpacked) -> String {
     if report.present_blobs > 0 {
         text += &format!("  {} blobs were there\n", report.present_blobs);
     }
+    if report.needed_blobs > 0 {
+        text += &format!("  {} blobs are from earlier carries\n", report.needed_blobs);
+    }
     for pushed in &unpacked.pushed {
         text += &format!("  {}@{}\n", pushed.destination, pushed.report.digest);
     }
     for name in &unpacked.not_pushed {
         text += &format!("  not pushed, for it has no name that a registry could have: {}\n", in_line(name));
+    }
+    if let (Some(receipt), Some(file)) = (&report.receipt, &unpacked.receipt_file) {
+        let site = receipt.site.as_deref().unwrap_or("SITE");
+        text += &format!(
+            "receipt {}\n  {}; whoever packs says `haversack site confirm {} {}`\n",
+            receipt.code,
+            in_line(file.display()),
+            in_line(site),
+            receipt.code
+        );
     }
     text
 }

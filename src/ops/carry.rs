@@ -1,12 +1,13 @@
 //! Carries: images of any transport into one, and one into a layout or a registry.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::carry::{self, LayerEncoder, PackOptions, PackReport, PublicKey, UnpackReport};
+use crate::carry::{self, CarryDocument, LayerEncoder, PackOptions, PackReport, PublicKey, UnpackReport};
 use crate::compression::encode::Budget;
 use crate::digest::Digest;
 use crate::fs::{self, AtomicDir};
@@ -15,23 +16,57 @@ use crate::image::{Layout, Store, manifest};
 use crate::ops::{Access, Error};
 use crate::progress::Progress;
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
-use crate::registry::{CopyOptions, CopyReport, Source, Target, copy};
+use crate::registry::{CopyOptions, CopyReport, Source, Target, copy, fetch};
+use crate::site::Site;
+
+/// A site's ledger, and what of it counts.
+#[derive(Clone, Debug)]
+pub struct ForSite {
+    /// Where ledgers are.
+    pub ledger: PathBuf,
+    /// Whether what was packed and not confirmed counts as arrived.
+    pub assume_arrived: bool,
+    /// Whether everything travels, whatever the site holds.
+    pub full: bool,
+}
 
 /// Packs images with what refers to them into a new directory. Those in registries and archives are brought beside it first;
 /// a layout's own files are used where they are on the same file system.
 ///
-/// A layout or an archive without a name means everything that it lists.
+/// A layout or an archive without a name means everything that it lists. For a site with a ledger, what it holds does not travel,
+/// and what was packed is written down; images are then gathered in the ledger, on whose disk their blobs stay.
 pub async fn pack(
     images: &[ImageRef],
     directory: &Path,
     access: &Access,
     copying: &CopyOptions,
     options: &PackOptions,
+    ledger: Option<&ForSite>,
     progress: &Progress,
 ) -> Result<PackReport, Error> {
     // Before anything is fetched.
     if std::fs::symlink_metadata(directory).is_ok() {
         return Err(carry::Error::Exists(directory.to_owned()).into());
+    }
+    if let (Some(ForSite { ledger, assume_arrived, full }), Some(name)) = (ledger, &options.site) {
+        let site = Site::create(ledger, name)?;
+        let base = if *full { None } else { Some(site.base(*assume_arrived)?) };
+        let staging = AtomicDir::create(&site.staging())?;
+        let layout = Layout::create(&staging.path().join("layout"))?;
+        for (digest, held) in base.iter().flat_map(|base| &base.held) {
+            let described = held.descriptor(digest);
+            // What was lost here is fetched again.
+            if site.layout()?.holds(digest, held.size) {
+                layout.take_blob(&site.layout()?, &described)?;
+            }
+        }
+        for image in images {
+            gather(image, &layout, access, copying, progress).await?;
+        }
+        let options = PackOptions { base, ..options.clone() };
+        let report = tokio::task::block_in_place(|| carry::pack(&layout, directory, &options, progress))?;
+        site.record(&report.carry, &layout)?;
+        return Ok(report);
     }
     let mut staging = directory.file_name().unwrap_or_default().to_owned();
     staging.push(".images");
@@ -172,6 +207,9 @@ pub struct Unpacked {
     /// Images without a name that a registry could have, and that nothing with a name refers to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_pushed: Vec<String>,
+    /// Where the receipt was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_file: Option<PathBuf>,
 }
 
 /// An image in a registry.
@@ -184,28 +222,47 @@ pub struct Pushed {
     pub report: CopyReport,
 }
 
-/// Unpacks a carry. For a registry, images are made in a layout below `work` first, which goes away when all are there.
+/// How a carry is unpacked.
+#[derive(Clone, Debug)]
+pub struct UnpackOptions {
+    /// Who must have signed it.
+    pub key: Option<PublicKey>,
+    /// Where images are made that go to a registry, and their receipt is written.
+    pub work: PathBuf,
+    /// The time for the receipt, RFC 3339.
+    pub now: String,
+}
+
+/// Unpacks a carry. For a registry, images are made in a layout below the directory for work first, which goes away when all
+/// are there. The receipt lies in the layout, below `.haversack/receipts`, or in that directory.
 pub async fn unpack(
     directory: &Path,
-    key: Option<&PublicKey>,
     to: &UnpackTo,
-    work: &Path,
+    options: &UnpackOptions,
     access: &Access,
     copying: &CopyOptions,
     progress: &Progress,
 ) -> Result<Unpacked, Error> {
+    let UnpackOptions { key, work, now } = options;
     // What is refused makes no layout.
-    let id = carry::CarryDocument::read(directory, key)?.id;
-    let unpacked = |layout: &Layout| tokio::task::block_in_place(|| carry::unpack(directory, key, layout, progress));
+    let carry = CarryDocument::read(directory, key.as_ref())?;
+    let unpacked =
+        |layout: &Layout| tokio::task::block_in_place(|| carry::unpack(directory, key.as_ref(), layout, now, progress));
+    let receipt = |report: &UnpackReport, place: &Path| -> Result<Option<PathBuf>, Error> {
+        Ok(report.receipt.as_ref().map(|receipt| receipt.write(place)).transpose()?)
+    };
     let (host, prefix) = match to {
         UnpackTo::Layout(path) => {
+            carry.check_base(path)?;
             let report = unpacked(&Layout::create(path)?)?;
-            return Ok(Unpacked { report, pushed: Vec::new(), not_pushed: Vec::new() });
+            let receipt_file = receipt(&report, &path.join(RECEIPTS))?;
+            return Ok(Unpacked { report, pushed: Vec::new(), not_pushed: Vec::new(), receipt_file });
         }
         UnpackTo::Registry { host, prefix } => (host, prefix),
     };
-    let place = work.join(format!("carry-{id}"));
+    let place = work.join(format!("carry-{}", carry.id));
     let layout = Layout::create(&place)?;
+    bring_base(&carry, &layout, (host, prefix), access, copying).await?;
     let report = unpacked(&layout)?;
     let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
     if report.complete {
@@ -227,7 +284,46 @@ pub async fn unpack(
         }
         fs::remove_dir_all(&place)?;
     }
-    Ok(Unpacked { report, pushed, not_pushed })
+    // One that was not pushed whole has not arrived.
+    let receipt_file = if not_pushed.is_empty() { receipt(&report, work)? } else { None };
+    Ok(Unpacked { report, pushed, not_pushed, receipt_file })
+}
+
+/// Fetches what a carry is built on from the registry into a layout.
+async fn bring_base(
+    carry: &CarryDocument,
+    layout: &Layout,
+    (host, prefix): (&str, &str),
+    access: &Access,
+    copying: &CopyOptions,
+) -> Result<(), Error> {
+    let mut by_image: BTreeMap<Option<&str>, Vec<Descriptor>> = BTreeMap::new();
+    for need in carry.lacking(Some(layout)) {
+        by_image.entry(need.held.image.as_deref()).or_default().push(need.held.descriptor(&need.digest));
+    }
+    let mut absent = BTreeSet::new();
+    for (image, blobs) in by_image {
+        let Some(remote) = image.and_then(|name| destination(host, prefix, name)) else {
+            absent.extend(blobs.iter().map(|blob| blob.digest().to_string()));
+            continue;
+        };
+        let repository = access.repository(&remote, false).await?;
+        let mut there = Vec::new();
+        for blob in blobs {
+            match repository.holds(&layout::digest_of(&blob)?).await? {
+                true => there.push(blob),
+                false => drop(absent.insert(blob.digest().to_string())),
+            }
+        }
+        fetch(&Source::Repository(repository), &there, layout, copying).await?;
+    }
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let needs = carry.needs.iter().filter(|need| absent.contains(need.digest.as_str()));
+    let carries: BTreeSet<String> = needs.map(|need| need.held.carry.clone()).collect();
+    let (layout, carries) = (PathBuf::from(host), carries.into_iter().collect());
+    Err(carry::Error::Base { layout, blobs: absent.len(), carries }.into())
 }
 
 /// What an image of that name is called in a registry: its repository without the host, below the prefix.
@@ -250,6 +346,9 @@ fn destination(host: &str, prefix: &str, name: &str) -> Option<Remote> {
         _ => None,
     }
 }
+
+/// Where receipts lie in a layout.
+const RECEIPTS: &str = ".haversack/receipts";
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,9 @@ pub enum Error {
     /// Packing or unpacking failed.
     #[error("{0}")]
     Carry(#[from] crate::carry::Error),
+    /// The ledger of a site.
+    #[error("{0}")]
+    Site(#[from] crate::site::Error),
     /// A temporary directory cannot be made.
     #[error("{0}")]
     NoScratch(#[source] PathError),

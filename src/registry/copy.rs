@@ -130,6 +130,18 @@ pub async fn copy(
     counts.report(layout::digest_of(&top)?, rewritten)
 }
 
+/// Fetches blobs of a source into a layout, those that are not there, each checked.
+pub async fn fetch(source: &Source, blobs: &[Descriptor], layout: &Layout, options: &CopyOptions) -> Result<(), Error> {
+    stream::iter(blobs.iter().map(Ok::<_, Error>))
+        .try_for_each_concurrent(options.parallel, |blob| async move {
+            match layout.holds(&layout::digest_of(blob)?, blob.size()) {
+                true => Ok(()),
+                false => options.retry.run(async || receive(source, layout, blob).await).await,
+            }
+        })
+        .await
+}
+
 /// Everything that one image is made of.
 #[derive(Default)]
 pub(super) struct Parts {

@@ -20,7 +20,7 @@ pub mod verify;
 
 pub use auth::AuthFiles;
 pub use client::{Error, Registry};
-pub use copy::{CopyOptions, CopyReport, Source, Target, copy};
+pub use copy::{CopyOptions, CopyReport, Source, Target, copy, fetch};
 pub use existing::{Existing, existing};
 pub use memory::Memory;
 pub use repository::Repository;

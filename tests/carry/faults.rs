@@ -92,7 +92,7 @@ fn a_document_that_lies_is_refused_and_nothing_is_written_elsewhere() {
     let path = dir.path().join("carry/carry.json");
     let right: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     for (pointer, value, expected) in [
-        ("/format", 2.into(), "format 2 is not known (known: 1)"),
+        ("/format", 3.into(), "format 3 is not known (known: 1 and 2)"),
         ("/volumes/0/file", "../elsewhere".into(), "is no name of a carry's own"),
         ("/volumes/0/file", "..".into(), "is no name of a carry's own"),
         ("/id", "../../x".into(), "is no name of a carry's own"),

@@ -14,6 +14,7 @@ mod images;
 mod real;
 mod round_trip;
 mod signed;
+mod site;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,10 +51,11 @@ fn error(dir: &Path, args: &[&str]) -> String {
     text.trim_end().to_owned()
 }
 
-/// Every file of a layout with its bytes.
+/// Every file of a layout with its bytes, without what says when it was unpacked.
 fn files(layout: &Path) -> BTreeMap<String, Vec<u8>> {
     let walk =
         walkdir::WalkDir::new(layout).into_iter().map(Result::unwrap).filter(|entry| entry.file_type().is_file());
+    let walk = walk.filter(|entry| !entry.path().components().any(|part| part.as_os_str() == ".haversack"));
     walk.map(|entry| {
         let name = entry.path().strip_prefix(layout).unwrap().display().to_string();
         (name, std::fs::read(entry.path()).unwrap())

@@ -10,6 +10,7 @@ use oci_spec::image::MediaType;
 use crate::docker_registry::DockerRegistry;
 use crate::engines::Storage;
 use crate::images::{TAR, image, tar, text, varied};
+use crate::site::layouts;
 use crate::{assert_same, done};
 
 fn run(dir: &Path, program: &str, args: &[&str]) {
@@ -72,6 +73,29 @@ fn layers_of_skopeo_and_umoci_go_from_a_registry_through_a_carry_into_another() 
         );
     }
     assert_same(&dir.path().join("a"), &dir.path().join("b"));
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo; what a registry on the far side holds does not travel again"]
+fn a_registry_gets_what_is_new_and_one_without_the_base_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    layouts(dir);
+    let (bastion, empty) = (DockerRegistry::start(), DockerRegistry::start());
+    let place = |registry: &DockerRegistry| format!("docker://{}/mirror", registry.address);
+    let pack = |from: &str, out: &str| done(dir, &["pack", from, "--out", out, "--site", "plant", "--no-program"]);
+    let first = pack("oci:one", "carry-1");
+    let unpacked = done(dir, &["unpack", "carry-1", "--to", &place(&bastion), "--tls-verify=false"]);
+    done(dir, &["site", "confirm", "plant", unpacked["receipt_file"].as_str().unwrap()]);
+    let second = pack("oci:two", "carry-2");
+    assert_eq!(second["needs"].as_array().unwrap().len(), 1, "{second}");
+    let told = crate::error(dir, &["unpack", "carry-2", "--to", &place(&empty), "--tls-verify=false"]);
+    assert!(told.contains(&format!("carry {} brings them", first["id"].as_str().unwrap())), "{told}");
+    done(dir, &["unpack", "carry-2", "--to", &place(&bastion), "--tls-verify=false"]);
+    let at = bastion.at("mirror/app:two");
+    let copy = ["copy", "--insecure-policy", "--src-tls-verify=false", "--dest-oci-accept-uncompressed-layers"];
+    run(dir, "skopeo", &[&copy[..], &[&at, "oci:back:example.org/app:two"]].concat());
+    assert_same(&dir.join("two/blobs"), &dir.join("back/blobs"));
 }
 
 #[test]

@@ -1,0 +1,200 @@
+//! What a site holds does not travel again once it is confirmed, and a place without it is refused by name.
+
+use std::path::Path;
+
+use haversack::carry::Code;
+use haversack::digest::Digest;
+use haversack::image::Layout;
+use haversack::site::Site;
+use oci_spec::image::Descriptor;
+use serde_json::{Value, json};
+
+use crate::images::{GZIP, TAR, gzip, image, noise, tar, text};
+use crate::{assert_same, done, error, files, haversack};
+
+const LEDGER: &str = ".local/state/haversack/sites";
+
+/// Two layouts with images that share their first layer, which is most of them.
+pub(crate) fn layouts(dir: &Path) -> (Descriptor, Descriptor) {
+    let base = gzip(&tar(&[("usr/bin/tool", &noise(1, 400_000)), ("etc/conf", &text(1, 100))]), "-6");
+    let made = |name: &str, seed| {
+        let layout = Layout::create(&dir.join(name)).unwrap();
+        let own = tar(&[("usr/share/app", &text(seed, 300))]);
+        image(&layout, Some(&format!("example.org/app:{name}")), &[(GZIP, &base), (TAR, &own)])
+    };
+    (made("one", 5), made("two", 6))
+}
+
+fn pack(dir: &Path, from: &str, out: &str, more: &[&str]) -> Value {
+    let image = format!("oci:{from}");
+    done(dir, &[&["pack", &image, "--out", out, "--site", "plant", "--no-program"][..], more].concat())
+}
+
+fn needs(packed: &Value) -> usize {
+    packed["needs"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn what_a_site_confirmed_does_not_travel_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    layouts(dir);
+    let first = pack(dir, "one", "carry-1", &[]);
+    let unpacked = done(dir, &["unpack", "carry-1", "--to", "oci:far"]);
+    let code = unpacked["receipt"]["code"].as_str().unwrap().to_owned();
+    assert_eq!((&first["format"], needs(&first), &unpacked["receipt"]["site"]), (&json!(1), 0, &json!("plant")));
+
+    let unconfirmed = pack(dir, "two", "carry-2", &[]);
+    assert_eq!((&unconfirmed["format"], needs(&unconfirmed)), (&json!(1), 0), "nothing has been said of the first");
+    let assumed = pack(dir, "two", "carry-assumed", &["--assume-arrived"]);
+    // What an assumption leaves out is all that both have: the second image's own blobs were packed a moment ago, too.
+    assert!(needs(&assumed) >= 2, "{assumed}");
+
+    let confirmed = done(dir, &["site", "confirm", "plant", &code]);
+    assert_eq!((&confirmed[0]["carry"], &confirmed[0]["confirmed_by"]), (&first["id"], &json!("code")));
+    let second = pack(dir, "two", "carry-3", &[]);
+    let needed = second["needs"].as_array().unwrap();
+    assert_eq!(
+        (&second["format"], needed.len(), &needed[0]["carry"], &needed[0]["image"]),
+        (&json!(2), 1, &first["id"], &json!("example.org/app:one"))
+    );
+    let bytes = |packed: &Value| packed["totals"]["carriedBytes"].as_u64().unwrap();
+    assert!(bytes(&second) * 20 < bytes(&unconfirmed), "{} of {}", bytes(&second), bytes(&unconfirmed));
+    let full = pack(dir, "two", "carry-4", &["--full"]);
+    assert_eq!((&full["format"], needs(&full), bytes(&full)), (&json!(1), 0, bytes(&unconfirmed)));
+
+    let unpacked = done(dir, &["unpack", "carry-3", "--to", "oci:far"]);
+    assert_eq!(unpacked["needed_blobs"], 1);
+    let both = Layout::create(&dir.join("both")).unwrap();
+    for name in ["one", "two"] {
+        let image = format!("example.org/app:{name}");
+        done(dir, &["copy", &format!("oci:{name}:{image}"), &format!("oci:{}:{image}", both.root().display())]);
+    }
+    done(dir, &["verify", "oci:far"]);
+    assert_same(&dir.join("both"), &dir.join("far"));
+
+    let receipt = unpacked["receipt_file"].as_str().unwrap();
+    let confirmed = done(dir, &["site", "confirm", "plant", receipt]);
+    assert_eq!((&confirmed[0]["carry"], &confirmed[0]["confirmed_by"]), (&second["id"], &json!("receipt")));
+    let nothing_new = pack(dir, "two", "carry-5", &[]);
+    // The manifest alone.
+    assert_eq!((needs(&nothing_new), &nothing_new["totals"]["blobs"]), (3, &json!(1)));
+}
+
+#[test]
+fn a_place_without_the_base_is_refused_before_anything_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    layouts(dir);
+    let first = pack(dir, "one", "carry-1", &[]);
+    // A ledger that lies: it never arrived where the second one goes.
+    let code = done(dir, &["unpack", "carry-1", "--to", "oci:elsewhere"])["receipt"]["code"].clone();
+    done(dir, &["site", "confirm", "plant", code.as_str().unwrap()]);
+    pack(dir, "two", "carry-2", &[]);
+    let id = first["id"].as_str().unwrap();
+    let told = error(dir, &["unpack", "carry-2", "--to", "oci:far"]);
+    assert_eq!(
+        told,
+        format!(
+            "far: 1 blobs that this carry is built on are not here; carry {id} brings them\nhint: unpack that first, to the \
+             same place, or ask for a carry packed with `--full`"
+        )
+    );
+    assert!(!dir.join("far").exists());
+    done(dir, &["copy", "oci:one:example.org/app:one", "oci:there:other"]);
+    let blob = dir.join("there/blobs/sha256");
+    let largest = std::fs::read_dir(&blob).unwrap().map(Result::unwrap).max_by_key(|it| it.metadata().unwrap().len());
+    std::fs::remove_file(largest.unwrap().path()).unwrap();
+    let before = files(&dir.join("there"));
+    let told = error(dir, &["unpack", "carry-2", "--to", "oci:there"]);
+    assert!(told.contains(id), "{told}");
+    assert!(before == files(&dir.join("there")), "nothing has changed");
+    let readme = std::fs::read_to_string(dir.join("carry-2/README.txt")).unwrap();
+    assert!(readme.contains(&format!("needs   what came before with carry {id}")), "{readme}");
+    // In the right order it goes.
+    done(dir, &["unpack", "carry-1", "--to", "oci:there"]);
+    done(dir, &["unpack", "carry-2", "--to", "oci:there"]);
+    done(dir, &["verify", "oci:there"]);
+}
+
+#[test]
+fn a_receipt_that_does_not_fit_confirms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    layouts(dir);
+    let first = pack(dir, "one", "carry-1", &[]);
+    let id = first["id"].as_str().unwrap();
+    let unpacked = done(dir, &["unpack", "carry-1", "--to", "oci:far"]);
+    let code = unpacked["receipt"]["code"].as_str().unwrap();
+    let mut slip = code.to_owned();
+    slip.replace_range(0..1, if code.starts_with('A') { "B" } else { "A" });
+    let other_state = Code::of(id, &Digest::sha256(b"other images")).to_string();
+    let other_carry = Code::of(&"0".repeat(32), &Digest::sha256(b"")).to_string();
+    for (said, expected) in [
+        (&*slip, "no file, and no code either: a letter or digit of it is wrong".to_owned()),
+        ("hello", "no file, and no code either: a receipt's code has 32 letters".to_owned()),
+        (&other_state, format!("{id}: the receipt says that other images are at plant than were packed for it")),
+        (&other_carry, format!("plant: no carry {other_carry} was packed for this site")),
+    ] {
+        let told = error(dir, &["site", "confirm", "plant", said]);
+        assert!(told.contains(&expected), "{said}: {told}");
+    }
+    let file = unpacked["receipt_file"].as_str().unwrap();
+    let right = std::fs::read_to_string(dir.join(file)).unwrap();
+    std::fs::write(
+        dir.join("bad.json"),
+        right.replace("\"state\": \"sha256:", "\"state\": \"sha256:0").replacen("0\",", "\",", 1),
+    )
+    .unwrap();
+    let told = error(dir, &["site", "confirm", "plant", "bad.json"]);
+    assert!(told.contains("bad.json"), "{told}");
+    std::fs::write(dir.join("theirs.json"), right.replace("plant", "mine")).unwrap();
+    let told = error(dir, &["site", "confirm", "plant", "theirs.json"]);
+    assert_eq!(told, "theirs.json: it is a receipt of mine, not of plant");
+    let told = error(dir, &["site", "confirm", "nowhere", code]);
+    assert!(told.starts_with("nowhere: nothing was packed for this site"), "{told}");
+    let told = error(dir, &["pack", "oci:one", "--out", "x", "--site", "../up", "--no-program"]);
+    assert!(told.starts_with("`../up`: a site's name has letters"), "{told}");
+    let shown = done(dir, &["site", "show"]);
+    assert_eq!(shown[0]["arrived"], Value::Null);
+    // As it is read from a screen to somebody who types it.
+    done(dir, &["site", "confirm", "plant", &code.to_lowercase().replace('-', "")]);
+    let shown = haversack(dir, &["site", "show", "plant"]);
+    let line = String::from_utf8(shown.stdout).unwrap();
+    assert!(line.contains(id) && line.trim_end().ends_with("arrived, by code of 2023-11-14T22:13:20Z"), "{line}");
+}
+
+#[test]
+fn the_ledger_lists_forgets_and_lets_one_at_a_time_to_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    layouts(dir);
+    let first = pack(dir, "one", "carry-1", &[]);
+    assert_eq!(done(dir, &["site", "inventory", "plant"]), json!({}));
+    let held = done(dir, &["site", "inventory", "plant", "--assume-arrived"]);
+    let of_image: Vec<String> =
+        files(&dir.join("one/blobs/sha256")).into_keys().map(|hex| format!("sha256:{hex}")).collect();
+    assert_eq!(held.as_object().unwrap().keys().cloned().collect::<Vec<_>>(), of_image);
+    assert_eq!(held[&of_image[0]]["carry"], first["id"]);
+    {
+        let _held = Site::open(&dir.join(LEDGER), "plant").unwrap();
+        let told = error(dir, &["pack", "oci:two", "--out", "carry-2", "--site", "plant", "--no-program"]);
+        assert!(told.contains("another command is at work for this site"), "{told}");
+    }
+    let second = pack(dir, "two", "carry-2", &["--assume-arrived"]);
+    assert_eq!(needs(&second), 1);
+    let id = second["id"].as_str().unwrap();
+    let layout = dir.join(LEDGER).join("plant/layout/blobs/sha256");
+    let count = || std::fs::read_dir(&layout).unwrap().count();
+    let before = count();
+    let told = error(dir, &["site", "forget", "plant", &id[..3]]);
+    assert!(told.contains("no carry"), "three digits name none: {told}");
+    done(dir, &["site", "forget", "plant", &id[..4]]);
+    // Its layer, its configuration and its manifest; the layer that both have stays.
+    assert_eq!(before - count(), 3);
+    let shown = done(dir, &["site", "show", "plant"]);
+    assert_eq!(shown.as_array().unwrap().len(), 1);
+    done(dir, &["site", "forget", "plant", "--all"]);
+    assert_eq!(done(dir, &["site", "show"]), json!([]));
+    assert!(!dir.join(LEDGER).join("plant").exists());
+}
