@@ -120,6 +120,45 @@ impl Config {
         Some(Error::Value { origin, option, value: text(ContextKind::InvalidValue).unwrap_or_default(), reason })
     }
 
+    /// The file that was read.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Where programs are looked for.
+    pub(crate) fn path(&self) -> Option<&OsString> {
+        self.environment.get("PATH")
+    }
+
+    /// Variables of the environment that name proxies, with their values; as curl, in both cases.
+    pub(crate) fn proxies(&self) -> Vec<(String, String)> {
+        let is_proxy = |name: &str| {
+            ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"].iter().any(|known| name.eq_ignore_ascii_case(known))
+        };
+        let set = self.environment.iter().filter(|(name, value)| is_proxy(name) && !value.is_empty());
+        set.map(|(name, value)| (name.clone(), value.to_string_lossy().into_owned())).collect()
+    }
+
+    /// The addresses that options of commands have without the command line: the command and the option, the address, and
+    /// whether it is not just the default.
+    pub(crate) fn addresses(&self, command: &Command) -> Vec<(String, url::Url, bool)> {
+        let of = |command: &Command| {
+            let mut found = Vec::new();
+            addresses_in(command, "", &mut found);
+            found
+        };
+        let defaults = of(command);
+        let chosen = of(&self.apply(command.clone()));
+        let is_chosen = |it: &(String, url::Url)| !defaults.contains(it);
+        chosen
+            .into_iter()
+            .map(|it| {
+                let chosen = is_chosen(&it);
+                (it.0, it.1, chosen)
+            })
+            .collect()
+    }
+
     /// The value of an environment variable that is set and is UTF-8.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name)?.to_str()
@@ -226,6 +265,19 @@ impl Config {
             _ => {}
         }
         user.map(|dir| dir.join("haversack").join(FILE)).filter(|path| path.is_file())
+    }
+}
+
+fn addresses_in(command: &Command, prefix: &str, found: &mut Vec<(String, url::Url)>) {
+    for arg in command.get_arguments() {
+        let Some(long) = arg.get_long() else { continue };
+        for value in arg.get_default_values() {
+            let url = value.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"));
+            found.extend(url.and_then(|text| text.parse().ok()).map(|url| (format!("{prefix}--{long}"), url)));
+        }
+    }
+    for sub in command.get_subcommands() {
+        addresses_in(sub, &format!("{prefix}{} ", sub.get_name()), found);
     }
 }
 

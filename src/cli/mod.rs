@@ -6,6 +6,7 @@
 mod catalog;
 mod config;
 mod copy;
+mod doctor;
 mod entrypoint;
 mod gc;
 mod inspect;
@@ -119,6 +120,7 @@ enum Command {
     /// Upload boot artifacts to S3 and IMS, or packages to Artifactory
     #[command(subcommand)]
     Publish(publish::Command),
+    Doctor(doctor::DoctorArgs),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
 }
@@ -261,6 +263,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Gc(args) => gc::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::Completions(args) => manual::completions(&args, context),
         Command::Man(args) => manual::man(&args, context),
     }

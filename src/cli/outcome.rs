@@ -187,7 +187,7 @@ fn one_line(error: &(dyn Error + 'static)) -> String {
 }
 
 /// What a user may do about one error of the chain.
-fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<http::Error>() {
         return http_hint(error);
     }

@@ -19,7 +19,7 @@ use url::Url;
 
 pub use self::error::{Error, Retriable, Verdict, not_followed, reason_in, retry_after, shown};
 use self::tls::Clients;
-pub use self::tls::{ClientIdentity, HostTls, authority};
+pub use self::tls::{ClientIdentity, HostTls, RootsFound, authority, roots_found};
 
 /// A client with the settings of this run. Cheap to clone: clones share connections.
 #[derive(Clone)]

@@ -251,6 +251,21 @@ fn roots() -> Vec<Certificate> {
     roots
 }
 
+/// What a host has of trusted roots.
+#[derive(Clone, Debug)]
+pub struct RootsFound {
+    /// How many; the bundled ones are trusted when there are none.
+    pub native: usize,
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
+
+/// Looks for the host's trusted roots, as a run that speaks TLS does.
+pub fn roots_found() -> RootsFound {
+    let found = rustls_native_certs::load_native_certs();
+    RootsFound { native: found.certs.len(), problems: found.errors.iter().map(ToString::to_string).collect() }
+}
+
 /// Certificate files are small; this only keeps a wrong path from being read into memory.
 const PEM_LIMIT: u64 = 16 << 20;
 

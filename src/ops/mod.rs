@@ -5,6 +5,7 @@
 
 pub mod carry;
 pub mod connect;
+pub mod doctor;
 pub mod error;
 pub mod gather;
 pub mod kernel_image;

@@ -143,6 +143,29 @@ impl AuthFiles {
     }
 }
 
+/// For whom a file has credentials, without them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// `HOST[/NAMESPACE]` of those that are in it.
+    pub places: Vec<String>,
+    /// The helper of each registry that has one.
+    pub helpers: BTreeMap<String, String>,
+    /// The helper of all others.
+    pub store: Option<String>,
+}
+
+/// Reads for whom a file has credentials.
+pub fn contents(path: &std::path::Path) -> Result<Contents, Error> {
+    let bytes = fs::read(path, FILE_LIMIT)?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Contents::default());
+    }
+    let file: File = serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
+    let has_some = |entry: &Entry| [&entry.auth, &entry.identitytoken].into_iter().flatten().any(|it| !it.is_empty());
+    let places = file.auths.into_iter().filter(|(_, entry)| has_some(entry)).map(|(place, _)| place).collect();
+    Ok(Contents { places, helpers: file.cred_helpers, store: file.creds_store.filter(|name| !name.is_empty()) })
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

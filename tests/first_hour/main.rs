@@ -3,6 +3,7 @@
 #[path = "../docker_registry/mod.rs"]
 #[allow(dead_code, reason = "each user takes a part")]
 mod docker_registry;
+mod doctor;
 mod logins;
 mod manual;
 

@@ -1,0 +1,132 @@
+//! `haversack doctor`: what stands in the way on this machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::CommandFactory;
+use url::Url;
+
+use crate::cli::outcome::{self, Exit, Outcome};
+use crate::cli::registries::OneRegistryArgs;
+use crate::cli::{Args, Context, VERSION, block_on};
+use crate::http::{HttpOptions, Retry};
+use crate::ops::doctor::{self, Check, DoctorOptions, Source, State};
+use crate::ops::login::LoginPlace;
+use crate::reference::ImageRef;
+
+/// Find out what stands in the way: clock, room, certificates, proxies, credentials, who answers, layouts, podman
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub(super) struct DoctorArgs {
+    /// What to look at besides: a registry, HOST[:PORT] or docker://…; a layout, DIR or oci:DIR; a URL
+    #[arg(value_name = "WHAT", value_parser = subject)]
+    subjects: Vec<Subject>,
+    #[command(flatten)]
+    registry: OneRegistryArgs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    Registry(String),
+    Layout(PathBuf),
+    Url(Url),
+}
+
+pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
+    let mut access = args.registry.access(context)?;
+    // Nobody waits for a doctor: what does not answer soon stands in the way.
+    access.http = HttpOptions {
+        connect_timeout: PATIENCE.min(access.http.connect_timeout),
+        read_timeout: PATIENCE.min(access.http.read_timeout),
+        retry: Retry { retries: 0, ..access.http.retry },
+        ..access.http
+    };
+    let mut sources: Vec<Source> = Vec::new();
+    let named = args.subjects.iter().filter_map(|subject| match subject {
+        Subject::Url(url) => Some(("named here".to_owned(), url.clone(), true)),
+        _ => None,
+    });
+    // What several commands ask is asked once.
+    let mut at: BTreeMap<Url, usize> = BTreeMap::new();
+    for (option, url, is_chosen) in named.chain(context.config.addresses(&Args::command())) {
+        match at.get(&url) {
+            Some(known) => sources[*known].is_chosen |= is_chosen,
+            None => {
+                at.insert(url.clone(), sources.len());
+                sources.push(Source { option, url, is_chosen });
+            }
+        }
+    }
+    let registries = args.subjects.iter().filter_map(|subject| match subject {
+        Subject::Registry(host) => Some(host.clone()),
+        _ => None,
+    });
+    let layouts = args.subjects.iter().filter_map(|subject| match subject {
+        Subject::Layout(path) => Some(path.clone()),
+        _ => None,
+    });
+    let cache = context.config.cache_dir().map(|path| ("cache in", path));
+    let places = [("working directory", PathBuf::from(".")), ("temporary files in", std::env::temp_dir())];
+    let options = DoctorOptions {
+        version: format!("haversack {VERSION}"),
+        config: context.config.file().map(Path::to_owned),
+        places: places.into_iter().chain(cache).collect(),
+        proxies: context.config.proxies(),
+        path: context.config.path().cloned(),
+        sources,
+        registries: registries.collect(),
+        layouts: layouts.collect(),
+        access,
+        hint: outcome::hint,
+    };
+    let report = block_on(async { Ok(doctor::doctor(&options).await) })?;
+    context.ui.result(&report, |report| report.checks.iter().map(to_text).collect())?;
+    let (warned, failed) = (report.warned, report.failed);
+    context.ui.say(format_args!("{} checks: {failed} failed, {warned} warnings", report.checks.len()));
+    Ok(Exit::of(failed == 0))
+}
+
+fn to_text(check: &Check) -> String {
+    let state = match check.state {
+        State::Ok => "ok",
+        State::Warn => "warn",
+        State::Fail => "fail",
+    };
+    let next =
+        check.next.as_ref().map(|next| format!("      next: {}\n", next.replace("\nhint: ", "; "))).unwrap_or_default();
+    format!("{state:<4}  {:<11}  {}\n{next}", check.check, check.found)
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    if let Some(Ok(url)) = text.contains("://").then(|| text.parse::<Url>())
+        && matches!(url.scheme(), "http" | "https")
+    {
+        return Ok(Subject::Url(url));
+    }
+    match text.parse::<ImageRef>() {
+        Ok(ImageRef::Docker(remote)) => return Ok(Subject::Registry(remote.registry)),
+        Ok(ImageRef::Oci { path, .. }) => return Ok(Subject::Layout(path)),
+        _ if Path::new(text).is_dir() => return Ok(Subject::Layout(text.into())),
+        _ => {}
+    }
+    let place: Result<LoginPlace, _> = text.parse();
+    place.map(|place| Subject::Registry(place.registry)).map_err(|_| {
+        format!("expected a registry (HOST[:PORT]), the directory of a layout or a URL; there is no directory `{text}`")
+    })
+}
+
+/// The longest wait for a connection, and for the next byte.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const HELP: &str = "\
+Asked are the addresses that commands have without the command line (by default, in haversack.toml or the environment;
+out of reach, a default is only warned of), and all registries that there are credentials for. Layouts are looked at
+for what is missing; `haversack verify` reads them whole.
+
+Examples:
+  haversack doctor
+  haversack doctor registry.local:5000 oci:mirror
+  haversack doctor --offline --json
+
+Exit status: 0 nothing failed, 2 wrong command line, 3 some checks failed";
