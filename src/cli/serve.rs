@@ -1,6 +1,7 @@
 //! `haversack serve`: a registry over layouts.
 
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,9 @@ use crate::fs::PathError;
 use crate::image::Layout;
 use crate::image::store::gc::GcOptions;
 use crate::reference::RepositoryName;
-use crate::serve::{Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Server, Summary};
+use crate::serve::{
+    Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Scrubbing, Server, Summary,
+};
 
 /// Serve the images of layouts as a registry, from where they lie
 #[derive(clap::Args)]
@@ -45,6 +48,16 @@ pub(super) struct ServeArgs {
     /// With --gc-every: also images whose tag was deleted or given to another one
     #[arg(long, requires = "gc_every")]
     gc_untagged: bool,
+    /// Read every blob again within this time, to find bits that rot; 0 or off for never
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = or_off)]
+    scrub_every: Duration,
+    /// MiB per second that are read for it at most
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    scrub_rate: u32,
+    /// Directory of this server's own, where it keeps which blobs were read, of layouts that take no pushes [default:
+    /// $STATE_DIRECTORY, as systemd sets it]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Certificate for TLS, with those between it and its authority, in PEM; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
     tls_cert: Option<PathBuf>,
@@ -126,6 +139,11 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
                 every,
                 options: GcOptions { grace: args.gc_grace, untagged: args.gc_untagged, dry_run: false },
             }),
+            scrubbing: (!args.scrub_every.is_zero()).then(|| Scrubbing {
+                every: args.scrub_every,
+                rate: NonZeroU64::from(NonZeroU32::new(args.scrub_rate).unwrap_or(NonZeroU32::MIN)).saturating_mul(MIB),
+            }),
+            state: state(args, context),
             access: Access {
                 htpasswd: args.htpasswd.clone(),
                 anonymous_pull: args.anonymous_pull,
@@ -154,6 +172,10 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
         if let Some(directory) = &args.tls_self_signed {
             let file = directory.join("ca.crt");
             context.ui.say(format_args!("its authority, for those who are to trust it: {}", in_line(file.display())));
+        }
+        if !server.remembers() {
+            let words = "which blobs were read is not known after a restart; `--state DIR` keeps it";
+            context.ui.say(words);
         }
         let stopped = async {
             let signal = stop::stopped().await;
@@ -186,6 +208,17 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
         running.await;
         Ok(Exit::Done)
     })
+}
+
+/// What keeps which blobs were read. systemd may give several directories; the first is for such things.
+fn state(args: &ServeArgs, context: &Context) -> Option<PathBuf> {
+    let given = || context.config.variable("STATE_DIRECTORY")?.split(':').next().filter(|path| !path.is_empty());
+    args.state.clone().or_else(|| Some(given()?.into()))
+}
+
+/// A length of time, or none.
+fn or_off(text: &str) -> Result<Duration, String> {
+    if text == "off" { Ok(Duration::ZERO) } else { crate::cli::duration(text) }
 }
 
 /// Where the certificate comes from.
@@ -238,6 +271,8 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     let path = text.strip_prefix("oci:").unwrap_or(text);
     if path.is_empty() { Err("expected the directory of a layout".to_owned()) } else { Ok(path.into()) }
 }
+
+const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).expect("it is not zero");
 
 const HELP: &str = "\
 Examples:

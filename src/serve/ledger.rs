@@ -1,9 +1,10 @@
-//! `.haversack/serve.db` in the layout that takes pushes: what a registry knows and a layout cannot say.
+//! `.haversack/serve.db` in the layout that takes pushes: what a registry knows and a layout cannot say. Of other layouts only
+//! `checked` is kept, in the directory for such things that the server is given.
 //!
 //! ```text
 //! member   repository, digest    a blob that was pushed or mounted there; needed until a manifest there needs it
 //! upload   id, repository        uploads under way, whose bytes are in .haversack/uploads/ID
-//! checked  digest, stamp         blobs whose bytes were read and are right, so that no restart reads a terabyte again
+//! checked  digest, stamp, good   what was found when a blob's bytes were read, and when: no restart reads a terabyte again
 //! ```
 //!
 //! Everything else is in the layout: tags as names, and manifests that only their digest is known of as `REPOSITORY@DIGEST`. So a
@@ -20,7 +21,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
-use crate::serve::stamp::Stamp;
+use crate::serve::stamp::{Checked, Stamp, now};
 
 /// The file, open.
 pub(super) struct Ledger {
@@ -136,25 +137,26 @@ impl Ledger {
         self.with(|it| it.prepare("SELECT id FROM upload")?.query_map([], |row| row.get(0))?.collect())
     }
 
-    /// Remembers that a blob's bytes are right.
-    pub(super) fn add_checked(&self, digest: &Digest, stamp: Stamp) -> Result<()> {
-        let Stamp { size, modified, changed, inode } = stamp;
-        let sql = "INSERT OR REPLACE INTO checked VALUES (?1, ?2, ?3, ?4, ?5)";
+    /// Remembers what a blob's bytes are.
+    pub(super) fn add_checked(&self, digest: &Digest, checked: Checked) -> Result<()> {
+        let Checked { stamp: Stamp { size, modified, changed, inode }, is_good, at } = checked;
+        let sql = "INSERT OR REPLACE INTO checked (digest, size, modified, changed, inode, good, at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         // SQLite's integers have a sign; an inode is all 64 bits.
-        let row = params![digest.as_str(), size.cast_signed(), modified, changed, inode.cast_signed()];
+        let row = params![digest.as_str(), size.cast_signed(), modified, changed, inode.cast_signed(), is_good, at];
         self.with(|it| it.prepare_cached(sql)?.execute(row)).map(drop)
     }
 
-    /// Blobs whose bytes were right.
-    pub(super) fn checked(&self) -> Result<Vec<(Digest, Stamp)>> {
+    /// Blobs whose bytes were read.
+    pub(super) fn checked(&self) -> Result<Vec<(Digest, Checked)>> {
         let read = |row: &rusqlite::Row| {
             let unsigned = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
             let stamp = Stamp { size: unsigned(1)?, modified: row.get(2)?, changed: row.get(3)?, inode: unsigned(4)? };
-            Ok((row.get::<_, String>(0)?, stamp))
+            Ok((row.get::<_, String>(0)?, Checked { stamp, is_good: row.get(5)?, at: row.get(6)? }))
         };
-        let rows: Vec<(String, Stamp)> =
-            self.with(|it| it.prepare("SELECT * FROM checked")?.query_map([], read)?.collect())?;
-        Ok(rows.into_iter().filter_map(|(digest, stamp)| Some((digest.parse().ok()?, stamp))).collect())
+        let sql = "SELECT digest, size, modified, changed, inode, good, at FROM checked";
+        let rows: Vec<(String, Checked)> = self.with(|it| it.prepare(sql)?.query_map([], read)?.collect())?;
+        Ok(rows.into_iter().filter_map(|(digest, checked)| Some((digest.parse().ok()?, checked))).collect())
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
@@ -171,7 +173,8 @@ fn connect(path: &Path) -> std::result::Result<Connection, Error> {
     connection.pragma_update(None, "synchronous", "normal").map_err(sqlite)?;
     let found: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
     match found {
-        0 => connection.execute_batch(TABLES).map_err(sqlite)?,
+        0 => connection.execute_batch(TABLES).and_then(|()| connection.execute_batch(SECOND)).map_err(sqlite)?,
+        1 => connection.execute_batch(SECOND).map_err(sqlite)?,
         VERSION => {}
         _ => return Err(Error::TooNew { path: path.to_owned(), found }),
     }
@@ -183,18 +186,19 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
-
 pub(super) const NAME: &str = "serve.db";
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 const TABLES: &str = "BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS member (repository TEXT, digest TEXT, since INTEGER, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS member_digest ON member (digest);
 CREATE TABLE IF NOT EXISTS upload (id TEXT PRIMARY KEY, repository TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checked (digest TEXT PRIMARY KEY, size INTEGER, modified INTEGER, changed INTEGER, inode INTEGER) WITHOUT ROWID;
 PRAGMA user_version = 1;
+COMMIT;";
+const SECOND: &str = "BEGIN IMMEDIATE;
+ALTER TABLE checked ADD COLUMN good INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE checked ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
 COMMIT;";
 
 #[cfg(test)]
@@ -209,17 +213,33 @@ mod tests {
         let ledger = Ledger::open(dir.path()).unwrap();
         ledger.add_member("a/b", &one).unwrap();
         ledger.add_upload("id", "a/b").unwrap();
-        ledger.add_checked(&one, stamp).unwrap();
+        let checked = Checked { stamp, is_good: false, at: 7 };
+        ledger.add_checked(&one, checked).unwrap();
         drop(ledger);
         let ledger = Ledger::open(dir.path()).unwrap();
         assert!(ledger.is_member("a/b", &one).unwrap() && ledger.is_anywhere(&one).unwrap());
         assert!(!ledger.is_member("a/c", &one).unwrap() && !ledger.is_anywhere(&two).unwrap());
         assert_eq!(ledger.upload("id").unwrap().as_deref(), Some("a/b"));
-        assert_eq!(ledger.checked().unwrap(), [(one.clone(), stamp)]);
+        assert_eq!(ledger.checked().unwrap(), [(one.clone(), checked)]);
         assert!(ledger.remove_member("a/b", &one).unwrap() && !ledger.remove_member("a/b", &one).unwrap());
         drop(ledger);
         std::fs::write(dir.path().join("serve.db"), "not a database, but long enough to be looked at").unwrap();
         assert!(!Ledger::open(dir.path()).unwrap().is_anywhere(&one).unwrap());
         assert!(dir.path().join("serve.db.damaged").exists());
+    }
+
+    #[test]
+    fn what_an_older_version_checked_is_known_and_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = Digest::sha256(b"1");
+        let old = Connection::open(dir.path().join(NAME)).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        old.execute("INSERT INTO checked VALUES (?1, 1, 2, 3, 4)", [digest.as_str()]).unwrap();
+        drop(old);
+        let stamp = Stamp { size: 1, modified: 2, changed: 3, inode: 4 };
+        for _ in 0..2 {
+            let ledger = Ledger::open(dir.path()).unwrap();
+            assert_eq!(ledger.checked().unwrap(), [(digest.clone(), Checked { stamp, is_good: true, at: 0 })]);
+        }
     }
 }

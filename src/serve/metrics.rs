@@ -33,7 +33,7 @@ impl Metrics {
     }
 
     /// The text, with numbers of what there is.
-    pub(super) fn text(&self, gauges: &[(&str, &str, u64)]) -> String {
+    pub(super) fn text(&self, counters: &[(&str, &str, u64)], gauges: &[(&str, &str, u64)]) -> String {
         let mut text = String::new();
         head(&mut text, "requests_total", "counter", "Requests by method and status.");
         for ((method, status), n) in self.requests.lock().expect("no holder panics").iter() {
@@ -41,12 +41,14 @@ impl Metrics {
         }
         head(&mut text, "sent_bytes_total", "counter", "Bytes of bodies that were sent.");
         let _ = writeln!(text, "haversack_sent_bytes_total {}", self.sent.load(Ordering::Relaxed));
-        for (name, help, counter) in [
-            ("gc_removed_blobs_total", "Blobs that were taken away because nothing needed them.", &self.removed),
-            ("gc_removed_bytes_total", "Their bytes.", &self.removed_bytes),
-        ] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let removed = [
+            ("gc_removed_blobs_total", "Blobs that were taken away because nothing needed them.", of(&self.removed)),
+            ("gc_removed_bytes_total", "Their bytes.", of(&self.removed_bytes)),
+        ];
+        for (name, help, value) in removed.iter().chain(counters) {
             head(&mut text, name, "counter", help);
-            let _ = writeln!(text, "haversack_{name} {}", counter.load(Ordering::Relaxed));
+            let _ = writeln!(text, "haversack_{name} {value}");
         }
         head(&mut text, "connections", "gauge", "Open connections.");
         let _ = writeln!(text, "haversack_connections {}", self.connections.load(Ordering::Relaxed));

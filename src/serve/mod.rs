@@ -71,6 +71,7 @@ mod push;
 mod range;
 mod request;
 mod route;
+mod scrub;
 mod stamp;
 mod store;
 mod tls;
@@ -80,6 +81,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -93,16 +95,18 @@ pub use self::access::{Access, PushRule};
 use self::answer::{Answer, Refusal, set};
 use self::build::Source;
 pub use self::collect::{Collecting, Error as CollectError, collect};
+use self::ledger::Ledger;
 pub use self::log::{Entry, Log};
 use self::metrics::Metrics;
 use self::push::Writer;
 use self::request::Request;
 use self::route::Route;
+pub use self::scrub::Scrubbing;
 use self::store::Store;
 pub use self::tls::Identity;
 use self::tls::Tls;
 use crate::digest::Digest;
-use crate::fs::{self, PathError};
+use crate::fs::{self, PathContext, PathError};
 use crate::image::Layout;
 use crate::image::store::layout;
 
@@ -118,6 +122,10 @@ pub struct Options {
     pub writable: Option<Duration>,
     /// How often what nothing needs is taken from the first layout, if it takes pushes.
     pub collecting: Option<Collecting>,
+    /// How often every blob is read, to find bits that rot.
+    pub scrubbing: Option<Scrubbing>,
+    /// A directory of this server's own, where it is kept which blobs were read, of layouts that take no pushes.
+    pub state: Option<PathBuf>,
     /// Who may do what.
     pub access: Access,
     /// The certificate, for TLS.
@@ -132,6 +140,12 @@ pub enum Error {
     /// The layout takes no pushes.
     #[error("{0}")]
     Push(#[from] push::Error),
+    /// What is kept of layouts that take no pushes.
+    #[error("{0}")]
+    State(#[from] ledger::Error),
+    /// Its directory.
+    #[error("{0}")]
+    Path(#[from] PathError),
     /// The users.
     #[error("{0}")]
     Access(#[from] access::Error),
@@ -185,6 +199,12 @@ impl Server {
         };
         let store = Store::new(options.layouts.into_iter().map(source).collect());
         let writer = options.writable.map(|ttl| Writer::open(&store, options.limits.idle, ttl)).transpose()?;
+        if let Some(state) = &options.state {
+            remember(&store, state, usize::from(writer.is_some()))?;
+        }
+        if let Some(scrubbing) = options.scrubbing {
+            tokio::spawn(scrub::repeat(Arc::downgrade(&store), scrubbing));
+        }
         let guard = Guard::new(options.access)?;
         let identity = options.tls;
         let tls = identity.clone().map(Tls::new).transpose()?;
@@ -206,6 +226,11 @@ impl Server {
             manifests: view.documents.len(),
             notes: notes.into_iter().cloned().collect(),
         })
+    }
+
+    /// Whether a restart knows which blobs were read.
+    pub fn remembers(&self) -> bool {
+        self.store.remembers()
     }
 
     /// Writes what nodes need to find what is served here under `name`: files of their engines, with the authority that they are to
@@ -297,13 +322,28 @@ impl Server {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let tags = view.repositories.values().map(|repository| repository.tags.len()).sum();
         let bad = view.documents.values().filter(|document| document.is_err()).count();
-        let text = self.metrics.text(&[
-            ("repositories", "Repositories that are served.", count(view.repositories.len())),
-            ("tags", "Tags of all repositories.", count(tags)),
-            ("manifests", "Manifests and indexes that are served.", count(view.documents.len() - bad)),
-            ("bad_manifests", "Manifests that are missing or damaged.", count(bad)),
-            ("damaged_blobs", "Blobs that were found to be damaged.", self.store.seen.damaged()),
-        ]);
+        let scrubbed = &self.store.scrubbed;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = [
+            ("scrubbed_blobs_total", "Blobs that were read to find bits that rot.", of(&scrubbed.blobs)),
+            ("scrubbed_bytes_total", "Their bytes.", of(&scrubbed.bytes)),
+            ("scrub_failed_total", "Such readings that failed.", of(&scrubbed.failed)),
+        ];
+        let text = self.metrics.text(
+            &counters,
+            &[
+                ("repositories", "Repositories that are served.", count(view.repositories.len())),
+                ("tags", "Tags of all repositories.", count(tags)),
+                ("manifests", "Manifests and indexes that are served.", count(view.documents.len() - bad)),
+                ("bad_manifests", "Manifests that are missing or damaged.", count(bad)),
+                (
+                    "damaged_blobs",
+                    "Blobs that were found to be damaged and are not served.",
+                    count(self.store.damaged().len()),
+                ),
+                ("scrub_due_blobs", "Blobs that were not read for longer than they should be.", of(&scrubbed.due)),
+            ],
+        );
         let mut answer = answer::with_body(StatusCode::OK, body::Body::new(vec![body::Part::Bytes(text.into())]));
         set(&mut answer, hyper::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
         Ok(answer)
@@ -336,6 +376,18 @@ impl Server {
         }
         .map(|answer| if request.is_head() { without_body(answer) } else { answer })
     }
+}
+
+/// Keeps what is found in all layouts from the one with that number on, in a directory for each.
+fn remember(store: &Store, state: &Path, from: usize) -> Result<(), Error> {
+    for (at, source) in store.sources.iter().enumerate().skip(from) {
+        let root = source.layout.root().canonicalize().at("open", source.layout.root())?;
+        let name = Digest::sha256(root.as_os_str().as_encoded_bytes());
+        fs::create_dir_all(state)?;
+        let directory = fs::create_dir_beneath(state, Path::new(&name.hex()[..16]))?;
+        store.remember(at, Arc::new(Ledger::open(&directory)?));
+    }
+    Ok(())
 }
 
 fn refused_method(request: &Request) -> Refusal {

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use crate::digest::Digest;
 
 /// Size, times and inode: whoever writes to a file or puts another one in its place changes one of them. Bits that rot under
-/// unchanged metadata are found by `haversack verify` and not here.
+/// unchanged metadata are found by [`scrub`](super::scrub).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) size: u64,
@@ -50,14 +50,23 @@ pub(super) enum Known {
 
 /// Blobs whose bytes were read, by layout and digest.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<HashMap<(usize, Digest), (Stamp, bool)>>);
+pub(super) struct Seen(Mutex<HashMap<(usize, Digest), Checked>>);
+
+/// What was found when a blob's bytes were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checked {
+    pub(super) stamp: Stamp,
+    pub(super) is_good: bool,
+    /// When, in seconds since 1970.
+    pub(super) at: i64,
+}
 
 impl Seen {
     pub(super) fn known(&self, layout: usize, digest: &Digest, stamp: Stamp) -> Known {
         let seen = self.0.lock().expect("no holder panics");
         match seen.get(&(layout, digest.clone())) {
-            Some((then, is_good)) if *then == stamp => {
-                if *is_good {
+            Some(checked) if checked.stamp == stamp => {
+                if checked.is_good {
                     Known::Good
                 } else {
                     Known::Damaged
@@ -67,13 +76,25 @@ impl Seen {
         }
     }
 
-    /// How many are damaged.
-    pub(super) fn damaged(&self) -> u64 {
+    /// When it was read last, since it was changed.
+    pub(super) fn last(&self, layout: usize, digest: &Digest, stamp: Stamp) -> Option<i64> {
         let seen = self.0.lock().expect("no holder panics");
-        seen.values().filter(|(_, is_good)| !is_good).map(|_| 1).sum()
+        seen.get(&(layout, digest.clone())).filter(|checked| checked.stamp == stamp).map(|checked| checked.at)
     }
 
-    pub(super) fn record(&self, layout: usize, digest: &Digest, stamp: Stamp, is_good: bool) {
-        self.0.lock().expect("no holder panics").insert((layout, digest.clone()), (stamp, is_good));
+    /// Those that were damaged when they were read.
+    pub(super) fn damaged(&self) -> Vec<(usize, Digest, Checked)> {
+        let seen = self.0.lock().expect("no holder panics");
+        let damaged = seen.iter().filter(|(_, checked)| !checked.is_good);
+        damaged.map(|((layout, digest), checked)| (*layout, digest.clone(), *checked)).collect()
     }
+
+    pub(super) fn record(&self, layout: usize, digest: &Digest, checked: Checked) {
+        self.0.lock().expect("no holder panics").insert((layout, digest.clone()), checked);
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }

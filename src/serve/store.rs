@@ -15,7 +15,8 @@ use crate::serve::build::{Source, build};
 use crate::serve::change::{self, Change};
 use crate::serve::document::{Document, Part};
 use crate::serve::ledger::Ledger;
-use crate::serve::stamp::{Known, Seen, Stamp};
+use crate::serve::scrub::Scrubbed;
+use crate::serve::stamp::{Checked, Known, Seen, Stamp, now};
 use crate::serve::view::View;
 
 /// Layouts under one address.
@@ -25,8 +26,9 @@ pub(super) struct Store {
     /// Held while a view is made. In it, what the layouts were when that failed last.
     building: tokio::sync::Mutex<Option<Vec<Option<Stamp>>>>,
     pub(super) seen: Seen,
-    /// Where it is kept what was found in the first layout.
-    pub(super) ledger: OnceLock<Arc<Ledger>>,
+    /// Where it is kept what was found in each layout, if anywhere.
+    ledgers: Vec<OnceLock<Arc<Ledger>>>,
+    pub(super) scrubbed: Scrubbed,
     /// Held while a blob is read to be verified, so that many who ask for parts of it have it read once.
     verifying: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     started: Instant,
@@ -46,15 +48,40 @@ pub(super) struct Blob {
 impl Store {
     pub(super) fn new(sources: Vec<Source>) -> Arc<Self> {
         Arc::new(Store {
+            ledgers: sources.iter().map(|_| OnceLock::new()).collect(),
+            scrubbed: Scrubbed::default(),
             sources,
             view: RwLock::default(),
             building: tokio::sync::Mutex::default(),
             seen: Seen::default(),
-            ledger: OnceLock::new(),
             verifying: Mutex::default(),
             started: Instant::now(),
             damaged_at: AtomicU64::new(0),
         })
+    }
+
+    /// Takes what was found in a layout before, and keeps what is found from now on.
+    pub(super) fn remember(&self, layout: usize, ledger: Arc<Ledger>) {
+        match ledger.checked() {
+            Ok(checked) => checked.into_iter().for_each(|(digest, it)| self.seen.record(layout, &digest, it)),
+            Err(error) => tracing::warn!("what was checked before is not known: {error}"),
+        }
+        let _ = self.ledgers[layout].set(ledger);
+    }
+
+    /// Whether what is found is kept for all layouts.
+    pub(super) fn remembers(&self) -> bool {
+        self.ledgers.iter().all(|ledger| ledger.get().is_some())
+    }
+
+    /// Blobs that were damaged when they were read and were not changed since, with the layouts that they are in.
+    pub(super) fn damaged(&self) -> Vec<(usize, Digest, Checked)> {
+        let is_there = |(layout, digest, checked): &(usize, Digest, Checked)| {
+            Stamp::at(&self.sources[*layout].layout.blob_path(digest)) == Some(checked.stamp)
+        };
+        let mut damaged: Vec<_> = self.seen.damaged().into_iter().filter(is_there).collect();
+        damaged.sort_by(|one, other| one.1.cmp(&other.1));
+        damaged
     }
 
     /// What the layouts hold now. When one of them cannot be read any more, what it held before.
@@ -176,9 +203,10 @@ impl Store {
             let path = self.sources[layout].layout.blob_path(digest);
             tracing::error!("{}: damaged, its bytes have another digest; it is not served any more", path.display());
         }
-        self.seen.record(layout, digest, stamp, is_good);
-        if let Some(ledger) = self.ledger.get().filter(|_| layout == 0 && is_good)
-            && let Err(error) = ledger.add_checked(digest, stamp)
+        let checked = Checked { stamp, is_good, at: now() };
+        self.seen.record(layout, digest, checked);
+        if let Some(ledger) = self.ledgers[layout].get()
+            && let Err(error) = ledger.add_checked(digest, checked)
         {
             tracing::warn!("{error}");
         }

@@ -9,4 +9,5 @@ mod hostile;
 mod page;
 mod pulling;
 mod pushing;
+mod scrubbing;
 mod server;

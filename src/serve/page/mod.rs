@@ -69,7 +69,7 @@ struct Repositories<'a> {
     tags: usize,
     manifests: usize,
     bad: usize,
-    damaged: u64,
+    damaged: Vec<Digest>,
     rows: Vec<Row>,
     next: Option<String>,
 }
@@ -139,7 +139,7 @@ async fn repositories(store: &Arc<Store>, request: &Request) -> Result<Answer, R
         tags: view.repositories.values().map(|it| it.tags.len()).sum(),
         manifests: view.documents.len() - bad,
         bad,
-        damaged: store.seen.damaged(),
+        damaged: store.damaged().into_iter().map(|(_, digest, _)| digest).collect(),
         rows,
         next,
     })

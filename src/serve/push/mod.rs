@@ -61,11 +61,7 @@ impl Writer {
         let root = store.sources[0].layout.root();
         let uploads = fs::create_dir_beneath(root, &std::path::Path::new(WORK).join("uploads"))?;
         let ledger = Arc::new(Ledger::open(&root.join(WORK))?);
-        match ledger.checked() {
-            Ok(checked) => checked.into_iter().for_each(|(digest, stamp)| store.seen.record(0, &digest, stamp, true)),
-            Err(error) => tracing::warn!("what was checked before is not known: {error}"),
-        }
-        let _ = store.ledger.set(ledger.clone());
+        store.remember(0, ledger.clone());
         let (changes, waiting) = mpsc::channel(1024);
         tokio::spawn(write(store.clone(), waiting));
         let uploads = Uploads::new(uploads, ledger.clone());
