@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::entry::{Chart, Kind};
 use crate::catalog::store::{Answer, Error, Snapshot};
+use crate::digest::Digest;
 
 /// A question, in the form of a line of a batch: `{"kind":"container","args":{…}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +129,47 @@ pub fn near(snapshot: &Snapshot, question: &Question) -> Result<Vec<String>, Err
         Question::Operator(question) => snapshot.operators_like(&question.csv_name, NEAR),
         Question::Helm(question) => snapshot.charts_like(&question.chart, NEAR),
         Question::Container(_) | Question::KubeConstraint(_) => Ok(Vec::new()),
+    }
+}
+
+/// The questions that a text may be, as a person types it into one field: `NAME.vVERSION` of an operator, `HOST/REPOSITORY:TAG` or a
+/// digest of an image, `NAME VERSION` of a chart. None when it is a mere word. Versions of the platforms may be empty.
+pub fn questions(text: &str, ocp_version: &str, kube_version: &str) -> Vec<Question> {
+    let text = text.trim();
+    let plain =
+        ["docker://", "https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    let (name, digest) = match plain.split_once('@') {
+        Some((name, digest)) => (name, digest),
+        None if plain.starts_with("sha256:") || plain.starts_with("sha512:") => ("", plain),
+        None => (plain, ""),
+    };
+    if digest.parse::<Digest>().is_ok() {
+        return vec![Question::Container(ContainerQuestion { digest: digest.into(), ..ContainerQuestion::default() })];
+    }
+    let mut words = plain.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some(chart), Some(version), None) => {
+            let (chart, version) = (chart.to_owned(), version.to_owned());
+            vec![Question::Helm(ChartQuestion { chart, version, kube_version: kube_version.trim().to_owned() })]
+        }
+        (Some(_), None, None) => match name.split_once('/') {
+            Some((registry, rest)) if digest.is_empty() && !registry.is_empty() && !rest.is_empty() => {
+                let (repository, tag) = match rest.rsplit_once(':') {
+                    Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+                    _ => (rest, ""),
+                };
+                let (registry, repository, tag) = (registry.to_owned(), repository.to_owned(), tag.to_owned());
+                vec![Question::Container(ContainerQuestion { registry, repository, tag, digest: String::new() })]
+            }
+            None if name.contains('.') && digest.is_empty() => {
+                let ocp_version = ocp_version.trim().trim_start_matches('v');
+                // Operators are certified for minor versions.
+                let ocp_version = ocp_version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+                vec![Question::Operator(OperatorQuestion { csv_name: name.to_owned(), ocp_version })]
+            }
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::image::Layout;
 use crate::image::store::gc::GcOptions;
 use crate::reference::RepositoryName;
 use crate::serve::{
-    Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Scrubbing, Server, Summary,
+    Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Scrubbing, Server, Shown, Summary,
 };
 
 /// Serve the images of layouts as a registry, from where they lie
@@ -74,6 +74,12 @@ pub(super) struct ServeArgs {
     /// an authority of its own for k3s and RKE2
     #[arg(long, value_name = "DIR", requires = "name")]
     mirror_config: Option<PathBuf>,
+    /// Show this snapshot of the certified catalog on the page: its age, and whether something is certified
+    #[arg(long, value_name = "CATALOG.DB", help_heading = "Page")]
+    catalog: Option<PathBuf>,
+    /// Show these kernels on the page: their packages, and which images here are toolkits for them
+    #[arg(long, value_name = "KERNELS.JSON", help_heading = "Page")]
+    kernels: Option<PathBuf>,
     /// Users and their passwords, as `htpasswd -B` writes them; read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     htpasswd: Option<PathBuf>,
@@ -150,6 +156,12 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
                 push: args.push.clone(),
                 names: args.name.clone(),
                 is_loopback,
+            },
+            shown: Shown {
+                catalog: args.catalog.clone(),
+                kernels: args.kernels.clone(),
+                name: args.name.first().cloned(),
+                is_writable: args.writable,
             },
             tls: tls.clone(),
             log: log(args, context),

@@ -98,6 +98,8 @@ pub use self::collect::{Collecting, Error as CollectError, collect};
 use self::ledger::Ledger;
 pub use self::log::{Entry, Log};
 use self::metrics::Metrics;
+use self::page::Page;
+pub use self::page::Shown;
 use self::push::Writer;
 use self::request::Request;
 use self::route::Route;
@@ -128,6 +130,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Who may do what.
     pub access: Access,
+    /// What the page shows besides images.
+    pub shown: Shown,
     /// The certificate, for TLS.
     pub tls: Option<Identity>,
     /// Who is told of each request.
@@ -169,6 +173,7 @@ pub enum MirrorConfigError {
 pub struct Server {
     store: Arc<Store>,
     writer: Option<Arc<Writer>>,
+    page: Arc<Page>,
     guard: Guard,
     tls: Option<Tls>,
     identity: Option<Identity>,
@@ -212,7 +217,18 @@ impl Server {
         if let (Some(writer), Some(collecting)) = (&writer, options.collecting) {
             tokio::spawn(collect::repeat(Arc::downgrade(writer), collecting, metrics.clone()));
         }
-        Ok(Arc::new(Server { store, writer, guard, tls, identity, metrics, limits: options.limits, log: options.log }))
+        let page = Page::new(store.clone(), options.shown);
+        Ok(Arc::new(Server {
+            store,
+            writer,
+            page,
+            guard,
+            tls,
+            identity,
+            metrics,
+            limits: options.limits,
+            log: options.log,
+        }))
     }
 
     /// Reads the layouts, unless that is done, and says what there is.
@@ -309,7 +325,7 @@ impl Server {
                 Ok(answer::json(StatusCode::OK, &serde_json::json!({ "status": "ready" }), answer::JSON))
             }
             "/metrics" if is_read => self.metrics_text(request).await,
-            path if is_read && !path.starts_with("/v2") => match page::answer(&self.store, request).await {
+            path if is_read && !path.starts_with("/v2") => match self.page.answer(request).await {
                 Some(answer) => answer.map(|answer| if request.is_head() { without_body(answer) } else { answer }),
                 None => Err(Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path")),
             },

@@ -11,3 +11,4 @@ mod pulling;
 mod pushing;
 mod scrubbing;
 mod server;
+mod shown;
