@@ -4,7 +4,8 @@
 //! ```text
 //!  main ─► cli
 //!           ▼
-//!  catalog   kernel   registry   carry   serve   publish      six siblings; none knows another
+//!  catalog   kernel   registry   carry   serve   publish      six siblings; none knows another, but
+//!                                                             serve::page reads snapshots and kernel sets
 //!              │          │        │       │        │
 //!              └──────────┴────────┴───────┴────────┴──►  image      offline: never knows http
 //!  catalog::{client,charts,snapshot}  kernel::{source,download}  registry  publish  ──►  http
