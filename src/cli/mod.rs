@@ -5,9 +5,11 @@
 
 mod catalog;
 mod config;
+mod configure;
 mod copy;
 mod doctor;
 mod entrypoint;
+mod format;
 mod gc;
 mod inspect;
 mod kernel;
@@ -121,6 +123,7 @@ enum Command {
     #[command(subcommand)]
     Publish(publish::Command),
     Doctor(doctor::DoctorArgs),
+    Config(configure::ConfigArgs),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
 }
@@ -263,6 +266,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         Command::Gc(args) => gc::run(&args, context),
         Command::Kernel(command) => kernel::run(&command, context),
         Command::Publish(command) => publish::run(&command, context),
+        Command::Config(args) => configure::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Completions(args) => manual::completions(&args, context),
         Command::Man(args) => manual::man(&args, context),

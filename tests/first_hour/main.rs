@@ -6,6 +6,7 @@ mod docker_registry;
 mod doctor;
 mod logins;
 mod manual;
+mod settings;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -17,6 +17,9 @@
 //! come from, nor whom TLS and signatures trust ([`is_trust`]); it is not read when others may write to it; and what it sets is
 //! said with `-v`. The other two files and the environment are the user's own.
 
+mod example;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,8 +28,11 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
 use serde::de;
 
+use self::keys::{addresses_in, is_secret, is_trust, keys, strings, unknown_key, variable_of};
 use crate::fs;
 use crate::limits;
+
+pub(crate) use self::example::example;
 
 /// What was found outside the command line.
 #[derive(Debug, Default)]
@@ -150,13 +156,39 @@ impl Config {
         let defaults = of(command);
         let chosen = of(&self.apply(command.clone()));
         let is_chosen = |it: &(String, url::Url)| !defaults.contains(it);
-        chosen
-            .into_iter()
-            .map(|it| {
-                let chosen = is_chosen(&it);
-                (it.0, it.1, chosen)
-            })
-            .collect()
+        let marked = chosen.into_iter().map(|it| (is_chosen(&it), it));
+        marked.map(|(is_chosen, (option, url))| (option, url, is_chosen)).collect()
+    }
+
+    /// What is set: by the file, and by variables of options that some command has. Secrets are not shown.
+    pub(crate) fn settings(&self, command: &Command) -> Vec<Setting> {
+        let shown = |option: &str, value: String| if is_secret(option) { "…".to_owned() } else { value };
+        let path = self.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let by_file = keys(&self.file, "").into_iter().map(|key| {
+            let value = key.split('.').try_fold(None, |table: Option<&toml::Value>, part| {
+                Some(Some(table.map_or_else(|| self.file.get(part), |table| table.get(part))?))
+            });
+            let value = value.flatten().map(ToString::to_string).unwrap_or_default();
+            let option = key.rsplit('.').next().unwrap_or(&key).to_owned();
+            Setting { value: shown(&option, value), origin: path.clone(), key }
+        });
+        let mut options = BTreeMap::new();
+        variables_of(command, &mut options);
+        let by_variable = options.iter().filter_map(|(variable, option)| {
+            let value = self.environment.get(variable).filter(|value| !value.is_empty())?;
+            let value = shown(option, value.to_string_lossy().into_owned());
+            Some(Setting { key: option.clone(), value, origin: variable.clone() })
+        });
+        by_file.chain(by_variable).collect()
+    }
+
+    /// Variables that look like ours and that nothing reads.
+    pub(crate) fn unread(&self, command: &Command) -> Vec<String> {
+        let mut options = BTreeMap::new();
+        variables_of(command, &mut options);
+        let ours = self.environment.keys().filter(|name| name.starts_with("HAVERSACK_"));
+        let is_known = |name: &String| options.contains_key(name) || OTHERS.contains(&name.as_str());
+        ours.filter(|name| !is_known(name)).cloned().collect()
     }
 
     /// The value of an environment variable that is set and is UTF-8.
@@ -268,80 +300,26 @@ impl Config {
     }
 }
 
-fn addresses_in(command: &Command, prefix: &str, found: &mut Vec<(String, url::Url)>) {
-    for arg in command.get_arguments() {
-        let Some(long) = arg.get_long() else { continue };
-        for value in arg.get_default_values() {
-            let url = value.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"));
-            found.extend(url.and_then(|text| text.parse().ok()).map(|url| (format!("{prefix}--{long}"), url)));
-        }
-    }
-    for sub in command.get_subcommands() {
-        addresses_in(sub, &format!("{prefix}{} ", sub.get_name()), found);
-    }
+/// The variables of all options, with the options.
+fn variables_of(command: &Command, found: &mut BTreeMap<String, String>) {
+    let options = command.get_arguments().filter_map(clap::Arg::get_long);
+    found.extend(options.map(|option| (variable_of(option), option.to_owned())));
+    command.get_subcommands().for_each(|sub| variables_of(sub, found));
 }
 
-/// The environment variable of an option.
-fn variable_of(option: &str) -> String {
-    format!("HAVERSACK_{}", option.to_uppercase().replace('-', "_"))
+/// Something that is set outside the command line.
+#[derive(Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Setting {
+    /// The option, in the file with its command before it.
+    pub(crate) key: String,
+    /// Its value as it is written.
+    pub(crate) value: String,
+    /// The file or the variable.
+    pub(crate) origin: String,
 }
 
-/// Whether an option says where credentials go to or come from, whom TLS and signatures trust, or who is let in.
-fn is_trust(option: &str) -> bool {
-    let parts = [
-        "url", "endpoint", "tls", "ca", "cert", "auth", "authfile", "token", "secret", "key", "keyring", "sso",
-        "insecure",
-    ];
-    let whole = [
-        "client-cert",
-        "client-key",
-        "registry-map",
-        "allow-unsigned",
-        "allow-local",
-        "allow-expired",
-        "redhat-api",
-        // Who is let in by `serve`, and to what.
-        "listen",
-        "writable",
-        "htpasswd",
-        "anonymous-pull",
-        "plain-passwords",
-        // In whose name a carry goes out, and what is known of whom it goes to.
-        "sign",
-        "ledger",
-    ];
-    whole.contains(&option) || option.split('-').any(|part| parts.contains(&part) || part.starts_with("oauth"))
-}
-
-/// The settings of a file, as `catalog.snapshot.page-size`.
-fn keys(table: &toml::Table, prefix: &str) -> Vec<String> {
-    let key = |(key, value): (&String, &toml::Value)| match value {
-        toml::Value::Table(inner) => keys(inner, &format!("{prefix}{key}.")),
-        _ => vec![format!("{prefix}{key}")],
-    };
-    table.iter().flat_map(key).collect()
-}
-
-fn strings(value: &toml::Value) -> Vec<OsString> {
-    match value {
-        toml::Value::Array(values) => values.iter().flat_map(strings).collect(),
-        toml::Value::String(text) => vec![text.into()],
-        other => vec![other.to_string().into()],
-    }
-}
-
-fn unknown_key(command: &Command, table: &toml::Table, prefix: &str) -> Option<String> {
-    table.iter().find_map(|(key, value)| {
-        let name = format!("{prefix}{key}");
-        match value {
-            toml::Value::Table(inner) => match command.find_subcommand(key) {
-                Some(sub) => unknown_key(sub, inner, &format!("{name}.")),
-                None => Some(name),
-            },
-            _ => command.get_arguments().all(|arg| arg.get_long() != Some(key)).then_some(name),
-        }
-    })
-}
+/// Variables of ours that are not those of options.
+const OTHERS: [&str; 2] = ["HAVERSACK_CONFIG", "HAVERSACK_LOG"];
 
 const FILE: &str = "haversack.toml";
 

@@ -1,0 +1,170 @@
+//! `haversack.toml` with every option in it, each commented out, with its help and its default.
+//!
+//! It is written from what the command line is parsed with, so that it cannot name what is not there.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::cli::config::keys::is_trust;
+
+/// The whole file.
+pub(crate) fn example(command: &Command) -> String {
+    let mut text = String::from(HEAD);
+    section(command, "", &mut text);
+    text
+}
+
+fn section(command: &Command, name: &str, text: &mut String) {
+    let options: Vec<&Arg> = command.get_arguments().filter(|arg| is_setting(arg)).collect();
+    if !options.is_empty() && !name.is_empty() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = write!(text, "\n# {about}\n[{name}]\n");
+    }
+    for arg in options {
+        let long = arg.get_long().expect("settings have a name");
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let trust = if is_trust(long) { " (not in ./haversack.toml)" } else { "" };
+        for line in wrapped(&format!("{help}{trust}")) {
+            let _ = writeln!(text, "# {line}");
+        }
+        let _ = writeln!(text, "#{long} = {}", value(arg));
+    }
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let name = if name.is_empty() { sub.get_name().to_owned() } else { format!("{name}.{}", sub.get_name()) };
+        section(sub, &name, text);
+    }
+}
+
+fn is_setting(arg: &Arg) -> bool {
+    let action = arg.get_action();
+    arg.get_long().is_some()
+        && !arg.is_hide_set()
+        && !matches!(action, ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
+}
+
+/// The default as TOML, or else what kind of value is meant.
+fn value(arg: &Arg) -> String {
+    let action = arg.get_action();
+    if matches!(action, ArgAction::SetTrue) {
+        return "false".to_owned();
+    }
+    if matches!(action, ArgAction::Count) {
+        return "0".to_owned();
+    }
+    let defaults: Vec<String> =
+        arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+    let kind = || arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string).unwrap_or_default();
+    let values = if defaults.is_empty() { vec![kind()] } else { defaults };
+    let is_many = matches!(action, ArgAction::Append) || arg.get_num_args().is_some_and(|range| range.max_values() > 1);
+    let values: Vec<String> = values.iter().map(|value| scalar(value)).collect();
+    if is_many { format!("[{}]", values.join(", ")) } else { values.join(", ") }
+}
+
+/// Numbers and truth values as they are, all else as a string.
+fn scalar(text: &str) -> String {
+    let is_bare = text.parse::<i64>().is_ok() || matches!(text, "true" | "false");
+    if is_bare { text.to_owned() } else { toml::Value::String(text.to_owned()).to_string() }
+}
+
+/// Lines of at most 110 characters.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("there is one");
+        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > 110 {
+            lines.push(word.to_owned());
+        } else {
+            last.push_str(if last.is_empty() { "" } else { " " });
+            last.push_str(word);
+        }
+    }
+    lines
+}
+
+const HEAD: &str = "\
+# Defaults of haversack's options. Take the # before a setting away, and change it.
+#
+# It is read as $HAVERSACK_CONFIG, else ./haversack.toml, else ~/.config/haversack/haversack.toml. What decides where
+# credentials go and whom TLS and signatures trust is not taken from ./haversack.toml, which may be somebody else's.
+# Variables win over it: HAVERSACK_PAGE_SIZE is page-size of every command; the command line wins over both.
+# In capitals stands what kind of value is meant where there is no default.
+
+";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+    use crate::cli::Args;
+    use crate::cli::config::Config;
+    use crate::cli::config::keys::{keys, unknown_key};
+
+    /// Every setting of a command and those below it, as `catalog.snapshot.page-size`.
+    fn settings(command: &Command, prefix: &str) -> Vec<String> {
+        let own = command.get_arguments().filter(|arg| is_setting(arg)).filter_map(Arg::get_long);
+        let own = own.map(|long| format!("{prefix}{long}"));
+        let below = command.get_subcommands().flat_map(|sub| settings(sub, &format!("{prefix}{}.", sub.get_name())));
+        own.chain(below).collect()
+    }
+
+    /// Command lines of all commands, without arguments.
+    fn lines(command: &Command, before: &[String]) -> Vec<Vec<String>> {
+        let here = [before, &[command.get_name().to_owned()]].concat();
+        let below: Vec<_> = command.get_subcommands().flat_map(|sub| lines(sub, &here)).collect();
+        [vec![here], below].concat()
+    }
+
+    #[test]
+    fn every_setting_is_in_the_example_and_the_parser_takes_it_as_it_is_and_with_all_defaults() {
+        let (command, text) = (Args::command(), example(&Args::command()));
+        let plain: toml::Table = toml::from_str(&text).unwrap();
+        assert_eq!((unknown_key(&command, &plain, ""), keys(&plain, "")), (None, Vec::new()));
+
+        let is_setting = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
+        let taken = |line: &str| if is_setting(line) { line[1..].to_owned() } else { line.to_owned() };
+        let whole: toml::Table = toml::from_str(&text.lines().map(taken).collect::<Vec<_>>().join("\n")).unwrap();
+        assert_eq!(unknown_key(&command, &whole, ""), None);
+        let (mut found, mut expected) = (keys(&whole, ""), settings(&command, ""));
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+        assert!(found.len() > 100, "{}", found.len());
+
+        // Capitals stand for what has no default, and are no values.
+        let is_default = |line: &&str| {
+            !is_setting(line)
+                || !line
+                    .rsplit(" = ")
+                    .next()
+                    .unwrap()
+                    .trim_matches(['[', ']', '"'])
+                    .chars()
+                    .all(|c| c.is_uppercase() || "-/|[]:=".contains(c))
+        };
+        let defaults = text.lines().filter(is_default).map(taken).collect::<Vec<_>>().join("\n");
+        let config = Config { file: toml::from_str(&defaults).unwrap(), ..Config::default() };
+        for line in lines(&command, &[]) {
+            let Err(error) = config.apply(Args::command()).try_get_matches_from(&line) else { continue };
+            let is_refused = matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation);
+            assert!(!is_refused, "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_setting_has_its_help_and_its_default() {
+        let text = example(&Args::command());
+        for part in [
+            "# Print results as JSON\n#json = false\n",
+            "[catalog.snapshot]\n",
+            "#api = \"https://catalog.redhat.com/api/containers\"\n",
+            "(not in ./haversack.toml)\n#authfile = \"FILE\"\n",
+            "#kind = [\"operators\", \"containers\", \"charts\"]\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 140));
+    }
+}

@@ -1,0 +1,91 @@
+//! `haversack config`, and `inspect --format` as skopeo's users type it.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::{command, said};
+
+#[test]
+fn the_example_is_a_file_that_is_read_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (status, example, talk) = said(dir.path(), &["config", "--example"]);
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    assert!(
+        example.starts_with("# Defaults of haversack's options.") && example.contains("\n[catalog.snapshot]\n"),
+        "{example}"
+    );
+    std::fs::write(dir.path().join("haversack.toml"), example).unwrap();
+    let nothing = "nothing is set; `haversack config --example` shows what can be\n";
+    assert_eq!(said(dir.path(), &["config"]), (Some(0), String::new(), nothing.to_owned()));
+}
+
+#[test]
+fn what_is_set_is_shown_with_where_and_secrets_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("haversack.toml"), "offline = true\n[catalog.snapshot]\npage-size = 100\n").unwrap();
+    let output = command(dir.path(), &["config"])
+        .envs([("HAVERSACK_JOBS", "3"), ("HAVERSACK_S3_SECRET_KEY", "geheim"), ("HAVERSACK_PAGESIZE", "1")])
+        .output()
+        .unwrap();
+    let expected = "offline                     true  haversack.toml\n\
+                    catalog.snapshot.page-size  100   haversack.toml\n\
+                    jobs                        3     HAVERSACK_JOBS\n\
+                    s3-secret-key               …     HAVERSACK_S3_SECRET_KEY\n";
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let columns = |text: &str| -> Vec<Vec<String>> {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        let mut lines: Vec<Vec<String>> = text.lines().map(words).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(columns(&lines), columns(expected));
+    let warned = "warning: HAVERSACK_PAGESIZE: no option of haversack has this variable\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), warned);
+}
+
+fn image(dir: &Path) {
+    std::fs::create_dir(dir.join("one")).unwrap();
+    let definition = "name = \"x\"\nlabels = { a = \"b\" }\nenv = { PATH = \"/bin\" }\n[[layers]]\nfiles = [{ dest = \"/f\", text = \"1\" }]\n";
+    std::fs::write(dir.join("one/image.toml"), definition).unwrap();
+    let (status, _, talk) =
+        said(dir, &["build", "one", "--no-sbom", "--compression", "gzip", "--output", "oci:store:x:1"]);
+    assert_eq!(status, Some(0), "{talk}");
+}
+
+#[test]
+fn a_format_has_fields_of_the_json() {
+    let dir = tempfile::tempdir().unwrap();
+    image(dir.path());
+    let inspect = |format: &str| said(dir.path(), &["inspect", "--format", format, "oci:store:x:1"]);
+    let json: Value = serde_json::from_str(&said(dir.path(), &["inspect", "--json", "oci:store:x:1"]).1).unwrap();
+    let digest = json["digest"].as_str().unwrap();
+    let layer = json["images"][0]["layers"][0]["digest"].as_str().unwrap();
+    assert_eq!(inspect("{{.Digest}} {{.Os}} {{json .Labels}}").1, format!("{digest} linux {}\n", json!({ "a": "b" })));
+    assert_eq!(inspect("{{.images.0.layers.0.digest}}").1, format!("{layer}\n"));
+    assert_eq!(inspect("{{.Layers}}").1, format!("{}\n", json!([layer])));
+    let (status, data, talk) = inspect("{{.Name}}");
+    assert_eq!((status, data.as_str()), (Some(2), ""));
+    assert!(talk.starts_with("error: --format: no field `Name`; there are Architecture, Created, "), "{talk}");
+    let (status, _, talk) = inspect("{{range .Layers}}");
+    assert!(status == Some(2) && talk.contains("for more, use --json and jq"), "{talk}");
+}
+
+#[test]
+#[ignore = "needs skopeo"]
+fn skopeo_says_the_same_of_the_same_fields() {
+    let dir = tempfile::tempdir().unwrap();
+    image(dir.path());
+    for format in ["{{.Digest}}", "{{.Os}}/{{.Architecture}}", "{{json .Labels}}", "{{json .Env}}", "{{json .Layers}}"]
+    {
+        let theirs = Command::new("skopeo")
+            .args(["inspect", "--format", format, "oci:store:x:1"])
+            .current_dir(dir.path())
+            .output();
+        let theirs = theirs.unwrap();
+        assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
+        let ours = said(dir.path(), &["inspect", "--format", format, "oci:store:x:1"]);
+        assert_eq!(ours, (Some(0), String::from_utf8(theirs.stdout).unwrap(), String::new()), "{format}");
+    }
+}
