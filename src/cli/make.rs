@@ -9,7 +9,7 @@ use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::cli::stop::stoppable;
 use crate::compression::Compression;
-use crate::image::{LayerOptions, Platform};
+use crate::image::{LayerOptions, Platform, Template};
 use crate::kernel::source::{Source, SourceOptions};
 use crate::ops::Scratch;
 use crate::ops::make::explain::Explained;
@@ -21,13 +21,14 @@ use crate::shard::Shard;
 
 /// Build images from definitions
 #[derive(clap::Args)]
+#[command(after_help = HELP)]
 pub(super) struct BuildArgs {
-    /// Directories with an image.toml, such as images/catalog
+    /// Directories with an image.toml, or definitions that come with the program: bastion, catalog, driver-toolkit, kernels
     #[arg(required = true, value_name = "DEFINITION")]
     definitions: Vec<PathBuf>,
     /// Where to: oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME:TAG], dir:DIR or
     /// docker://HOST/REPOSITORY[:TAG]; without a NAME or TAG the definition's name and tags
-    #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push"])]
+    #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push", "print_definition"])]
     output: Option<ImageRef>,
     /// Send the image to a registry, too: docker://HOST/REPOSITORY[:TAG]; without a TAG the definition's tags
     #[arg(long, value_name = "REF")]
@@ -59,6 +60,9 @@ pub(super) struct BuildArgs {
     /// Print what would be in the images and write nothing
     #[arg(long)]
     explain: bool,
+    /// Print the definitions themselves, to be changed in a directory of your own, and build nothing
+    #[arg(long)]
+    print_definition: bool,
     #[command(flatten)]
     packages: PackageArgs,
     #[command(flatten)]
@@ -137,6 +141,12 @@ impl BuildArgs {
 }
 
 pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
+    if args.print_definition {
+        for definition in &args.definitions {
+            context.ui.bytes(Template::find(definition)?.text().as_bytes())?;
+        }
+        return Ok(Exit::Done);
+    }
     let scratch = Scratch::default();
     stoppable(&scratch, |signal| context.stopped(signal), || build(args, &scratch, context))
 }
@@ -221,3 +231,11 @@ impl PackageArgs {
         })
     }
 }
+
+const HELP: &str = "\
+Examples:
+  haversack build catalog --catalog catalog.db --output oci-archive:catalog.tar
+  haversack build bastion --output oci:mirror --push docker://registry.local:5000/bastion
+  haversack build --print-definition driver-toolkit
+
+Exit status: 0 built, 1 failed, 2 wrong command line, 3 some images were not built, each named";

@@ -190,8 +190,15 @@ fn mistakes_are_named_and_nothing_is_written() {
             "name = 'x'\n[[layers]]\nremove = ['/a']\n",
             &["build", "none", "-o", "oci:x"],
             1,
-            "error: cannot open none/image.toml\n  because: No such file or directory (os error 2)\n\
-             hint: check that none/image.toml and the directories above it exist",
+            "error: `none`: there is no such directory, and no such definition in the program \
+             (bastion, catalog, driver-toolkit, kernels)",
+        ),
+        (
+            "name = 'x'\n[[layers]]\nremove = ['/a']\n",
+            &["build", "./none/", "-o", "oci:x"],
+            1,
+            "error: cannot open ./none/image.toml\n  because: No such file or directory (os error 2)\n\
+             hint: check that ./none/image.toml and the directories above it exist",
         ),
         (
             "name = 'x'\n[[layers]]\ncatalog = { tree = '/t', db = '/d' }",

@@ -55,10 +55,12 @@ fn value(arg: &Arg) -> String {
     let defaults: Vec<String> =
         arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
     let kind = || arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string).unwrap_or_default();
+    let has_default = !defaults.is_empty();
     let values = if defaults.is_empty() { vec![kind()] } else { defaults };
     let is_many = matches!(action, ArgAction::Append) || arg.get_num_args().is_some_and(|range| range.max_values() > 1);
     let values: Vec<String> = values.iter().map(|value| scalar(value)).collect();
-    if is_many { format!("[{}]", values.join(", ")) } else { values.join(", ") }
+    let value = if is_many { format!("[{}]", values.join(", ")) } else { values.join(", ") };
+    if has_default { value } else { value + NO_DEFAULT }
 }
 
 /// Numbers and truth values as they are, all else as a string.
@@ -88,9 +90,12 @@ const HEAD: &str = "\
 # It is read as $HAVERSACK_CONFIG, else ./haversack.toml, else ~/.config/haversack/haversack.toml. What decides where
 # credentials go and whom TLS and signatures trust is not taken from ./haversack.toml, which may be somebody else's.
 # Variables win over it: HAVERSACK_PAGE_SIZE is page-size of every command; the command line wins over both.
-# In capitals stands what kind of value is meant where there is no default.
+# Where there is no default, what kind of value is meant stands in capitals.
 
 ";
+
+/// What follows a value that is none but says what kind of value is meant.
+const NO_DEFAULT: &str = "  # no default";
 
 #[cfg(test)]
 mod tests {
@@ -133,17 +138,7 @@ mod tests {
         assert_eq!(found, expected);
         assert!(found.len() > 100, "{}", found.len());
 
-        // Capitals stand for what has no default, and are no values.
-        let is_default = |line: &&str| {
-            !is_setting(line)
-                || !line
-                    .rsplit(" = ")
-                    .next()
-                    .unwrap()
-                    .trim_matches(['[', ']', '"'])
-                    .chars()
-                    .all(|c| c.is_uppercase() || "-/|[]:=".contains(c))
-        };
+        let is_default = |line: &&str| !line.ends_with(NO_DEFAULT);
         let defaults = text.lines().filter(is_default).map(taken).collect::<Vec<_>>().join("\n");
         let config = Config { file: toml::from_str(&defaults).unwrap(), ..Config::default() };
         for line in lines(&command, &[]) {
@@ -160,7 +155,7 @@ mod tests {
             "# Print results as JSON\n#json = false\n",
             "[catalog.snapshot]\n",
             "#api = \"https://catalog.redhat.com/api/containers\"\n",
-            "(not in ./haversack.toml)\n#authfile = \"FILE\"\n",
+            "(not in ./haversack.toml)\n#authfile = \"FILE\"  # no default\n",
             "#kind = [\"operators\", \"containers\", \"charts\"]\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");

@@ -385,7 +385,7 @@ mod tests {
         }
         let mut found = BTreeSet::new();
         options(&crate::cli::Args::command(), &mut found);
-        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local anonymous-pull api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify htpasswd ims-url key keyring ledger listen oauth-client-id oauth-client-secret oauth-client-secret-file plain-passwords redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file sign src-tls-verify tls-cert tls-key tls-self-signed tls-verify token-file token-url url writable");
+        insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local anonymous-pull api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify htpasswd ims-url key keyring ledger listen oauth-client-id oauth-client-secret oauth-client-secret-file plain-passwords redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file sign src-tls-verify tls-cert tls-key tls-self-signed tls-verify token-file token-url url writable yes");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod base;
 pub mod definition;
+pub mod embedded;
 pub mod fingerprint;
 pub mod packages;
 pub mod plan;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::fs;
 use crate::image::Definition;
 use crate::image::build::definition::{Error, FILE};
+use crate::image::build::embedded::embedded;
 
 /// The text of a definition.
 #[derive(Clone, Debug)]
@@ -23,6 +24,22 @@ impl Template {
         let path = directory.join(FILE);
         let bytes = fs::read(&path, 1 << 20)?;
         Ok(Template { path, text: String::from_utf8_lossy(&bytes).into_owned() })
+    }
+
+    /// Reads the `image.toml` of a directory, or takes the [definition of the program](embedded) that has this name. A directory
+    /// that is there comes first.
+    pub fn find(place: &Path) -> Result<Self, Error> {
+        match embedded(place) {
+            _ if place.is_dir() => Template::read(place),
+            Some(text) => {
+                Ok(Template { path: format!("{} in the program", place.display()).into(), text: text.to_owned() })
+            }
+            // What has no slash may be a name that is misspelt.
+            None if place.components().count() == 1 && place != Path::new(".") => {
+                Err(Error::Unknown { name: place.display().to_string() })
+            }
+            None => Template::read(place),
+        }
     }
 
     /// The text as it is written.

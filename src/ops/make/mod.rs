@@ -27,7 +27,7 @@ use crate::reference::ImageRef;
 /// What is built, of what, and where it goes.
 #[derive(Clone, Debug, Default)]
 pub struct MakeOptions {
-    /// Directories with an `image.toml`.
+    /// Directories with an `image.toml`, or names of definitions that come with the program.
     pub definitions: Vec<PathBuf>,
     /// Where images are written.
     pub output: Option<ImageRef>,
@@ -114,7 +114,7 @@ pub struct Built {
 pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Result<(MakeReport, bool), Error> {
     let mut definitions: Vec<(&Path, Definition)> = Vec::new();
     for directory in &options.definitions {
-        let template = Template::read(directory)?;
+        let template = Template::find(directory)?;
         if !template.variables().is_empty() {
             if options.definitions.len() > 1 {
                 return Err(Error::NotAlone(directory.clone()));

@@ -37,6 +37,7 @@ use self::keys::TOP;
 pub(crate) use self::keys::{Keys, unknown_key};
 use crate::fs::{self, PathError};
 use crate::image::Platform;
+use crate::image::build::embedded::EMBEDDED;
 use crate::image::build::packages::{KernelsDefinition, PackagesDefinition};
 use crate::limits;
 use crate::reference::ImageRef;
@@ -188,6 +189,15 @@ pub enum Error {
     /// It cannot be read.
     #[error("{0}")]
     Read(#[from] PathError),
+    /// Neither a directory nor the name of a definition that comes with the program.
+    #[error(
+        "`{name}`: there is no such directory, and no such definition in the program ({})",
+        EMBEDDED.map(|(name, _)| name).join(", ")
+    )]
+    Unknown {
+        /// What was named.
+        name: String,
+    },
     /// It is not TOML, or a value is not of its key's type.
     #[error("{}: not a valid {what}", path.display())]
     Parse {

@@ -1,0 +1,49 @@
+//! Definitions that come with the program: its images are built where there is no checkout.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::said;
+
+fn built(dir: &Path, args: &[&str]) -> Value {
+    let (status, json, talk) = said(dir, &[&["build", "--json"], args].concat());
+    assert_eq!(status, Some(0), "{talk}");
+    serde_json::from_str(&json).unwrap()
+}
+
+#[test]
+fn the_catalog_image_is_built_in_an_empty_directory_as_in_a_checkout() {
+    let (dir, checkout) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let pages = checkout.join("testdata/catalog");
+    let (status, _, talk) = said(dir.path(), &["catalog", "snapshot", "--from", pages.to_str().unwrap()]);
+    assert_eq!(status, Some(0), "{talk}");
+    let digest = |definition: &str| {
+        let image = built(dir.path(), &[definition, "--catalog", "catalog.db", "--output", "oci:out"]);
+        image[0]["digest"].as_str().unwrap().to_owned()
+    };
+    let path = checkout.join("images/catalog");
+    let expected = digest(path.to_str().unwrap());
+    assert_eq!([digest("catalog"), digest("images/catalog")], [expected.clone(), expected]);
+    assert_eq!(built(dir.path(), &["bastion", "--output", "oci:out"])[0]["name"], "haversack-bastion");
+}
+
+#[test]
+fn definitions_are_printed_and_a_directory_of_the_name_comes_first() {
+    let (dir, checkout) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    for name in ["bastion", "catalog", "driver-toolkit", "kernels"] {
+        let text = std::fs::read_to_string(checkout.join("images").join(name).join("image.toml")).unwrap();
+        assert_eq!(said(dir.path(), &["build", "--print-definition", name]), (Some(0), text, String::new()));
+    }
+    std::fs::create_dir(dir.path().join("bastion")).unwrap();
+    let own = "name = \"own\"\n[[layers]]\nfiles = [{ dest = \"/f\", text = \"1\" }]\n";
+    std::fs::write(dir.path().join("bastion/image.toml"), own).unwrap();
+    assert_eq!(said(dir.path(), &["build", "--print-definition", "bastion"]), (Some(0), own.to_owned(), String::new()));
+    assert_eq!(built(dir.path(), &["bastion", "--output", "oci:out"])[0]["name"], "own");
+    std::fs::create_dir(dir.path().join("catalog")).unwrap();
+    let (status, _, talk) = said(dir.path(), &["build", "--print-definition", "catalog"]);
+    assert!(status == Some(1) && talk.starts_with("error: cannot open catalog/image.toml\n"), "{talk}");
+    let (status, _, talk) = said(dir.path(), &["build", "katalog", "--output", "oci:out"]);
+    let unknown = "error: `katalog`: there is no such directory, and no such definition in the program (bastion, catalog, driver-toolkit, kernels)\n";
+    assert_eq!((status, talk.as_str()), (Some(1), unknown));
+}
