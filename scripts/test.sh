@@ -1,16 +1,33 @@
 #!/usr/bin/env bash
-# All checks: format, lints, tests. Installs what the tests need where it may (root on Debian or Fedora).
+# All checks: format, lints, tests. scripts/test.sh [--install]
+#
+# It changes nothing but target/, unless it is told to: with --install, or in CI (the variable CI), it installs what the tests
+# need (as root on Debian or Fedora) and fetches validators and real packages into target/. It stops no service.
 #
 # A test that needs something says so in the reason why it is ignored ("needs podman; …"). Here, each of them is run
 # when what it needs is there, and listed with the reason when it is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+install=
+[ -n "${CI:-}" ] && install=yes
+case ${1:-} in
+    --install) install=yes ;;
+    "") ;;
+    *) echo "usage: scripts/test.sh [--install]" >&2; exit 2 ;;
+esac
+echo "==> Takes 25 minutes on two cores, and 5 GB in target/; $(df --output=avail -h . | tail -n 1 | xargs) are free"
+
 debian="gcc openssl podman buildah runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools zstd umoci python3-pip jq python3-venv"
 fedora="gcc openssl podman buildah runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools zstd jq python3"
 missing() { for tool in cc openssl podman buildah runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs zstd umoci jq; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
-if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
+if [ -n "$(missing)" ] && [ -z "$install" ]; then
+    echo "==> Not installed: $(missing | xargs)"
+    echo "    Tests that need them are left out; scripts/test.sh --install installs them (as root)."
+elif [ -n "$(missing)" ] && [ "$(id -u)" != 0 ]; then
+    echo "==> Not installed, as this user is not root: $(missing | xargs)"
+elif [ -n "$(missing)" ]; then
     echo "==> Installing what the tests need: $(missing | xargs)"
     if command -v apt-get >/dev/null; then
         apt-get update -qq || true
@@ -21,23 +38,21 @@ if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ]; then
         dnf install -y -q --skip-unavailable $fedora || true
     fi
 fi
-if ! command -v pyspdxtools >/dev/null && [ "$(id -u)" = 0 ] && command -v pip >/dev/null; then
-    pip install --quiet --break-system-packages --root-user-action=ignore spdx-tools || true
-fi
-# Validators for deploy/ and .github/, and real packages for driver toolkits: what cannot be had costs its own tests only.
+# Validators for deploy/, .github/ and SBOMs, and real packages for driver toolkits: what cannot be had costs its own tests only.
 validators=target/validators
-if ! command -v kubernetes-validate >/dev/null && [ ! -x "$validators/bin/kubernetes-validate" ]; then
-    python3 -m venv "$validators" >/dev/null 2>&1 &&
-        "$validators/bin/pip" install --quiet kubernetes-validate check-jsonschema >/dev/null 2>&1 || true
+if [ -n "$install" ]; then
+    [ -x "$validators/bin/pip" ] || python3 -m venv "$validators" >/dev/null 2>&1 || true
+    for tool in kubernetes-validate:kubernetes-validate check-jsonschema:check-jsonschema pyspdxtools:spdx-tools; do
+        command -v "${tool%%:*}" >/dev/null || [ -x "$validators/bin/${tool%%:*}" ] ||
+            "$validators/bin/pip" install --quiet "${tool#*:}" >/dev/null 2>&1 || true
+    done
 fi
 PATH=$PWD/$validators/bin:$PATH
 if [ -z "${HAVERSACK_DEBS:-}" ] && command -v apt-get >/dev/null; then
-    if [ -n "$(ls target/debs 2>/dev/null)" ] || scripts/debs.sh target/debs 4 >/dev/null 2>&1; then
+    if [ -n "$(ls target/debs 2>/dev/null)" ] || { [ -n "$install" ] && scripts/debs.sh target/debs 4 >/dev/null 2>&1; }; then
         export HAVERSACK_DEBS=$PWD/target/debs
     fi
 fi
-# Registries and tests start servers of their own.
-if command -v systemctl >/dev/null; then systemctl stop docker-registry >/dev/null 2>&1 || true; fi
 
 echo "==> Format"
 cargo fmt --check

@@ -7,6 +7,7 @@ mod docker_registry;
 mod doctor;
 mod logins;
 mod manual;
+mod scripts;
 mod settings;
 
 use std::path::Path;

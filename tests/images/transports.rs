@@ -177,7 +177,7 @@ fn a_list_of_platforms_does_not_go_into_a_docker_archive_until_one_is_chosen() {
 
 #[test]
 #[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
-fn verify_reads_a_registrys_image_to_its_last_byte_and_finds_all_that_is_wrong_at_once() {
+fn verify_reads_a_registries_image_to_its_last_byte_and_finds_all_that_is_wrong_at_once() {
     let registry = DockerRegistry::start();
     let dir = definition(DEFINITION);
     let image = registry.at("x:1");
