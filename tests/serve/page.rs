@@ -1,5 +1,6 @@
 //! The page at `/` and its JSON.
 
+use haversack::digest::Digest;
 use haversack::image::store::layout::canonical;
 use oci_spec::image::MediaType;
 use serde_json::json;
@@ -59,7 +60,7 @@ fn the_page_says_what_is_here_and_shows_what_images_say_as_text() {
         "✓ complete",
         "✗ incomplete, not served",
         "not verified",
-        &format!("podman pull {}/quay.io/org/app:1.2", serve.address),
+        &format!("podman pull --tls-verify=false {}/quay.io/org/app:1.2", serve.address),
         list.digest().as_ref(),
     ] {
         assert!(page.contains(expected), "{expected}: {page}");
@@ -101,4 +102,66 @@ fn long_lists_come_in_pages_and_names_are_searched() {
     assert_eq!((tags["tags"].as_array().unwrap().len(), &tags["next"]), (100, &json!("last=099")));
     let text = String::from_utf8(serve.get("/images/quay.io/a/tags").body).unwrap();
     assert!(text.contains(r#"<a rel="next" href="/images/quay.io/a/tags?last=099">"#), "{text}");
+}
+
+#[test]
+fn an_image_shows_what_it_is_made_of_what_it_shares_and_what_to_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = layout(dir.path(), "store");
+    let hostile = "<script>alert(1)</script>\u{202e}\"'";
+    let made = |own: &[u8], architecture: &str| {
+        let config = json!({
+            "architecture": architecture, "os": "linux", "created": "2026-01-02T03:04:05Z",
+            "rootfs": { "type": "layers", "diff_ids": [] }, "history": [{ "created_by": hostile }, { "comment": "two" }],
+            "config": { "Labels": { "title": hostile } },
+        });
+        let config = store.write_blob(MediaType::ImageConfig, &canonical(&config)).unwrap();
+        let base = store.write_blob(MediaType::ImageLayer, &vec![1; 3 << 20]).unwrap();
+        let own = store.write_blob(MediaType::ImageLayer, own).unwrap();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "config": config, "layers": [base, own],
+        });
+        store.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap()
+    };
+    let (amd64, arm64) = (made(&vec![2; 1 << 20], "amd64"), made(&vec![3; 2 << 20], "arm64"));
+    let list = index(&store, &[&amd64, &arm64]);
+    store.tag(&list, Some("quay.io/org/app:1.2")).unwrap();
+    store.tag(&amd64, Some("quay.io/org/app:amd64")).unwrap();
+    let about = artifact(&store, &list, hostile, "");
+    store.tag(&about, None).unwrap();
+    let serve = Serve::start(&[arg(&store), "--name", "bastion.example:5000"]);
+    let has = |path: &str, all: &[&str]| {
+        let answer = serve.get(path);
+        assert_eq!((answer.status, answer.header("content-security-policy")), (200, POLICY), "{path}");
+        let text = String::from_utf8(answer.body).unwrap();
+        for expected in all {
+            assert!(text.contains(expected), "{path}: {expected}: {text}");
+        }
+        for never in ["<script", "style=\"", "http://", "https://", "\u{202e}"] {
+            assert!(!text.contains(never), "{path}: {never}: {text}");
+        }
+    };
+    let digest = Digest::sha256(vec![1; 3 << 20]);
+    let manifest = format!("<a href=\"/images/quay.io/org/app@{}\">", amd64.digest());
+    let image_words = "9.00 MiB in 2 images, 6.00 MiB on the disk: 33 % is shared";
+    let at_tag = "podman pull --tls-verify=false bastion.example:5000/quay.io/org/app:1.2";
+    let at_digest = format!("--image=bastion.example:5000/quay.io/org/app@{}", list.digest());
+    let list_page =
+        ["linux/arm64", &manifest, image_words, at_tag, &at_digest, "Not verified", "role=\"img\"", digest.as_str()];
+    has("/images/quay.io/org/app:1.2", &list_page);
+    let shown = [
+        "Labels",
+        "&#60;script&#62;",
+        "<li><code>two</code></li>",
+        "1 other images here",
+        "no other image",
+        "<dd>amd64</dd>",
+    ];
+    has(&format!("/images/quay.io/org/app@{}", amd64.digest()), &shown);
+    has(&format!("/images/quay.io/org/app@{}", about.digest()), &["oras pull --plain-http", list.digest().as_ref()]);
+    // The list's two, and the one that has a tag of its own is the same again.
+    has("/images/quay.io/org/app", &["13.00 MiB in 3 images, 6.00 MiB on the disk: 53 % is shared", "1.2 linux/amd64"]);
+    for gone in ["app:none", "app@sha256:00", &format!("app@{digest}"), "none:1"] {
+        assert_eq!(serve.get(&format!("/images/quay.io/org/{gone}")).status, 404, "{gone}");
+    }
 }

@@ -9,7 +9,7 @@ use haversack::image::store::layout::canonical;
 use oci_spec::image::MediaType;
 use serde_json::{Value, json};
 
-use crate::server::{Serve, arg, image, layout};
+use crate::server::{Serve, arg, artifact, image, index, layout};
 
 const IMAGE: &str = "sha256:000afa8dd9ef13fbd08c62dd528463ebcfba012d6e829dbd1f5c5a1a0d765fed";
 const UNAME: &str = "5.14.0-427.el9.x86_64";
@@ -125,7 +125,7 @@ fn what_uname_prints_leads_to_packages_and_to_toolkits_that_fit() {
         "2.00 MiB",
         Digest::sha256("devel").hex(),
         "gcc-12",
-        "podman pull bastion:5000/a/driver-toolkit@",
+        "podman pull --tls-verify=false bastion:5000/a/driver-toolkit@",
         "driver-toolkit:1",
         "&#60;script",
     ] {
@@ -218,7 +218,11 @@ fn differs(schemas: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
 fn every_answer_is_as_the_description_of_the_interface_says() {
     let dir = tempfile::tempdir().unwrap();
     let store = layout(dir.path(), "store");
-    store.tag(&image(&store, b"layer"), Some("quay.io/org/app:1")).unwrap();
+    let one = index(&store, &[&image(&store, b"layer"), &image(&store, b"other")]);
+    store.tag(&one, Some("quay.io/org/app:1")).unwrap();
+    let about = artifact(&store, &one, "a/b", "");
+    store.tag(&about, None).unwrap();
+    let by_digest = format!("/api/v1/repositories/quay.io/org/app@{}", about.digest());
     let receipts = store.root().join(".haversack/receipts");
     std::fs::create_dir_all(&receipts).unwrap();
     let receipt =
@@ -231,6 +235,7 @@ fn every_answer_is_as_the_description_of_the_interface_says() {
     let asked = [
         ("/api/v1/repositories", vec!["/api/v1/repositories", "/api/v1/repositories?q=none"]),
         ("/api/v1/repositories/{name}", vec!["/api/v1/repositories/quay.io/org/app"]),
+        ("/api/v1/repositories/{name}@{digest}", vec![by_digest.as_str(), "/api/v1/repositories/quay.io/org/app:1"]),
         (
             "/api/v1/catalog",
             vec!["/api/v1/catalog?q=some-chart+1.2.0", "/api/v1/catalog?q=other.v1&ocp=4.5", "/api/v1/catalog"],

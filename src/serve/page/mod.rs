@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! /                          repositories, a hundred at a time, ?q= for those with a text in their names
-//! /images/REPOSITORY         its tags, a hundred at a time
+//! /images/REPOSITORY         its tags, a hundred at a time, and a picture of what their layers share
+//! /images/REPOSITORY:TAG     an image, a list or an artifact; by @DIGEST, too
 //! /catalog                   the certified catalog: ?q= asks whether something is certified (--catalog)
 //! /kernels                   kernels, their packages, toolkits that fit: ?q= is what `uname -r` prints (--kernels)
 //! /carries                   carries that were unpacked here
@@ -15,7 +16,9 @@
 //! ```
 
 mod catalog;
+mod image;
 mod kernels;
+mod picture;
 mod repositories;
 mod state;
 
@@ -42,6 +45,8 @@ pub struct Shown {
     pub kernels: Option<PathBuf>,
     /// What this server is called by others; without it, what they call it in their requests.
     pub name: Option<String>,
+    /// Whether it speaks TLS.
+    pub is_tls: bool,
     /// Whether it takes pushes.
     pub is_writable: bool,
 }
@@ -59,6 +64,7 @@ struct Frame<'a> {
     host: &'a str,
     version: &'static str,
     now: String,
+    is_tls: bool,
     has_catalog: bool,
     has_kernels: bool,
 }
@@ -93,6 +99,7 @@ impl Page {
             host: self.shown.name.as_deref().or_else(|| request.header(HOST)).unwrap_or_default(),
             version: VERSION,
             now: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            is_tls: self.shown.is_tls,
             has_catalog: self.shown.catalog.is_some(),
             has_kernels: self.shown.kernels.is_some(),
         }

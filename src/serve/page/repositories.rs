@@ -1,6 +1,7 @@
 //! Repositories and their tags.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use askama::Template;
 use hyper::StatusCode;
@@ -13,6 +14,8 @@ use crate::image::store::layout::DOCUMENT_LIMIT;
 use crate::progress::{Unit, amount};
 use crate::serve::answer::{Answer, Refusal};
 use crate::serve::document::Document;
+use crate::serve::page::image::{self, Step, bars};
+use crate::serve::page::picture::Picture;
 use crate::serve::page::{Frame, Page, blocking, html, json};
 use crate::serve::request::Request;
 use crate::serve::store::Store;
@@ -28,21 +31,21 @@ struct Row {
 
 /// A tag of a repository.
 #[derive(Serialize)]
-struct Tag {
+pub(super) struct Tag {
     tag: String,
     digest: Digest,
     /// `linux/amd64`
     platforms: Vec<String>,
     /// Of everything that it needs, each blob once.
-    size: u64,
+    pub(super) size: u64,
     #[serde(skip)]
     size_text: String,
     /// As the image says, where it says so.
-    created: Option<String>,
+    pub(super) created: Option<String>,
     /// What refers to it, by type. Nothing of it was verified.
     referrers: Vec<String>,
     /// What keeps it from being served.
-    lacking: Vec<String>,
+    pub(super) lacking: Vec<String>,
 }
 
 #[derive(Template)]
@@ -66,6 +69,7 @@ struct OneRepository<'a> {
     name: &'a str,
     total: usize,
     tags: Vec<Tag>,
+    picture: Picture,
     last: Option<&'a str>,
     next: Option<String>,
 }
@@ -79,6 +83,16 @@ pub(super) struct Configuration {
     architecture: Option<String>,
     variant: Option<String>,
     pub(super) config: Option<RunConfiguration>,
+    pub(super) history: Option<Vec<Step>>,
+}
+
+impl Configuration {
+    /// `linux/arm64/v8`, where it says so.
+    pub(super) fn platform(&self) -> Option<String> {
+        let (os, architecture) = (self.os.as_ref()?, self.architecture.as_ref()?);
+        let variant = self.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+        Some(in_line(format_args!("{os}/{architecture}{variant}")))
+    }
 }
 
 /// What it says for those who run it.
@@ -123,9 +137,21 @@ pub(super) async fn all(page: &Page, request: &Request, is_json: bool) -> Result
     })
 }
 
-pub(super) async fn one(page: &Page, request: &Request, name: &str, is_json: bool) -> Result<Answer, Refusal> {
+pub(super) async fn one(page: &Arc<Page>, request: &Request, name: &str, is_json: bool) -> Result<Answer, Refusal> {
     let view = request.view(&page.store).await?;
     let Some(repository) = view.repositories.get(name) else {
+        let split = name.split_once('@').or_else(|| name.rsplit_once(':'));
+        if let Some((key, reference)) = split
+            && let Some(repository) = view.repositories.get(key)
+        {
+            let digest = match name.contains('@') {
+                true => reference.parse().ok(),
+                false => repository.tags.get(reference).cloned(),
+            };
+            let words = || format!("{key} has nothing called {}", in_line(reference));
+            let digest = digest.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", words()))?;
+            return image::answer(page, request, view.clone(), key, digest, is_json).await;
+        }
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "NAME_UNKNOWN",
@@ -143,18 +169,28 @@ pub(super) async fn one(page: &Page, request: &Request, name: &str, is_json: boo
     // Configurations are read from the disk.
     let tags = blocking(move || {
         let repository = &of.repositories[&key];
-        found.into_iter().map(|(tag, digest)| look(&looking, &of, repository, tag, digest)).collect::<Vec<_>>()
+        let tags: Vec<_> =
+            found.into_iter().map(|(tag, digest)| look(&looking, &of, repository, tag, digest)).collect();
+        let mut images = Vec::new();
+        let mut drawn = HashSet::new();
+        for tag in tags.iter().filter(|tag| drawn.insert(&tag.digest)) {
+            if let Some(Ok(document)) = of.documents.get(&tag.digest).filter(|_| images.len() < BARS) {
+                images.extend(bars(&looking, &of, document, &tag.tag));
+            }
+        }
+        images.truncate(BARS);
+        (tags, Picture::of(images))
     });
-    let tags = tags.await?;
+    let (tags, picture) = tags.await?;
     if is_json {
-        return Ok(json(&serde_json::json!({ "name": name, "tags": tags, "next": next })));
+        return Ok(json(&serde_json::json!({ "name": name, "tags": tags, "layers": picture, "next": next })));
     }
     let total = repository.tags.len();
-    html(&OneRepository { frame: page.frame(request), name, total, tags, last, next })
+    html(&OneRepository { frame: page.frame(request), name, total, tags, picture, last, next })
 }
 
 /// What there is to be said of a tag.
-fn look(store: &Store, view: &View, repository: &Repository, tag: String, digest: Digest) -> Tag {
+pub(super) fn look(store: &Store, view: &View, repository: &Repository, tag: String, digest: Digest) -> Tag {
     let mut seen = Tag {
         tag,
         platforms: Vec::new(),
@@ -185,12 +221,8 @@ fn look(store: &Store, view: &View, repository: &Repository, tag: String, digest
                     }
                 }
                 let configuration = configuration(store, document);
-                if let (Some(os), Some(architecture)) = (configuration.os, configuration.architecture) {
-                    let variant = configuration.variant.map(|variant| format!("/{variant}")).unwrap_or_default();
-                    let platform = in_line(format_args!("{os}/{architecture}{variant}"));
-                    // BuildKit's attestations are no platform.
-                    seen.platforms.extend((platform != "unknown/unknown").then_some(platform));
-                }
+                // BuildKit's attestations are no platform.
+                seen.platforms.extend(configuration.platform().filter(|platform| platform != "unknown/unknown"));
                 seen.created = seen.created.or(configuration.created.map(in_line));
                 waiting.extend(
                     document.manifests.iter().filter_map(|part| view.documents.get(&part.digest)?.as_ref().ok()),
@@ -235,5 +267,7 @@ fn further(last: &str, query: &str) -> String {
 
 /// Rows of a page.
 const LENGTH: usize = 100;
+/// Images of a picture.
+const BARS: usize = 30;
 /// Larger ones are not read for a list.
 const CONFIGURATION: u64 = 256 << 10;
