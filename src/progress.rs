@@ -172,10 +172,11 @@ pub fn amount(n: u64, unit: Unit) -> String {
 
 fn style(unit: Unit, bounded: bool) -> ProgressStyle {
     let template = match (unit, bounded) {
-        (Unit::Bytes, true) => "{msg:30!} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
-        (Unit::Bytes, false) => "{msg:30!} {spinner} {binary_bytes} {binary_bytes_per_sec}",
-        (Unit::Items, true) => "{msg:30!} {wide_bar} {pos}/{len}",
-        (Unit::Items, false) => "{msg:30!} {spinner} {pos}",
+        // 60 columns hold them: a name of 22, a bar of what is left, what is done of how much, how long it will take.
+        (Unit::Bytes, true) => "{msg:22!} {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}",
+        (Unit::Bytes, false) => "{msg:22!} {spinner} {binary_bytes} {binary_bytes_per_sec}",
+        (Unit::Items, true) => "{msg:22!} {wide_bar} {pos}/{len} {eta}",
+        (Unit::Items, false) => "{msg:22!} {spinner} {pos}",
     };
     ProgressStyle::with_template(template).expect("the templates above are well-formed")
 }

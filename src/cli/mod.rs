@@ -65,31 +65,39 @@ struct Global {
     #[arg(long, global = true)]
     json: bool,
     /// Say nothing but results, warnings and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     quiet: bool,
     /// Say more; twice for requests and timings
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, hide_short_help = true, action = ArgAction::Count)]
     verbose: u8,
     /// Refuse every request to another host before it is made
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     offline: bool,
     /// How progress is shown
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_possible_values = true
+    )]
     progress: ProgressMode,
     /// Trust the certificate authorities in this PEM file, too
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
     /// Certificates of hosts, DIR/HOST[:PORT]/*.{crt,cert,key}, instead of podman's and docker's certs.d
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "DIR")]
     cert_dir: Vec<PathBuf>,
     /// How often a failed request is tried again
-    #[arg(long, global = true, value_name = "N", default_value_t = 5)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "N", default_value_t = 5)]
     retries: u32,
     /// Seconds before the first retry; doubled for each further one
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     retry_delay: f64,
     /// Seconds without a byte after which an answer is given up
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 90.0, value_parser = seconds)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 90.0, value_parser = seconds)]
     timeout: f64,
 }
 

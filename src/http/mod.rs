@@ -133,7 +133,10 @@ impl Http {
                 return Err(Error::Offline { url: Box::new(url) });
             }
             let again = request.try_clone();
+            let (method, started) = (request.method().clone(), Instant::now());
             let sent = self.clients.of(&url)?.execute(request).await;
+            let status = sent.as_ref().map_or("no answer".to_owned(), |response| response.status().to_string());
+            tracing::debug!("{method} {}: {status} in {:.0?}", shown(&url), started.elapsed());
             let mut response = sent.map_err(|source| Error::transport(url, source))?;
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let next = location.zip(again).and_then(|(to, again)| redirect::next(again, response.status(), to));

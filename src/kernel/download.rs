@@ -182,6 +182,7 @@ pub async fn fetch_packages(
     for package in packages {
         wanted.entry(package.name.to_string()).or_insert_with(|| package.clone());
     }
+    let nothing_wanted = wanted.is_empty();
     let sizes: Option<Vec<u64>> = wanted.values().map(|package| package.size).collect();
     let total = sizes.map(limits::total);
     let task = Arc::new(progress.task("fetching", Unit::Bytes, total));
@@ -230,7 +231,11 @@ pub async fn fetch_packages(
     if !report.fetched.is_empty() || !report.failed.is_empty() {
         options.narration.mark("\n");
     }
-    options.narration.line(format_args!("All done"));
+    match report.failed.len() {
+        0 if nothing_wanted => {}
+        0 => options.narration.line(format_args!("All done")),
+        failed => options.narration.line(format_args!("Done, but for {failed} that failed")),
+    }
     for list in [&mut report.fetched, &mut report.unchanged, &mut report.replaced, &mut report.unverified] {
         list.sort();
     }

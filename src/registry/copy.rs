@@ -23,7 +23,7 @@ use crate::limits;
 use crate::progress::{Progress, Task, Unit};
 use crate::registry::choice::Choice;
 use crate::registry::client::Error;
-use crate::registry::download::Chunks;
+use crate::registry::download::{Chunks, Watch};
 use crate::registry::memory::{self, Memory};
 use crate::registry::referrers;
 use crate::registry::repository::Repository;
@@ -120,8 +120,12 @@ pub async fn copy(
     };
     let rewritten = top.digest() != image.digest();
     let counts = Counts::default();
-    let task = progress.task("copying", Unit::Bytes, Some(limits::total(parts.blobs.values().map(Descriptor::size))));
-    let job = Job { source, target, options, counts: &counts, task: &task };
+    let task = progress.task(
+        format!("copying {}", source.name()),
+        Unit::Bytes,
+        Some(limits::total(parts.blobs.values().map(Descriptor::size))),
+    );
+    let job = Job { source, target, options, counts: &counts, task: Arc::new(task) };
     job.parts(&parts, &top, name).await?;
     if options.referrers {
         let documents = parts.documents.iter().map(|(described, _)| described.clone()).collect();
@@ -132,12 +136,15 @@ pub async fn copy(
 
 /// Fetches blobs of a source into a layout, those that are not there, each checked.
 pub async fn fetch(source: &Source, blobs: &[Descriptor], layout: &Layout, options: &CopyOptions) -> Result<(), Error> {
+    // Whoever wants them shows what becomes of them.
+    let task = &Arc::new(Progress::off().task("", Unit::Bytes, None));
     stream::iter(blobs.iter().map(Ok::<_, Error>))
         .try_for_each_concurrent(options.parallel, |blob| async move {
-            match layout.holds(&layout::digest_of(blob)?, blob.size()) {
-                true => Ok(()),
-                false => options.retry.run(async || receive(source, layout, blob).await).await,
+            let watch = Watch::new(task.clone());
+            if !layout.holds(&layout::digest_of(blob)?, blob.size()) {
+                options.retry.run(async || receive(source, layout, blob, &watch).await).await?;
             }
+            Ok(())
         })
         .await
 }
@@ -167,7 +174,7 @@ struct Job<'a> {
     target: &'a Target,
     options: &'a CopyOptions,
     counts: &'a Counts,
-    task: &'a Task,
+    task: Arc<Task>,
 }
 
 impl Job<'_> {
@@ -260,16 +267,19 @@ impl Job<'_> {
             },
         };
         let _permits = memory.permits(self.hosts()).await;
-        let begun = Mutex::new(begun);
+        let (begun, watch) = (Mutex::new(begun), Watch::new(self.task.clone()));
         let attempt = async || match self.target {
             Target::Repository(repository) => {
                 let begun = begun.lock().expect("no holder panics").take();
-                repository.put_blob(described, |offset| self.source.blob(described, offset), begun, memory).await
+                let open = |offset| self.source.blob(described, offset).watched(&watch, offset);
+                repository.put_blob(described, open, begun, memory).await
             }
-            Target::Layout(layout) => receive(self.source, layout, described).await,
+            Target::Layout(layout) => receive(self.source, layout, described, &watch).await,
         };
         self.options.retry.run(attempt).await?;
-        self.sent(described)
+        // What was there of it before is done, too.
+        watch.is_at(described.size());
+        self.note_sent(described)
     }
 
     /// Looks for a blob in a registry: where it is wanted, then where it was seen before, to be taken from there.
@@ -371,26 +381,31 @@ impl Job<'_> {
     }
 
     fn present(&self, described: &Descriptor) -> Result<(), Error> {
+        self.task.add(described.size());
         self.counts.present_bytes.fetch_add(described.size(), Ordering::Relaxed);
-        self.count(described, &self.counts.present)
+        self.counts.present.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn mounted(&self, described: &Descriptor) -> Result<(), Error> {
-        self.count(described, &self.counts.mounted)
+        self.task.add(described.size());
+        self.counts.mounted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
+    /// In a dry run: it would be.
     fn sent(&self, described: &Descriptor) -> Result<(), Error> {
+        self.task.add(described.size());
+        self.note_sent(described)
+    }
+
+    fn note_sent(&self, described: &Descriptor) -> Result<(), Error> {
         if let (Target::Repository(to), false) = (self.target, self.options.dry_run) {
             let digest = layout::digest_of(described)?;
             self.options.memory.note(to.registry().host(), to.name(), &digest, true);
         }
         self.counts.sent_bytes.fetch_add(described.size(), Ordering::Relaxed);
-        self.count(described, &self.counts.sent)
-    }
-
-    fn count(&self, described: &Descriptor, count: &AtomicU64) -> Result<(), Error> {
-        count.fetch_add(1, Ordering::Relaxed);
-        self.task.add(described.size());
+        self.counts.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -464,6 +479,14 @@ impl Source {
             }
         }
         Ok(documents)
+    }
+
+    /// What it is called where progress is shown.
+    fn name(&self) -> String {
+        match self {
+            Source::Repository(repository) => repository.name().to_owned(),
+            Source::Store(store) => store.path().display().to_string(),
+        }
     }
 
     /// A blob from an offset on. It is for the receiver to check.

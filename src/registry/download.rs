@@ -1,5 +1,8 @@
 //! A blob of a repository on its way here.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
 use reqwest::header::{CONTENT_RANGE, RANGE};
@@ -7,11 +10,65 @@ use reqwest::{RequestBuilder, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::http::{self, Retriable, Verdict};
+use crate::progress::Task;
 use crate::registry::client::Error;
 use crate::registry::repository::Repository;
 
 /// A blob on its way, in pieces.
-pub type Chunks = mpsc::Receiver<Result<Bytes, Error>>;
+pub struct Chunks {
+    receiver: mpsc::Receiver<Result<Bytes, Error>>,
+    watch: Option<(Arc<Watch>, u64)>,
+}
+
+/// How far a blob is on its way, for those who watch: each byte counts once, however often it is sent.
+pub struct Watch {
+    task: Arc<Task>,
+    arrived: AtomicU64,
+}
+
+impl Chunks {
+    pub(super) fn new(receiver: mpsc::Receiver<Result<Bytes, Error>>) -> Self {
+        Chunks { receiver, watch: None }
+    }
+
+    /// Tells `watch` of what arrives, of which the first byte is at `offset`.
+    pub(super) fn watched(self, watch: &Arc<Watch>, offset: u64) -> Self {
+        watch.is_at(offset);
+        Chunks { watch: Some((watch.clone(), offset)), ..self }
+    }
+
+    /// The next piece; `None` at the end.
+    pub async fn recv(&mut self) -> Option<Result<Bytes, Error>> {
+        let piece = self.receiver.recv().await;
+        self.count(piece)
+    }
+
+    /// The same, on a thread that may block.
+    pub fn blocking_recv(&mut self) -> Option<Result<Bytes, Error>> {
+        let piece = self.receiver.blocking_recv();
+        self.count(piece)
+    }
+
+    fn count(&mut self, piece: Option<Result<Bytes, Error>>) -> Option<Result<Bytes, Error>> {
+        if let (Some((watch, at)), Some(Ok(bytes))) = (&mut self.watch, &piece) {
+            *at += bytes.len() as u64;
+            watch.is_at(*at);
+        }
+        piece
+    }
+}
+
+impl Watch {
+    pub(super) fn new(task: Arc<Task>) -> Arc<Self> {
+        Arc::new(Watch { task, arrived: AtomicU64::new(0) })
+    }
+
+    /// The blob is there up to this byte.
+    pub(super) fn is_at(&self, at: u64) {
+        let before = self.arrived.fetch_max(at, Ordering::Relaxed);
+        self.task.add(at.saturating_sub(before));
+    }
+}
 
 impl Repository {
     /// Reads a blob in pieces from `offset` on, exactly as many bytes as described. The digest is for the receiver to
@@ -28,7 +85,7 @@ impl Repository {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        receiver
+        Chunks::new(receiver)
     }
 
     async fn pump(
@@ -107,3 +164,29 @@ impl Repository {
 
 /// How many pieces of a blob may wait for the other end.
 pub(super) const CHUNKS_AHEAD: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::{Progress, Unit};
+
+    #[tokio::test]
+    async fn bytes_are_counted_as_they_arrive_and_once_when_they_come_again() {
+        let task = Arc::new(Progress::off().task("x", Unit::Bytes, Some(10)));
+        let watch = Watch::new(task.clone());
+        let mut counted = Vec::new();
+        // Broken off after six bytes, begun anew, and broken off; then gone on with behind the eighth.
+        for (offset, pieces) in [(0, &[4_usize, 2][..]), (0, &[5, 3]), (8, &[2])] {
+            let (sender, receiver) = mpsc::channel(4);
+            for piece in pieces {
+                sender.send(Ok(Bytes::from(vec![0; *piece]))).await.unwrap();
+            }
+            drop(sender);
+            let mut chunks = Chunks::new(receiver).watched(&watch, offset);
+            while chunks.recv().await.is_some() {
+                counted.push(task.done());
+            }
+        }
+        assert_eq!(counted, [4, 6, 6, 8, 10]);
+    }
+}

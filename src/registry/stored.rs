@@ -13,18 +13,23 @@ use crate::image::store::layout;
 use crate::image::{Layout, PartialBlob, Store};
 use crate::registry::client::Error;
 use crate::registry::copy::Source;
-use crate::registry::download::{CHUNKS_AHEAD, Chunks};
+use crate::registry::download::{CHUNKS_AHEAD, Chunks, Watch};
 
 /// Writes a blob into a layout, behind what an earlier attempt left of it; it gets its name when it is what was
 /// described.
-pub(super) async fn receive(source: &Source, layout: &Layout, described: &Descriptor) -> Result<(), Error> {
+pub(super) async fn receive(
+    source: &Source,
+    layout: &Layout,
+    described: &Descriptor,
+    watch: &Arc<Watch>,
+) -> Result<(), Error> {
     let open = {
         let (layout, described) = (layout.clone(), described.clone());
         move || PartialBlob::open(&layout, &described)
     };
     let partial = spawn_blocking(open).await.expect("opening a blob does not panic")?;
     let begun = partial.as_ref().map_or(0, PartialBlob::arrived);
-    let mut chunks = source.blob(described, begun);
+    let mut chunks = source.blob(described, begun).watched(watch, begun);
     let (beside, expected) = (layout.clone(), described.clone());
     let write = move || {
         let Some(mut partial) = partial else { return receive_beside(&beside, &expected, chunks) };
@@ -36,7 +41,7 @@ pub(super) async fn receive(source: &Source, layout: &Layout, described: &Descri
     match spawn_blocking(write).await.expect("writing a blob does not panic") {
         // What an earlier attempt left was wrong; it is gone now.
         Err(Error::Layout(layout::Error::Mismatch { .. })) if begun > 0 => {
-            Box::pin(receive(source, layout, described)).await
+            Box::pin(receive(source, layout, described, watch)).await
         }
         result => result,
     }
@@ -75,5 +80,5 @@ pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -
             let _ = sender.blocking_send(Err(error));
         }
     });
-    receiver
+    Chunks::new(receiver)
 }

@@ -1,5 +1,6 @@
 //! What somebody types in the first hour: whole answers.
 
+mod answers;
 mod definitions;
 #[path = "../docker_registry/mod.rs"]
 #[allow(dead_code, reason = "each user takes a part")]

@@ -321,6 +321,9 @@ fn search(args: &SearchArgs, context: &Context) -> Outcome {
     context.ui.result(&hits, |hits| {
         hits.iter().map(|hit| format!("{}\t{}\n", in_line(&hit.kind), in_line(&hit.name))).collect()
     })?;
+    if hits.is_empty() {
+        context.ui.say(format_args!("nothing in {} has `{}` in its name", args.db.db.display(), args.text));
+    }
     Ok(if hits.is_empty() { Exit::No } else { Exit::Done })
 }
 

@@ -3,9 +3,11 @@
 mod matrix;
 pub(super) mod source;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use self::matrix::MatrixArgs;
 use self::source::SourceArgs;
@@ -13,10 +15,13 @@ use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::ui;
 use crate::cli::{Context, block_on};
 use crate::fs;
+use crate::kernel::classify::Role;
 use crate::kernel::download::{self, FetchOptions};
+use crate::kernel::group::Kernel;
 use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::SourceOptions;
 use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport, Unpacked};
+use crate::limits;
 use crate::ops::gather::{self, Gathered};
 use crate::progress::{Narration, Progress, Unit, amount};
 
@@ -49,9 +54,16 @@ pub(super) struct Fetch {
     /// The directory to fetch into
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// How many packages at once from one host
+    /// Maximum number of parallel transfers from one host
     #[arg(long, value_name = "N", default_value_t = 4)]
     parallel: usize,
+    /// Fetch only packages of this role: core, devel, headers, common, kbuild, modules, image, config, meta; or `build`, all that
+    /// modules are built with and not the kernel itself [default: all]
+    #[arg(long, value_name = "ROLE", value_parser = roles)]
+    role: Vec<Roles>,
+    /// Print what would be fetched, and fetch nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Args)]
@@ -127,9 +139,70 @@ fn list(args: &List, context: &Context) -> Outcome {
     Ok(Exit::of(complete))
 }
 
+/// What `--role` names.
+#[derive(Clone)]
+struct Roles(Vec<Role>);
+
+fn roles(text: &str) -> Result<Roles, String> {
+    if text == "build" {
+        return Ok(Roles(vec![Role::Devel, Role::Headers, Role::Common, Role::Kbuild, Role::Config]));
+    }
+    let found = Role::ALL.into_iter().find(|role| role.name() == text);
+    let known = || format!("known roles: build, {}", Role::ALL.map(Role::name).join(", "));
+    found.map(|role| Roles(vec![role])).ok_or_else(known)
+}
+
+/// What a fetch would bring.
+#[derive(Serialize)]
+struct WouldFetch {
+    dry_run: bool,
+    packages: Vec<WouldFetchPackage>,
+    /// Of those whose size is stated.
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct WouldFetchPackage {
+    file: String,
+    /// Bytes, where the source states them.
+    size: Option<u64>,
+    location: String,
+}
+
+fn would_fetch(kernels: &[Kernel], context: &Context) -> Result<(), Failure> {
+    let packages = kernels.iter().flat_map(|kernel| &kernel.packages);
+    let packages = packages.map(|(_, package)| (package.name.to_string(), package)).collect::<BTreeMap<_, _>>();
+    let packages = packages.into_iter().map(|(file, package)| WouldFetchPackage {
+        file,
+        size: package.size,
+        location: package.location.clone(),
+    });
+    let packages: Vec<_> = packages.collect();
+    let bytes = limits::total(packages.iter().filter_map(|package| package.size));
+    let would = WouldFetch { dry_run: true, packages, bytes };
+    context.ui.result(&would, |would| {
+        let size = |size: Option<u64>| size.map_or("unknown size".to_owned(), |size| amount(size, Unit::Bytes));
+        let lines = would.packages.iter().map(|package| format!("{:>12}  {}\n", size(package.size), package.file));
+        let unknown = would.packages.iter().filter(|package| package.size.is_none()).count();
+        let more = if unknown > 0 { format!(", and {unknown} of unknown size") } else { String::new() };
+        let total = amount(would.bytes, Unit::Bytes);
+        lines.collect::<String>() + &format!("{} packages would be fetched: {total}{more}\n", would.packages.len())
+    })?;
+    Ok(())
+}
+
 fn fetch(args: &Fetch, context: &Context) -> Outcome {
     let from = args.from.options(context)?;
-    let Gathered { kernels, complete, .. } = gather(&from, context)?;
+    let Gathered { mut kernels, complete, .. } = gather(&from, context)?;
+    if !args.role.is_empty() {
+        let is_wanted = |role: &Role| args.role.iter().any(|roles| roles.0.contains(role));
+        kernels.iter_mut().for_each(|kernel| kernel.packages.retain(|(role, _)| is_wanted(role)));
+        kernels.retain(|kernel| !kernel.packages.is_empty());
+    }
+    if args.dry_run {
+        would_fetch(&kernels, context)?;
+        return Ok(Exit::of(complete));
+    }
     let places = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &*package.location);
     let http = gather::client(&from, places, &context.http)?;
     let options =

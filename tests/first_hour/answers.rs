@@ -1,0 +1,192 @@
+//! What is answered to what people try first, and the commands that the pages show.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::{command, said};
+
+#[test]
+fn short_help_is_about_the_command_and_long_help_has_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [&["copy"][..], &["kernel", "fetch"], &["catalog", "snapshot"], &["build"]] {
+        let help = |option: &str| said(dir.path(), &[words, &[option]].concat()).1;
+        let (short, long) = (help("-h"), help("--help"));
+        for option in ["--retry-delay", "--ca-file", "--cert-dir", "--timeout", "--progress"] {
+            assert!(!short.contains(option) && long.contains(option), "{words:?} {option}: {short}");
+        }
+        assert!(short.contains("--json") && short.contains("see more with '--help'"), "{words:?}: {short}");
+    }
+}
+
+#[test]
+fn a_search_that_finds_nothing_says_so() {
+    let (dir, checkout) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let pages = checkout.join("testdata/catalog");
+    said(dir.path(), &["catalog", "snapshot", "--from", pages.to_str().unwrap()]);
+    let nothing = "nothing in catalog.db has `zzzz` in its name\n";
+    assert_eq!(said(dir.path(), &["catalog", "search", "zzzz"]), (Some(1), String::new(), nothing.to_owned()));
+    assert_eq!(
+        said(dir.path(), &["--json", "-q", "catalog", "search", "zzzz"]),
+        (Some(1), "[]\n".to_owned(), String::new())
+    );
+}
+
+#[test]
+fn requests_are_told_with_two_v_and_a_host_without_a_name_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["-vv", "inspect", "docker://127.0.0.1:9/a/b:1", "--retries", "0", "--tls-verify=false"];
+    let (status, _, talk) = said(dir.path(), &args);
+    let told = talk.lines().filter(|line| line.starts_with("GET https://127.0.0.1:9/v2/: no answer in ")).count();
+    assert_eq!((status, told), (Some(1), 1), "{talk}");
+    let (_, _, talk) =
+        said(dir.path(), &["kernel", "fetch", "rpm:http://127.0.0.1:9/x", "--to", "to", "--retries", "0"]);
+    assert!(!talk.contains("All done") && talk.contains("cannot connect"), "{talk}");
+}
+
+/// A set of one kernel in which packages are `image` and `headers`, of 70 and 7 bytes.
+fn kernels(dir: &Path) {
+    for (name, size) in
+        [("linux-image-6.1.0-9-amd64_6.1.27-1_amd64.deb", 70), ("linux-headers-6.1.0-9-amd64_6.1.27-1_amd64.deb", 7)]
+    {
+        std::fs::create_dir_all(dir.join("packages")).unwrap();
+        std::fs::write(dir.join("packages").join(name), vec![b'x'; size]).unwrap();
+    }
+}
+
+#[test]
+fn a_fetch_is_shown_before_it_is_done_and_leaves_out_what_nobody_builds_with() {
+    let dir = tempfile::tempdir().unwrap();
+    kernels(dir.path());
+    let fetch = |more: &[&str]| {
+        said(dir.path(), &[&["kernel", "fetch", "dir:packages", "--names-only", "--to", "to"][..], more].concat())
+    };
+    let (status, lines, talk) = fetch(&["--dry-run"]);
+    let (image, headers) =
+        ("linux-image-6.1.0-9-amd64_6.1.27-1_amd64.deb", "linux-headers-6.1.0-9-amd64_6.1.27-1_amd64.deb");
+    assert_eq!(status, Some(0), "{talk}");
+    let names: Vec<&str> = lines.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    assert_eq!(names[..2], [headers, image], "{lines}");
+    assert!(lines.lines().last().unwrap().starts_with("2 packages would be fetched: "), "{lines}");
+    let (_, json, _) = fetch(&["--dry-run", "--json", "--role", "build"]);
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["dry_run"], report["packages"].as_array().unwrap().len()), (&json!(true), 1));
+    assert_eq!(report["packages"][0]["file"], headers);
+    assert!(!dir.path().join("to").exists());
+    let (status, _, talk) = fetch(&["--role", "headers"]);
+    assert_eq!(status, Some(0), "{talk}");
+    assert!(dir.path().join("to").join(headers).exists() && !dir.path().join("to").join(image).exists());
+    let (status, _, talk) = fetch(&["--role", "header"]);
+    assert!(status == Some(2) && talk.contains("known roles: build, core, devel, headers, "), "{talk}");
+}
+
+/// The commands of a page's console blocks: a line that begins with `$`, and those that it goes on in.
+fn commands(page: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut is_console = false;
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            is_console = line.contains("console");
+        } else if is_console {
+            let goes_on = found.last().is_some_and(|last| last.ends_with('\\'));
+            match line.strip_prefix("$ ") {
+                Some(command) => found.push(command.to_owned()),
+                None if goes_on => {
+                    let last = found.last_mut().unwrap();
+                    last.pop();
+                    last.push_str(line.trim_start());
+                }
+                None => {}
+            }
+        }
+    }
+    found
+}
+
+/// Words of a command line as a shell has them: quotes, comments, `$PWD`, `$(id -u)`; `None` for what is more than words.
+fn words(command: &str) -> Option<Vec<String>> {
+    let output = Command::new("bash").args(["-c", &format!("set -f; printf '%s\\0' {command}")]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.split_terminator('\0').map(str::to_owned).collect())
+}
+
+#[test]
+fn every_command_of_ours_on_the_pages_is_one_that_the_program_takes() {
+    let (dir, root) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = ["README.md", "CONTRIBUTING.md"].map(|name| root.join(name)).into_iter().chain(docs);
+    let mut checked = 0;
+    // What pages speak of as a path has to be one.
+    for name in ["carry", "store", "mirror", "packages"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    for page in pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        for line in commands(&std::fs::read_to_string(&page).unwrap()) {
+            // What stands before and after ours is the shell's.
+            let ours = line.trim_start_matches("./").split(['|', '<', '>']).next().unwrap();
+            let Some(ours) = ours.strip_prefix("haversack ") else { continue };
+            let words = words(ours).unwrap_or_else(|| panic!("{}: {line}", page.display()));
+            // Help is printed when all words before it were understood; an unknown option or value is an error before.
+            let args: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+            let output = command(dir.path(), &args).output().unwrap();
+            assert!(output.status.success(), "{}: {line}: {}", page.display(), String::from_utf8_lossy(&output.stderr));
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "only {checked} commands were found");
+}
+
+/// The blocks that need nothing but a shell: each runs in one directory, in the order of its page.
+#[test]
+fn the_blocks_that_can_run_here_run() {
+    let (dir, root) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let pages = root.join("testdata/catalog");
+    said(dir.path(), &["catalog", "snapshot", "--from", pages.to_str().unwrap()]);
+    let question = r#"{"kind":"operator","args":{"csv_name":"acme-db-operator.v1.0.0","ocp_version":"4.16"}}"#;
+    std::fs::write(dir.path().join("questions.jsonl"), format!("{question}\n")).unwrap();
+    let (mut run, mut left) = (Vec::new(), Vec::new());
+    for page in ["README.md", "docs/catalog.md", "docs/images.md", "docs/configuration.md"] {
+        for line in commands(&std::fs::read_to_string(root.join(page)).unwrap()) {
+            // Hosts of examples, programs of others, our own scripts: elsewhere.
+            let elsewhere = [
+                ".example",
+                "podman ",
+                "scripts/",
+                "certsuite ",
+                "./haversack",
+                "https://",
+                "docker://",
+                "LIST.toml",
+                " | ",
+            ];
+            let reads = [
+                "catalog ",
+                "build catalog",
+                "build bastion",
+                "config",
+                "doctor --offline",
+                "man ",
+                "completions",
+                "build --print",
+            ];
+            let ours = line.strip_prefix("haversack ").unwrap_or_default();
+            let can_run =
+                reads.iter().any(|start| ours.starts_with(start)) && !elsewhere.iter().any(|part| line.contains(part));
+            if !can_run || ours.starts_with("catalog snapshot") {
+                left.push(line);
+                continue;
+            }
+            let words = words(ours).unwrap();
+            let args: Vec<&str> = words.iter().map(String::as_str).collect();
+            let (status, _, talk) = said(dir.path(), &args);
+            // 1 is an answer, too: what is asked for is not in the recorded pages.
+            let is_answer = ours.starts_with("catalog check")
+                || ours.starts_with("catalog search")
+                || ours.starts_with("catalog diff");
+            assert!(status == Some(0) || status == Some(1) && is_answer, "{page}: {line}: {talk}");
+            run.push(line);
+        }
+    }
+    assert!(run.len() >= 6, "{run:#?}\nnot run: {left:#?}");
+}
