@@ -161,7 +161,6 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
                 catalog: args.catalog.clone(),
                 kernels: args.kernels.clone(),
                 name: args.name.first().cloned(),
-                is_tls: tls.is_some(),
                 is_writable: args.writable,
             },
             tls: tls.clone(),

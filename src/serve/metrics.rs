@@ -5,7 +5,14 @@ use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
+
 use crate::image::store::gc::GcReport;
+use crate::serve::Server;
+use crate::serve::answer::{self, Answer, Refusal, set};
+use crate::serve::body::{Body, Part};
+use crate::serve::request::Request;
 
 /// What has happened since the start.
 #[derive(Debug, Default)]
@@ -58,6 +65,39 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Answers `/metrics`.
+pub(super) async fn answer(server: &Server, request: &Request) -> Result<Answer, Refusal> {
+    let view = request.view(&server.store).await?;
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let tags = view.repositories.values().map(|repository| repository.tags.len()).sum();
+    let bad = view.documents.values().filter(|document| document.is_err()).count();
+    let scrubbed = &server.store.scrubbed;
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = [
+        ("scrubbed_blobs_total", "Blobs that were read to find bits that rot.", of(&scrubbed.blobs)),
+        ("scrubbed_bytes_total", "Their bytes.", of(&scrubbed.bytes)),
+        ("scrub_failed_total", "Such readings that failed.", of(&scrubbed.failed)),
+    ];
+    let text = server.metrics.text(
+        &counters,
+        &[
+            ("repositories", "Repositories that are served.", count(view.repositories.len())),
+            ("tags", "Tags of all repositories.", count(tags)),
+            ("manifests", "Manifests and indexes that are served.", count(view.documents.len() - bad)),
+            ("bad_manifests", "Manifests that are missing or damaged.", count(bad)),
+            (
+                "damaged_blobs",
+                "Blobs that were found to be damaged and are not served.",
+                count(server.store.damaged().len()),
+            ),
+            ("scrub_due_blobs", "Blobs that were not read for longer than they should be.", of(&scrubbed.due)),
+        ],
+    );
+    let mut answer = answer::with_body(StatusCode::OK, Body::new(vec![Part::Bytes(text.into())]));
+    set(&mut answer, CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    Ok(answer)
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {

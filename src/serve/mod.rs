@@ -81,7 +81,6 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -95,9 +94,9 @@ pub use self::access::{Access, PushRule};
 use self::answer::{Answer, Refusal, set};
 use self::build::Source;
 pub use self::collect::{Collecting, Error as CollectError, collect};
-use self::ledger::Ledger;
 pub use self::log::{Entry, Log};
 use self::metrics::Metrics;
+use self::nodes::Speaking;
 use self::page::Page;
 pub use self::page::Shown;
 use self::push::Writer;
@@ -108,7 +107,7 @@ use self::store::Store;
 pub use self::tls::Identity;
 use self::tls::Tls;
 use crate::digest::Digest;
-use crate::fs::{self, PathContext, PathError};
+use crate::fs::{self, PathError};
 use crate::image::Layout;
 use crate::image::store::layout;
 
@@ -176,7 +175,7 @@ pub struct Server {
     page: Arc<Page>,
     guard: Guard,
     tls: Option<Tls>,
-    identity: Option<Identity>,
+    speaking: Speaking,
     metrics: Arc<Metrics>,
     limits: Limits,
     log: Log,
@@ -205,26 +204,31 @@ impl Server {
         let store = Store::new(options.layouts.into_iter().map(source).collect());
         let writer = options.writable.map(|ttl| Writer::open(&store, options.limits.idle, ttl)).transpose()?;
         if let Some(state) = &options.state {
-            remember(&store, state, usize::from(writer.is_some()))?;
+            store::remember_all(&store, state, usize::from(writer.is_some()))?;
         }
         if let Some(scrubbing) = options.scrubbing {
             tokio::spawn(scrub::repeat(Arc::downgrade(&store), scrubbing));
         }
+        let asks_password = options.access.htpasswd.is_some() && !options.access.anonymous_pull;
         let guard = Guard::new(options.access)?;
-        let identity = options.tls;
-        let tls = identity.clone().map(Tls::new).transpose()?;
+        let trust = match &options.tls {
+            Some(Identity::Own { directory, .. }) => Some(directory.join("ca.crt")),
+            Some(Identity::Files { .. }) | None => None,
+        };
+        let (is_tls, tls) = (options.tls.is_some(), options.tls.map(Tls::new).transpose()?);
+        let speaking = Speaking { trust, is_tls, asks_password };
         let metrics: Arc<Metrics> = Arc::default();
         if let (Some(writer), Some(collecting)) = (&writer, options.collecting) {
             tokio::spawn(collect::repeat(Arc::downgrade(writer), collecting, metrics.clone()));
         }
-        let page = Page::new(store.clone(), options.shown);
+        let page = Page::new(store.clone(), options.shown, speaking.clone());
         Ok(Arc::new(Server {
             store,
             writer,
             page,
             guard,
             tls,
-            identity,
+            speaking,
             metrics,
             limits: options.limits,
             log: options.log,
@@ -253,14 +257,14 @@ impl Server {
     /// trust. Which they are.
     pub async fn write_mirror_config(&self, name: &str, directory: &Path) -> Result<Vec<PathBuf>, MirrorConfigError> {
         let view = self.store.view().await?;
-        let trust = match &self.identity {
-            Some(Identity::Own { directory, .. }) => {
-                let pem = fs::read(&directory.join("ca.crt"), 1 << 20)?;
-                Some(String::from_utf8_lossy(&pem).into_owned())
-            }
-            Some(Identity::Files { .. }) | None => None,
-        };
-        Ok(nodes::write(&view, name, trust, self.identity.is_none(), directory)?)
+        let mut written = Vec::new();
+        for (file, text) in nodes::files(&view, name, &self.speaking)? {
+            let path = directory.join(file);
+            fs::create_dir_all(fs::parent(&path))?;
+            fs::write(&path, text.as_bytes())?;
+            written.push(path);
+        }
+        Ok(written)
     }
 
     /// Answers requests until `stop` is ready, and then those that have begun.
@@ -324,45 +328,13 @@ impl Server {
                 request.view(&self.store).await?;
                 Ok(answer::json(StatusCode::OK, &serde_json::json!({ "status": "ready" }), answer::JSON))
             }
-            "/metrics" if is_read => self.metrics_text(request).await,
+            "/metrics" if is_read => metrics::answer(self, request).await,
             path if is_read && !path.starts_with("/v2") => match self.page.answer(request).await {
                 Some(answer) => answer.map(|answer| if request.is_head() { without_body(answer) } else { answer }),
                 None => Err(Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path")),
             },
             _ => self.dispatch(request, body).await,
         }
-    }
-
-    async fn metrics_text(&self, request: &Request) -> Result<Answer, Refusal> {
-        let view = request.view(&self.store).await?;
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let tags = view.repositories.values().map(|repository| repository.tags.len()).sum();
-        let bad = view.documents.values().filter(|document| document.is_err()).count();
-        let scrubbed = &self.store.scrubbed;
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = [
-            ("scrubbed_blobs_total", "Blobs that were read to find bits that rot.", of(&scrubbed.blobs)),
-            ("scrubbed_bytes_total", "Their bytes.", of(&scrubbed.bytes)),
-            ("scrub_failed_total", "Such readings that failed.", of(&scrubbed.failed)),
-        ];
-        let text = self.metrics.text(
-            &counters,
-            &[
-                ("repositories", "Repositories that are served.", count(view.repositories.len())),
-                ("tags", "Tags of all repositories.", count(tags)),
-                ("manifests", "Manifests and indexes that are served.", count(view.documents.len() - bad)),
-                ("bad_manifests", "Manifests that are missing or damaged.", count(bad)),
-                (
-                    "damaged_blobs",
-                    "Blobs that were found to be damaged and are not served.",
-                    count(self.store.damaged().len()),
-                ),
-                ("scrub_due_blobs", "Blobs that were not read for longer than they should be.", of(&scrubbed.due)),
-            ],
-        );
-        let mut answer = answer::with_body(StatusCode::OK, body::Body::new(vec![body::Part::Bytes(text.into())]));
-        set(&mut answer, hyper::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
-        Ok(answer)
     }
 
     async fn dispatch(&self, request: &Arc<Request>, body: Option<Incoming>) -> Result<Answer, Refusal> {
@@ -392,18 +364,6 @@ impl Server {
         }
         .map(|answer| if request.is_head() { without_body(answer) } else { answer })
     }
-}
-
-/// Keeps what is found in all layouts from the one with that number on, in a directory for each.
-fn remember(store: &Store, state: &Path, from: usize) -> Result<(), Error> {
-    for (at, source) in store.sources.iter().enumerate().skip(from) {
-        let root = source.layout.root().canonicalize().at("open", source.layout.root())?;
-        let name = Digest::sha256(root.as_os_str().as_encoded_bytes());
-        fs::create_dir_all(state)?;
-        let directory = fs::create_dir_beneath(state, Path::new(&name.hex()[..16]))?;
-        store.remember(at, Arc::new(Ledger::open(&directory)?));
-    }
-    Ok(())
 }
 
 fn refused_method(request: &Request) -> Refusal {

@@ -1,23 +1,31 @@
 //! The files that nodes need to find what is served here, by the name that they know this server under.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::fs::PathError;
-use crate::mirrors::Mirrors;
+use crate::fs::{self, PathError};
+use crate::mirrors::{Mirrors, Served};
 use crate::reference::Remote;
 use crate::serve::view::View;
 
-/// Writes them for every repository whose registry is known. `trust` is the authority of a server that has one of its own, `None`
-/// of one that is trusted anyway, and `is_plain` says that there is no TLS.
-pub(super) fn write(
-    view: &View,
-    name: &str,
-    trust: Option<String>,
-    is_plain: bool,
-    directory: &Path,
-) -> Result<Vec<PathBuf>, PathError> {
+/// How nodes are to speak to this server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Speaking {
+    /// The authority that it has of its own; `None` when its certificate is trusted anyway.
+    pub(super) trust: Option<PathBuf>,
+    pub(super) is_tls: bool,
+    /// Whether it asks for passwords when images are pulled.
+    pub(super) asks_password: bool,
+}
+
+/// The files for every repository whose registry is known, by their names, and what is in them.
+pub(super) fn files(view: &View, name: &str, speaking: &Speaking) -> Result<Vec<(String, String)>, PathError> {
+    let trust = match &speaking.trust {
+        Some(path) => Some(String::from_utf8_lossy(&fs::read(path, 1 << 20)?).into_owned()),
+        None => None,
+    };
+    let served = Some(Served { asks_password: speaking.asks_password });
     let mut mirrors = Mirrors::default();
-    mirrors.trust = trust;
+    (mirrors.trust, mirrors.served) = (trust, served);
     for (key, repository) in &view.repositories {
         // Of a registry: its key is the host and the path, the host as a part of a path.
         let Ok(remote) = repository.written.parse::<Remote>() else { continue };
@@ -26,5 +34,5 @@ pub(super) fn write(
         };
         mirrors.add(&remote.registry, path, name, key, !repository.tags.is_empty());
     }
-    mirrors.write(&|_| is_plain, directory)
+    Ok(mirrors.files(&|_| !speaking.is_tls))
 }

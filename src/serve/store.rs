@@ -3,18 +3,19 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Instant;
 
 use crate::digest::{Digest, Hasher};
-use crate::fs;
+use crate::fs::{self, PathContext};
 use crate::image::Layout;
 use crate::image::store::layout::{self, INDEX};
 use crate::serve::build::{Source, build};
 use crate::serve::change::{self, Change};
 use crate::serve::document::{Document, Part};
-use crate::serve::ledger::Ledger;
+use crate::serve::ledger::{self, Ledger};
 use crate::serve::scrub::Scrubbed;
 use crate::serve::stamp::{Checked, Known, Seen, Stamp, now};
 use crate::serve::view::View;
@@ -280,6 +281,18 @@ impl Store {
         }
         lacking
     }
+}
+
+/// Keeps what is found in all layouts from the one with that number on, in a directory for each.
+pub(super) fn remember_all(store: &Store, state: &Path, from: usize) -> Result<(), ledger::Error> {
+    for (at, source) in store.sources.iter().enumerate().skip(from) {
+        let root = source.layout.root().canonicalize().at("open", source.layout.root())?;
+        let name = Digest::sha256(root.as_os_str().as_encoded_bytes());
+        fs::create_dir_all(state)?;
+        let directory = fs::create_dir_beneath(state, Path::new(&name.hex()[..16]))?;
+        store.remember(at, Arc::new(Ledger::open(&directory)?));
+    }
+    Ok(())
 }
 
 /// After so many missing parts no others are looked for.

@@ -165,3 +165,26 @@ fn an_image_shows_what_it_is_made_of_what_it_shares_and_what_to_type() {
         assert_eq!(serve.get(&format!("/images/quay.io/org/{gone}")).status, 404, "{gone}");
     }
 }
+
+#[test]
+fn nodes_fetch_the_files_that_they_need_from_the_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = layout(dir.path(), "store");
+    store.tag(&image(&store, b"1"), Some("quay.io/org/app:1")).unwrap();
+    let serve = Serve::start(&[arg(&store)]);
+    let text = |path: &str| String::from_utf8(serve.get(path).body).unwrap();
+    let page = text("/nodes");
+    assert!(
+        page.contains("<a href=\"/nodes/registries.conf.d/50-haversack.conf\">") && page.contains("talosctl"),
+        "{page}"
+    );
+    let conf = text("/nodes/registries.conf.d/50-haversack.conf");
+    assert!(conf.contains(&format!("location = \"{}/quay.io/org/app\"\ninsecure = true", serve.address)), "{conf}");
+    assert_eq!(
+        text("/nodes/daemon.json"),
+        format!("{{\n  \"insecure-registries\": [\n    \"{}\"\n  ]\n}}\n", serve.address)
+    );
+    assert_eq!(serve.get("/nodes/none").status, 404);
+    let answer = serve.raw(b"GET /nodes HTTP/1.1\r\nHost: a\"b\r\nConnection: close\r\n\r\n", false);
+    assert!([400, 403, 421].contains(&answer.status), "{answer:?}");
+}

@@ -372,6 +372,11 @@ fn nodes_are_told_where_everything_is() {
         assert_eq!(read(name), crt);
     }
     assert!(read("trusted-ca.yaml").contains("\n  bastion.example..5000: |\n    -----BEGIN CERTIFICATE-----\n"));
+    assert!(read("install-config.yaml").contains("additionalTrustBundle: |\n  -----BEGIN CERTIFICATE-----\n"));
+    let talos = "name: quay.io\nendpoints:\n  - url: https://bastion.example:5000/v2/quay.io\n    overridePath: true\nskipFallback: true\n";
+    assert!(read("talos-patch.yaml").contains(talos) && read("README.txt").contains("Docker Hub only"));
+    assert_eq!(read("daemon.json"), "{\n  \"registry-mirrors\": [\n    \"https://bastion.example:5000\"\n  ]\n}\n");
+    assert!(!nodes.join("pull-secret.json").exists());
     let yaml = read("registries.yaml");
     assert!(yaml.contains("  \"quay.io\":\n    endpoint:\n    - \"https://bastion.example:5000\"\n    rewrite:\n      \"^(.*)$\": \"quay.io/$1\"\n"), "{yaml}");
 }

@@ -11,6 +11,7 @@
 //! /catalog                   the certified catalog: ?q= asks whether something is certified (--catalog)
 //! /kernels                   kernels, their packages, toolkits that fit: ?q= is what `uname -r` prints (--kernels)
 //! /carries                   carries that were unpacked here
+//! /nodes                     the files that nodes need to find these images here
 //! /state                     what is damaged, missing or unclear, and how much room there is
 //! /api/v1/…                  the same as JSON, as /api/v1/openapi.json says
 //! ```
@@ -18,6 +19,7 @@
 mod catalog;
 mod image;
 mod kernels;
+mod nodes;
 mod picture;
 mod repositories;
 mod state;
@@ -33,6 +35,7 @@ use serde::Serialize;
 use self::kernels::Kernels;
 use crate::serve::answer::{self, Answer, JSON, Refusal, set};
 use crate::serve::body::{Body, Part};
+use crate::serve::nodes::Speaking;
 use crate::serve::request::Request;
 use crate::serve::store::Store;
 
@@ -45,8 +48,6 @@ pub struct Shown {
     pub kernels: Option<PathBuf>,
     /// What this server is called by others; without it, what they call it in their requests.
     pub name: Option<String>,
-    /// Whether it speaks TLS.
-    pub is_tls: bool,
     /// Whether it takes pushes.
     pub is_writable: bool,
 }
@@ -55,6 +56,7 @@ pub struct Shown {
 pub(super) struct Page {
     store: Arc<Store>,
     shown: Shown,
+    speaking: Speaking,
     kernels: Kernels,
 }
 
@@ -70,8 +72,8 @@ struct Frame<'a> {
 }
 
 impl Page {
-    pub(super) fn new(store: Arc<Store>, shown: Shown) -> Arc<Self> {
-        Arc::new(Page { store, kernels: Kernels::new(shown.kernels.clone()), shown })
+    pub(super) fn new(store: Arc<Store>, shown: Shown, speaking: Speaking) -> Arc<Self> {
+        Arc::new(Page { store, speaking, kernels: Kernels::new(shown.kernels.clone()), shown })
     }
 
     /// Answers for a path that is not the registry's; `None` where there is nothing.
@@ -89,6 +91,8 @@ impl Page {
             ("/catalog", _) => catalog::answer(self, request, is_json).await,
             ("/kernels", _) => kernels::answer(self, request, is_json).await,
             ("/carries", _) => state::carries(self, request, is_json).await,
+            ("/nodes", false) => nodes::list(self, request).await,
+            (file, false) if file.starts_with("/nodes/") => nodes::file(self, request, &file["/nodes/".len()..]).await,
             ("/state", _) => state::state(self, request, is_json).await,
             _ => repositories::one(self, request, rest.strip_prefix(of_repository)?, is_json).await,
         })
@@ -99,7 +103,7 @@ impl Page {
             host: self.shown.name.as_deref().or_else(|| request.header(HOST)).unwrap_or_default(),
             version: VERSION,
             now: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            is_tls: self.shown.is_tls,
+            is_tls: self.speaking.is_tls,
             has_catalog: self.shown.catalog.is_some(),
             has_kernels: self.shown.kernels.is_some(),
         }

@@ -15,11 +15,24 @@
 //!     certs.d/HOST/ca.crt               containerd, named in hosts.toml
 //!     registries.yaml                   k3s and RKE2                  (/etc/rancher/{k3s,rke2}/registries.yaml)
 //! ```
+//!
+//! and, where everything is at one bastion,
+//!
+//! ```text
+//!     install-config.yaml               OpenShift's installer: imageDigestSources, additionalTrustBundle
+//!     talos-patch.yaml                  Talos: RegistryMirrorConfig, RegistryTLSConfig
+//!     daemon.json                       Docker: Docker Hub only       (/etc/docker/daemon.json)
+//!     pull-secret.json                  an entry of a pull secret, without the password
+//!     README.txt                        where each file goes
+//! ```
+
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+pub use self::served::Served;
 use crate::fs::{self, PathError};
 
 /// Where each mirrored repository is.
@@ -35,6 +48,8 @@ pub struct Mirrors {
     renamed: BTreeSet<String>,
     /// The mirror's authority, in PEM, where it is not one that everybody trusts.
     pub trust: Option<String>,
+    /// What the mirror is, if it is one that everything is at.
+    pub served: Option<Served>,
 }
 
 /// One of OpenShift's two kinds.
@@ -69,6 +84,18 @@ impl Mirrors {
 
     /// Writes the files; which they are. `insecure` says which mirrors are spoken to without checking certificates.
     pub fn write(&self, insecure: &dyn Fn(&str) -> bool, directory: &Path) -> Result<Vec<PathBuf>, PathError> {
+        let mut written = Vec::new();
+        for (name, text) in self.files(insecure) {
+            let path = directory.join(name);
+            fs::create_dir_all(fs::parent(&path))?;
+            fs::write(&path, text.as_bytes())?;
+            written.push(path);
+        }
+        Ok(written)
+    }
+
+    /// The files by their names, and what is in them.
+    pub fn files(&self, insecure: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
         let mut files = Vec::new();
         if !self.repositories.is_empty() {
             let all: BTreeSet<_> = self.repositories.keys().cloned().collect();
@@ -92,14 +119,8 @@ impl Mirrors {
             files.push(("trusted-ca.yaml".to_owned(), trusted(&mirrors, authority)));
             files.push(("registries.yaml".to_owned(), self.rancher(&mirrors)));
         }
-        let mut written = Vec::new();
-        for (name, text) in files {
-            let path = directory.join(name);
-            fs::create_dir_all(fs::parent(&path))?;
-            fs::write(&path, text.as_bytes())?;
-            written.push(path);
-        }
-        Ok(written)
+        files.extend(self.served.into_iter().flat_map(|served| self.served(served, insecure)));
+        files
     }
 
     /// config.openshift.io/v1
