@@ -1,13 +1,18 @@
 //! What a site holds: what need not travel, and what a carry is then built on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, MediaType};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::carry::numbering;
 use crate::carry::parts::Parts;
+use crate::carry::table::{BaseLayer, Table};
 use crate::carry::{CarryDocument, Error};
 use crate::digest::Digest;
+use crate::fs::{Slice, Spool};
 use crate::image::manifest;
 use crate::image::store::layout::{self, Layout, descriptor, ref_name};
 
@@ -16,6 +21,8 @@ use crate::image::store::layout::{self, Layout, descriptor, ref_name};
 pub struct Base {
     /// Their bytes, here.
     pub layout: Layout,
+    /// A directory for what is known of their contents; it may be removed at any time.
+    pub index: PathBuf,
     /// Each with the carry that brought it.
     pub held: BTreeMap<Digest, Held>,
 }
@@ -60,7 +67,7 @@ impl CarryDocument {
     }
 
     /// Refuses a layout that lacks what the carry is built on, before anything there is changed. There need be no layout yet.
-    pub fn check_base(&self, root: &std::path::Path) -> Result<(), Error> {
+    pub fn check_base(&self, root: &Path) -> Result<(), Error> {
         if self.needs.is_empty() {
             return Ok(());
         }
@@ -73,6 +80,68 @@ impl CarryDocument {
                 Err(Error::Base { layout: root.to_owned(), blobs, carries })
             }
         }
+    }
+}
+
+/// What a carry is built on, taken out of layers on the far side.
+#[derive(Default)]
+pub(super) struct Ground {
+    /// Contents that are held, in order.
+    pub(super) contents: Vec<Slice>,
+    /// The skeleton of each layer, with its own numbers.
+    pub(super) skeletons: Vec<Slice>,
+}
+
+impl Ground {
+    /// Takes what a table names out of the layers of a layout, into unnamed files in `work`.
+    pub(super) fn of(carry: &CarryDocument, table: &Table, layout: &Layout, work: &Path) -> Result<Self, Error> {
+        let spool = Spool::new(work);
+        let one = |base: &BaseLayer| -> Result<(Vec<Slice>, Slice), Error> {
+            // It was looked for before anything was begun.
+            if carry.needs.iter().all(|need| need.digest != base.digest) {
+                return Err(Error::Odd {
+                    what: "the table of the carry",
+                    why: "a layer that carry.json does not name",
+                });
+            }
+            let mut writer = spool.writer()?;
+            let (mut runs, mut taken) = (base.contents.iter(), Vec::new());
+            let mut run = runs.next();
+            let skeleton = numbering::split(&layout.blob_path(&base.digest), &mut |met| {
+                while run.is_some_and(|run| run.end <= met.number) {
+                    run = runs.next();
+                }
+                if run.is_some_and(|run| run.contains(&met.number)) {
+                    let from = writer.position();
+                    writer.append(met.bytes)?;
+                    taken.push(writer.slice(from)?);
+                }
+                Ok(())
+            })?;
+            if taken.len() as u64 != base.count() {
+                return Err(Error::BaseDamaged { path: layout.blob_path(&base.digest) });
+            }
+            let from = writer.position();
+            writer.append(&skeleton.to_bytes(|number| number))?;
+            Ok((taken, writer.slice(from)?))
+        };
+        let mut ground = Ground::default();
+        for (contents, skeleton) in table.bases.par_iter().map(one).collect::<Result<Vec<_>, _>>()? {
+            ground.contents.extend(contents);
+            ground.skeletons.push(skeleton);
+        }
+        Ok(ground)
+    }
+}
+
+/// The error, or what it comes from where a layer that was built on is not what its name says.
+pub(super) fn blame(error: Error, table: &Table, layout: &Layout) -> Error {
+    let is_whole = |base: &&BaseLayer| {
+        Digest::of_file(&layout.blob_path(&base.digest)).is_ok_and(|(digest, _)| digest == base.digest)
+    };
+    match table.bases.iter().find(|base| !is_whole(base)) {
+        Some(base) => Error::BaseDamaged { path: layout.blob_path(&base.digest) },
+        None => error,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::compression::encode::{Budget, find_in_memory};
 use crate::fs::{Slice, Spool, SpoolWriter};
 
 /// What a content is told by: its SHA-256.
-type Hash = [u8; 32];
+pub(super) type Hash = [u8; 32];
 
 /// The contents of a carry that is being put together. They wait in files on the disk.
 pub(super) struct Contents {
@@ -33,15 +33,17 @@ struct Known {
     entries: Vec<Entry>,
 }
 
-struct Entry {
-    hash: Hash,
+/// A content.
+pub(super) struct Entry {
+    pub(super) hash: Hash,
     /// The first of the names that it has, which says what it is like.
-    path: Box<[u8]>,
-    form: Form,
+    pub(super) path: Box<[u8]>,
+    pub(super) form: Form,
 }
 
+/// How a content is carried, unless it is held.
 #[derive(Clone)]
-enum Form {
+pub(super) enum Form {
     Stored(Slice),
     Gzip(Nested),
 }
@@ -73,41 +75,12 @@ impl Contents {
         &self.spool
     }
 
-    /// Ends the collection: gzip files, then stored contents in the order in which they compress best.
-    ///
-    /// Neighbours are files of one name: of several releases, whose numbers differ in nothing but digits. The order depends
-    /// on what is carried alone, not on who found it first.
-    pub(super) fn finish(self) -> Ordered {
+    /// Ends the collection.
+    pub(super) fn finish(self) -> Vec<Entry> {
         let mut known = self.known.into_inner().expect("no holder panics");
         known.name_nested();
-        let mut ids: Vec<u32> = (0..u32::try_from(known.entries.len()).expect("ids are u32")).collect();
-        ids.sort_by_cached_key(|id| {
-            let entry = &known.entries[*id as usize];
-            (matches!(entry.form, Form::Stored(_)), likeness(&entry.path), entry.path.clone(), entry.hash)
-        });
-        let mut numbers = vec![0; ids.len()];
-        for (number, id) in ids.iter().enumerate() {
-            numbers[*id as usize] = u32::try_from(number).expect("ids are u32");
-        }
-        let mut ordered = Ordered { stored: Vec::new(), nested: Vec::new(), numbers };
-        for id in &ids {
-            match &known.entries[*id as usize].form {
-                Form::Stored(slice) => ordered.stored.push(slice.clone()),
-                Form::Gzip(nested) => ordered.nested.push(nested.clone()),
-            }
-        }
-        ordered
+        known.entries
     }
-}
-
-/// Contents in the order in which they are carried.
-pub(super) struct Ordered {
-    /// Those with bytes of their own.
-    pub(super) stored: Vec<Slice>,
-    /// Those made of others, whose references are ids still.
-    pub(super) nested: Vec<Nested>,
-    /// Of each id, its number: gzip files are counted first.
-    pub(super) numbers: Vec<u32>,
 }
 
 /// Adds contents.
@@ -159,7 +132,7 @@ impl Taker<'_> {
 
     /// A gzip file's parts, where there is an encoder that makes it again.
     fn take_apart(&mut self, bytes: &[u8], is_nested: bool) -> Result<Option<Nested>, Error> {
-        if is_nested || bytes.len() < SMALLEST_NESTED || !bytes.starts_with(b"\x1f\x8b\x08") {
+        if is_nested || !may_be_nested(bytes) {
             return Ok(None);
         }
         let budget = Budget { plain: NESTED_PLAIN, ..Budget::default() };
@@ -172,26 +145,43 @@ impl Taker<'_> {
     /// Adds all that `body` gives, in pieces where it is large.
     fn pieces(&mut self, path: &[u8], body: &mut dyn Read, is_nested: bool, refs: &mut Vec<u32>) -> Result<u64, Error> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        body.take(WHOLE + 1).read_to_end(&mut buffer)?;
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        if buffer.len() as u64 <= WHOLE {
-            refs.push(self.add(path, &buffer, is_nested)?);
-            let length = buffer.len() as u64;
-            self.buffer = buffer;
-            return Ok(length);
-        }
-        let mut length = 0;
-        let chunks = StreamCDC::new((&buffer[..]).chain(body), CHUNK.0, CHUNK.1, CHUNK.2);
-        for (number, chunk) in chunks.enumerate() {
-            let chunk = chunk.map_err(io::Error::from)?;
-            refs.push(self.add(&piece_name(path, number), &chunk.data, true)?);
-            length += chunk.data.len() as u64;
-        }
-        Ok(length)
+        let length = cut(path, body, &mut buffer, &mut |name, bytes, is_piece| {
+            refs.push(self.add(name, bytes, is_nested || is_piece)?);
+            Ok(())
+        });
+        self.buffer = buffer;
+        length
     }
+}
+
+/// Gives a content to `each`, in pieces where it is large: its name, its bytes, and whether it is a piece. Nothing is given of
+/// what is empty. Returns how many bytes there were.
+///
+/// Where pieces end is a part of the format: the far side cuts what it holds in the same places (FastCDC 2020, with the sizes in
+/// [`CHUNK`] and no further settings).
+pub(super) fn cut(
+    path: &[u8],
+    body: &mut dyn Read,
+    buffer: &mut Vec<u8>,
+    each: &mut dyn FnMut(&[u8], &[u8], bool) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    buffer.clear();
+    body.take(WHOLE + 1).read_to_end(buffer)?;
+    if buffer.is_empty() {
+        return Ok(0);
+    }
+    if buffer.len() as u64 <= WHOLE {
+        each(path, buffer, false)?;
+        return Ok(buffer.len() as u64);
+    }
+    let mut length = 0;
+    let chunks = StreamCDC::new((&buffer[..]).chain(body), CHUNK.0, CHUNK.1, CHUNK.2);
+    for (number, chunk) in chunks.enumerate() {
+        let chunk = chunk.map_err(io::Error::from)?;
+        each(&piece_name(path, number), &chunk.data, true)?;
+        length += chunk.data.len() as u64;
+    }
+    Ok(length)
 }
 
 impl Sink for Taker<'_> {
@@ -293,9 +283,8 @@ impl Known {
             let Form::Gzip(nested) = &self.entries[id].form else { continue };
             let refs = nested.refs.clone();
             let path = self.entries[id].path.clone();
-            let name = path.strip_suffix(b".gz").unwrap_or(&path);
             for (number, content) in refs.iter().enumerate() {
-                let own = if refs.len() == 1 { name.to_vec() } else { piece_name(name, number) };
+                let own = name_inside(&path, (refs.len() > 1).then_some(number));
                 let there = &mut self.entries[*content as usize].path;
                 if *own < **there {
                     *there = own.into();
@@ -305,26 +294,20 @@ impl Known {
     }
 }
 
+/// Whether a content is to be taken for a gzip file.
+pub(super) fn may_be_nested(bytes: &[u8]) -> bool {
+    bytes.len() >= SMALLEST_NESTED && bytes.starts_with(b"\x1f\x8b\x08")
+}
+
+/// The name of what is in a gzip file of that name: of a piece, where there are several.
+pub(super) fn name_inside(path: &[u8], piece: Option<usize>) -> Vec<u8> {
+    let name = path.strip_suffix(b".gz").unwrap_or(path);
+    piece.map_or(name.to_vec(), |number| piece_name(name, number))
+}
+
 /// The name of a piece of something large.
 fn piece_name(path: &[u8], number: usize) -> Vec<u8> {
     [path, format!("\0{number:08}").as_bytes()].concat()
-}
-
-/// What neighbours have in common: their last name first, then the directory that it is in, and so on, with all numbers made
-/// equal. The directories that tell releases apart come first in a path, and so last here.
-fn likeness(path: &[u8]) -> Vec<u8> {
-    let mut likeness = Vec::with_capacity(path.len() + 1);
-    for component in path.rsplit(|byte| *byte == b'/') {
-        for byte in component {
-            match byte {
-                b'0'..=b'9' if likeness.last() == Some(&b'0') => {}
-                b'0'..=b'9' => likeness.push(b'0'),
-                byte => likeness.push(*byte),
-            }
-        }
-        likeness.push(b'/');
-    }
-    likeness
 }
 
 /// The name of what lies in a gzip file, as long as it has no other: behind all names.
@@ -343,4 +326,4 @@ const SMALLEST_NESTED: usize = 4096;
 const RECENT: usize = 32 << 20;
 
 /// Plain bytes of a gzip file in a layer, at most.
-const NESTED_PLAIN: u64 = 64 << 20;
+pub(super) const NESTED_PLAIN: u64 = 64 << 20;

@@ -1,8 +1,10 @@
 //! Contents, compressed together: what lies in volumes.
 //!
 //! A frame is one zstd frame (RFC 8878) of neighbouring contents, one after the other: 64 MiB of them, with a window that
-//! sees all of it, and zstd's own checksum. Each is read without any other.
+//! sees all of it, and zstd's own checksum. Each is read without any other; one whose contents are like something that the far
+//! side holds is shorter, and that is its prefix (`ZSTD_CCtx_refPrefix`): the decoder needs the same bytes.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 
@@ -10,6 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::carry::Error;
+use crate::carry::table::Prefix;
 use crate::fs::{Slice, Spool};
 use crate::progress::Task;
 
@@ -19,6 +22,56 @@ pub(super) struct Frame {
     pub(super) data: Slice,
     /// SHA-256 of the frame as it is.
     pub(super) sha256: [u8; 32],
+}
+
+/// Contents that are compressed together.
+pub(super) struct Group {
+    /// Which of them.
+    pub(super) range: Range<usize>,
+    /// What they are compressed against.
+    pub(super) prefix: Prefix,
+    /// The bytes of that, one after another.
+    pub(super) against: Vec<Slice>,
+}
+
+impl Group {
+    /// Contents that are compressed by themselves.
+    pub(super) fn alone(range: Range<usize>) -> Self {
+        Group { range, prefix: Prefix::None, against: Vec::new() }
+    }
+}
+
+/// Groups contents, each of which is like the held one of that number: the prefix of a group has all of those, each once.
+pub(super) fn related(contents: &[Slice], like: &[u32], held: &HashMap<u32, Slice>, most: u64) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let (mut own, mut prefix) = (0, 0);
+    for (number, (content, like)) in contents.iter().zip(like).enumerate() {
+        let size = content.size();
+        let is_there = |group: &Group| matches!(&group.prefix, Prefix::Contents(refs) if refs.contains(like));
+        let more = match groups.last() {
+            Some(group) if is_there(group) => 0,
+            _ => held[like].size(),
+        };
+        match groups.last_mut() {
+            Some(group) if own + size <= most.min(RELATED) && prefix + more <= PREFIX => {
+                group.range.end = number + 1;
+                if let (Prefix::Contents(refs), true) = (&mut group.prefix, more > 0) {
+                    refs.push(*like);
+                    group.against.push(held[like].clone());
+                }
+                (own, prefix) = (own + size, prefix + more);
+            }
+            _ => {
+                groups.push(Group {
+                    range: number..number + 1,
+                    prefix: Prefix::Contents(vec![*like]),
+                    against: vec![held[like].clone()],
+                });
+                (own, prefix) = (size, held[like].size());
+            }
+        }
+    }
+    groups
 }
 
 /// Cuts contents into groups of at most `most` bytes together, a single one that is larger alone.
@@ -41,7 +94,7 @@ pub(super) fn groups(contents: &[Slice], most: u64) -> Vec<Range<usize>> {
 /// Compresses each group to a frame, two at one time.
 pub(super) fn compress(
     contents: &[Slice],
-    groups: &[Range<usize>],
+    groups: &[Group],
     level: i32,
     spool: &Spool,
     task: &Task,
@@ -49,11 +102,12 @@ pub(super) fn compress(
     // Each takes some 90 MB at level 9, on however many cores.
     let threads = rayon::ThreadPoolBuilder::new().num_threads(AT_ONCE).build().map_err(io::Error::other)?;
     threads.install(|| {
-        groups.par_iter().map(|group| one(&contents[group.clone()], level, spool, task)).collect::<Result<Vec<_>, _>>()
+        let frame = |group: &Group| one(&contents[group.range.clone()], &group.against, level, spool, task);
+        groups.par_iter().map(frame).collect::<Result<Vec<_>, _>>()
     })
 }
 
-fn one(contents: &[Slice], level: i32, spool: &Spool, task: &Task) -> Result<Frame, Error> {
+fn one(contents: &[Slice], against: &[Slice], level: i32, spool: &Spool, task: &Task) -> Result<Frame, Error> {
     let mut writer = spool.writer()?;
     let from = writer.position();
     let mut hash = Sha256::new();
@@ -61,7 +115,8 @@ fn one(contents: &[Slice], level: i32, spool: &Spool, task: &Task) -> Result<Fra
         hash.update(bytes);
         writer.append(bytes).map_err(io::Error::other)
     });
-    let mut encoder = zstd::stream::write::Encoder::new(sink, level)?;
+    let prefix = bytes_of(against)?;
+    let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(sink, level, &prefix)?;
     encoder.include_checksum(true)?;
     encoder.long_distance_matching(true)?;
     encoder.window_log(WINDOW)?;
@@ -82,6 +137,15 @@ fn one(contents: &[Slice], level: i32, spool: &Spool, task: &Task) -> Result<Fra
     Ok(Frame { sha256: hash.finalize().into(), data: writer.slice(from)? })
 }
 
+/// The bytes of a prefix, at most [`PREFIX`] and a content.
+pub(super) fn bytes_of(slices: &[Slice]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for slice in slices {
+        slice.reader().read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
 struct Tee<F>(F);
 
 impl<F: FnMut(&[u8]) -> io::Result<()>> Write for Tee<F> {
@@ -99,4 +163,10 @@ impl<F: FnMut(&[u8]) -> io::Result<()>> Write for Tee<F> {
 const WINDOW: u32 = 26;
 
 /// Frames that are compressed at one time: what memory allows.
-const AT_ONCE: usize = 2;
+pub(super) const AT_ONCE: usize = 2;
+
+/// Bytes of contents that are compressed against others: these, the prefix and what zstd keeps are in memory together, twice.
+const RELATED: u64 = 16 << 20;
+
+/// Bytes of a prefix, but for its last content: all of it must lie in the window together with what follows.
+pub(super) const PREFIX: u64 = 32 << 20;

@@ -25,17 +25,23 @@
 
 mod base;
 mod contents;
+mod delta;
 mod document;
 mod encoder;
 #[cfg(test)]
 mod forged;
 mod frame;
+mod import;
+mod index;
+mod numbering;
+mod order;
 mod pack;
 mod parts;
 mod readme;
 mod receipt;
 mod sign;
 mod skeleton;
+mod store;
 mod table;
 mod unpack;
 mod verify;
@@ -183,6 +189,12 @@ pub enum Error {
         blobs: usize,
         /// The carries that bring them.
         carries: Vec<String>,
+    },
+    /// A layer that is built on and is not what it was.
+    #[error("{}: is not what its name says, and the carry is built on it", path.display())]
+    BaseDamaged {
+        /// The blob.
+        path: PathBuf,
     },
     /// A receipt whose code does not fit the rest of it.
     #[error("{}: its code is not that of its carry and state", path.display())]

@@ -1,7 +1,8 @@
 //! Making a carry of a layout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Descriptor;
@@ -10,17 +11,20 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::carry::base::{Base, Need};
-use crate::carry::contents::{Contents, Taker};
+use crate::carry::contents::{Contents, Entry, Taker};
+use crate::carry::delta::{self, Chosen};
 use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, Made, Totals, VolumeFile};
 use crate::carry::encoder::{self, Maker};
+use crate::carry::frame::Group;
+use crate::carry::order::Ordered;
 use crate::carry::parts::Parts;
 use crate::carry::sign::PrivateKey;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
-use crate::carry::table::{Blob, Form, Packing, Table};
+use crate::carry::table::{BaseLayer, Blob, Form, Packing, Prefix, Table};
 use crate::carry::{Error, frame, volume};
 use crate::compression::encode::Budget;
 use crate::digest::{self, Algorithm, Digest, HashingReader};
-use crate::fs::{self, AtomicDir, Lock, Slice};
+use crate::fs::{self, AtomicDir, Lock, Slice, Spool};
 use crate::image::store::layout::{self, Layout};
 use crate::progress::{Progress, Task, Unit};
 
@@ -109,7 +113,7 @@ pub fn pack(
     let out = AtomicDir::create(directory)?;
     let scratch = AtomicDir::create(&beside(directory, "work"))?;
     let Parts { mut blobs, documents, left_out } = Parts::of(layout, &images)?;
-    let needs = match &options.base {
+    let mut needs = match &options.base {
         Some(base) => held_back(base, &mut blobs)?,
         None => Vec::new(),
     };
@@ -124,45 +128,40 @@ pub fn pack(
     drop(task);
 
     let spool = contents.spool().clone();
-    let ordered = contents.finish();
-    let mut stored = ordered.stored;
-    let carried = stored.len();
+    let entries = contents.finish();
+    let chosen = match &options.base {
+        Some(base) => {
+            let task = progress.task("looking at what the site holds", Unit::Items, Some(base.held.len() as u64));
+            Chosen::of(base, &entries, &roots(&taken), &task)?
+        }
+        None => Chosen::default(),
+    };
+    let against = match &options.base {
+        Some(base) => threads.install(|| chosen.take(base, &spool))?,
+        None => delta::Taken::default(),
+    };
     let mut made_by: BTreeMap<String, Made> = BTreeMap::new();
-    let mut table = Table::default();
     let mut whole = Vec::new();
-    let mut writer = spool.writer()?;
-    for taken in taken {
-        let made = made_by.entry(taken.made).or_default();
+    for taken in &mut taken {
+        let made = made_by.entry(std::mem::take(&mut taken.made)).or_default();
         (made.blobs, made.bytes) = (made.blobs + 1, made.bytes + taken.size);
-        whole.extend(taken.reason.map(|reason| Whole { digest: taken.digest.clone(), size: taken.size, reason }));
-        let number = |id: u32| ordered.numbers[id as usize];
-        let form = match taken.form {
-            TakenForm::Whole(refs) => Form::Whole(refs.into_iter().map(number).collect()),
-            TakenForm::Tar { skeleton, plain, packing } => {
-                let first = ordered.nested.len() + stored.len();
-                for piece in skeleton.to_bytes(number).chunks(SKELETON_PIECE) {
-                    let from = writer.position();
-                    writer.append(piece)?;
-                    stored.push(writer.slice(from)?);
-                }
-                let last = ordered.nested.len() + stored.len();
-                let skeleton = (first..last).map(u32::try_from).collect::<Result<_, _>>();
-                Form::Tar { skeleton: skeleton.map_err(|_| Error::TooMany("contents"))?, plain, packing }
-            }
-        };
-        table.blobs.push(Blob { digest: taken.digest, size: taken.size, form });
+        let (digest, size) = (taken.digest.clone(), taken.size);
+        whole.extend(taken.reason.take().map(|reason| Whole { digest, size, reason }));
     }
-    table.nested = ordered.nested;
-    for nested in &mut table.nested {
-        nested.refs.iter_mut().for_each(|content| *content = ordered.numbers[*content as usize]);
-    }
-    table.lengths = stored.iter().map(Slice::size).collect();
-
     let group = FRAME.min(most / 3).max(1);
-    let mut groups = frame::groups(&stored[..carried], group);
-    let skeletons = frame::groups(&stored[carried..], group);
-    groups.extend(skeletons.into_iter().map(|range| range.start + carried..range.end + carried));
-    table.frames = groups.iter().map(|group| group.len() as u64).collect();
+    let Laid { mut table, stored, groups } = lay(taken, &entries, &chosen, &against, &spool, group)?;
+    drop(entries);
+    // A layer that is built on has to be there, whether or not an image of this carry has it.
+    if let Some(base) = &options.base {
+        for layer in &table.bases {
+            if needs.iter().all(|need| need.digest != layer.digest) {
+                needs.push(Need { digest: layer.digest.clone(), held: base.held[&layer.digest].clone() });
+            }
+        }
+        needs.sort_by(|one, other| one.digest.cmp(&other.digest));
+    }
+    let mut writer = spool.writer()?;
+    table.frames = groups.iter().map(|group| group.range.len() as u64).collect();
     let bytes = table.to_bytes();
     let from = writer.position();
     writer.append(&bytes)?;
@@ -170,10 +169,10 @@ pub fn pack(
     drop(writer);
     let content_bytes: u64 = table.lengths.iter().sum();
     let task = progress.task("compressing", Unit::Bytes, Some(content_bytes + table_slice.size()));
-    let one = std::slice::from_ref(&table_slice);
-    let mut frames = frame::compress(one, &frame::groups(one, u64::MAX), options.level, &spool, &task)?;
+    let alone = [Group::alone(0..1)];
+    let mut frames = frame::compress(std::slice::from_ref(&table_slice), &alone, options.level, &spool, &task)?;
     frames.extend(frame::compress(&stored, &groups, options.level, &spool, &task)?);
-    drop(task);
+    drop((task, groups, against));
 
     let id = id_of(&frames);
     // The document and the words for a person lie on every medium.
@@ -198,7 +197,7 @@ pub fn pack(
         totals: Totals {
             blobs: table.blobs.len() as u64,
             blob_bytes: table.blobs.iter().map(|blob| blob.size).sum(),
-            contents: table.lengths.len() as u64,
+            contents: table.lengths.len() as u64 + table.held(),
             content_bytes,
             carried_bytes: files.iter().map(|file| file.size).sum(),
         },
@@ -240,6 +239,111 @@ fn held_back(base: &Base, blobs: &mut Vec<Descriptor>) -> Result<Vec<Need>, Erro
 fn beside(directory: &Path, what: &str) -> PathBuf {
     let name = directory.file_name().unwrap_or_default();
     directory.with_file_name(format!(".{}.{what}", name.display()))
+}
+
+/// All contents that blobs refer to, each once.
+fn roots(taken: &[Taken]) -> Vec<u32> {
+    let refs = |taken: &Taken| match &taken.form {
+        TakenForm::Whole(refs) => refs.clone(),
+        TakenForm::Tar { skeleton, .. } => skeleton.refs().to_vec(),
+    };
+    let mut roots: Vec<u32> = taken.iter().flat_map(refs).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    roots
+}
+
+/// What lies in frames, and in which.
+struct Laid {
+    /// But for the number of contents of each frame.
+    table: Table,
+    stored: Vec<Slice>,
+    groups: Vec<Group>,
+}
+
+/// Orders the contents, gives blobs their numbers, and puts skeletons behind the contents.
+fn lay(
+    taken: Vec<Taken>,
+    entries: &[Entry],
+    chosen: &Chosen,
+    against: &delta::Taken,
+    spool: &Spool,
+    most: u64,
+) -> Result<Laid, Error> {
+    let mut ordered = Ordered::new(entries, &roots(&taken), chosen)?;
+    let nested = std::mem::take(&mut ordered.nested);
+    let before = nested.len() + ordered.held;
+    let mut stored = std::mem::take(&mut ordered.stored);
+    let held: HashMap<u32, Slice> = against
+        .contents
+        .iter()
+        .map(|(place, slice)| {
+            Ok((
+                u32::try_from(nested.len()).map_err(|_| Error::TooMany("contents"))? + chosen.number(*place),
+                slice.clone(),
+            ))
+        })
+        .collect::<Result<_, Error>>()?;
+    let related = ordered.like.len();
+    let mut groups = frame::related(&stored[..related], &ordered.like, &held, most);
+    let shifted = |ranges: Vec<Range<usize>>, by: usize| {
+        ranges.into_iter().map(move |range| Group::alone(range.start + by..range.end + by))
+    };
+    groups.extend(shifted(frame::groups(&stored[related..], most), related));
+
+    // Skeletons with nothing to be compared with are neighbours; each of the others has frames of its own.
+    let mut writer = spool.writer()?;
+    let mut skeletons: HashMap<usize, Vec<u32>> = HashMap::new();
+    let nearest: Vec<Option<u32>> = taken
+        .iter()
+        .map(|taken| match &taken.form {
+            TakenForm::Tar { skeleton, .. } => chosen
+                .nearest(entries, skeleton.refs().iter().copied())
+                .filter(|layer| against.skeletons[*layer as usize].size() <= frame::PREFIX),
+            TakenForm::Whole(_) => None,
+        })
+        .collect();
+    for is_built in [false, true] {
+        let from = stored.len();
+        for (blob, (taken, nearest)) in taken.iter().zip(&nearest).enumerate() {
+            let TakenForm::Tar { skeleton, .. } = &taken.form else { continue };
+            if nearest.is_some() != is_built {
+                continue;
+            }
+            let start = stored.len();
+            for piece in skeleton.to_bytes(|id| ordered.number(id)).chunks(SKELETON_PIECE) {
+                let from = writer.position();
+                writer.append(piece)?;
+                stored.push(writer.slice(from)?);
+            }
+            let numbers = (before + start..before + stored.len()).map(u32::try_from).collect::<Result<_, _>>();
+            skeletons.insert(blob, numbers.map_err(|_| Error::TooMany("contents"))?);
+            if let Some(layer) = nearest {
+                for group in shifted(frame::groups(&stored[start..], most), start) {
+                    let against = vec![against.skeletons[*layer as usize].clone()];
+                    groups.push(Group { prefix: Prefix::Skeleton(*layer), against, ..group });
+                }
+            }
+        }
+        if !is_built {
+            groups.extend(shifted(frame::groups(&stored[from..], most), from));
+        }
+    }
+    let mut table = Table { nested, lengths: stored.iter().map(Slice::size).collect(), ..Table::default() };
+    table.bases = chosen.layers.iter().map(|(digest, numbers)| BaseLayer::new(digest.clone(), numbers)).collect();
+    if !table.bases.is_empty() {
+        table.prefixes = groups.iter().map(|group| group.prefix.clone()).collect();
+    }
+    for (blob, taken) in taken.into_iter().enumerate() {
+        let form = match taken.form {
+            TakenForm::Whole(refs) => Form::Whole(refs.into_iter().map(|id| ordered.number(id)).collect()),
+            TakenForm::Tar { plain, packing, .. } => {
+                Form::Tar { skeleton: skeletons.remove(&blob).unwrap_or_default(), plain, packing }
+            }
+        };
+        table.blobs.push(Blob { digest: taken.digest, size: taken.size, form });
+    }
+    Ok(Laid { table, stored, groups })
 }
 
 /// What the frames are, whatever the volumes.

@@ -3,6 +3,7 @@
 //! ```text
 //! LEDGER/NAME/lock
 //!        NAME/layout/           an OCI layout: blobs of what was packed for the site, without names
+//!        NAME/index/            what contents those have, made again when it is lost
 //!        NAME/carries/ID.json   what each carry brought, and whether it has arrived
 //! ```
 //!
@@ -172,7 +173,7 @@ impl Site {
                 held.entry(digest).or_insert(blob);
             }
         }
-        Ok(Base { layout: self.layout()?, held })
+        Ok(Base { layout: self.layout()?, index: self.directory.join("index"), held })
     }
 
     /// Writes down what was packed, whose blobs are in `layout`. It has not arrived yet, unless that is known already.

@@ -198,3 +198,98 @@ fn the_ledger_lists_forgets_and_lets_one_at_a_time_to_work() {
     assert_eq!(done(dir, &["site", "show"]), json!([]));
     assert!(!dir.join(LEDGER).join("plant").exists());
 }
+
+/// A layer of one release: most of it is as in every other, the rest differs in a line.
+fn release(number: u64) -> Vec<u8> {
+    let mut files: Vec<(String, Vec<u8>)> = (0..150)
+        .map(|file| {
+            let mut body = text(file, 400);
+            if file % 10 == 0 {
+                body.splice(4000..4000, format!("#define RELEASE {number}\n").into_bytes());
+            }
+            (format!("usr/src/linux-6.1.{number}/include/config-{file}.h"), body)
+        })
+        .collect();
+    let changes = [format!("release {number}\n").into_bytes(), text(900, 3000)].concat();
+    files.push((format!("usr/share/doc/linux-6.1.{number}/changelog.gz"), gzip(&changes, "-9")));
+    files.push((format!("boot/vmlinuz-6.1.{number}"), noise(number, 20_000)));
+    let mut large = noise(77, 11 << 20);
+    large[6 << 20..(6 << 20) + 100].copy_from_slice(&noise(number, 100));
+    files.push((format!("usr/lib/modules-6.1.{number}.img"), large));
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, body)| (&**name, &**body)).collect();
+    tar(&files)
+}
+
+/// The carry of a release for a site that has another, both layouts beside it.
+fn second_release(dir: &Path, layers: [(&str, Vec<u8>); 2]) -> Value {
+    for (name, (kind, layer)) in ["one", "two"].into_iter().zip(&layers) {
+        let layout = Layout::create(&dir.join(name)).unwrap();
+        image(&layout, Some(&format!("example.org/linux:{name}")), &[(kind, layer)]);
+    }
+    pack(dir, "one", "carry-1", &[]);
+    let code = done(dir, &["unpack", "carry-1", "--to", "oci:far"])["receipt"]["code"].clone();
+    done(dir, &["site", "confirm", "plant", code.as_str().unwrap()]);
+    pack(dir, "two", "carry-2", &[])
+}
+
+#[test]
+fn a_release_after_a_release_travels_as_what_differs() {
+    for (kind, level) in [(GZIP, "-6"), (TAR, "")] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let layer = |number| {
+            let tar = release(number);
+            if kind == TAR { tar } else { gzip(&tar, level) }
+        };
+        let second = second_release(dir, [(kind, layer(10)), (kind, layer(11))]);
+        let carried = second["totals"]["carriedBytes"].as_u64().unwrap();
+        // What differs: 20,000 bytes of a kernel, a piece of a large file (4 MiB at most), and lines.
+        assert!(carried < 5 << 20, "{carried}");
+        let full = pack(dir, "two", "carry-full", &["--full"]);
+        let all = full["totals"]["carriedBytes"].as_u64().unwrap();
+        assert!(all > 11 << 20, "{all}");
+        done(dir, &["unpack", "carry-2", "--to", "oci:far"]);
+        done(dir, &["verify", "oci:far"]);
+        let (far, two) = (files(&dir.join("far/blobs")), files(&dir.join("two/blobs")));
+        assert!(two.iter().all(|(name, bytes)| far[name] == *bytes));
+        let again = pack(dir, "two", "carry-3", &[]);
+        assert_eq!(again["id"], second["id"], "the same ledger, the same bytes");
+        // What came of it once comes of it again where the same release is there.
+        done(dir, &["unpack", "carry-1", "--to", "oci:other"]);
+        done(dir, &["unpack", "carry-2", "--to", "oci:other"]);
+        assert_same(&dir.join("far"), &dir.join("other"));
+    }
+}
+
+#[test]
+fn a_base_that_is_damaged_is_named_on_either_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let second = second_release(dir, [(TAR, release(10)), (TAR, release(11))]);
+    let need = second["needs"][0]["digest"].as_str().unwrap().replace(':', "/");
+    let damage = |layout: &Path| {
+        let blob = layout.join("blobs").join(&need);
+        let right = std::fs::read(&blob).unwrap();
+        let mut bytes = right.clone();
+        // In the first file, which travels as nothing but its number.
+        bytes[700] ^= 1;
+        // Not in place: what the ledger has may be another name of the same file.
+        std::fs::remove_file(&blob).unwrap();
+        std::fs::write(&blob, bytes).unwrap();
+        (blob, right)
+    };
+    let (blob, right) = damage(&dir.join("far"));
+    let told = error(dir, &["unpack", "carry-2", "--to", "oci:far"]);
+    let expected = format!("far/blobs/{need}: is not what its name says, and the carry is built on it");
+    assert!(told.starts_with(&expected), "{told}");
+    let listed = std::fs::read_to_string(dir.join("far/index.json")).unwrap();
+    assert!(!listed.contains("example.org/linux:two"), "{listed}");
+    std::fs::write(&blob, right).unwrap();
+    done(dir, &["unpack", "carry-2", "--to", "oci:far"]);
+    done(dir, &["verify", "oci:far"]);
+
+    damage(&dir.join(LEDGER).join("plant/layout"));
+    let told = error(dir, &["pack", "oci:two", "--out", "carry-3", "--site", "plant", "--no-program"]);
+    assert!(told.contains("is not what its name says, and the carry is built on it"), "{told}");
+    assert!(!dir.join("carry-3").exists());
+}

@@ -68,6 +68,11 @@ impl Skeleton {
         Ok(skeleton)
     }
 
+    /// Which contents, by the numbers of the sink, as often as they are met.
+    pub(in crate::carry) fn refs(&self) -> &[u32] {
+        &self.refs
+    }
+
     /// The bytes of the skeleton; `renumber` says which number a content has got.
     pub(in crate::carry) fn to_bytes(&self, renumber: impl Fn(u32) -> u32) -> Vec<u8> {
         let mut bytes = vec![VERSION];

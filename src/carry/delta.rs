@@ -1,0 +1,266 @@
+//! What of a carry's contents a site holds already, and what it holds that is like the rest.
+//!
+//! A content is found in layers by its hash; one that is in none of them is compressed against a content of the same name,
+//! numbers made equal, in the layer that has most in common with what is carried. Layers that would spare too little are
+//! not built on: each costs the far side a reading.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rayon::prelude::*;
+
+use crate::carry::base::Base;
+use crate::carry::contents::{Entry, Form, Hash};
+use crate::carry::order::needed;
+use crate::carry::{Error, index, numbering};
+use crate::digest::Digest;
+use crate::fs::{Slice, Spool};
+use crate::image::manifest;
+use crate::progress::Task;
+
+/// A content of a layer: which of the layers that are built on, and its number there.
+pub(super) type Place = (u32, u32);
+
+/// What is taken of the layers that a site holds.
+#[derive(Default)]
+pub(super) struct Chosen {
+    /// The layers, those with most in common first, and which of their contents, in order.
+    pub(super) layers: Vec<(Digest, Vec<u32>)>,
+    /// Contents that are there, by id.
+    pub(super) held: HashMap<u32, Place>,
+    /// Contents that are like one that is there, by id.
+    pub(super) like: HashMap<u32, Place>,
+}
+
+/// What was taken out of the layers: bytes to compress against.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// Contents.
+    pub(super) contents: HashMap<Place, Slice>,
+    /// The skeleton of each layer, with the layer's own numbers.
+    pub(super) skeletons: Vec<Slice>,
+}
+
+impl Chosen {
+    /// Looks for the contents to which `roots` refer in the layers that a site holds.
+    pub(super) fn of(base: &Base, entries: &[Entry], roots: &[u32], task: &Task) -> Result<Self, Error> {
+        let layers: Vec<&Digest> = base.layers().collect();
+        let wanted = needed(entries, roots, &Chosen::default());
+        let ids = || (0_u32..).zip(entries).filter(|(id, _)| wanted[*id as usize]);
+        let by_hash: HashMap<Hash, u32> = ids().map(|(id, entry)| (entry.hash, id)).collect();
+        let likenesses: BTreeSet<[u8; 8]> = ids().map(|(_, entry)| index::likeness_hash(&entry.path)).collect();
+        let mut found = Found { exact: HashMap::new(), like: HashMap::new() };
+        // Only the making of an index takes time; a dozen at a time bounds what is in memory.
+        for (batch, some) in (0..).zip(layers.chunks(BATCH)) {
+            let indexes: Vec<Vec<index::Indexed>> = some
+                .par_iter()
+                .map(|layer| {
+                    let index = index::of(&base.layout, &base.index, layer);
+                    task.add(1);
+                    index
+                })
+                .collect::<Result<_, Error>>()?;
+            for (at, index) in (batch * BATCH..).zip(&indexes) {
+                let layer = u32::try_from(at).map_err(|_| Error::TooMany("layers"))?;
+                for (number, content) in (0..).zip(index) {
+                    let place = (layer, number, content.size);
+                    if let Some(id) = by_hash.get(&content.hash) {
+                        add(found.exact.entry(*id).or_default(), place);
+                    }
+                    if likenesses.contains(&content.likeness) {
+                        add(found.like.entry(content.likeness).or_default(), place);
+                    }
+                }
+            }
+        }
+        Ok(found.choose(entries, roots, &layers))
+    }
+
+    /// Whether a content is held.
+    pub(super) fn holds(&self, id: usize) -> bool {
+        u32::try_from(id).is_ok_and(|id| self.held.contains_key(&id))
+    }
+
+    /// Contents that are taken from layers.
+    pub(super) fn count(&self) -> usize {
+        self.layers.iter().map(|(_, numbers)| numbers.len()).sum()
+    }
+
+    /// The number of a place among all that are taken.
+    pub(super) fn number(&self, (layer, number): Place) -> u32 {
+        let before: usize = self.layers[..layer as usize].iter().map(|(_, numbers)| numbers.len()).sum();
+        let at = self.layers[layer as usize].1.binary_search(&number).expect("every place is counted");
+        u32::try_from(before + at).expect("contents are counted as u32")
+    }
+
+    /// Which of the layers has most bytes of these contents, if any.
+    pub(super) fn nearest(&self, entries: &[Entry], contents: impl Iterator<Item = u32>) -> Option<u32> {
+        let mut shared: BTreeMap<u32, u64> = BTreeMap::new();
+        for id in contents {
+            if let Some((layer, _)) = self.held.get(&id).or_else(|| self.like.get(&id)) {
+                *shared.entry(*layer).or_default() += size_of(&entries[id as usize]);
+            }
+        }
+        shared.into_iter().max_by_key(|(layer, bytes)| (*bytes, std::cmp::Reverse(*layer))).map(|(layer, _)| layer)
+    }
+
+    /// Takes out of the layers what is compressed against, and makes sure of all that is built on.
+    pub(super) fn take(&self, base: &Base, spool: &Spool) -> Result<Taken, Error> {
+        let like: BTreeSet<Place> = self.like.values().copied().collect();
+        let layers: Vec<(u32, &(Digest, Vec<u32>))> = (0..).zip(&self.layers).collect();
+        let taken: Vec<_> = layers
+            .par_iter()
+            .map(|(layer, (digest, numbers))| {
+                let (mut contents, mut seen) = (Vec::new(), 0);
+                let mut writer = spool.writer()?;
+                let path = base.layout.blob_path(digest);
+                let damaged = || Error::BaseDamaged { path: path.clone() };
+                let index = index::of(&base.layout, &base.index, digest)?;
+                let skeleton = numbering::split(&path, &mut |met| {
+                    let place = (*layer, met.number);
+                    if numbers.binary_search(&met.number).is_ok() {
+                        if index.get(met.number as usize).is_none_or(|known| known.hash != met.hash) {
+                            return Err(damaged());
+                        }
+                        seen += 1;
+                    }
+                    if like.contains(&place) {
+                        let from = writer.position();
+                        writer.append(met.bytes)?;
+                        contents.push((place, writer.slice(from)?));
+                    }
+                    Ok(())
+                })?;
+                if seen != numbers.len() {
+                    return Err(damaged());
+                }
+                let from = writer.position();
+                writer.append(&skeleton.to_bytes(|number| number))?;
+                Ok((contents, writer.slice(from)?))
+            })
+            .collect::<Result<_, Error>>()?;
+        let mut all = Taken::default();
+        for (contents, skeleton) in taken {
+            all.contents.extend(contents);
+            all.skeletons.push(skeleton);
+        }
+        Ok(all)
+    }
+}
+
+impl Base {
+    /// Layers whose bytes are here.
+    fn layers(&self) -> impl Iterator<Item = &Digest> {
+        let layers = self.held.iter().filter(|(digest, held)| {
+            manifest::is_layer(&held.media_type.as_str().into()) && self.layout.holds(digest, held.size)
+        });
+        layers.map(|(digest, _)| digest)
+    }
+}
+
+/// Where contents are, and their relatives: layer, number, size.
+struct Found {
+    exact: HashMap<u32, Vec<(u32, u32, u32)>>,
+    like: HashMap<[u8; 8], Vec<(u32, u32, u32)>>,
+}
+
+impl Found {
+    fn choose(mut self, entries: &[Entry], roots: &[u32], layers: &[&Digest]) -> Chosen {
+        let relatives = |id: u32, found: &Found| -> Vec<(u32, u32, u32)> {
+            let likeness = index::likeness_hash(&entries[id as usize].path);
+            found.like.get(&likeness).cloned().unwrap_or_default()
+        };
+        // What a layer has in common with all that is carried.
+        let mut common: BTreeMap<u32, u64> = BTreeMap::new();
+        for places in self.exact.values() {
+            places.iter().for_each(|(layer, _, size)| *common.entry(*layer).or_default() += u64::from(*size));
+        }
+        let mut dropped = BTreeSet::new();
+        loop {
+            self.exact.values_mut().for_each(|places| places.retain(|(layer, ..)| !dropped.contains(layer)));
+            self.like.values_mut().for_each(|places| places.retain(|(layer, ..)| !dropped.contains(layer)));
+            let rank = |layer: u32| (std::cmp::Reverse(common.get(&layer).copied().unwrap_or_default()), layer);
+            let best = |places: &[(u32, u32, u32)]| places.iter().min_by_key(|(layer, ..)| rank(*layer)).copied();
+            let held: HashMap<u32, (u32, u32, u32)> =
+                self.exact.iter().filter_map(|(id, places)| Some((*id, best(places)?))).collect();
+            let places = |(layer, number, _): &(u32, u32, u32)| (*layer, *number);
+            let mut chosen =
+                Chosen { held: held.iter().map(|(id, found)| (*id, places(found))).collect(), ..Chosen::default() };
+            let wanted = needed(entries, roots, &chosen);
+            chosen.held.retain(|id, _| wanted[*id as usize]);
+            let mut spared: BTreeMap<u32, u64> = BTreeMap::new();
+            for (id, (layer, _)) in &chosen.held {
+                *spared.entry(*layer).or_default() += size_of(&entries[*id as usize]);
+            }
+            for (id, entry) in (0..).zip(entries) {
+                if wanted[id as usize]
+                    && matches!(entry.form, Form::Stored(_))
+                    && !chosen.held.contains_key(&id)
+                    && let Some((layer, number, size)) = nearest(&relatives(id, &self), size_of(entry), rank)
+                {
+                    *spared.entry(layer).or_default() += size_of(entry).min(size.into());
+                    chosen.like.insert(id, (layer, number));
+                }
+            }
+            let small: Vec<u32> =
+                spared.iter().filter(|(_, bytes)| **bytes < SMALLEST).map(|(layer, _)| *layer).collect();
+            if small.is_empty() {
+                return chosen.with_layers(layers, rank);
+            }
+            // What they would have spared may be in others.
+            dropped.extend(small);
+        }
+    }
+}
+
+impl Chosen {
+    /// Numbers the layers anew: those that are used, the best first.
+    fn with_layers<K: Ord>(mut self, layers: &[&Digest], rank: impl Fn(u32) -> K) -> Self {
+        let mut used: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for (layer, number) in self.held.values().chain(self.like.values()) {
+            used.entry(*layer).or_default().insert(*number);
+        }
+        let mut order: Vec<u32> = used.keys().copied().collect();
+        order.sort_by_key(|layer| rank(*layer));
+        let new: HashMap<u32, u32> = order.iter().copied().zip(0..).collect();
+        for place in self.held.values_mut().chain(self.like.values_mut()) {
+            place.0 = new[&place.0];
+        }
+        let numbers = |layer: &u32| used[layer].iter().copied().collect();
+        self.layers = order.iter().map(|layer| (layers[*layer as usize].clone(), numbers(layer))).collect();
+        self
+    }
+}
+
+/// Of relatives in the best layer the one whose size is nearest: what changed in a line has hardly another.
+fn nearest<K: Ord>(places: &[(u32, u32, u32)], size: u64, rank: impl Fn(u32) -> K) -> Option<(u32, u32, u32)> {
+    places
+        .iter()
+        .min_by_key(|(layer, number, there)| (rank(*layer), u64::from(*there).abs_diff(size), *number))
+        .copied()
+}
+
+fn add(places: &mut Vec<(u32, u32, u32)>, place: (u32, u32, u32)) {
+    let of_layer = places.iter().rev().take_while(|(layer, ..)| *layer == place.0).count();
+    if of_layer < PLACES && places.len() < PLACES * LAYERS {
+        places.push(place);
+    }
+}
+
+fn size_of(entry: &Entry) -> u64 {
+    match &entry.form {
+        Form::Stored(slice) => slice.size(),
+        Form::Gzip(nested) => nested.size,
+    }
+}
+
+/// Indexes that are in memory at one time.
+const BATCH: usize = 12;
+
+/// Places of one content, or of one name, that are looked at in a layer.
+const PLACES: usize = 64;
+
+/// Layers in which they are looked at.
+const LAYERS: usize = 16;
+
+/// Bytes that a layer spares, at least, to be built on.
+const SMALLEST: u64 = 16 << 10;

@@ -1,0 +1,102 @@
+//! The order in which contents are carried, and the numbers that they have got.
+
+use crate::carry::Error;
+use crate::carry::contents::{Entry, Form, Nested};
+use crate::carry::delta::Chosen;
+use crate::fs::Slice;
+
+/// Contents in the order in which they are numbered: gzip files, those that are held, those with bytes of their own.
+pub(super) struct Ordered {
+    /// Contents made of others.
+    pub(super) nested: Vec<Nested>,
+    /// How many are held.
+    pub(super) held: usize,
+    /// Those with bytes of their own: first such as are like something that is held.
+    pub(super) stored: Vec<Slice>,
+    /// Of the first of them, the number of what each is like.
+    pub(super) like: Vec<u32>,
+    /// Of each id, its number; those that do not travel have none.
+    numbers: Vec<Option<u32>>,
+}
+
+impl Ordered {
+    /// Orders contents, as far as somebody refers to them: `roots` do.
+    ///
+    /// Neighbours are files of one name: of several releases, whose numbers differ in nothing but digits. The order depends
+    /// on what is carried alone, not on who found it first.
+    pub(super) fn new(entries: &[Entry], roots: &[u32], chosen: &Chosen) -> Result<Self, Error> {
+        let needed = needed(entries, roots, chosen);
+        let mut ids: Vec<u32> =
+            (0..u32::try_from(entries.len()).expect("ids are u32")).filter(|id| needed[*id as usize]).collect();
+        ids.retain(|id| !chosen.held.contains_key(id));
+        ids.sort_by_cached_key(|id| {
+            let entry = &entries[*id as usize];
+            let is_stored = matches!(entry.form, Form::Stored(_));
+            (is_stored, !chosen.like.contains_key(id), likeness(&entry.path), entry.path.clone(), entry.hash)
+        });
+        let nested = ids.iter().filter(|id| matches!(entries[**id as usize].form, Form::Gzip(_))).count();
+        let held = chosen.count();
+        let total = u32::try_from(ids.len() + held).map_err(|_| Error::TooMany("contents"))?;
+        let first_held = u32::try_from(nested).expect("fewer than all");
+        let first_stored = u32::try_from(nested + held).expect("fewer than all");
+        let mut numbers = vec![None; entries.len()];
+        let (of_nested, of_stored) = (0..first_held, first_stored..total);
+        for (id, number) in ids.iter().zip(of_nested.chain(of_stored)) {
+            numbers[*id as usize] = Some(number);
+        }
+        for (id, place) in &chosen.held {
+            numbers[*id as usize] = Some(first_held + chosen.number(*place));
+        }
+        let mut ordered = Ordered { nested: Vec::new(), held, stored: Vec::new(), like: Vec::new(), numbers };
+        for id in &ids {
+            match &entries[*id as usize].form {
+                Form::Stored(slice) => {
+                    ordered.stored.push(slice.clone());
+                    ordered.like.extend(chosen.like.get(id).map(|place| first_held + chosen.number(*place)));
+                }
+                Form::Gzip(nested) => {
+                    let refs = nested.refs.iter().map(|id| ordered.number(*id)).collect();
+                    ordered.nested.push(Nested { refs, ..nested.clone() });
+                }
+            }
+        }
+        Ok(ordered)
+    }
+
+    /// The number of a content that somebody refers to.
+    pub(super) fn number(&self, id: u32) -> u32 {
+        self.numbers[id as usize].expect("what is referred to has a number")
+    }
+}
+
+/// Which contents are referred to: by `roots`, or by a gzip file that travels in its parts.
+pub(super) fn needed(entries: &[Entry], roots: &[u32], chosen: &Chosen) -> Vec<bool> {
+    let mut needed = vec![false; entries.len()];
+    for id in roots {
+        needed[*id as usize] = true;
+    }
+    for id in 0..entries.len() {
+        // What is in a gzip file is none itself.
+        if let (true, Form::Gzip(nested), false) = (needed[id], &entries[id].form, chosen.holds(id)) {
+            nested.refs.iter().for_each(|inner| needed[*inner as usize] = true);
+        }
+    }
+    needed
+}
+
+/// What neighbours have in common: their last name first, then the directory that it is in, and so on, with all numbers made
+/// equal. The directories that tell releases apart come first in a path, and so last here.
+pub(super) fn likeness(path: &[u8]) -> Vec<u8> {
+    let mut likeness = Vec::with_capacity(path.len() + 1);
+    for component in path.rsplit(|byte| *byte == b'/') {
+        for byte in component {
+            match byte {
+                b'0'..=b'9' if likeness.last() == Some(&b'0') => {}
+                b'0'..=b'9' => likeness.push(b'0'),
+                byte => likeness.push(*byte),
+            }
+        }
+        likeness.push(b'/');
+    }
+    likeness
+}
