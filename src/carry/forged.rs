@@ -40,7 +40,7 @@ fn a_table_without_a_layer_that_a_manifest_names_lists_no_image() {
         }
         let from = writer.position();
         writer.append(&bytes).unwrap();
-        frames.push(Frame { sha256: Sha256::digest(&bytes).into(), data: writer.slice(from).unwrap() });
+        frames.push(Frame { sha256: Sha256::digest(&bytes).into(), data: writer.slice(from).unwrap(), is_alone: true });
     }
     let all: Vec<usize> = (0..frames.len()).collect();
     volume::write(&path, (volume.listing.id, 1, 1), &frames, &all).unwrap();

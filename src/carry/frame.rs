@@ -22,6 +22,8 @@ pub(super) struct Frame {
     pub(super) data: Slice,
     /// SHA-256 of the frame as it is.
     pub(super) sha256: [u8; 32],
+    /// Whether it is read without a prefix.
+    pub(super) is_alone: bool,
 }
 
 /// Contents that are compressed together.
@@ -134,7 +136,7 @@ fn one(contents: &[Slice], against: &[Slice], level: i32, spool: &Spool, task: &
         task.add(content.size());
     }
     encoder.finish()?;
-    Ok(Frame { sha256: hash.finalize().into(), data: writer.slice(from)? })
+    Ok(Frame { sha256: hash.finalize().into(), data: writer.slice(from)?, is_alone: against.is_empty() })
 }
 
 /// The bytes of a prefix, at most [`PREFIX`] and a content.

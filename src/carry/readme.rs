@@ -30,14 +30,21 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
          To unpack it into an OCI image layout (run it again for each medium, in any order):\n\n    \
          {program} unpack . --to oci:/path/to/layout\n\n\
          To unpack it into a registry:\n\n    {program} unpack . --to docker://registry.example:5000\n\n\
-         When it is done, `unpack` says a code of 32 characters. Whoever packed this carry needs it, so that the next one leaves out \
-         what is here:\n\n    haversack site confirm {site} CODE\n\n\
-         Each volume is a sequence of zstd frames: `zstd -t volume-001.zst` checks it, too.\n\n",
+         {confirm}\
+         Each volume is a sequence of zstd frames: `zstd -t volume-001.zst` checks it, too{built}.\n\n",
         amount(carry.totals.carried_bytes, Unit::Bytes),
         carry.volumes.len(),
         amount(carry.totals.blob_bytes, Unit::Bytes),
         amount(carry.totals.content_bytes, Unit::Bytes),
-        site = carry.site.as_deref().unwrap_or("SITE"),
+        built =
+            if carry.needs.is_empty() { "" } else { ", but for what is compressed against something that is there" },
+        confirm = match &carry.site {
+            Some(site) => format!(
+                "When it is done, `unpack` says a code of 32 characters. Whoever packed this carry needs it, so that the \
+                 next one leaves out what is here:\n\n    haversack site confirm {site} CODE\n\n"
+            ),
+            None => String::new(),
+        },
     );
     if is_signed {
         let _ = write!(

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! volume = head frame* tail                      a sequence of zstd and skippable frames: `zstd -t` reads it
+//! frame  = a zstd frame | 5E 2A 4D 18 u32(length) a zstd frame that only those read who have its prefix: others skip it
 //! head   = 5E 2A 4D 18 u32(length) contents      a skippable frame (RFC 8878, 3.1.2)
 //! tail   = 5E 2A 4D 18 u32(length) contents sums u64(bytes of the tail)
 //! contents = "haversack volume" 01 id(16 bytes) varint(number) varint(volumes) varint(frames of the carry)
@@ -66,7 +67,7 @@ pub(super) fn spread(frames: &[Frame], most: u64, first: u64) -> Result<Vec<Vec<
     for (number, frame) in frames.iter().enumerate() {
         let size = frame.data.size();
         // Its own two lines in the tables, and its part of the sums.
-        let needed = size + 2 * (32 + 30) + 32 * size.div_ceil(BLOCK);
+        let needed = size + WRAPPED + 2 * (32 + 30) + 32 * size.div_ceil(BLOCK);
         let room = |volume: usize| {
             let taken = if volume == 0 { first } else { 0 };
             most.saturating_sub(FIXED).saturating_sub(taken)
@@ -104,6 +105,7 @@ pub(super) fn write(
     for number in here {
         let frame = &frames[*number];
         let length = frame.data.size();
+        start += if frame.is_alone { 0 } else { WRAPPED };
         placed.push(Placed { number: *number as u64, start, length, sha256: frame.sha256 });
         start += length;
     }
@@ -113,7 +115,11 @@ pub(super) fn write(
     let mut write = || -> io::Result<()> {
         out.write_all(&skippable(&contents))?;
         for number in here {
-            io::copy(&mut frames[*number].data.reader(), &mut out)?;
+            let frame = &frames[*number];
+            if !frame.is_alone {
+                out.write_all(&skippable_head(frame.data.size()))?;
+            }
+            io::copy(&mut frame.data.reader(), &mut out)?;
         }
         Ok(())
     };
@@ -260,8 +266,12 @@ impl Listing {
 }
 
 fn skippable(body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).expect("tables are far below 4 GiB");
-    [&SKIPPABLE[..], &length.to_le_bytes(), body].concat()
+    [&skippable_head(body.len() as u64)[..], body].concat()
+}
+
+fn skippable_head(length: u64) -> Vec<u8> {
+    let length = u32::try_from(length).expect("tables and frames are far below 4 GiB");
+    [SKIPPABLE, length.to_le_bytes()].concat()
 }
 
 /// How long the body of a skippable frame is that begins so.
@@ -300,6 +310,9 @@ const MAGIC: &[u8] = b"haversack volume\x01";
 const WHAT: &str = "a volume's table";
 const SKIPPABLE: [u8; 4] = [0x5e, 0x2a, 0x4d, 0x18];
 
+/// Bytes before a frame that is skipped.
+const WRAPPED: u64 = 8;
+
 /// Bytes that have a sum of their own.
 const BLOCK: u64 = 1 << 20;
 
@@ -321,7 +334,7 @@ mod tests {
             let from = writer.position();
             writer.append(&bytes).unwrap();
             let sha256 = Sha256::digest(&bytes).into();
-            Frame { data: writer.slice(from).unwrap(), sha256 }
+            Frame { data: writer.slice(from).unwrap(), sha256, is_alone: number % 2 == 0 }
         };
         sizes.iter().enumerate().map(&mut frame).collect()
     }

@@ -183,6 +183,24 @@ fn what_is_there_and_what_is_too_small_is_refused_before_anything_is_written() {
 
 /// What was packed once is unpacked for ever: these files are never made anew.
 #[test]
+fn a_carry_of_the_second_format_is_unpacked_on_its_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let carry = |name: &str| format!("{}/testdata/carry/format-2/{name}", env!("CARGO_MANIFEST_DIR"));
+    done(dir.path(), &["unpack", &carry("base"), "--to", "oci:to"]);
+    let unpacked = done(dir.path(), &["unpack", &carry("delta"), "--to", "oci:to"]);
+    assert_eq!(
+        unpacked["images"][0]["digest"],
+        "sha256:bec6355e7067e201ad46911ef135aec4a18bae8115d75fa50c8d6e903dc7b8fa"
+    );
+    assert_eq!(
+        (&unpacked["made_blobs"], &unpacked["made_bytes"], &unpacked["needed_blobs"]),
+        (&3.into(), &140_099.into(), &1.into())
+    );
+    assert_eq!(unpacked["receipt"]["code"], "5YKN-ROQA-OULN-USL4-FIKX-TB5F-VFAO-XER5");
+    done(dir.path(), &["verify", "oci:to"]);
+}
+
+#[test]
 fn a_carry_of_the_first_format_is_unpacked() {
     let dir = tempfile::tempdir().unwrap();
     let carry = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/carry/format-1");

@@ -248,6 +248,7 @@ fn a_release_after_a_release_travels_as_what_differs() {
         let full = pack(dir, "two", "carry-full", &["--full"]);
         let all = full["totals"]["carriedBytes"].as_u64().unwrap();
         assert!(all > 11 << 20, "{all}");
+        done(dir, &["verify", "carry-2"]);
         done(dir, &["unpack", "carry-2", "--to", "oci:far"]);
         done(dir, &["verify", "oci:far"]);
         let (far, two) = (files(&dir.join("far/blobs")), files(&dir.join("two/blobs")));
