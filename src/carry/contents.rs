@@ -154,17 +154,14 @@ impl Taker<'_> {
     }
 }
 
-/// Gives a content to `each`, in pieces where it is large: its name, its bytes, and whether it is a piece. Nothing is given of
-/// what is empty. Returns how many bytes there were.
+/// Takes a content or a piece of one: its name, its bytes, whether it is a piece.
+pub(super) type Each<'a> = dyn FnMut(&[u8], &[u8], bool) -> Result<(), Error> + 'a;
+
+/// Gives a content to `each`, in pieces where it is large. Nothing is given of what is empty. Returns how many bytes there were.
 ///
 /// Where pieces end is a part of the format: the far side cuts what it holds in the same places (FastCDC 2020, with the sizes in
 /// [`CHUNK`] and no further settings).
-pub(super) fn cut(
-    path: &[u8],
-    body: &mut dyn Read,
-    buffer: &mut Vec<u8>,
-    each: &mut dyn FnMut(&[u8], &[u8], bool) -> Result<(), Error>,
-) -> Result<u64, Error> {
+pub(super) fn cut(path: &[u8], body: &mut dyn Read, buffer: &mut Vec<u8>, each: &mut Each<'_>) -> Result<u64, Error> {
     buffer.clear();
     body.take(WHOLE + 1).read_to_end(buffer)?;
     if buffer.is_empty() {

@@ -62,7 +62,7 @@ impl Chosen {
             for (at, index) in (batch * BATCH..).zip(&indexes) {
                 let layer = u32::try_from(at).map_err(|_| Error::TooMany("layers"))?;
                 for (number, content) in (0..).zip(index) {
-                    let place = (layer, number, content.size);
+                    let place = Candidate { layer, number, size: content.size };
                     if let Some(id) = by_hash.get(&content.hash) {
                         add(found.exact.entry(*id).or_default(), place);
                     }
@@ -157,34 +157,41 @@ impl Base {
     }
 }
 
-/// Where contents are, and their relatives: layer, number, size.
+/// A content of a layer that may be taken.
+#[derive(Clone, Copy)]
+struct Candidate {
+    layer: u32,
+    number: u32,
+    /// Bytes.
+    size: u32,
+}
+
+/// Where contents are, and their relatives.
 struct Found {
-    exact: HashMap<u32, Vec<(u32, u32, u32)>>,
-    like: HashMap<[u8; 8], Vec<(u32, u32, u32)>>,
+    exact: HashMap<u32, Vec<Candidate>>,
+    like: HashMap<[u8; 8], Vec<Candidate>>,
 }
 
 impl Found {
     fn choose(mut self, entries: &[Entry], roots: &[u32], layers: &[&Digest]) -> Chosen {
-        let relatives = |id: u32, found: &Found| -> Vec<(u32, u32, u32)> {
+        let relatives = |id: u32, found: &Found| -> Vec<Candidate> {
             let likeness = index::likeness_hash(&entries[id as usize].path);
             found.like.get(&likeness).cloned().unwrap_or_default()
         };
         // What a layer has in common with all that is carried.
         let mut common: BTreeMap<u32, u64> = BTreeMap::new();
         for places in self.exact.values() {
-            places.iter().for_each(|(layer, _, size)| *common.entry(*layer).or_default() += u64::from(*size));
+            places.iter().for_each(|place| *common.entry(place.layer).or_default() += u64::from(place.size));
         }
         let mut dropped = BTreeSet::new();
         loop {
-            self.exact.values_mut().for_each(|places| places.retain(|(layer, ..)| !dropped.contains(layer)));
-            self.like.values_mut().for_each(|places| places.retain(|(layer, ..)| !dropped.contains(layer)));
+            self.exact.values_mut().for_each(|places| places.retain(|place| !dropped.contains(&place.layer)));
+            self.like.values_mut().for_each(|places| places.retain(|place| !dropped.contains(&place.layer)));
             let rank = |layer: u32| (std::cmp::Reverse(common.get(&layer).copied().unwrap_or_default()), layer);
-            let best = |places: &[(u32, u32, u32)]| places.iter().min_by_key(|(layer, ..)| rank(*layer)).copied();
-            let held: HashMap<u32, (u32, u32, u32)> =
-                self.exact.iter().filter_map(|(id, places)| Some((*id, best(places)?))).collect();
-            let places = |(layer, number, _): &(u32, u32, u32)| (*layer, *number);
-            let mut chosen =
-                Chosen { held: held.iter().map(|(id, found)| (*id, places(found))).collect(), ..Chosen::default() };
+            let best = |places: &[Candidate]| places.iter().min_by_key(|place| rank(place.layer)).copied();
+            let held = self.exact.iter().filter_map(|(id, places)| Some((*id, best(places)?)));
+            let held = held.map(|(id, place)| (id, (place.layer, place.number))).collect();
+            let mut chosen = Chosen { held, ..Chosen::default() };
             let wanted = needed(entries, roots, &chosen);
             chosen.held.retain(|id, _| wanted[*id as usize]);
             let mut spared: BTreeMap<u32, u64> = BTreeMap::new();
@@ -195,7 +202,8 @@ impl Found {
                 if wanted[id as usize]
                     && matches!(entry.form, Form::Stored(_))
                     && !chosen.held.contains_key(&id)
-                    && let Some((layer, number, size)) = nearest(&relatives(id, &self), size_of(entry), rank)
+                    && let Some(Candidate { layer, number, size }) =
+                        nearest(&relatives(id, &self), size_of(entry), rank)
                 {
                     *spared.entry(layer).or_default() += size_of(entry).min(size.into());
                     chosen.like.insert(id, (layer, number));
@@ -232,15 +240,12 @@ impl Chosen {
 }
 
 /// Of relatives in the best layer the one whose size is nearest: what changed in a line has hardly another.
-fn nearest<K: Ord>(places: &[(u32, u32, u32)], size: u64, rank: impl Fn(u32) -> K) -> Option<(u32, u32, u32)> {
-    places
-        .iter()
-        .min_by_key(|(layer, number, there)| (rank(*layer), u64::from(*there).abs_diff(size), *number))
-        .copied()
+fn nearest<K: Ord>(places: &[Candidate], size: u64, rank: impl Fn(u32) -> K) -> Option<Candidate> {
+    places.iter().min_by_key(|it| (rank(it.layer), u64::from(it.size).abs_diff(size), it.number)).copied()
 }
 
-fn add(places: &mut Vec<(u32, u32, u32)>, place: (u32, u32, u32)) {
-    let of_layer = places.iter().rev().take_while(|(layer, ..)| *layer == place.0).count();
+fn add(places: &mut Vec<Candidate>, place: Candidate) {
+    let of_layer = places.iter().rev().take_while(|before| before.layer == place.layer).count();
     if of_layer < PLACES && places.len() < PLACES * LAYERS {
         places.push(place);
     }

@@ -385,7 +385,7 @@ mod tests {
             bases: vec![BaseLayer::new(digest.clone(), &[0, 7, 8, 9])],
             prefixes: vec![Prefix::Contents(vec![1, 4]), Prefix::Skeleton(0)],
             nested: vec![Nested { refs: vec![3, 6], ..table.nested[0].clone() }],
-            blobs: vec![Blob { digest: digest.clone(), size: 7, form: tar.clone() }],
+            blobs: vec![Blob { digest: digest.clone(), size: 7, form: tar }],
             ..table
         };
         assert_eq!((&built.bases[0].contents[..], built.held()), (&[0..1, 7..10][..], 4));

@@ -221,8 +221,8 @@ fn release(number: u64) -> Vec<u8> {
 }
 
 /// The carry of a release for a site that has another, both layouts beside it.
-fn second_release(dir: &Path, layers: [(&str, Vec<u8>); 2]) -> Value {
-    for (name, (kind, layer)) in ["one", "two"].into_iter().zip(&layers) {
+fn second_release(dir: &Path, layers: &[(&str, Vec<u8>); 2]) -> Value {
+    for (name, (kind, layer)) in ["one", "two"].into_iter().zip(layers) {
         let layout = Layout::create(&dir.join(name)).unwrap();
         image(&layout, Some(&format!("example.org/linux:{name}")), &[(kind, layer)]);
     }
@@ -241,7 +241,7 @@ fn a_release_after_a_release_travels_as_what_differs() {
             let tar = release(number);
             if kind == TAR { tar } else { gzip(&tar, level) }
         };
-        let second = second_release(dir, [(kind, layer(10)), (kind, layer(11))]);
+        let second = second_release(dir, &[(kind, layer(10)), (kind, layer(11))]);
         let carried = second["totals"]["carriedBytes"].as_u64().unwrap();
         // What differs: 20,000 bytes of a kernel, a piece of a large file (4 MiB at most), and lines.
         assert!(carried < 5 << 20, "{carried}");
@@ -266,7 +266,7 @@ fn a_release_after_a_release_travels_as_what_differs() {
 fn a_base_that_is_damaged_is_named_on_either_side() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let second = second_release(dir, [(TAR, release(10)), (TAR, release(11))]);
+    let second = second_release(dir, &[(TAR, release(10)), (TAR, release(11))]);
     let need = second["needs"][0]["digest"].as_str().unwrap().replace(':', "/");
     let damage = |layout: &Path| {
         let blob = layout.join("blobs").join(&need);
