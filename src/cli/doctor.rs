@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::CommandFactory;
 use url::Url;
 
-use crate::cli::outcome::{self, Exit, Outcome};
+use crate::cli::hints;
+use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Args, Context, VERSION, block_on};
 use crate::http::{HttpOptions, Retry};
@@ -78,7 +79,7 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
         registries: registries.collect(),
         layouts: layouts.collect(),
         access,
-        hint: outcome::hint,
+        hint: hints::hint,
     };
     let report = block_on(async { Ok(doctor::doctor(&options).await) })?;
     context.ui.result(&report, |report| report.checks.iter().map(to_text).collect())?;

@@ -11,6 +11,8 @@ mod doctor;
 mod entrypoint;
 mod format;
 mod gc;
+mod global;
+mod hints;
 mod inspect;
 mod kernel;
 mod log;
@@ -34,17 +36,17 @@ mod verify;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::config::Config;
+use self::global::{Global, duration, seconds};
 use self::outcome::{Exit, Failure, Outcome};
 use self::ui::{ProgressMode, Ui};
 use crate::escape;
-use crate::http::{Http, HttpOptions, Retry};
+use crate::http::{Http, HttpOptions};
 use crate::registry::{CopyOptions, Memory};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
@@ -55,50 +57,6 @@ struct Args {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Options of every command.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Common options")]
-struct Global {
-    /// Print results as JSON
-    #[arg(long, global = true)]
-    json: bool,
-    /// Say nothing but results, warnings and errors
-    #[arg(short, long, global = true, hide_short_help = true)]
-    quiet: bool,
-    /// Say more; twice for requests and timings
-    #[arg(short, long, global = true, hide_short_help = true, action = ArgAction::Count)]
-    verbose: u8,
-    /// Refuse every request to another host before it is made
-    #[arg(long, global = true, hide_short_help = true)]
-    offline: bool,
-    /// How progress is shown
-    #[arg(
-        long,
-        global = true,
-        hide_short_help = true,
-        value_enum,
-        value_name = "WHEN",
-        default_value_t,
-        hide_possible_values = true
-    )]
-    progress: ProgressMode,
-    /// Trust the certificate authorities in this PEM file, too
-    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
-    ca_file: Vec<PathBuf>,
-    /// Certificates of hosts, DIR/HOST[:PORT]/*.{crt,cert,key}, instead of podman's and docker's certs.d
-    #[arg(long, global = true, hide_short_help = true, value_name = "DIR")]
-    cert_dir: Vec<PathBuf>,
-    /// How often a failed request is tried again
-    #[arg(long, global = true, hide_short_help = true, value_name = "N", default_value_t = 5)]
-    retries: u32,
-    /// Seconds before the first retry; doubled for each further one
-    #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
-    retry_delay: f64,
-    /// Seconds without a byte after which an answer is given up
-    #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 90.0, value_parser = seconds)]
-    timeout: f64,
 }
 
 #[derive(Subcommand)]
@@ -218,23 +176,9 @@ pub fn main() -> ExitCode {
     };
     log::to_stderr(global.verbose.max(asked), &config);
     config.tell();
-    let cert_dirs = if global.cert_dir.is_empty() { config.cert_dirs() } else { global.cert_dir };
-    let context = Context {
-        ui: Ui::new(global.quiet, global.json, global.progress),
-        config,
-        http: HttpOptions {
-            offline: global.offline,
-            ca_files: global.ca_file,
-            cert_dirs,
-            read_timeout: Duration::from_secs_f64(global.timeout),
-            retry: Retry {
-                retries: global.retries,
-                first_wait: Duration::from_secs_f64(global.retry_delay),
-                ..Retry::default()
-            },
-            ..HttpOptions::default()
-        },
-    };
+    let ui = Ui::new(global.quiet, global.json, global.progress);
+    let http = global.http(&config);
+    let context = Context { ui, config, http };
     let outcome = match &command {
         // They take back what they made, or finish what they do, before they end.
         Command::Build(_) | Command::Publish(publish::Command::Ims(_)) | Command::Serve(_) => run(command, &context),
@@ -306,38 +250,6 @@ fn applet(mut args: Vec<OsString>) -> Vec<OsString> {
         args.insert(1, "run".into());
     }
     args
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|seconds| (0.0..=86_400.0).contains(seconds))
-        .ok_or_else(|| "expected seconds, 0 to 86400".into())
-}
-
-/// A length of time: `90s`, `15m`, `24h`, `7d`, `1h30m`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("expected a length of time such as 90s, 15m, 24h or 7d, not `{text}`");
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
-    }
-    let (mut rest, mut sum) = (text, 0_u64);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let n: u32 = rest[..end].parse().map_err(|_| wrong())?;
-        let unit = rest[end..].chars().next().expect("found above");
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            'w' => 7 * 86_400,
-            _ => return Err(wrong()),
-        };
-        sum += u64::from(n) * seconds;
-        rest = &rest[end + unit.len_utf8()..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(sum)) }
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! `haversack catalog …`
 
 mod check;
+mod info;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use url::Url;
 
-use crate::catalog::diff::{self, Diff};
-use crate::catalog::entry::{Instant, Kind};
+use self::info::DiffArgs;
+pub(super) use self::info::{age, age_text};
+use crate::catalog::entry::Kind;
 use crate::catalog::snapshot::{self, How, SnapshotOptions, SnapshotReport, Source};
 use crate::catalog::store::Open;
 use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
@@ -135,17 +137,6 @@ struct SearchArgs {
     db: DbArgs,
 }
 
-#[derive(Args)]
-struct DiffArgs {
-    /// The old snapshot
-    old: PathBuf,
-    /// The new snapshot
-    new: PathBuf,
-    /// End with status 1 when they differ
-    #[arg(long)]
-    exit_code: bool,
-}
-
 pub(super) fn run(args: CatalogArgs, context: &Context) -> Outcome {
     match args.command {
         CatalogCommand::Snapshot(args) => take(args, context),
@@ -153,8 +144,8 @@ pub(super) fn run(args: CatalogArgs, context: &Context) -> Outcome {
         CatalogCommand::Import(args) => import(&args, context),
         CatalogCommand::Check(args) => check::run(args, context).map_err(|failure| failure.exit(Exit::Usage)),
         CatalogCommand::Search(args) => search(&args, context),
-        CatalogCommand::Diff(args) => compare(&args, context),
-        CatalogCommand::Info(args) => info(&args.db, context),
+        CatalogCommand::Diff(args) => info::compare(&args, context),
+        CatalogCommand::Info(args) => info::info(&args.db, context),
     }
 }
 
@@ -300,22 +291,6 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
     Ok(Exit::of(complete))
 }
 
-fn age(taken: Instant) -> i64 {
-    (Instant::now().micros() - taken.micros()).max(0) / 1_000_000
-}
-
-/// How old what was taken then is, in words.
-pub(super) fn age_text(taken: Instant) -> String {
-    let ahead = taken.micros() - Instant::now().micros();
-    match (ahead / 3_600_000_000, age(taken) / 3600) {
-        // Clocks differ by minutes.
-        (0, _) if ahead > 300_000_000 => "in the future by this host's clock".into(),
-        (hours @ 1.., _) => format!("{hours} h in the future by this host's clock"),
-        (_, hours @ ..48) => format!("{hours} h old"),
-        (_, hours) => format!("{} days old", hours / 24),
-    }
-}
-
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let hits = Snapshot::open(&args.db.db)?.search(&args.text, args.limit)?;
     context.ui.result(&hits, |hits| {
@@ -325,64 +300,6 @@ fn search(args: &SearchArgs, context: &Context) -> Outcome {
         context.ui.say(format_args!("nothing in {} has `{}` in its name", args.db.db.display(), args.text));
     }
     Ok(if hits.is_empty() { Exit::No } else { Exit::Done })
-}
-
-fn compare(args: &DiffArgs, context: &Context) -> Outcome {
-    let diff = diff::diff(&Snapshot::open(&args.old)?, &Snapshot::open(&args.new)?)?;
-    context.ui.result(&diff, diff_text)?;
-    Ok(if args.exit_code && !diff.is_empty() { Exit::No } else { Exit::Done })
-}
-
-fn diff_text(diff: &Diff) -> String {
-    let mut text = String::new();
-    for fact in &diff.removed {
-        let _ = writeln!(text, "- {}", in_line(fact));
-    }
-    for fact in &diff.added {
-        let _ = writeln!(text, "+ {}", in_line(fact));
-    }
-    for change in &diff.changed {
-        let _ = writeln!(text, "~ {}: {} -> {}", in_line(&change.what), in_line(&change.old), in_line(&change.new));
-    }
-    let _ =
-        writeln!(text, "{} added, {} removed, {} changed", diff.added.len(), diff.removed.len(), diff.changed.len());
-    text
-}
-
-fn info(db: &Path, context: &Context) -> Outcome {
-    #[derive(Serialize)]
-    struct About {
-        #[serde(flatten)]
-        info: Info,
-        age_seconds: i64,
-        bytes: u64,
-    }
-    let snapshot = Snapshot::open(db)?;
-    let info = snapshot.info()?;
-    let bytes = std::fs::metadata(db)?.len();
-    let about = About { age_seconds: age(info.taken), bytes, info };
-    context.ui.result(&about, |About { info, bytes, .. }| {
-        let mut text = format!(
-            "taken: {}, {}\ncontent: {}\nsize: {}\n",
-            info.taken,
-            age_text(info.taken),
-            info.digest,
-            crate::progress::amount(*bytes, crate::progress::Unit::Bytes)
-        );
-        for (kind, about) in &info.kinds {
-            let _ = writeln!(text, "{}: {} rows, {} answers", kind.plural(), about.rows, about.answers);
-            let _ = writeln!(text, "  from {}", in_line(&about.source));
-            if !about.filter.is_empty() {
-                let _ = writeln!(text, "  where {}", in_line(&about.filter));
-            }
-            let _ = match about.walked.is_known() {
-                true => writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked),
-                false => writeln!(text, "  imported; written {}", about.taken),
-            };
-        }
-        text
-    })?;
-    Ok(Exit::Done)
 }
 
 fn web(text: &str) -> Result<Url, String> {
@@ -399,18 +316,5 @@ fn kind(text: &str) -> Result<Kind, String> {
         "container" | "containers" | "image" | "images" => Ok(Kind::Container),
         "chart" | "charts" | "helm" => Ok(Kind::Chart),
         _ => Err("expected operators, containers or charts".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_from_the_future_is_said_to_be() {
-        let hours = |hours: i64| age_text(Instant::now().plus_seconds(hours * 3600 + 30));
-        assert_eq!(hours(-3), "2 h old");
-        assert_eq!(hours(-72), "2 days old");
-        assert_eq!(hours(5), "5 h in the future by this host's clock");
     }
 }

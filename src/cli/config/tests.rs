@@ -1,0 +1,95 @@
+//! What wins, what is blamed, and what a file in the working directory may not set.
+
+use std::collections::BTreeSet;
+
+use clap::{Arg, CommandFactory};
+
+use super::*;
+
+fn command() -> Command {
+    Command::new("haversack").subcommand(Command::new("sub").arg(Arg::new("page").long("page-size").num_args(1)))
+}
+
+fn page(config: &Config, args: &[&str]) -> Option<String> {
+    let matches = config.apply(command()).get_matches_from([&["haversack", "sub"], args].concat());
+    matches.subcommand().unwrap().1.get_one::<String>("page").cloned()
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+    let mut config = Config::default();
+    assert_eq!(page(&config, &[]), None);
+    config.file = toml::from_str("[sub]\npage-size = 1").unwrap();
+    assert_eq!(page(&config, &[]).as_deref(), Some("1"));
+    config.environment.insert("HAVERSACK_PAGE_SIZE".into(), "2".into());
+    assert_eq!(page(&config, &[]).as_deref(), Some("2"));
+    assert_eq!(page(&config, &["--page-size", "3"]).as_deref(), Some("3"));
+}
+
+#[test]
+fn the_source_date_is_seconds_or_an_error() {
+    let mut config = Config::default();
+    assert_eq!(config.source_date_epoch().unwrap(), None);
+    for (text, epoch) in [("", Ok(None)), ("1700000000", Ok(Some(1_700_000_000))), ("-1", Err(())), ("now", Err(()))] {
+        config.environment.insert("SOURCE_DATE_EPOCH".into(), text.into());
+        assert_eq!(config.source_date_epoch().map_err(drop), epoch, "{text}");
+    }
+}
+
+#[test]
+fn unknown_keys_of_the_file_are_named() {
+    for (file, key) in [
+        ("[sub]\npage-size = 1", None),
+        ("[sub]\npagesize = 1", Some("sub.pagesize")),
+        ("[sup]\npage-size = 1", Some("sup")),
+        ("page-size = 1", Some("page-size")),
+    ] {
+        assert_eq!(unknown_key(&command(), &toml::from_str(file).unwrap(), "").as_deref(), key, "{file}");
+    }
+}
+
+/// Every option of the program that a file in the working directory may not set, so that a new one is thought about.
+#[test]
+fn what_decides_whom_we_trust_is_not_for_the_working_directory() {
+    fn options(command: &Command, found: &mut BTreeSet<String>) {
+        let long = |arg: &Arg| arg.get_long().map(str::to_owned);
+        found.extend(command.get_arguments().filter_map(long).filter(|option| is_trust(option)));
+        command.get_subcommands().for_each(|sub| options(sub, found));
+    }
+    let mut found = BTreeSet::new();
+    options(&crate::cli::Args::command(), &mut found);
+    insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local anonymous-pull api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify htpasswd ims-url key keyring ledger listen oauth-client-id oauth-client-secret oauth-client-secret-file plain-passwords redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file sign src-tls-verify tls-cert tls-key tls-self-signed tls-verify token-file token-url url writable yes");
+}
+
+#[test]
+fn a_default_from_outside_satisfies_an_option_that_is_required() {
+    let command = || {
+        let url = Arg::new("url").long("url").num_args(1).required(true);
+        Command::new("haversack").subcommand(Command::new("sub").arg(url))
+    };
+    let mut config = Config::default();
+    assert!(config.apply(command()).try_get_matches_from(["haversack", "sub"]).is_err());
+    config.environment.insert("HAVERSACK_URL".into(), "https://h".into());
+    let matches = config.apply(command()).try_get_matches_from(["haversack", "sub"]).unwrap();
+    assert_eq!(matches.subcommand().unwrap().1.get_one::<String>("url").unwrap(), "https://h");
+}
+
+#[test]
+fn a_value_is_blamed_on_where_it_stands() {
+    let command = || {
+        let page = Arg::new("page").long("page-size").num_args(1).value_parser(clap::value_parser!(u32));
+        Command::new("haversack").subcommand(Command::new("sub").arg(page))
+    };
+    let blamed = |config: &Config, args: &[&str]| {
+        let args: Vec<OsString> = ["haversack", "sub"].iter().chain(args).map(OsString::from).collect();
+        let error = config.apply(command()).try_get_matches_from(&args).unwrap_err();
+        config.blamed(&error, &args).map(|error| error.to_string())
+    };
+    let mut config = Config { path: Some(FILE.into()), ..Config::default() };
+    config.file = toml::from_str("[sub]\npage-size = 'x'").unwrap();
+    let reason = "`x` is not a valid value for --page-size: invalid digit found in string";
+    assert_eq!(blamed(&config, &[]), Some(format!("haversack.toml: sub.page-size: {reason}")));
+    config.environment.insert("HAVERSACK_PAGE_SIZE".into(), "x".into());
+    assert_eq!(blamed(&config, &[]), Some(format!("HAVERSACK_PAGE_SIZE: {reason}")));
+    assert_eq!(blamed(&config, &["--page-size", "x"]), None);
+}

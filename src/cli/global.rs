@@ -1,0 +1,104 @@
+//! The options of every command, and values that several of them have.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgAction;
+
+use crate::cli::config::Config;
+use crate::cli::ui::ProgressMode;
+use crate::http::{HttpOptions, Retry};
+
+/// Options of every command.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Common options")]
+pub(super) struct Global {
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say nothing but results, warnings and errors
+    #[arg(short, long, global = true, hide_short_help = true)]
+    pub(super) quiet: bool,
+    /// Say more; twice for requests and timings
+    #[arg(short, long, global = true, hide_short_help = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Refuse every request to another host before it is made
+    #[arg(long, global = true, hide_short_help = true)]
+    offline: bool,
+    /// How progress is shown
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_possible_values = true
+    )]
+    pub(super) progress: ProgressMode,
+    /// Trust the certificate authorities in this PEM file, too
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+    /// Certificates of hosts, DIR/HOST[:PORT]/*.{crt,cert,key}, instead of podman's and docker's certs.d
+    #[arg(long, global = true, hide_short_help = true, value_name = "DIR")]
+    cert_dir: Vec<PathBuf>,
+    /// How often a failed request is tried again
+    #[arg(long, global = true, hide_short_help = true, value_name = "N", default_value_t = 5)]
+    retries: u32,
+    /// Seconds before the first retry; doubled for each further one
+    #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    retry_delay: f64,
+    /// Seconds without a byte after which an answer is given up
+    #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 90.0, value_parser = seconds)]
+    timeout: f64,
+}
+
+impl Global {
+    /// How servers are spoken to.
+    pub(super) fn http(self, config: &Config) -> HttpOptions {
+        HttpOptions {
+            offline: self.offline,
+            ca_files: self.ca_file,
+            cert_dirs: if self.cert_dir.is_empty() { config.cert_dirs() } else { self.cert_dir },
+            read_timeout: Duration::from_secs_f64(self.timeout),
+            retry: Retry {
+                retries: self.retries,
+                first_wait: Duration::from_secs_f64(self.retry_delay),
+                ..Retry::default()
+            },
+            ..HttpOptions::default()
+        }
+    }
+}
+
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.0..=86_400.0).contains(seconds))
+        .ok_or_else(|| "expected seconds, 0 to 86400".into())
+}
+
+/// A length of time: `90s`, `15m`, `24h`, `7d`, `1h30m`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("expected a length of time such as 90s, 15m, 24h or 7d, not `{text}`");
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    let (mut rest, mut sum) = (text, 0_u64);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let n: u32 = rest[..end].parse().map_err(|_| wrong())?;
+        let unit = rest[end..].chars().next().expect("found above");
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            'w' => 7 * 86_400,
+            _ => return Err(wrong()),
+        };
+        sum += u64::from(n) * seconds;
+        rest = &rest[end + unit.len_utf8()..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(sum)) }
+}

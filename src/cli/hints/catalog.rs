@@ -1,0 +1,77 @@
+//! Hints for the certified catalog: snapshots, trees, recorded pages.
+
+use std::error::Error;
+
+use crate::catalog::snapshot::Error as SnapshotError;
+use crate::catalog::store::Error as StoreError;
+use crate::catalog::{ClientError, WalkError, charts, recorded, tree};
+
+pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::Missing { .. } => Some(
+                "take one with `haversack catalog snapshot`, read a tree with `haversack catalog import`, or name it with `--db`",
+            ),
+            StoreError::Foreign { .. } => Some("the file was left as it is; name another one with `--db`"),
+            StoreError::TooNew { .. } => {
+                Some("use the haversack that made it, or take a new snapshot into another file")
+            }
+            StoreError::Sqlite { .. } => Some("if the file is damaged, remove it and take the snapshot again"),
+            StoreError::Path(_) => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<SnapshotError>() {
+        return match error {
+            SnapshotError::Empty { .. } | SnapshotError::Shrink { .. } => Some(
+                "the old snapshot is as it was. If the catalog really is that small now, run the command again with \
+                 `--accept-shrink`",
+            ),
+            SnapshotError::Restless { .. } => {
+                Some("the old snapshot is as it was; try again when the catalog is quieter")
+            }
+            SnapshotError::NoIndex { .. } => {
+                Some("check `--charts`; to leave charts as they are, use `--kind operators --kind containers`")
+            }
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<charts::Error>() {
+        return match error {
+            charts::Error::Half { .. } => {
+                Some("the old snapshot is as it was; the file may be being written just now: try again later")
+            }
+            charts::Error::Index { .. } => Some("the old snapshot is as it was; check `--charts`, or try again later"),
+            charts::Error::Http(_) => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<WalkError>() {
+        return match error {
+            WalkError::Client(_) => None,
+            _ => Some("the old snapshot is as it was; try again later, or name another server with `--api`"),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return match error {
+            ClientError::Http(_) => None,
+            _ => Some("the old snapshot is as it was; check `--api`, or try again later"),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<tree::Error>() {
+        return match error {
+            tree::Error::NoTree { .. } => Some("name the directory that holds data/, or data/ itself"),
+            tree::Error::NoDirectory { .. } => Some("make the directory first, or mount it"),
+            tree::Error::NotADirectory { .. } => Some("name a directory; the file was left as it is"),
+            tree::Error::Length { .. } | tree::Error::Verify { .. } | tree::Error::Copy { .. } => {
+                Some("the old tree is as it was; this should not happen: check the disk, and report it")
+            }
+            _ => None,
+        };
+    }
+    match error.downcast_ref::<recorded::Error>()? {
+        recorded::Error::Nothing { .. } => Some("see testdata/catalog for what such a directory holds"),
+        recorded::Error::Overlap { .. } | recorded::Error::Incomplete { .. } => {
+            Some("the old snapshot is as it was; record the pages again, sorted by a key and with one page size")
+        }
+        _ => None,
+    }
+}

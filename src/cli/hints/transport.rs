@@ -1,0 +1,97 @@
+//! Hints for where bytes come from and go to: registries, servers, archives, files.
+
+use std::io;
+
+use crate::causes;
+use crate::cli::hints::hint;
+use crate::fs::PathError;
+use crate::http;
+use crate::image::store::archive;
+use crate::registry;
+
+pub(super) fn archive_hint(error: &archive::Error) -> Option<&'static str> {
+    Some(match error {
+        archive::Error::SeveralPlatforms { .. } => "choose one with `--platform OS/ARCH`, or write to oci-archive:",
+        archive::Error::Cut { .. } => "it was not written or copied to its end: copy it again, and compare the sizes",
+        archive::Error::NotAnArchive { .. } => "what `docker save` and `podman save` write is docker-archive:FILE",
+        archive::Error::NotADockerArchive { .. } => "a tar of an OCI layout is oci-archive:FILE",
+        _ => return None,
+    })
+}
+
+pub(super) fn registry_hint(error: &registry::Error) -> Option<String> {
+    Some(match error {
+        registry::Error::Tls { .. } => {
+            "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir \
+            DIR`; a registry without TLS is taken with `--src-tls-verify=false` or `--dest-tls-verify=false`"
+                .into()
+        }
+        registry::Error::Unauthorized(_) => {
+            "log in with `haversack login` or `podman login`, or name the file with credentials with `--authfile`"
+                .into()
+        }
+        registry::Error::WrongLogin { .. } => {
+            "nothing was written; some registries want a token in place of the password, or a robot's full name".into()
+        }
+        registry::Error::NoDelete(_) => {
+            "docker-registry deletes with `storage: {delete: {enabled: true}}` (REGISTRY_STORAGE_DELETE_ENABLED=true), \
+             `haversack serve` with `--writable`; elsewhere, look at the registry's own page"
+                .into()
+        }
+        registry::Error::NoTagDelete(_) => "leave `--only-tag` out to delete the image with all its tags".into(),
+        registry::Error::Before(error) => return causes::of(&**error).find_map(hint),
+        registry::Error::Mismatch { .. } => DAMAGED.to_owned(),
+        registry::Error::ReferrersLost { .. } => "run the command again when no other client writes there".into(),
+        registry::Error::UploadLost(_) => "run the command again; what has arrived is not sent again".into(),
+        _ => return None,
+    })
+}
+
+pub(super) fn http_hint(error: &http::Error) -> Option<String> {
+    Some(match error {
+        http::Error::Offline { .. } => "leave out `--offline` where the network can be used".into(),
+        http::Error::NoHost { host } => format!("check the name {host} and whether this machine has a network"),
+        http::Error::Transport { url, .. } if error.is_tls() => format!(
+            "add the certificate authority of {} with `--ca-file FILE`; where it speaks no TLS, write its address with http://",
+            url.host_str().unwrap_or("the server")
+        ),
+        http::Error::Transport { url, .. } => format!(
+            "check that {} can be reached from here (proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; \
+             further certificate authorities from SSL_CERT_FILE and `--ca-file`)",
+            url.host_str().unwrap_or("the server")
+        ),
+        http::Error::Misplaced { path } => {
+            let directory = path.parent().unwrap_or(path).display();
+            format!("move it and its key to {directory}/HOST, or {directory}/HOST:PORT")
+        }
+        http::Error::Unpaired { .. } => "a client certificate is a NAME.cert and a NAME.key beside it".into(),
+        http::Error::Status { status, .. } if status.is_redirection() => {
+            "if the service is there, give that address; a page to log in means that the server wants other credentials"
+                .into()
+        }
+        http::Error::Status { status, .. } if status.as_u16() == 429 => {
+            "the server asks for fewer requests: try again later, or with a lower `--parallel`".into()
+        }
+        http::Error::Status { status, .. } if status.is_server_error() => {
+            "the server is in trouble, not the request: try again later".into()
+        }
+        _ => return None,
+    })
+}
+
+pub(super) fn path_hint(error: &PathError) -> Option<String> {
+    let path = error.path.display();
+    Some(match error.source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("free some space on the file system of {path} and run the command again; nothing was replaced")
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            format!("make {path} writable for this user, or name another place")
+        }
+        io::ErrorKind::NotFound => format!("check that {path} and the directories above it exist"),
+        _ => return None,
+    })
+}
+
+pub(super) const DAMAGED: &str = "what it was read from is damaged: `haversack verify` names all that is wrong there, and in a layout \
+    `--repair` removes it, so that a copy fetches it again";
