@@ -18,9 +18,9 @@ case ${1:-} in
 esac
 echo "==> Takes 25 minutes on two cores, and 5 GB in target/; $(df --output=avail -h . | tail -n 1 | xargs) are free"
 
-debian="gcc openssl podman buildah runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools zstd umoci python3-pip jq python3-venv"
-fedora="gcc openssl podman buildah runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools zstd jq python3"
-missing() { for tool in cc openssl podman buildah runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs zstd umoci jq; do
+debian="chromium gcc openssl podman buildah runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools zstd umoci python3-pip jq python3-venv"
+fedora="chromium gcc openssl podman buildah runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools zstd jq python3"
+missing() { for tool in cc chromium openssl podman buildah runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs zstd umoci jq; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
 if [ -n "$(missing)" ] && [ -z "$install" ]; then
     echo "==> Not installed: $(missing | xargs)"
@@ -48,6 +48,12 @@ if [ -n "$install" ]; then
     done
 fi
 PATH=$PWD/$validators/bin:$PATH
+# Whether people who cannot see or point can use the page is for axe-core to say.
+if [ -z "${HAVERSACK_AXE:-}" ]; then
+    [ -e "$validators/axe/package/axe.min.js" ] || [ -z "$install" ] || ! command -v npm >/dev/null || {
+        mkdir -p "$validators/axe" && (cd "$validators/axe" && npm pack --silent axe-core@4 | xargs tar xzf) >/dev/null 2>&1; } || true
+    [ ! -e "$validators/axe/package/axe.min.js" ] || export HAVERSACK_AXE=$PWD/$validators/axe/package/axe.min.js
+fi
 if [ -z "${HAVERSACK_DEBS:-}" ] && command -v apt-get >/dev/null; then
     if [ -n "$(ls target/debs 2>/dev/null)" ] || { [ -n "$install" ] && scripts/debs.sh target/debs 4 >/dev/null 2>&1; }; then
         export HAVERSACK_DEBS=$PWD/target/debs

@@ -16,7 +16,7 @@ const UNAME: &str = "5.14.0-427.el9.x86_64";
 const HOSTILE: &str = "<script>alert(1)</script>\u{202e}\"'";
 
 /// A snapshot with one of each kind.
-fn catalog(dir: &Path) -> String {
+pub(crate) fn catalog(dir: &Path) -> String {
     let data = dir.join("tree/data");
     for kind in ["containers", "operators", "helm"] {
         std::fs::create_dir_all(data.join(kind)).unwrap();
@@ -41,7 +41,7 @@ fn catalog(dir: &Path) -> String {
     path
 }
 
-fn kernels(dir: &Path) -> String {
+pub(crate) fn kernels(dir: &Path) -> String {
     let package = json!({
         "role": "devel", "name": "kernel-devel", "version": "5.14.0-427.el9", "architecture": "x86_64", "format": "rpm",
         "location": HOSTILE, "size": 2_097_152, "sha256": Digest::sha256("devel"),
@@ -74,7 +74,8 @@ fn the_catalog_answers_whether_something_is_certified_and_by_which_row() {
     let serve = Serve::start(&["--catalog", &catalog(dir.path()), arg(&store)]);
     let page = text(&serve, "/");
     assert!(page.contains(r#"<a href="/catalog">"#) && !page.contains(r#"<a href="/kernels">"#), "{page}");
-    assert!(text(&serve, "/catalog").contains("just now"));
+    let page = text(&serve, "/catalog");
+    assert!(page.contains("just now") && page.contains("<td>tree</td>") && !page.contains("/tree"), "{page}");
     for (query, expected) in [
         (format!("q={IMAGE}"), &["✓ Certified", "registry.connect.redhat.com/org/app: 0.7", "&#60;script&#62;"][..]),
         ("q=registry.connect.redhat.com/org/app:0.7".to_owned(), &["✓ Certified", IMAGE]),

@@ -103,7 +103,11 @@ pub(super) async fn answer(page: &Page, request: &Request, is_json: bool) -> Res
 /// Opened for each question: it may be replaced at any time, and opening takes a fraction of a millisecond.
 fn look(path: &Path, query: &str, ocp: &str, kube: &str) -> Result<Found, Error> {
     let snapshot = Snapshot::open(path)?;
-    let info = snapshot.info()?;
+    let mut info = snapshot.info()?;
+    // The directory that a tree was read from is nobody's business.
+    for kind in info.kinds.values_mut().filter(|kind| !kind.source.contains("://")) {
+        kind.source = Path::new(&kind.source).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    }
     let mut answers = Vec::new();
     for question in questions(query, ocp, kube) {
         let unanswered = unanswered(&info, &question);
