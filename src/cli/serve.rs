@@ -1,12 +1,14 @@
 //! `haversack serve`: a registry over layouts.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::ui::{ProgressMode, Ui};
@@ -18,6 +20,7 @@ use crate::image::store::gc::GcOptions;
 use crate::reference::RepositoryName;
 use crate::serve::{
     Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Scrubbing, Server, Shown, Summary,
+    connections,
 };
 
 /// Serve the images of layouts as a registry, from where they lie
@@ -27,7 +30,7 @@ pub(super) struct ServeArgs {
     /// Directory of an OCI layout; of several, the first decides when two have one name for different images
     #[arg(value_name = "LAYOUT", required = true, value_parser = directory)]
     layouts: Vec<PathBuf>,
-    /// Address and port to listen at; port 0 is any free one
+    /// Address and port to listen at; port 0 is any free one. Not used when systemd hands a socket over (socket activation)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     listen: SocketAddr,
     /// Repository of images that have none in their names, instead of the directory's name
@@ -118,10 +121,15 @@ struct Serving<'a> {
 }
 
 pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
-    let is_loopback = args.listen.ip().is_loopback();
+    let taken = handed_over()?;
+    let address = match &taken {
+        Some(socket) => socket.local_addr()?,
+        None => args.listen,
+    };
+    let is_loopback = address.ip().is_loopback();
     let tls = tls(args);
     if tls.is_none() && args.htpasswd.is_some() && !is_loopback && !args.plain_passwords {
-        let words = format!("{}: passwords would be sent for everybody on the way to read", args.listen);
+        let words = format!("{address}: passwords would be sent for everybody on the way to read");
         let hint = "give a certificate with `--tls-cert`, or `--tls-self-signed DIR`; `--plain-passwords` allows it";
         return Err(Failure::usage(words).hint(hint));
     }
@@ -130,11 +138,13 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
         false => Layout::open(path),
     };
     let layouts = args.layouts.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
-    let limits = Limits {
-        idle: Duration::from_secs_f64(args.idle_timeout),
-        connections: args.max_connections.into(),
-        ..Limits::default()
-    };
+    let connections = connections(args.max_connections.into());
+    if connections < args.max_connections.into() {
+        context.ui.warn(format_args!(
+            "{connections} connections at one time, for this process may not have more open files (ulimit -n, LimitNOFILE)"
+        ));
+    }
+    let limits = Limits { idle: Duration::from_secs_f64(args.idle_timeout), connections, ..Limits::default() };
     block_on(async {
         let server = Server::new(Options {
             layouts,
@@ -166,11 +176,12 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
             tls: tls.clone(),
             log: log(args, context),
         })?;
-        let listener = Listener::bind(args.listen).await.map_err(|source| PathError {
-            action: "listen at",
-            path: args.listen.to_string().into(),
-            source,
-        })?;
+        let listener = match taken {
+            Some(socket) => Listener::taken(socket),
+            None => Listener::bind(args.listen).await,
+        };
+        let listener =
+            listener.map_err(|source| PathError { action: "listen at", path: address.to_string().into(), source })?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.address()?);
         if !is_loopback && tls.is_none() {
@@ -210,14 +221,22 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
             context.ui.result(&serving, |serving| format!("{}\n", serving.url))?;
             Ok::<_, Failure>(())
         };
-        tokio::pin!(stopped);
+        let reloading = async {
+            let Ok(mut hangups) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+            while hangups.recv().await.is_some() {
+                context.ui.say(format_args!("SIGHUP: the certificate is read again"));
+                server.reload();
+            }
+        };
+        tokio::pin!(stopped, reloading);
         let running = server.run(listener, stopped);
         tokio::pin!(running);
         tokio::select! {
             () = &mut running => return Ok(Exit::Done),
+            () = &mut reloading => {}
             started = started => started?,
         }
-        running.await;
+        tokio::select! { () = running => {}, () = reloading => {} }
         Ok(Exit::Done)
     })
 }
@@ -231,6 +250,15 @@ fn state(args: &ServeArgs, context: &Context) -> Option<PathBuf> {
 /// A length of time, or none.
 fn or_off(text: &str) -> Result<Duration, String> {
     if text == "off" { Ok(Duration::ZERO) } else { crate::cli::duration(text) }
+}
+
+/// The socket that systemd or another who started us listens at already (sd_listen_fds(3)).
+fn handed_over() -> Result<Option<TcpListener>, Failure> {
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() > 1 {
+        return Err(Failure::usage(format!("{} sockets were handed over; one is served", sockets.len())));
+    }
+    Ok(sockets.take_tcp_listener(0)?)
 }
 
 /// Where the certificate comes from.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -52,6 +53,12 @@ impl Listener {
         TcpListener::bind(address).await.map(Listener)
     }
 
+    /// Takes a socket that listens already, as systemd hands it over.
+    pub fn taken(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Listener)
+    }
+
     /// Where that is.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
@@ -63,6 +70,7 @@ pub(super) async fn run(server: Arc<Server>, listener: Listener, stop: impl Futu
     let places = Arc::new(Semaphore::new(limits.connections));
     let (ending, ended) = watch::channel(());
     let mut stop = pin!(stop);
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = async {
             let place = places.clone().acquire_owned().await.expect("it is never closed");
@@ -81,7 +89,10 @@ pub(super) async fn run(server: Arc<Server>, listener: Listener, stop: impl Futu
             }
             // Of the one connection, or of this process: no more files. Others end, and then there are some.
             Err(error) => {
-                tracing::warn!("a connection could not be accepted: {error}");
+                if told.is_none_or(|told| told.elapsed() > TELL) {
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -199,6 +210,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 }
 
+/// Takes as many open files as this process may have, and says how many connections these are enough for.
+pub fn connections(wanted: usize) -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
+        limit = raised;
+    }
+    let files = limit.current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    wanted.min((files.saturating_sub(OTHER_FILES) / FILES).max(1))
+}
+
+/// Files of a connection at most: its socket, the blob that it sends or the upload that it writes, and one that is looked at.
+const FILES: usize = 3;
+/// Files that are open besides: databases, logs, those of the runtime, what reads blobs in the background.
+const OTHER_FILES: usize = 48;
+/// From one word on connections that could not be accepted to the next.
+const TELL: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
 pub(super) const HEAD: usize = 64 << 10;
 /// Lines of it.

@@ -88,7 +88,7 @@ use hyper::header::{ALLOW, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-pub use self::accept::{Limits, Listener};
+pub use self::accept::{Limits, Listener, connections};
 use self::access::Guard;
 pub use self::access::{Access, PushRule};
 use self::answer::{Answer, Refusal, set};
@@ -265,6 +265,13 @@ impl Server {
             written.push(path);
         }
         Ok(written)
+    }
+
+    /// Has the certificate read or made again now. Users are read again at each request after their file changed, anyway.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
     }
 
     /// Answers requests until `stop` is ready, and then those that have begun.

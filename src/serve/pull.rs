@@ -84,7 +84,7 @@ pub(super) async fn blob(
     } else if !view.has_blob(name, ns, &digest) && !is_member(&digest) {
         return Err(Refusal::blob_unknown(format!("{name} has no blob {digest}")));
     }
-    let blob = store.open(&digest).map_err(|why| Refusal::blob_unknown(format!("{name}: blob {digest}: {why}")))?;
+    let blob = store.open(&digest).map_err(|why| why.refusal(name, &digest))?;
     if let Some(answer) = unchanged(request, &digest) {
         return Ok(answer);
     }

@@ -8,10 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Instant;
 
+use hyper::StatusCode;
+use hyper::header::RETRY_AFTER;
+use rustix::io::Errno;
+
 use crate::digest::{Digest, Hasher};
 use crate::fs::{self, PathContext};
 use crate::image::Layout;
 use crate::image::store::layout::{self, INDEX};
+use crate::serve::answer::Refusal;
 use crate::serve::build::{Source, build};
 use crate::serve::change::{self, Change};
 use crate::serve::document::{Document, Part};
@@ -44,6 +49,33 @@ pub(super) struct Blob {
     pub(super) known: Known,
     pub(super) layout: usize,
     pub(super) digest: Digest,
+}
+
+/// Why there is no blob.
+#[derive(Debug)]
+pub(super) enum NoBlob {
+    /// It is not here, or not as it should be.
+    Unknown(String),
+    /// It may be here, and cannot be had now: a node must not go elsewhere for it.
+    Unavailable(String),
+}
+
+impl NoBlob {
+    pub(super) fn refusal(self, name: &str, digest: &Digest) -> Refusal {
+        match self {
+            NoBlob::Unknown(why) => Refusal::blob_unknown(format!("{name}: blob {digest}: {why}")),
+            NoBlob::Unavailable(why) => {
+                let words = format!("{name}: blob {digest}: {why}");
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", words).header(RETRY_AFTER, "10")
+            }
+        }
+    }
+}
+
+/// Whether an error is of this process or of a medium that was pulled out, and says nothing of the file.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::NXIO, Errno::NODEV, Errno::STALE];
+    Errno::from_io_error(error).is_some_and(|error| passing.contains(&error))
 }
 
 impl Store {
@@ -142,9 +174,9 @@ impl Store {
         self.sources.iter().map(|source| &source.layout).collect()
     }
 
-    /// Opens a blob where it is not known to be damaged. `Err` says why there is none.
-    pub(super) fn open(&self, digest: &Digest) -> Result<Blob, String> {
-        let mut why = "it is not there".to_owned();
+    /// Opens a blob where it is not known to be damaged.
+    pub(super) fn open(&self, digest: &Digest) -> Result<Blob, NoBlob> {
+        let mut why = NoBlob::Unknown("it is not there".to_owned());
         for (at, source) in self.sources.iter().enumerate() {
             let path = source.layout.blob_path(digest);
             let opened = fs::open_regular(&path).and_then(|file| {
@@ -157,13 +189,14 @@ impl Store {
             });
             match opened {
                 Ok((file, stamp)) => match self.seen.known(at, digest, stamp) {
-                    Known::Damaged => why = "its bytes are damaged".to_owned(),
+                    Known::Damaged => why = NoBlob::Unknown("its bytes are damaged".to_owned()),
                     known => return Ok(Blob { file, stamp, known, layout: at, digest: digest.clone() }),
                 },
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::warn!("{error}: {}", error.source);
-                    why = format!("it cannot be read: {}", error.source);
+                    let words = format!("it cannot be read: {}", error.source);
+                    why = if is_passing(&error.source) { NoBlob::Unavailable(words) } else { NoBlob::Unknown(words) };
                 }
             }
         }
@@ -297,3 +330,22 @@ pub(super) fn remember_all(store: &Store, state: &Path, from: usize) -> Result<(
 
 /// After so many missing parts no others are looked for.
 const TOLD: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_no_reason_to_go_elsewhere() {
+        let cases =
+            [(Errno::MFILE, 503), (Errno::IO, 503), (Errno::STALE, 503), (Errno::ACCESS, 404), (Errno::LOOP, 404)];
+        for (errno, status) in cases {
+            let error = io::Error::from(errno);
+            let (is_passing, words) = (is_passing(&error), error.to_string());
+            let why = if is_passing { NoBlob::Unavailable(words) } else { NoBlob::Unknown(words) };
+            let refusal = why.refusal("a/b", &Digest::sha256("x"));
+            let found = (refusal.status.as_u16(), refusal.headers.len());
+            assert_eq!(found, (status, usize::from(status == 503)), "{errno}");
+        }
+    }
+}

@@ -18,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::Notify;
 
 use crate::digest::Digest;
 use crate::fs::{self, PathContext, PathError};
@@ -75,6 +76,7 @@ pub enum Error {
 /// What a server shows to clients, and how it is kept fresh.
 pub(super) struct Tls {
     pub(super) config: Arc<rustls::ServerConfig>,
+    again: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -96,14 +98,16 @@ impl Tls {
         let mut config = builder.with_no_client_auth().with_cert_resolver(current.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let current = Arc::downgrade(&current);
+        let again: Arc<Notify> = Arc::default();
+        let asked = again.clone();
         tokio::spawn(async move {
             let mut seen = identity.stamp();
             let mut age = 0;
             loop {
-                tokio::time::sleep(LOOK).await;
+                let is_asked = tokio::select! { () = tokio::time::sleep(LOOK) => false, () = asked.notified() => true };
                 let Some(current) = current.upgrade() else { return };
                 (age, seen) = match identity.stamp() {
-                    now if now == seen && age < RENEW => (age + 1, seen),
+                    now if now == seen && age < RENEW && !is_asked => (age + 1, seen),
                     now => {
                         match identity.load() {
                             Ok(fresh) => *current.0.write().expect("no holder panics") = Arc::new(fresh),
@@ -116,7 +120,12 @@ impl Tls {
                 };
             }
         });
-        Ok(Tls { config: Arc::new(config) })
+        Ok(Tls { config: Arc::new(config), again })
+    }
+
+    /// Has the certificate read or made again now.
+    pub(super) fn reload(&self) {
+        self.again.notify_one();
     }
 }
 

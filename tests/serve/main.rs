@@ -7,6 +7,7 @@ mod collecting;
 mod conformance;
 mod damaged;
 mod hostile;
+mod installed;
 mod page;
 mod pulling;
 mod pushing;

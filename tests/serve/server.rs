@@ -32,6 +32,11 @@ impl Serve {
     pub(crate) fn start_with(listen: &[&str], args: &[&str]) -> Self {
         let mut command = Command::new(cargo_bin!("haversack"));
         command.arg("serve").args(listen).args(args);
+        Serve::of(command)
+    }
+
+    /// What a command starts that prints its URL.
+    pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, written) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
