@@ -188,6 +188,10 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_broken_pipe() => Exit::Done.into(),
         Err(failure) => {
+            if context.ui.is_json() {
+                // Where its reader has gone, nobody needs it.
+                let _ = context.ui.result(&failure.report(), |_| String::new());
+            }
             context.ui.error(&failure);
             failure.status().into()
         }

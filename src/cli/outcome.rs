@@ -143,24 +143,45 @@ struct About {
     source: Box<dyn Error + Send + Sync>,
 }
 
+impl Failure {
+    /// What failed, then each cause; and what to do about it.
+    fn parts(&self) -> (Vec<String>, Option<String>) {
+        let mut texts: Vec<String> = causes::of(&*self.error).map(one_line).collect();
+        // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
+        texts.dedup();
+        (texts, self.hint.clone().or_else(|| causes::of(&*self.error).find_map(hints::hint)))
+    }
+
+    /// The same for programs, as `--json` prints it.
+    pub(crate) fn report(&self) -> FailureReport {
+        let (texts, hint) = self.parts();
+        let mut texts = texts.into_iter();
+        FailureReport {
+            error: texts.next().unwrap_or_default(),
+            because: texts.collect(),
+            hint,
+            status: self.exit as u8,
+        }
+    }
+}
+
+/// What a run failed of.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct FailureReport {
+    error: String,
+    /// Its causes, the innermost last.
+    because: Vec<String>,
+    /// What to do next.
+    hint: Option<String>,
+    /// The exit status.
+    status: u8,
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = String::new();
-        for (depth, cause) in causes::of(&*self.error).enumerate() {
-            let text = one_line(cause);
-            // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
-            if depth > 0 && text != last {
-                f.write_str("\n  because: ")?;
-            }
-            if text != last {
-                f.write_str(&text)?;
-            }
-            last = text;
-        }
-        match self.hint.clone().or_else(|| causes::of(&*self.error).find_map(hints::hint)) {
-            Some(hint) => write!(f, "\nhint: {hint}"),
-            None => Ok(()),
-        }
+        let (texts, hint) = self.parts();
+        f.write_str(&texts.join("\n  because: "))?;
+        hint.map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }
 }
 

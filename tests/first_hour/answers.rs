@@ -190,3 +190,62 @@ fn the_blocks_that_can_run_here_run() {
     }
     assert!(run.len() >= 6, "{run:#?}\nnot run: {left:#?}");
 }
+
+#[test]
+fn the_list_that_the_pages_show_is_one_that_is_read() {
+    let (dir, root) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let page = std::fs::read_to_string(root.join("docs/images.md")).unwrap();
+    let block = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(block.starts_with("# LIST.toml"), "{block}");
+    std::fs::write(dir.path().join("LIST.toml"), block).unwrap();
+    let (status, _, talk) = said(dir.path(), &["sync", "LIST.toml", "--offline"]);
+    // It was understood, and then nobody may be asked.
+    assert!(status == Some(1) || status == Some(3), "{talk}");
+    assert!(talk.contains("because this run is offline") && !talk.contains("LIST.toml:"), "{talk}");
+}
+
+#[test]
+#[ignore = "needs setpriv; a snapshot of somebody else is not called damaged"]
+fn a_snapshot_that_may_not_be_read_is_not_called_damaged() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (dir, checkout) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let pages = checkout.join("testdata/catalog");
+    said(dir.path(), &["catalog", "snapshot", "--from", pages.to_str().unwrap()]);
+    let db = dir.path().join("catalog.db");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&db, PermissionsExt::from_mode(0o600)).unwrap();
+    // A copy that anybody may run, wherever the checkout lies.
+    let program = dir.path().join("haversack");
+    std::fs::copy(assert_cmd::cargo::cargo_bin!("haversack"), &program).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&program)
+        .args(["catalog", "info", "--db"])
+        .arg(&db)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let talk = String::from_utf8(output.stderr).unwrap();
+    let shown = db.display();
+    let expected = format!(
+        "error: cannot open {shown}\n  because: Permission denied (os error 13)\nhint: make {shown} readable for this user (`ls -l` \
+         shows whose it is), or run as the user who can read it\n"
+    );
+    assert_eq!((output.status.code(), talk), (Some(1), expected));
+}
+
+#[test]
+fn a_failure_is_json_for_programs_and_text_for_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let (status, data, talk) = said(dir.path(), &["--json", "catalog", "info", "--db", "gone.db"]);
+    assert!(status == Some(1) && talk.starts_with("error: gone.db: "), "{talk}");
+    let report: Value = serde_json::from_str(&data).unwrap();
+    let first = talk.lines().next().unwrap().trim_start_matches("error: ");
+    let hint = talk.lines().find_map(|line| line.strip_prefix("hint: "));
+    assert_eq!(report, json!({ "error": first, "because": [], "hint": hint, "status": 1 }));
+    let (_, data, talk) = said(dir.path(), &["--json", "inspect", "docker://127.0.0.1:9/a/b:1", "--retries", "0"]);
+    let report: Value = serde_json::from_str(&data).unwrap();
+    assert_eq!(report["because"], json!(["Connection refused (os error 111)"]), "{talk}");
+    assert_eq!(said(dir.path(), &["catalog", "info", "--db", "gone.db"]).1, "");
+}

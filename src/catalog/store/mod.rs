@@ -124,6 +124,8 @@ impl Snapshot {
         if !path.is_file() {
             return Err(Error::Missing { path: path.to_owned() });
         }
+        // SQLite would say "unable to open database file" of one that this user may not read.
+        drop(fs::open_file(path)?);
         // In a URI, `?`, `#` and `%` of the path would mean something else, and so would two slashes at its start.
         let absolute = fs::PathContext::at(std::path::absolute(path), "find", path)?;
         let escaped = absolute.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");

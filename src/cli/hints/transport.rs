@@ -85,6 +85,11 @@ pub(super) fn path_hint(error: &PathError) -> Option<String> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("free some space on the file system of {path} and run the command again; nothing was replaced")
         }
+        io::ErrorKind::PermissionDenied if matches!(error.action, "open" | "read" | "list") => {
+            format!(
+                "make {path} readable for this user (`ls -l` shows whose it is), or run as the user who can read it"
+            )
+        }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             format!("make {path} writable for this user, or name another place")
         }
