@@ -46,12 +46,15 @@ fn nothing_is_installed_without_being_asked_for_and_no_service_is_stopped() {
     let (status, text, called) = run(&[], &[]);
     assert_eq!((status, called.as_str()), (Some(0), ""), "{text}");
     assert!(text.starts_with("==> Takes 25 minutes on two cores, and 5 GB in target/; "), "{text}");
-    assert!(text.contains("==> Not installed: cc openssl podman ") && text.ends_with("==> All passed\n"), "{text}");
+    assert!(text.contains("==> Not installed: cc ") && text.ends_with("==> All passed\n"), "{text}");
 
     for (args, variables) in [(&["--install"][..], &[][..]), (&[], &[("CI", "true")])] {
         let (status, text, called) = run(args, variables);
         assert_eq!(status, Some(0), "{text}");
-        assert!(called.starts_with("apt-get update -qq\napt-get install -y -qq gcc openssl podman "), "{called}");
+        assert!(
+            called.starts_with("apt-get update -qq\napt-get install -y -qq ") && called.contains(" podman "),
+            "{called}"
+        );
         assert!(called.contains("python3 -m venv target/validators\n"), "{called}");
         assert!(!called.contains("systemctl") && !called.contains("pip install"), "{called}");
     }
