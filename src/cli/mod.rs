@@ -123,6 +123,12 @@ impl Context {
         Ok(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
     }
 
+    /// The same, and what the next run goes on with.
+    fn stopped_with(&self, signal: &str, how: &str) -> i32 {
+        self.ui.error(Failure::new(format!("stopped by {signal}")).hint(how));
+        stop::status(signal)
+    }
+
     /// Says that a signal ends the program; the status.
     fn stopped(&self, signal: &str) -> i32 {
         self.ui.error(Failure::new(format!("stopped by {signal}")));
@@ -182,7 +188,10 @@ pub fn main() -> ExitCode {
     let outcome = match &command {
         // They take back what they made, or finish what they do, before they end.
         Command::Build(_) | Command::Publish(publish::Command::Ims(_)) | Command::Serve(_) => run(command, &context),
-        _ => stop::mortal(|signal| context.stopped(signal), || run(command, &context)),
+        _ => match command.goes_on() {
+            Some(how) => stop::resumable(|signal| context.stopped_with(signal, how), || run(command, &context)),
+            None => stop::mortal(|signal| context.stopped(signal), || run(command, &context)),
+        },
     };
     match outcome {
         Ok(exit) => exit.into(),
@@ -194,6 +203,24 @@ pub fn main() -> ExitCode {
             }
             context.ui.error(&failure);
             failure.status().into()
+        }
+    }
+}
+
+impl Command {
+    /// What the next run of it goes on with, when it is stopped.
+    fn goes_on(&self) -> Option<&'static str> {
+        match self {
+            Command::Copy(_) | Command::Sync(_) => {
+                Some("run the command again: it goes on where it was, and what has arrived is not sent again")
+            }
+            Command::Kernel(kernel::Command::Fetch(_)) => {
+                Some("run the command again: packages that are there stay, and a half one is gone on with")
+            }
+            Command::Catalog(args) if args.takes_a_snapshot() => {
+                Some("the old snapshot is as it was; run the command again, and it goes on with what was fetched")
+            }
+            _ => None,
         }
     }
 }

@@ -47,6 +47,11 @@ pub(super) fn mortal<T>(told: impl FnOnce(&'static str) -> i32 + Send, work: imp
     }
 }
 
+/// The same for work that the next run goes on with, whoever ends it: somebody who waits for gigabytes is to know that.
+pub(super) fn resumable<T>(told: impl FnOnce(&'static str) -> i32 + Send, work: impl FnOnce() -> T) -> T {
+    stoppable(&Scratch::default(), told, work)
+}
+
 /// The status of a program that a signal ended, as shells say it.
 pub(super) fn status(signal: &str) -> i32 {
     if signal == "SIGINT" { 130 } else { 143 }

@@ -249,3 +249,57 @@ fn a_failure_is_json_for_programs_and_text_for_people() {
     assert_eq!(report["because"], json!(["Connection refused (os error 111)"]), "{talk}");
     assert_eq!(said(dir.path(), &["catalog", "info", "--db", "gone.db"]).1, "");
 }
+
+#[test]
+fn who_stops_a_long_command_is_told_that_the_next_run_goes_on() {
+    use std::net::TcpListener;
+    use std::process::Stdio;
+
+    let dir = tempfile::tempdir().unwrap();
+    // It takes a connection and says nothing: what comes then waits.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = listener.local_addr().unwrap();
+    let copy = "run the command again: it goes on where it was, and what has arrived is not sent again";
+    for (args, hint) in [
+        (
+            vec![
+                "copy".to_owned(),
+                format!("docker://{there}/a/b:1"),
+                "oci:to".to_owned(),
+                "--src-tls-verify=false".to_owned(),
+            ],
+            copy,
+        ),
+        (
+            ["kernel", "fetch", &format!("rpm:http://{there}/x"), "--to", "to"].map(str::to_owned).to_vec(),
+            "run the command again: packages that are there stay, and a half one is gone on with",
+        ),
+        (
+            [
+                "catalog",
+                "snapshot",
+                "--api",
+                &format!("http://{there}/"),
+                "--charts",
+                &format!("http://{there}/i.yaml"),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            "the old snapshot is as it was; run the command again, and it goes on with what was fetched",
+        ),
+    ] {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let child = command(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // It listens for signals before it asks anybody.
+        let _connection = listener.accept().unwrap();
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let talk = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{args:?}: {talk}");
+        assert!(talk.ends_with(&format!("error: stopped by SIGINT\nhint: {hint}\n")), "{args:?}: {talk}");
+        // What else waits to be taken is of the command that has ended.
+        listener.set_nonblocking(true).unwrap();
+        while listener.accept().is_ok() {}
+        listener.set_nonblocking(false).unwrap();
+    }
+}

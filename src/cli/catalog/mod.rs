@@ -149,6 +149,13 @@ pub(super) fn run(args: CatalogArgs, context: &Context) -> Outcome {
     }
 }
 
+impl CatalogArgs {
+    /// Whether this is what takes long and is gone on with.
+    pub(super) fn takes_a_snapshot(&self) -> bool {
+        matches!(self.command, CatalogCommand::Snapshot(_))
+    }
+}
+
 impl SourceArgs {
     /// The services, with the client of this run.
     pub(super) fn online(&self, context: &Context) -> Result<Source, Failure> {
