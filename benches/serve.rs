@@ -1,8 +1,8 @@
-//! `scripts/bench.sh serve`: what `haversack serve` costs, side by side with docker-registry in one run.
+//! `scripts/bench.sh serve`: what `haversack serve` costs, side by side with docker-registry and nginx in one run.
 //!
 //! Numbers are of the server's own processor time and peak of memory (`/proc`), which are steady where throughput on a loopback
-//! with two cores is as much the client's as the server's. Needs docker-registry. `HAVERSACK_BENCH_GB` (4) is how much is sent for
-//! each line. Timings never decide anything here: it always ends with 0.
+//! with two cores is as much the client's as the server's. Needs docker-registry, nginx, openssl, curl and wrk. `HAVERSACK_BENCH_GB` (4)
+//! is how much is sent for each line. Timings never decide anything here: it always ends with 0.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
@@ -14,7 +14,7 @@ mod program;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -37,24 +37,35 @@ fn main() {
     let status =
         Command::new(HAVERSACK).args(["copy", "--dest-tls-verify=false", &from, &to]).stdout(Stdio::null()).status();
     assert!(status.unwrap().success());
-    let theirs = Server { pid: registry_pid(&registry.address), address: registry.address.clone(), child: None };
+    let theirs = Server::of(registry_pid(&registry.address), &registry.address);
     let blob = format!("/v2/a/b/blobs/{digest}");
-    println!(
-        "| a blob of 200 MiB, connections | haversack MB/s | cpu-s/GB | peak MB | docker-registry MB/s | cpu-s/GB | peak MB |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let keys = keys(dir.path());
+    let nginx = Nginx::start(dir.path(), &keys);
+    let file = format!("/one/blobs/sha256/{}", digest.hex());
+    println!("| a blob of 200 MiB, connections | MB/s, cpu-s/GB, peak MB: haversack | docker-registry | nginx |");
+    println!("| --- | --- | --- | --- |");
+    let times = (gigabytes << 30) / BLOB;
+    let sent = (times * BLOB) as f64 / 1e9;
+    let says = |run: &Run| {
+        let speed = sent * 1000.0 / run.wall.as_secs_f64();
+        format!("{speed:.0}, **{:.3}**, {}", run.cpu / sent, run.peak >> 10)
+    };
     for connections in [1, 8, 64] {
         let ours = Server::start(&dir.path().join("one"), &[]);
         // Read once, so that it is known to be right.
         ours.get(&blob, 1, 1, "");
-        let [a, b] = [&ours, &theirs].map(|server| {
-            let times = (gigabytes << 30) / BLOB;
-            let run = server.get(&blob, connections, times, "");
-            let gigabytes = (times * BLOB) as f64 / 1e9;
-            let speed = gigabytes * 1000.0 / run.wall.as_secs_f64();
-            format!("{speed:.0} | {:.3} | {}", run.cpu / gigabytes, run.peak >> 10)
-        });
-        println!("| {connections} | {a} | {b} |");
+        let runs = [(&ours, &blob), (&theirs, &blob), (&nginx.plain, &file)];
+        let [a, b, c] = runs.map(|(server, path)| says(&server.get(path, connections, times, "")));
+        println!("| plain, {connections} | {a} | {b} | {c} |");
+    }
+    let (certificate, key) = (keys.with_extension("crt"), keys.with_extension("key"));
+    let tls = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    for connections in [1, 8] {
+        let ours = Server::start(&dir.path().join("one"), &tls);
+        ours.get_by_tls(&blob, 1, 1);
+        let runs = [(&ours, &blob), (&nginx.tls, &file)];
+        let [a, c] = runs.map(|(server, path)| says(&server.get_by_tls(path, connections, times)));
+        println!("| TLS, {connections} | {a} | – | {c} |");
     }
     println!("\n| manifest by tag, 8 connections | req/s | cpu µs |\n| --- | --- | --- |");
     let users = dir.path().join("users");
@@ -81,6 +92,131 @@ fn main() {
     let first = started.elapsed();
     server.get("/v2/a/b/tags/list", 1, 1, "");
     println!("\n10,000 tags: first answer after {first:.0?}, first list of tags after {:.0?}", started.elapsed());
+    drop(server);
+    let catalog = catalog(dir.path());
+    let server = Server::start(&dir.path().join("many"), &["--catalog", catalog.to_str().unwrap()]);
+    println!("\n| page | median ms | slowest of 200 ms |\n| --- | --- | --- |");
+    for (what, path) in [
+        ("repositories", "/"),
+        ("a repository with 10,000 tags", "/images/a/b"),
+        ("an image", "/images/a/b:5000"),
+        ("is this operator certified, 100,000 rows", "/catalog?q=operator-20000.v1.2.3&ocp=4.12"),
+        ("search for a word in 100,000 rows", "/catalog?q=team-777"),
+        ("search for a word that is in all rows", "/catalog?q=operator"),
+    ] {
+        let mut times: Vec<Duration> = (0..200).map(|_| server.get(path, 1, 1, "").wall).collect();
+        times.sort();
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        println!("| {what} | {:.1} | {:.1} |", ms(times[100]), ms(times[199]));
+    }
+    println!("\n| wrk, 500 connections | req/s | errors | cpu µs | peak MB |\n| --- | --- | --- | --- | --- |");
+    let small = layout(&dir.path().join("small"), 1, 1 << 20);
+    for (what, path) in
+        [("manifest", "/v2/a/b/manifests/0".to_owned()), ("blob of 1 MiB", format!("/v2/a/b/blobs/{small}"))]
+    {
+        let ours = Server::start(&dir.path().join("small"), &[]);
+        ours.get(&path, 1, 1, "");
+        let (cpu, url) = (ours.cpu(), format!("http://{}{path}", ours.address));
+        let output = Command::new("wrk").args(["-c", "500", "-t", "2", "-d", "20s", &url]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let number = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap_or_default().trim();
+        let requests: f64 = text
+            .lines()
+            .find_map(|line| line.trim().split_once(" requests in "))
+            .map_or(0.0, |(n, _)| n.parse().unwrap());
+        let errors = [number("Socket errors:"), number("Non-2xx or 3xx responses:")].concat();
+        let errors = if errors.is_empty() { "none" } else { &errors };
+        let cpu = (ours.cpu() - cpu) * 1e6 / requests;
+        println!("| {what} | {} | {errors} | {cpu:.0} | {} |", number("Requests/sec:"), ours.peak() >> 10);
+    }
+}
+
+/// A certificate of its own for the loopback, `KEYS.crt` and `KEYS.key`.
+fn keys(dir: &Path) -> PathBuf {
+    let keys = dir.join("keys");
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-keyout"])
+        .arg(keys.with_extension("key"))
+        .arg("-out")
+        .arg(keys.with_extension("crt"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    keys
+}
+
+/// 60,000 images and 40,000 bundles.
+fn catalog(dir: &Path) -> PathBuf {
+    let data = dir.join("tree/data");
+    for kind in ["containers", "operators", "helm"] {
+        std::fs::create_dir_all(data.join(kind)).unwrap();
+    }
+    let mut images = serde_json::Map::new();
+    for n in 0..60_000 {
+        let repositories = json!([{
+            "registry": "registry.connect.redhat.com", "repository": format!("team-{}/app-{n}", n % 1000),
+            "tags": [{ "name": format!("1.{n}") }],
+        }]);
+        let image = json!({ "_id": format!("{n:024x}"), "architecture": "amd64", "repositories": repositories });
+        images.insert(format!("sha256:{n:064x}"), image);
+    }
+    std::fs::write(data.join("containers/containers.db"), serde_json::to_vec(&images).unwrap()).unwrap();
+    for page in 0..80 {
+        let bundle = |n: usize| json!({ "csv_name": format!("operator-{n}.v1.2.3"), "ocp_version": "4.12", "channel_name": "stable" });
+        let bundles: Vec<_> = (page * 500..(page + 1) * 500).map(bundle).collect();
+        let path = data.join(format!("operators/operator_catalog_page_{page}_500.db"));
+        std::fs::write(path, serde_json::to_vec(&json!({ "data": bundles })).unwrap()).unwrap();
+    }
+    std::fs::write(data.join("helm/helm.db"), "apiVersion: v1\nentries: {}\ngenerated: '2026-01-01T00:00:00Z'\n")
+        .unwrap();
+    let counts = r#"{"containers":60000,"operators":40000,"charts":0}"#;
+    std::fs::write(data.join("archive.json"), counts).unwrap();
+    let path = dir.join("catalog.db");
+    let mut command = Command::new(HAVERSACK);
+    command.args(["catalog", "import", "--quiet", "--db"]).arg(&path).arg(dir.join("tree")).stdout(Stdio::null());
+    assert!(command.status().unwrap().success());
+    path
+}
+
+/// nginx over a directory, at two ports, ended with the run.
+struct Nginx {
+    child: Child,
+    plain: Server,
+    tls: Server,
+}
+
+impl Nginx {
+    fn start(dir: &Path, keys: &Path) -> Self {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let (plain, tls) = (free(), free());
+        let config = format!(
+            "user root; daemon off; worker_processes 2; pid {dir}/nginx.pid; error_log {dir}/nginx.log;\n\
+             events {{}}\nhttp {{ access_log off; sendfile on; tcp_nopush on; root {dir}; keepalive_requests 1000000;\n\
+             client_body_temp_path {dir}/n1; proxy_temp_path {dir}/n2; fastcgi_temp_path {dir}/n3; uwsgi_temp_path {dir}/n4; \
+             scgi_temp_path {dir}/n5;\n\
+             server {{ listen {plain}; }}\n\
+             server {{ listen {tls} ssl; ssl_certificate {keys}.crt; ssl_certificate_key {keys}.key; }} }}\n",
+            dir = dir.display(),
+            keys = keys.display(),
+        );
+        std::fs::write(dir.join("nginx.conf"), config).unwrap();
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(dir.join("nginx.conf")).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        while TcpStream::connect(&plain).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Nginx { plain: Server::of(child.id(), &plain), tls: Server::of(child.id(), &tls), child }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it only when it is asked.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
 }
 
 /// A layout with tags `a/b:0` and so on, each an image of its own, and the digest of the first one's layer.
@@ -130,6 +266,11 @@ struct Run {
 }
 
 impl Server {
+    /// One that runs already.
+    fn of(pid: u32, address: &str) -> Self {
+        Server { pid, address: address.to_owned(), child: None }
+    }
+
     fn spawn(layout: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(HAVERSACK);
         command.arg("serve").arg(layout).arg("--no-access-log").args(args);
@@ -179,18 +320,50 @@ impl Server {
         Run { wall: started.elapsed(), cpu: self.cpu() - cpu, peak: self.peak() }
     }
 
-    /// Processor time so far, in seconds.
-    fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        // A hundred ticks a second, as on every Linux.
-        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    /// Has curl ask for it by TLS, so many times over so many connections.
+    fn get_by_tls(&self, path: &str, connections: usize, times: usize) -> Run {
+        let (cpu, started) = (self.cpu(), Instant::now());
+        let url = format!("https://{}{path}", self.address);
+        std::thread::scope(|scope| {
+            for connection in 0..connections {
+                let mut command = Command::new("curl");
+                command.args(["--silent", "--insecure", "--fail"]);
+                for _ in (connection..times).step_by(connections) {
+                    command.args(["--output", "/dev/null", &url]);
+                }
+                scope.spawn(move || assert!(command.status().unwrap().success()));
+            }
+        });
+        Run { wall: started.elapsed(), cpu: self.cpu() - cpu, peak: self.peak() }
     }
 
+    /// The process, and those that it started.
+    fn processes(&self) -> Vec<u32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid);
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        std::iter::once(self.pid).chain(children).collect()
+    }
+
+    /// Processor time so far, in seconds.
+    fn cpu(&self) -> f64 {
+        let of = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+            // A hundred ticks a second, as on every Linux.
+            fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+        };
+        self.processes().into_iter().map(of).sum()
+    }
+
+    /// Of all processes, in KiB.
     fn peak(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let of = |pid: u32| -> u64 {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        self.processes().into_iter().map(of).sum()
     }
 }
 
