@@ -81,7 +81,12 @@ impl Failure {
 
     /// Names the option of the command in question that takes a registry without TLS; `option` is told its host.
     pub(crate) fn without_tls(self, option: impl Fn(&str) -> &'static str) -> Self {
-        let hint = match causes::find(&*self.error) {
+        let found = match causes::find::<registry::Error>(&*self.error) {
+            // Of several images, the first one was told.
+            Some(registry::Error::Before(error)) => causes::find(&**error),
+            found => found,
+        };
+        let hint = match found {
             Some(registry::Error::Tls { host, source }) if source.is_plain() => {
                 format!("if no TLS is intended there, add `{}`", option(host))
             }

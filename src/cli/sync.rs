@@ -1,6 +1,6 @@
 //! `haversack sync`: the images of a list to where it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -96,7 +96,9 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
             let there = images.iter().map(|image| &image.way.destination).filter(|it| it.path() == store.path());
             place.finish_all(there.filter_map(ImageRef::name))?;
         }
-        let failed = planned.failures.into_iter().chain(failed).map(FailedItem::new).collect();
+        let written = list.destination_hosts();
+        let failed =
+            planned.failures.into_iter().chain(failed).map(|failed| FailedItem::new(failed, &written)).collect();
         let mut report = Report::new(args.dry_run, images, failed);
         if let (Some(directory), false) = (&args.mirror_config, args.dry_run) {
             // Consumers are led to what arrived, and to nothing else.
@@ -106,8 +108,12 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
         Ok(report)
     })?;
     context.ui.result(&report, Report::to_text)?;
+    // What is to be done is the same for many, and said once.
+    let mut told = BTreeSet::new();
     for failed in &report.failed {
-        context.ui.error(format_args!("{}: {}", failed.source, failed.error));
+        let (what, hint) = failed.error.split_once("\nhint: ").unwrap_or((&failed.error, ""));
+        let hint = if !hint.is_empty() && told.insert(hint) { format!("\nhint: {hint}") } else { String::new() };
+        context.ui.error(format_args!("{}: {what}{hint}", failed.source));
     }
     Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Partial })
 }
@@ -149,8 +155,11 @@ fn write_mirror_config(
 }
 
 impl FailedItem {
-    fn new(Failed { what, destination, error }: Failed) -> Self {
-        FailedItem { source: what, destination, error: Failure::from(error).to_string() }
+    /// `written` are the hosts that are written to.
+    fn new(Failed { what, destination, error }: Failed, written: &[String]) -> Self {
+        let is_written = |host: &str| written.iter().any(|known| known == host);
+        let option = |host: &str| if is_written(host) { "--dest-tls-verify=false" } else { "--src-tls-verify=false" };
+        FailedItem { source: what, destination, error: Failure::from(error).without_tls(option).to_string() }
     }
 }
 

@@ -110,3 +110,26 @@ fn a_registry_without_tls_is_called_that_and_the_option_of_the_command_is_named(
         assert!(status == Some(1) && text.starts_with(&start) && text.ends_with(&end), "{text}");
     }
 }
+
+#[test]
+fn what_is_to_be_done_about_many_images_is_said_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, dir) = (listener.local_addr().unwrap(), tempfile::tempdir().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.unwrap().write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request");
+        }
+    });
+    let list =
+        format!("to = 'oci:to'\n[[images]]\nregistry = '{address}'\nrepositories = ['a/b', 'a/c']\ntags = ['1']\n");
+    std::fs::write(dir.path().join("LIST.toml"), list).unwrap();
+    let (status, text) = said(dir.path(), &["sync", "LIST.toml"]);
+    assert_eq!(status, Some(3), "{text}");
+    let count = |part: &str| text.matches(part).count();
+    assert_eq!(count(&format!("{address}: answers in plain HTTP, without TLS\n")), 2, "{text}");
+    assert_eq!(
+        (count("hint: "), count("hint: if no TLS is intended there, add `--src-tls-verify=false`\n")),
+        (1, 1),
+        "{text}"
+    );
+}
