@@ -13,6 +13,7 @@ pub mod memory;
 pub mod referrers;
 pub mod repository;
 pub mod session;
+mod source;
 mod stored;
 pub mod sync;
 pub mod upload;
