@@ -33,6 +33,9 @@ pub struct CarryDocument {
     pub images: Vec<Descriptor>,
     /// The files, in order.
     pub volumes: Vec<VolumeFile>,
+    /// Files from which lost volumes can be made again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parity: Vec<VolumeFile>,
     /// How much of everything.
     pub totals: Totals,
     /// Blobs and their bytes by what made them: an encoder's class, `tar`, `zstd`, or `whole` for what travels as it is.
@@ -62,7 +65,7 @@ pub struct Totals {
     pub contents: u64,
     /// Their bytes: the room that unpacking needs beside the blobs.
     pub content_bytes: u64,
-    /// Bytes of the volumes.
+    /// Bytes of the volumes, parity not counted.
     pub carried_bytes: u64,
 }
 
@@ -101,7 +104,7 @@ impl CarryDocument {
         }
         let carry: CarryDocument = serde_json::from_slice(&bytes).map_err(document)?;
         let is_plain = |name: &str| !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
-        if let Some(volume) = carry.volumes.iter().find(|volume| !is_plain(&volume.file)) {
+        if let Some(volume) = carry.volumes.iter().chain(&carry.parity).find(|volume| !is_plain(&volume.file)) {
             return Err(Error::Name { path, name: volume.file.clone() });
         }
         if carry.id.len() != 32 || !carry.id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {

@@ -3,6 +3,7 @@
 //! ```text
 //! CARRY/carry.json          what is inside: images by name and digest, volumes with size and SHA-256, totals
 //!       volume-001.zst …    frames of zstd, see `volume`; each is verified and taken singly, in any order
+//!       parity-001.zst …    where it was asked for, see `parity`
 //!       carry.json.sig, carry.sigstore.json    where it is signed, see `sign`
 //!       README.txt          what to type
 //!       haversack           the program that made it
@@ -36,6 +37,7 @@ mod index;
 mod numbering;
 mod order;
 mod pack;
+mod parity;
 mod parts;
 mod readme;
 mod receipt;
@@ -55,6 +57,7 @@ pub use self::base::{Base, Held, Need, held_by};
 pub use self::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, Made, Totals, VolumeFile};
 pub use self::encoder::{LayerEncoder, encoders};
 pub use self::pack::{PackOptions, PackReport, Whole, pack};
+pub use self::parity::{RepairReport, repair};
 pub use self::receipt::{BadCode, Code, Receipt, state_of};
 pub use self::sign::{PrivateKey, PublicKey};
 pub use self::unpack::{UnpackReport, unpack};
@@ -194,6 +197,12 @@ pub enum Error {
     #[error("{}: is not what its name says, and the carry is built on it", path.display())]
     BaseDamaged {
         /// The blob.
+        path: PathBuf,
+    },
+    /// A damaged carry without parity.
+    #[error("{}: it was packed without parity, so nothing can be made again", path.display())]
+    NoParity {
+        /// The carry.
         path: PathBuf,
     },
     /// A receipt whose code does not fit the rest of it.

@@ -21,7 +21,7 @@ use crate::carry::parts::Parts;
 use crate::carry::sign::PrivateKey;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
 use crate::carry::table::{BaseLayer, Blob, Form, Packing, Prefix, Table};
-use crate::carry::{Error, frame, volume};
+use crate::carry::{Error, frame, parity, volume};
 use crate::compression::encode::Budget;
 use crate::digest::{self, Algorithm, Digest, HashingReader};
 use crate::fs::{self, AtomicDir, Lock, Slice, Spool};
@@ -33,6 +33,8 @@ use crate::progress::{Progress, Task, Unit};
 pub struct PackOptions {
     /// zstd's level, 1 to 19.
     pub level: i32,
+    /// Parity volumes: as many lost volumes, or damaged blocks at one place, can be made again.
+    pub parity: u32,
     /// Bytes of a volume, at most; `None` for one volume of any size.
     pub volume_size: Option<u64>,
     /// The site that it is for.
@@ -53,6 +55,7 @@ impl Default for PackOptions {
     fn default() -> Self {
         PackOptions {
             level: 9,
+            parity: 0,
             volume_size: None,
             site: None,
             base: None,
@@ -178,7 +181,13 @@ pub fn pack(
     // The document and the words for a person lie on every medium.
     let beside_volume = (2 << 20) + serde_json::to_vec(&images).map_or(0, |json| 2 * json.len() as u64);
     let room = most.saturating_sub(if options.volume_size.is_some() { beside_volume } else { 0 });
-    let spread = volume::spread(&frames, room, program_size.unwrap_or(0))?;
+    let first = program_size.unwrap_or(0);
+    let mut spread = volume::spread(&frames, room, first)?;
+    if options.parity > 0 && options.volume_size.is_some() {
+        // A parity volume is as long as the longest, and has a medium, too.
+        let more = parity::overhead(2 * spread.len(), options.parity, room);
+        spread = volume::spread(&frames, room.saturating_sub(more), first)?;
+    }
     let volumes = u32::try_from(spread.len()).map_err(|_| Error::TooMany("volumes"))?;
     let mut files = Vec::new();
     for (number, here) in (1..).zip(&spread) {
@@ -186,6 +195,18 @@ pub fn pack(
         let (size, digest) = volume::write(&out.path().join(&file), (id, number, volumes), &frames, here)?;
         files.push(VolumeFile { file, size, digest });
     }
+    let parity = match options.parity {
+        0 => Vec::new(),
+        parity => {
+            let total = files.iter().map(|file| file.size).sum();
+            let task = progress.task("computing parity", Unit::Bytes, Some(total));
+            let written = parity::write(out.path(), id, &files, parity, &task)?;
+            if let Some(large) = written.iter().map(|file| file.size).find(|size| *size > most) {
+                return Err(Error::TooSmall { most, needed: large });
+            }
+            written
+        }
+    };
     let carry = CarryDocument {
         format: if needs.is_empty() { FIRST_FORMAT } else { FORMAT },
         id: digest::hex(&id),
@@ -202,6 +223,7 @@ pub fn pack(
             carried_bytes: files.iter().map(|file| file.size).sum(),
         },
         volumes: files,
+        parity,
         made_by,
     };
     let words = super::readme::text(&carry, program.is_some(), options.key.is_some());

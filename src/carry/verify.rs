@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::carry::Error;
 use crate::carry::document::{CarryDocument, VolumeFile};
 use crate::carry::sign::PublicKey;
 use crate::carry::volume::Volume;
+use crate::carry::{Error, parity};
 use crate::digest::{Algorithm, Digest};
 use crate::fs::{self, PathContext};
 use crate::progress::{Progress, Unit};
@@ -19,7 +19,7 @@ pub struct VerifyReport {
     pub carry: String,
     /// Whether it was asked who signed it, and it was the key that was given.
     pub signature_checked: bool,
-    /// Volumes, in order.
+    /// Volumes, in order, then parity volumes.
     pub volumes: Vec<Checked>,
     /// Bytes that were read.
     pub bytes: u64,
@@ -76,7 +76,29 @@ pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) ->
         task.add(file.size);
         report.volumes.push(checked);
     }
+    for file in &carry.parity {
+        let path = directory.join(&file.file);
+        let checked = check_parity(&carry, file, &path)?;
+        report.volumes.push(checked);
+    }
     Ok(report)
+}
+
+fn check_parity(carry: &CarryDocument, file: &VolumeFile, path: &Path) -> Result<Checked, Error> {
+    let state = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::Missing,
+        _ => {
+            let opened = fs::open_regular(path)?;
+            let (digest, size) = Digest::of_reader(&opened, Algorithm::Sha256).at("read", path)?;
+            match parity::carry_of(&opened) {
+                _ if size == file.size && digest == file.digest => State::Good,
+                Some(other) if other != carry.id => State::Foreign,
+                _ if size != file.size => State::Size(size),
+                _ => State::Damaged,
+            }
+        }
+    };
+    Ok(Checked { file: file.file.clone(), state, damaged: Vec::new() })
 }
 
 fn check(carry: &CarryDocument, number: u32, file: &VolumeFile, path: &Path) -> Result<Checked, Error> {

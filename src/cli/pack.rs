@@ -37,6 +37,9 @@ pub(super) struct PackArgs {
     /// Size of a volume: cd, dvd, dvd-dl, bd, bd-dl, fat32, or bytes as 700M, 25G [default: one volume of any size]
     #[arg(long, value_name = "SIZE", value_parser = medium)]
     medium: Option<u64>,
+    /// Parity volumes to add: as many lost or damaged volumes can be made again with `haversack verify --repair`
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=255))]
+    parity: u32,
     /// Compression level of zstd, 1 to 19
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
@@ -57,6 +60,7 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
     let options = PackOptions {
         level: args.level,
         volume_size: args.medium,
+        parity: args.parity,
         site: args.site.clone(),
         created: context.now()?,
         program: (!args.no_program).then(std::env::current_exe).transpose()?,
@@ -100,6 +104,10 @@ fn to_text(report: &PackReport) -> String {
     }
     for whole in &report.whole {
         text += &format!("  whole: {} ({}): {}\n", whole.digest, bytes(whole.size), whole.reason);
+    }
+    if !report.carry.parity.is_empty() {
+        let parity: u64 = report.carry.parity.iter().map(|file| file.size).sum();
+        text += &format!("  parity: {} volumes, {}\n", report.carry.parity.len(), bytes(parity));
     }
     if !report.carry.needs.is_empty() {
         let held: u64 = report.carry.needs.iter().map(|need| need.held.size).sum();

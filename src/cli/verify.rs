@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::carry::{self, PublicKey, State};
+use crate::carry::{self, PublicKey, RepairReport, State};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on, place};
@@ -24,7 +24,8 @@ pub(super) struct VerifyArgs {
     /// or just its path; or a carry
     #[arg(value_name = "REF|LAYOUT|CARRY", value_parser = place::image_or_path)]
     place: ImageRef,
-    /// Remove what is broken from a layout, so that a copy fetches it again
+    /// Remove what is broken from a layout, so that a copy fetches it again; make lost and damaged volumes of a carry again from
+    /// its parity volumes, all in one directory
     #[arg(long)]
     repair: bool,
     /// Refuse a carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
@@ -72,10 +73,12 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
 }
 
 fn carry_verified(directory: &Path, args: &VerifyArgs, context: &Context) -> Outcome {
-    if args.repair {
-        return Err(Failure::usage("a carry cannot be repaired").hint("bring the damaged volumes again"));
-    }
     let key = args.key.as_deref().map(PublicKey::read).transpose()?;
+    if args.repair {
+        let report = carry::repair(directory, key.as_ref(), context.ui.progress())?;
+        context.ui.result(&report, repaired)?;
+        return Ok(if report.lost.is_empty() { Exit::Done } else { Exit::No });
+    }
     let report = carry::verify(directory, key.as_ref(), context.ui.progress())?;
     context.ui.result(&report, |report| {
         let mut text = String::new();
@@ -102,6 +105,21 @@ fn carry_verified(directory: &Path, args: &VerifyArgs, context: &Context) -> Out
         text + &format!("carry {}{signed}: {} volumes, {bytes}: {found}\n", report.carry, report.volumes.len())
     })?;
     Ok(if report.is_good() { Exit::Done } else { Exit::No })
+}
+
+fn repaired(report: &RepairReport) -> String {
+    let mut text = String::new();
+    for file in &report.repaired {
+        text += &format!("made again {}\n", in_line(file));
+    }
+    for (file, (from, to)) in &report.lost {
+        text += &format!("{}: too much is lost; the first is bytes {from}-{to}\n", in_line(file));
+    }
+    for file in &report.parity_damaged {
+        text += &format!("{} is missing or damaged, and stays so\n", in_line(file));
+    }
+    let (made, lost) = (report.repaired.len(), report.lost.len());
+    text + &format!("carry {}: {made} volumes made again, {lost} lost\n", report.carry)
 }
 
 fn local_report(

@@ -11,6 +11,7 @@ mod engines;
 
 mod faults;
 mod images;
+mod parity;
 mod real;
 mod round_trip;
 mod signed;

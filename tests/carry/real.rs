@@ -25,6 +25,8 @@ fn a_volume_is_what_zstd_reads() {
     varied(&dir.path().join("from"));
     done(dir.path(), &["pack", "oci:from", "--out", "carry", "--no-program"]);
     run(dir.path(), "zstd", &["-q", "-t", "carry/volume-001.zst"]);
+    done(dir.path(), &["pack", "oci:from", "--out", "healed", "--no-program", "--parity", "1"]);
+    run(dir.path(), "zstd", &["-q", "-t", "healed/parity-001.zst"]);
     let readme = std::fs::read_to_string(dir.path().join("carry/README.txt")).unwrap();
     assert!(readme.contains("haversack unpack . --to oci:/path/to/layout"), "{readme}");
 }

@@ -62,6 +62,7 @@ pub(super) fn carry_hint(error: &carry::Error) -> Option<&'static str> {
         carry::Error::Missing { .. } => "copy the image there again; `haversack verify` says what is missing",
         carry::Error::Incomplete { .. } => "the images of the layout are as they were; ask for another carry",
         carry::Error::Base { .. } => "unpack that first, to the same place, or ask for a carry packed with `--full`",
+        carry::Error::NoParity { .. } => "bring the damaged volumes again; `pack --parity N` makes parity",
         carry::Error::Receipt { .. } => "bring the receipt again, or type the code that `unpack` said",
         carry::Error::NoRoom { .. } => "make room, or unpack to another disk",
         carry::Error::Document { .. } | carry::Error::Name { .. } => {
