@@ -13,7 +13,7 @@ use crate::carry::table::{BaseLayer, Table};
 use crate::carry::{CarryDocument, Error};
 use crate::digest::Digest;
 use crate::fs::{Slice, Spool};
-use crate::image::manifest;
+use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout::{self, Layout, descriptor, ref_name};
 
 /// Blobs that a site holds, and where this side has them, too.
@@ -107,7 +107,7 @@ impl Ground {
             let mut writer = spool.writer()?;
             let (mut runs, mut taken) = (base.contents.iter(), Vec::new());
             let mut run = runs.next();
-            let skeleton = numbering::split(&layout.blob_path(&base.digest), &mut |met| {
+            let skeleton = numbering::split(layout, &base.digest, &mut |met| {
                 while run.is_some_and(|run| run.end <= met.number) {
                     run = runs.next();
                 }
@@ -134,34 +134,72 @@ impl Ground {
     }
 }
 
-/// The error, or what it comes from where a layer that was built on is not what its name says.
-pub(super) fn blame(error: Error, table: &Table, layout: &Layout) -> Error {
-    let is_whole = |base: &&BaseLayer| {
-        Digest::of_file(&layout.blob_path(&base.digest)).is_ok_and(|(digest, _)| digest == base.digest)
-    };
-    match table.bases.iter().find(|base| !is_whole(base)) {
-        Some(base) => Error::BaseDamaged { path: layout.blob_path(&base.digest) },
-        None => error,
-    }
-}
-
 /// All blobs of images, documents too, that may be distributed, as what `carry` brought.
+///
+/// Each is with the name of an image that has it; a signature or an SBOM, which has none, is with that of what it is of.
 pub fn held_by(layout: &Layout, images: &[Descriptor], carry: &str) -> Result<BTreeMap<Digest, Held>, Error> {
-    let mut held = BTreeMap::new();
-    for image in images {
-        let Parts { blobs, documents, .. } = Parts::of(layout, std::slice::from_ref(image))?;
-        for described in blobs.iter().chain(&documents) {
-            if manifest::is_foreign(described.media_type().as_ref()) {
-                continue;
+    let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
+    let name = |image: &Descriptor| ref_name(image).filter(|name| !name.starts_with("sha256-")).map(str::to_owned);
+    let (named, mut others): (Vec<&Descriptor>, Vec<&Descriptor>) =
+        images.iter().partition(|image| name(image).is_some());
+    for image in named {
+        add(layout, image, carry, name(image), &mut held)?;
+    }
+    // What refers to a referrer comes after it.
+    while !others.is_empty() {
+        let before = others.len();
+        let mut left = Vec::new();
+        for image in others {
+            match subject(layout, image)?.and_then(|subject| held.get(&subject)) {
+                Some(of) => {
+                    let name = of.image.clone();
+                    add(layout, image, carry, name, &mut held)?;
+                }
+                None => left.push(image),
             }
-            let digest = layout::digest_of(described).map_err(layout::Error::from)?;
-            held.entry(digest).or_insert_with(|| Held {
-                size: described.size(),
-                media_type: described.media_type().to_string(),
-                carry: carry.to_owned(),
-                image: ref_name(image).map(str::to_owned),
-            });
+        }
+        others = left;
+        if others.len() == before {
+            break;
         }
     }
+    for image in others {
+        add(layout, image, carry, None, &mut held)?;
+    }
     Ok(held)
+}
+
+/// What an entry refers to: by its manifest, or by its name as cosign gives it.
+fn subject(layout: &Layout, image: &Descriptor) -> Result<Option<Digest>, Error> {
+    if let Some((hex, _)) = ref_name(image).and_then(|name| name.strip_prefix("sha256-")?.split_once('.')) {
+        return Ok(format!("sha256:{hex}").parse().ok());
+    }
+    if !manifest::is_manifest(image.media_type()) {
+        return Ok(None);
+    }
+    let manifest = Manifest::parse(image.digest().as_ref(), &layout.read_document(image)?)?;
+    Ok(manifest.subject.as_ref().map(layout::digest_of).transpose().map_err(layout::Error::from)?)
+}
+
+fn add(
+    layout: &Layout,
+    image: &Descriptor,
+    carry: &str,
+    name: Option<String>,
+    held: &mut BTreeMap<Digest, Held>,
+) -> Result<(), Error> {
+    let Parts { blobs, documents, .. } = Parts::of(layout, std::slice::from_ref(image))?;
+    for described in blobs.iter().chain(&documents) {
+        if manifest::is_foreign(described.media_type().as_ref()) {
+            continue;
+        }
+        let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+        held.entry(digest).or_insert_with(|| Held {
+            size: described.size(),
+            media_type: described.media_type().to_string(),
+            carry: carry.to_owned(),
+            image: name.clone(),
+        });
+    }
+    Ok(())
 }

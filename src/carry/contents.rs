@@ -222,23 +222,46 @@ impl Nested {
 
     fn made(&self, contents: &impl Lookup) -> Result<Vec<u8>, Error> {
         let recipe = crate::compression::encode::GzipRecipe::from_bytes(&self.recipe)?;
-        let mut plain: Vec<Box<dyn Read + Send>> = Vec::new();
         let mut length = 0_u64;
         for content in &self.refs {
-            length = length.saturating_add(contents.size(*content)?);
-            plain.push(contents.open(*content)?);
+            // One of no bytes would be named for nothing, however often.
+            length = match contents.size(*content)? {
+                0 => u64::MAX,
+                size => length.saturating_add(size),
+            };
         }
         if self.size > WHOLE || length > NESTED_PLAIN {
             return Err(Error::Odd { what: "a gzip file in a layer", why: "larger than any that is taken apart" });
         }
-        let plain =
-            plain.into_iter().fold(Box::new(io::empty()) as Box<dyn Read>, |all, next| Box::new(all.chain(next)));
+        let plain = Chained { refs: self.refs.iter(), contents, current: None };
         let mut bytes = Vec::new();
         recipe.rebuild(plain, &mut bytes)?;
         if bytes.len() as u64 != self.size {
             return Err(Error::Odd { what: "a gzip file in a layer", why: "made again, it has another length" });
         }
         Ok(bytes)
+    }
+}
+
+/// Contents, one after another, each opened when it is its turn.
+struct Chained<'a, L> {
+    refs: std::slice::Iter<'a, u32>,
+    contents: &'a L,
+    current: Option<Box<dyn Read + Send>>,
+}
+
+impl<L: Lookup> Read for Chained<'_, L> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(reader) = &mut self.current {
+                let read = reader.read(buffer)?;
+                if read > 0 || buffer.is_empty() {
+                    return Ok(read);
+                }
+            }
+            let Some(content) = self.refs.next() else { return Ok(0) };
+            self.current = Some(self.contents.open(*content).map_err(io::Error::other)?);
+        }
     }
 }
 

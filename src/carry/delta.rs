@@ -47,6 +47,7 @@ impl Chosen {
         let wanted = needed(entries, roots, &Chosen::default());
         let ids = || (0_u32..).zip(entries).filter(|(id, _)| wanted[*id as usize]);
         let by_hash: HashMap<Hash, u32> = ids().map(|(id, entry)| (entry.hash, id)).collect();
+        let names: BTreeSet<[u8; 8]> = ids().map(|(_, entry)| index::name_hash(&entry.path)).collect();
         let likenesses: BTreeSet<[u8; 8]> = ids().map(|(_, entry)| index::likeness_hash(&entry.path)).collect();
         let mut found = Found { exact: HashMap::new(), like: HashMap::new() };
         // Only the making of an index takes time; a dozen at a time bounds what is in memory.
@@ -54,20 +55,27 @@ impl Chosen {
             let indexes: Vec<Vec<index::Indexed>> = some
                 .par_iter()
                 .map(|layer| {
-                    let index = index::of(&base.layout, &base.index, layer);
+                    let index = match index::of(&base.layout, &base.index, layer) {
+                        // What is lost here is the base of nothing; it is there all the same.
+                        Err(Error::BaseDamaged { path }) => {
+                            tracing::warn!("{}: is not what its name says: nothing is built on it", path.display());
+                            Vec::new()
+                        }
+                        index => index?,
+                    };
                     task.add(1);
-                    index
+                    Ok(index)
                 })
                 .collect::<Result<_, Error>>()?;
             for (at, index) in (batch * BATCH..).zip(&indexes) {
                 let layer = u32::try_from(at).map_err(|_| Error::TooMany("layers"))?;
                 for (number, content) in (0..).zip(index) {
-                    let place = Candidate { layer, number, size: content.size };
+                    let place = Candidate { layer, number, size: content.size, name: content.name };
                     if let Some(id) = by_hash.get(&content.hash) {
-                        add(found.exact.entry(*id).or_default(), place);
+                        add(found.exact.entry(*id).or_default(), place, false);
                     }
                     if likenesses.contains(&content.likeness) {
-                        add(found.like.entry(content.likeness).or_default(), place);
+                        add(found.like.entry(content.likeness).or_default(), place, names.contains(&content.name));
                     }
                 }
             }
@@ -90,6 +98,14 @@ impl Chosen {
         let before: usize = self.layers[..layer as usize].iter().map(|(_, numbers)| numbers.len()).sum();
         let at = self.layers[layer as usize].1.binary_search(&number).expect("every place is counted");
         u32::try_from(before + at).expect("contents are counted as u32")
+    }
+
+    /// Bytes of all that is taken.
+    pub(super) fn bytes(&self, entries: &[Entry], taken: &Taken) -> u64 {
+        let exact: BTreeMap<Place, u64> =
+            self.held.iter().map(|(id, place)| (*place, size_of(&entries[*id as usize]))).collect();
+        let like = taken.contents.iter().filter(|(place, _)| !exact.contains_key(place)).map(|(_, slice)| slice.size());
+        exact.values().sum::<u64>() + like.sum::<u64>()
     }
 
     /// Which of the layers has most bytes of these contents, if any.
@@ -115,7 +131,7 @@ impl Chosen {
                 let path = base.layout.blob_path(digest);
                 let damaged = || Error::BaseDamaged { path: path.clone() };
                 let index = index::of(&base.layout, &base.index, digest)?;
-                let skeleton = numbering::split(&path, &mut |met| {
+                let skeleton = numbering::split(&base.layout, digest, &mut |met| {
                     let place = (*layer, met.number);
                     if numbers.binary_search(&met.number).is_ok() {
                         if index.get(met.number as usize).is_none_or(|known| known.hash != met.hash) {
@@ -151,7 +167,8 @@ impl Base {
     /// Layers whose bytes are here.
     fn layers(&self) -> impl Iterator<Item = &Digest> {
         let layers = self.held.iter().filter(|(digest, held)| {
-            manifest::is_layer(&held.media_type.as_str().into()) && self.layout.holds(digest, held.size)
+            let kind = held.media_type.as_str().into();
+            manifest::is_layer(&kind) && !manifest::is_encrypted(&kind) && self.layout.holds(digest, held.size)
         });
         layers.map(|(digest, _)| digest)
     }
@@ -164,6 +181,8 @@ struct Candidate {
     number: u32,
     /// Bytes.
     size: u32,
+    /// Its last name.
+    name: [u8; 8],
 }
 
 /// Where contents are, and their relatives.
@@ -202,8 +221,7 @@ impl Found {
                 if wanted[id as usize]
                     && matches!(entry.form, Form::Stored(_))
                     && !chosen.held.contains_key(&id)
-                    && let Some(Candidate { layer, number, size }) =
-                        nearest(&relatives(id, &self), size_of(entry), rank)
+                    && let Some(Candidate { layer, number, size, .. }) = nearest(&relatives(id, &self), entry, rank)
                 {
                     *spared.entry(layer).or_default() += size_of(entry).min(size.into());
                     chosen.like.insert(id, (layer, number));
@@ -239,14 +257,18 @@ impl Chosen {
     }
 }
 
-/// Of relatives in the best layer the one whose size is nearest: what changed in a line has hardly another.
-fn nearest<K: Ord>(places: &[Candidate], size: u64, rank: impl Fn(u32) -> K) -> Option<Candidate> {
-    places.iter().min_by_key(|it| (rank(it.layer), u64::from(it.size).abs_diff(size), it.number)).copied()
+/// Of relatives in the best layer the one of the same name, then the one whose size is nearest: what changed in a line has
+/// hardly another.
+fn nearest<K: Ord>(places: &[Candidate], entry: &Entry, rank: impl Fn(u32) -> K) -> Option<Candidate> {
+    let (name, size) = (index::name_hash(&entry.path), size_of(entry));
+    let key = |it: &&Candidate| (rank(it.layer), it.name != name, u64::from(it.size).abs_diff(size), it.number);
+    places.iter().min_by_key(key).copied()
 }
 
-fn add(places: &mut Vec<Candidate>, place: Candidate) {
+/// Adds a place, unless there are enough; one that has the name of something that is carried is always looked at.
+fn add(places: &mut Vec<Candidate>, place: Candidate, is_named: bool) {
     let of_layer = places.iter().rev().take_while(|before| before.layer == place.layer).count();
-    if of_layer < PLACES && places.len() < PLACES * LAYERS {
+    if is_named || of_layer < PLACES && places.len() < PLACES * LAYERS {
         places.push(place);
     }
 }

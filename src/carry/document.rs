@@ -65,8 +65,16 @@ pub struct Totals {
     pub contents: u64,
     /// Their bytes: the room that unpacking needs beside the blobs.
     pub content_bytes: u64,
+    /// Bytes of contents that are taken out of layers that are there, for which there must be room, too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_bytes: u64,
     /// Bytes of the volumes, parity not counted.
     pub carried_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Blobs that one encoder made.
@@ -128,4 +136,4 @@ pub const FIRST_FORMAT: u32 = 1;
 /// The version of the format of a carry that is built on others, and the latest that this release reads.
 pub const FORMAT: u32 = 2;
 /// Bytes of the document, at most: 10,000 images take 4 MB, and 10,000 blobs that are needed as much.
-const LIMIT: u64 = 64 << 20;
+pub(super) const LIMIT: u64 = 64 << 20;

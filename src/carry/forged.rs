@@ -21,7 +21,7 @@ fn a_table_without_a_layer_that_a_manifest_names_lists_no_image() {
     layout.tag(&image, Some("app:1")).unwrap();
     let bytes = layout.read_document(&image).unwrap();
     let layer = manifest::Manifest::parse("image", &bytes).unwrap().layers()[0].clone();
-    let report = pack(&layout, &at("carry"), &PackOptions::default(), &Progress::off()).unwrap();
+    let report = pack(&layout, &at("carry"), &PackOptions::default(), &Progress::off()).unwrap().finish().unwrap();
 
     // The same carry, by its id and its document, but for one blob.
     let path = at("carry/volume-001.zst");

@@ -15,8 +15,9 @@ use crate::carry::Error;
 use crate::carry::contents::{Hash, NESTED_PLAIN, cut, may_be_nested, name_inside};
 use crate::carry::skeleton::{Sink, Skeleton};
 use crate::compression::{self, LimitedReader};
-use crate::fs;
-use std::path::Path;
+use crate::digest::{Digest, HashingReader};
+use crate::fs::{self, PathContext};
+use crate::image::Layout;
 
 /// A content of a layer that is met for the first time.
 pub(super) struct Met<'a> {
@@ -29,11 +30,26 @@ pub(super) struct Met<'a> {
 
 /// Splits the layer in a file, and gives each content to `each`. Returns the layer's skeleton, whose references are numbers.
 ///
-/// The layer's digest is not checked: what is taken of it is checked by whoever knows what it must be.
-pub(super) fn split(layer: &Path, each: &mut dyn FnMut(Met<'_>) -> Result<(), Error>) -> Result<Skeleton, Error> {
-    let blob = io::BufReader::with_capacity(128 << 10, fs::open_regular(layer)?);
-    let (_, mut plain) = compression::decoder(blob)?;
-    Skeleton::split(&mut plain, &mut Numbering { known: HashMap::new(), each, buffer: Vec::new() })
+/// The layer is read to its end, and one that is not what its digest says is [`Error::BaseDamaged`], whatever else was wrong:
+/// nothing of what was given to `each` is to be used then.
+pub(super) fn split(
+    layout: &Layout,
+    digest: &Digest,
+    each: &mut dyn FnMut(Met<'_>) -> Result<(), Error>,
+) -> Result<Skeleton, Error> {
+    let path = layout.blob_path(digest);
+    let mut blob = HashingReader::new(fs::open_regular(&path)?, digest.algorithm());
+    let split = {
+        let blob = io::BufReader::with_capacity(128 << 10, &mut blob);
+        compression::decoder(blob).map_err(Error::from).and_then(|(_, mut plain)| {
+            Skeleton::split(&mut plain, &mut Numbering { known: HashMap::new(), each, buffer: Vec::new() })
+        })
+    };
+    io::copy(&mut blob, &mut io::sink()).at("read", &path)?;
+    match blob.finish().0 == *digest {
+        true => split,
+        false => Err(Error::BaseDamaged { path }),
+    }
 }
 
 struct Numbering<'a> {

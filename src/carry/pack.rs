@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::carry::base::{Base, Need};
 use crate::carry::contents::{Contents, Entry, Taker};
 use crate::carry::delta::{self, Chosen};
-use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, Made, Totals, VolumeFile};
+use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT, Made, Totals, VolumeFile};
 use crate::carry::encoder::{self, Maker};
 use crate::carry::frame::Group;
 use crate::carry::order::Ordered;
@@ -92,17 +92,12 @@ pub struct Whole {
     pub reason: String,
 }
 
-/// Packs everything that a layout lists into a new directory, which appears when it is whole.
+/// Packs everything that a layout lists into a new directory, which appears when it is whole and [`Packed::finish`] is called.
 ///
 /// Every blob that is taken apart was put together again before it counts: what was not rebuilt travels as it is.
 /// Needs room for all distinct contents, uncompressed, beside the directory; holds some 300 MB.
-pub fn pack(
-    layout: &Layout,
-    directory: &Path,
-    options: &PackOptions,
-    progress: &Progress,
-) -> Result<PackReport, Error> {
-    let _lock = Lock::take(&beside(directory, "lock"), directory, "another pack is at work on it")?;
+pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: &Progress) -> Result<Packed, Error> {
+    let lock = Lock::take(&beside(directory, "lock"), directory, "another pack is at work on it")?;
     if std::fs::symlink_metadata(directory).is_ok() {
         return Err(Error::Exists(directory.to_owned()));
     }
@@ -135,7 +130,7 @@ pub fn pack(
     let chosen = match &options.base {
         Some(base) => {
             let task = progress.task("looking at what the site holds", Unit::Items, Some(base.held.len() as u64));
-            Chosen::of(base, &entries, &roots(&taken), &task)?
+            threads.install(|| Chosen::of(base, &entries, &roots(&taken), &task))?
         }
         None => Chosen::default(),
     };
@@ -153,6 +148,7 @@ pub fn pack(
     }
     let group = FRAME.min(most / 3).max(1);
     let Laid { mut table, stored, groups } = lay(taken, &entries, &chosen, &against, &spool, group)?;
+    let held_bytes = chosen.bytes(&entries, &against);
     drop(entries);
     // A layer that is built on has to be there, whether or not an image of this carry has it.
     if let Some(base) = &options.base {
@@ -177,9 +173,10 @@ pub fn pack(
     frames.extend(frame::compress(&stored, &groups, options.level, &spool, &task)?);
     drop((task, groups, against));
 
-    let id = id_of(&frames);
+    let id = id_of(&frames, &images);
     // The document and the words for a person lie on every medium.
-    let beside_volume = (2 << 20) + serde_json::to_vec(&images).map_or(0, |json| 2 * json.len() as u64);
+    let json = |value: serde_json::Result<Vec<u8>>| value.map_or(0, |json| 2 * json.len() as u64);
+    let beside_volume = (2 << 20) + json(serde_json::to_vec(&images)) + json(serde_json::to_vec(&needs));
     let room = most.saturating_sub(if options.volume_size.is_some() { beside_volume } else { 0 });
     let first = program_size.unwrap_or(0);
     let mut spread = volume::spread(&frames, room, first)?;
@@ -220,6 +217,7 @@ pub fn pack(
             blob_bytes: table.blobs.iter().map(|blob| blob.size).sum(),
             contents: table.lengths.len() as u64 + table.held(),
             content_bytes,
+            held_bytes,
             carried_bytes: files.iter().map(|file| file.size).sum(),
         },
         volumes: files,
@@ -234,13 +232,35 @@ pub fn pack(
         std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }
     let document = carry.to_bytes();
+    if document.len() as u64 > LIMIT {
+        return Err(Error::TooMany("images and blobs that are needed"));
+    }
     if let Some(key) = &options.key {
         key.sign(out.path(), &document)?;
     }
     fs::write(&out.path().join(CARRY), &document)?;
     drop((frames, stored, spool));
-    out.finish()?;
-    Ok(PackReport { directory: directory.to_owned(), carry, whole, left_out })
+    Ok(Packed { report: PackReport { directory: directory.to_owned(), carry, whole, left_out }, out, _lock: lock })
+}
+
+/// A carry that is written and has not its name yet.
+pub struct Packed {
+    report: PackReport,
+    out: AtomicDir,
+    _lock: Lock,
+}
+
+impl Packed {
+    /// What `carry.json` says.
+    pub fn carry(&self) -> &CarryDocument {
+        &self.report.carry
+    }
+
+    /// Gives it its name.
+    pub fn finish(self) -> Result<PackReport, Error> {
+        self.out.finish()?;
+        Ok(self.report)
+    }
 }
 
 /// Takes out what the site holds. Documents travel all the same: they are small, and say what there is.
@@ -368,10 +388,11 @@ fn lay(
     Ok(Laid { table, stored, groups })
 }
 
-/// What the frames are, whatever the volumes.
-fn id_of(frames: &[frame::Frame]) -> [u8; 16] {
+/// What the frames and the list of images are, whatever the volumes.
+fn id_of(frames: &[frame::Frame], images: &[Descriptor]) -> [u8; 16] {
     let mut hash = Sha256::new();
     frames.iter().for_each(|frame| hash.update(frame.sha256));
+    hash.update(serde_json::to_vec(images).expect("descriptors have names for keys"));
     hash.finalize()[..16].try_into().expect("half of 32 bytes")
 }
 

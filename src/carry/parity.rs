@@ -33,6 +33,9 @@ use crate::progress::{Progress, Task, Unit};
 
 type Sum = [u8; 32];
 
+/// Which volume, and its block.
+type Made = (usize, Vec<u8>);
+
 /// What is at both ends of a parity volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct What {
@@ -288,7 +291,7 @@ impl Set {
     }
 
     /// Makes the lost blocks of a stripe again, unless too many are.
-    fn restore(&self, stripe: u64, lost: &[usize]) -> Result<Option<Vec<(usize, Vec<u8>)>>, Error> {
+    fn restore(&self, stripe: u64, lost: &[usize]) -> Result<Option<Vec<Made>>, Error> {
         if lost.is_empty() {
             return Ok(Some(Vec::new()));
         }

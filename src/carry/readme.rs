@@ -35,7 +35,7 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
         amount(carry.totals.carried_bytes, Unit::Bytes),
         carry.volumes.len(),
         amount(carry.totals.blob_bytes, Unit::Bytes),
-        amount(carry.totals.content_bytes, Unit::Bytes),
+        amount(carry.totals.content_bytes + carry.totals.held_bytes, Unit::Bytes),
         built =
             if carry.needs.is_empty() { "" } else { ", but for what is compressed against something that is there" },
         confirm = match &carry.site {

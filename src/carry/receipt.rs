@@ -3,7 +3,8 @@
 //! ```text
 //! state = SHA-256 of a line "DIGEST SIZE\n" for each blob that the carry's images need, sorted, what may not be distributed
 //!         left out
-//! code  = base32 (RFC 4648) of  id(first 8 of 16 bytes) state(first 10 of 32 bytes) check(2)      32 letters and digits
+//! code  = base32 (RFC 4648) of  id(first 8 of 16 bytes) there(10) check(2)      32 letters and digits
+//! there = the first bytes of the SHA-256 of "STATE SITE", the state as sha256:…
 //! check = the first two bytes of the SHA-256 of the 18 before
 //! ```
 //!
@@ -60,7 +61,7 @@ impl Receipt {
     pub fn of(carry: &CarryDocument, layout: &Layout, unpacked: &str) -> Result<Self, Error> {
         let state = state_of(&base::held_by(layout, &carry.images, &carry.id)?);
         Ok(Receipt {
-            code: Code::of(&carry.id, &state),
+            code: Code::of(&carry.id, carry.site.as_deref(), &state),
             carry: carry.id.clone(),
             site: carry.site.clone(),
             state,
@@ -92,7 +93,7 @@ impl Receipt {
         let bytes = fs::read(path, LIMIT)?;
         let receipt: Receipt =
             serde_json::from_slice(&bytes).map_err(|source| Error::Document { path: path.to_owned(), source })?;
-        match receipt.code == Code::of(&receipt.carry, &receipt.state) {
+        match receipt.code == Code::of(&receipt.carry, receipt.site.as_deref(), &receipt.state) {
             true => Ok(receipt),
             false => Err(Error::Receipt { path: path.to_owned() }),
         }
@@ -107,16 +108,17 @@ pub fn state_of(held: &BTreeMap<Digest, Held>) -> Digest {
 }
 
 impl Code {
-    /// The code of a carry and a state.
-    pub fn of(carry: &str, state: &Digest) -> Self {
+    /// The code of a carry, the site that it was for, and a state.
+    pub fn of(carry: &str, site: Option<&str>, state: &Digest) -> Self {
         let mut code = [0; 20];
-        for (text, to) in [(carry, 0..8), (state.hex(), 8..18)] {
-            let digits = text.as_bytes().chunks(2).map(|pair| {
-                let pair = std::str::from_utf8(pair).unwrap_or_default();
-                u8::from_str_radix(pair, 16).unwrap_or_default()
-            });
-            code[to].iter_mut().zip(digits).for_each(|(byte, digit)| *byte = digit);
-        }
+        let digits = carry.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).unwrap_or_default();
+            u8::from_str_radix(pair, 16).unwrap_or_default()
+        });
+        code[..8].iter_mut().zip(digits).for_each(|(byte, digit)| *byte = digit);
+        // One carry for two sites has two codes.
+        let there = Sha256::digest(format!("{state} {}", site.unwrap_or_default()));
+        code[8..18].copy_from_slice(&there[..10]);
         let check = Sha256::digest(&code[..18]);
         code[18..].copy_from_slice(&check[..2]);
         Code(code)
@@ -124,7 +126,7 @@ impl Code {
 
     /// Whether it is of that carry.
     pub fn is_of(&self, carry: &str) -> bool {
-        Code::of(carry, &Digest::sha256(b"")).0[..8] == self.0[..8]
+        Code::of(carry, None, &Digest::sha256(b"")).0[..8] == self.0[..8]
     }
 
     /// The code as a picture of half blocks, dark on light: 29 lines with its margin.
@@ -193,10 +195,10 @@ mod tests {
     #[test]
     fn a_code_is_read_as_people_type_it_and_one_wrong_letter_is_found() {
         let state = Digest::sha256(b"x");
-        let code = Code::of("387556893a45db826ee765cdf73ddf1a", &state);
+        let code = Code::of("387556893a45db826ee765cdf73ddf1a", Some("plant-7"), &state);
         let text = code.to_string();
         // As Python's hashlib and base64 have it.
-        assert_eq!(text, "HB2V-NCJ2-IXNY-ELLR-CZBL-OJVQ-IQAW-EKGI");
+        assert_eq!(text, "HB2V-NCJ2-IXNY-EPIC-VDPQ-KM6S-A3JS-NPAH");
         for typed in
             [text.clone(), text.to_lowercase(), text.replace('-', ""), text.replace('-', " ").replace('I', "1")]
         {

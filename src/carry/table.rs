@@ -240,7 +240,7 @@ impl Table {
         let (held, contents) = (nested + table.held() as usize, contents as usize);
         for prefix in &prefixes {
             if let Prefix::Contents(refs) = prefix
-                && !refs.iter().all(|content| (nested..held).contains(&(*content as usize)))
+                && !(refs.iter().all(|content| (nested..held).contains(&(*content as usize))) && are_distinct(refs))
             {
                 return Err(Error::Odd { what: WHAT, why: "a content that is not there" });
             }
@@ -299,6 +299,10 @@ impl Table {
                 end = next(start)?;
                 contents.push(start..end);
             }
+            // Each is read once, however small the table is.
+            if self.bases.iter().any(|base| base.digest == digest) {
+                return Err(Error::Odd { what: WHAT, why: "a layer that is named twice" });
+            }
             self.bases.push(BaseLayer { digest, contents });
         }
         let layers = self.bases.len();
@@ -324,6 +328,12 @@ impl Table {
 fn digest(reader: &mut Reader<'_>) -> Result<Digest, Error> {
     let digest = std::str::from_utf8(reader.bytes()?).ok().and_then(|text| text.parse().ok());
     digest.ok_or(Error::Odd { what: WHAT, why: "a digest that is none" })
+}
+
+fn are_distinct(refs: &[u32]) -> bool {
+    let mut sorted = refs.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 fn put_refs(refs: &[u32], bytes: &mut Vec<u8>) {
@@ -399,7 +409,12 @@ mod tests {
             nested: built.nested.clone(),
         };
         comes_back(&with(Prefix::None));
-        for bad in [Prefix::Contents(vec![0]), Prefix::Contents(vec![5]), Prefix::Skeleton(1)] {
+        let twice = BaseLayer::new(digest.clone(), &[0]);
+        let twice = Table { bases: vec![twice.clone(), twice], ..with(Prefix::None) };
+        assert!(Table::from_bytes(&twice.to_bytes()).is_err());
+        for bad in
+            [Prefix::Contents(vec![0]), Prefix::Contents(vec![1, 2, 1]), Prefix::Contents(vec![5]), Prefix::Skeleton(1)]
+        {
             assert!(Table::from_bytes(&with(bad.clone()).to_bytes()).is_err(), "{bad:?}");
         }
         let skeleton_is_held = Form::Tar { skeleton: vec![4], plain: 10240, packing: Packing::None };

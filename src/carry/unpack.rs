@@ -13,8 +13,9 @@ use oci_spec::image::Descriptor;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::carry::base::{Ground, blame};
+use crate::carry::base::Ground;
 use crate::carry::document::CarryDocument;
+use crate::carry::encoder::threads;
 use crate::carry::import::{Import, expand, is_here, missing_volumes};
 use crate::carry::sign::PublicKey;
 use crate::carry::store::{self, Store};
@@ -94,9 +95,7 @@ pub fn unpack(
         report.missing = missing_volumes(&carry, &work);
         return Ok(report);
     }
-    let table = store::table(&work)?;
-    let made = make(&carry, &work, layout, progress).map_err(|error| blame(error, &table, layout))?;
-    drop(table);
+    let made = make(&carry, &work, layout, progress)?;
     // A table may leave out what manifests name: no image is listed that is not whole.
     for image in &carry.images {
         let mut visit = |described: &Descriptor| -> Result<(), Error> {
@@ -123,7 +122,7 @@ pub fn unpack(
 /// Makes the blobs of a carry of which all has come: of each its bytes, unless it was there.
 fn make(carry: &CarryDocument, work: &Path, layout: &Layout, progress: &Progress) -> Result<Vec<Option<u64>>, Error> {
     let table = store::table(work)?;
-    let ground = Ground::of(carry, &table, layout, work)?;
+    let ground = threads()?.install(|| Ground::of(carry, &table, layout, work))?;
     expand(work, &table, &ground, progress)?;
     let store = Arc::new(Store::open(work, table, ground.contents)?);
     let total = store.table.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
@@ -150,7 +149,7 @@ fn has_room(carry: &CarryDocument, work: &Path) -> Result<(), Error> {
     for path in fs::list(work)? {
         there = there.saturating_add(std::fs::symlink_metadata(&path).map_or(0, |found| found.len()));
     }
-    let needed = carry.totals.content_bytes.saturating_sub(there);
+    let needed = carry.totals.content_bytes.saturating_add(carry.totals.held_bytes).saturating_sub(there);
     // Where the file system does not say, it is tried.
     let Ok(found) = rustix::fs::statvfs(work) else { return Ok(()) };
     let free = found.f_bavail.saturating_mul(found.f_frsize);

@@ -184,15 +184,14 @@ fn show(args: &ShowArgs, context: &Context) -> Outcome {
     };
     let mut shown = Vec::new();
     for name in names {
-        shown.extend(Site::open(&ledger, &name)?.records()?.iter().map(|record| Shown::of(&name, record)));
+        shown.extend(Site::read(&ledger, &name)?.records()?.iter().map(|record| Shown::of(&name, record)));
     }
     context.ui.result(&shown, |shown| to_text(shown))?;
     Ok(Exit::Done)
 }
 
 fn inventory(args: &InventoryArgs, context: &Context) -> Outcome {
-    let site = Site::open(&args.ledger.directory(context)?, &args.site)?;
-    let held = site.base(args.assume_arrived)?.held;
+    let held = Site::read(&args.ledger.directory(context)?, &args.site)?.held(args.assume_arrived)?;
     context.ui.result(&held, |held: &BTreeMap<Digest, Held>| {
         let line = |(digest, held): (&Digest, &Held)| {
             format!("{digest} {} {}\n", held.size, in_line(held.image.as_deref().unwrap_or("-")))
@@ -227,7 +226,7 @@ fn forget(args: &ForgetArgs, context: &Context) -> Outcome {
 
 const CONFIRM_HELP: &str = "\
 Examples:
-  haversack site confirm plant-7 HB2V-NCJ2-IXNY-ELLR-CZBL-OJVQ-IQAW-EKGI
+  haversack site confirm plant-7 HB2V-NCJ2-IXNY-EPIC-VDPQ-KM6S-A3JS-NPAH
   haversack site confirm plant-7 387556893a45db826ee765cdf73ddf1a.json
 
 Exit status: 0 confirmed, 1 failed, 2 wrong command line";

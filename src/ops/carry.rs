@@ -53,20 +53,22 @@ pub async fn pack(
         let base = if *full { None } else { Some(site.base(*assume_arrived)?) };
         let staging = AtomicDir::create(&site.staging())?;
         let layout = Layout::create(&staging.path().join("layout"))?;
-        for (digest, held) in base.iter().flat_map(|base| &base.held) {
-            let described = held.descriptor(digest);
+        if let Some(base) = &base {
             // What was lost here is fetched again.
-            if site.layout()?.holds(digest, held.size) {
-                layout.take_blob(&site.layout()?, &described)?;
+            for (digest, held) in base.held.iter().filter(|(digest, held)| base.layout.holds(digest, held.size)) {
+                layout.take_blob(&base.layout, &held.descriptor(digest))?;
             }
         }
         for image in images {
             gather(image, &layout, access, copying, progress).await?;
         }
         let options = PackOptions { base, ..options.clone() };
-        let report = tokio::task::block_in_place(|| carry::pack(&layout, directory, &options, progress))?;
-        site.record(&report.carry, &layout)?;
-        return Ok(report);
+        return tokio::task::block_in_place(|| {
+            let packed = carry::pack(&layout, directory, &options, progress)?;
+            // A record without its carry is never confirmed; a carry without its record never could be.
+            site.record(packed.carry(), &layout)?;
+            Ok(packed.finish()?)
+        });
     }
     let mut staging = directory.file_name().unwrap_or_default().to_owned();
     staging.push(".images");
@@ -76,7 +78,7 @@ pub async fn pack(
         gather(image, &layout, access, copying, progress).await?;
     }
     // All cores are at work in there for minutes.
-    Ok(tokio::task::block_in_place(|| carry::pack(&layout, directory, options, progress))?)
+    Ok(tokio::task::block_in_place(|| carry::pack(&layout, directory, options, progress)?.finish())?)
 }
 
 /// Says who made each layer of an image. One that is not in a layout is brought into the directory `work` first, without what
@@ -261,18 +263,26 @@ pub async fn unpack(
         UnpackTo::Registry { host, prefix } => (host, prefix),
     };
     let place = work.join(format!("carry-{}", carry.id));
+    let is_new = !place.exists();
     let layout = Layout::create(&place)?;
-    bring_base(&carry, &layout, (host, prefix), access, copying).await?;
-    let report = unpacked(&layout)?;
+    if let Err(error) = bring_base(&carry, &layout, (host, prefix), access, copying).await {
+        if is_new {
+            fs::remove_dir_all(&place)?;
+        }
+        return Err(error);
+    }
+    let mut report = unpacked(&layout)?;
     let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
     if report.complete {
         let store = Arc::new(Store::Layout(layout.clone()));
         for image in report.images.iter().filter(|image| image.artifact_type().is_none()) {
+            // What cosign names so came along with what it is of.
             let name = ref_name(image);
+            if name.is_some_and(|name| name.starts_with("sha256-")) {
+                continue;
+            }
             let Some(remote) = name.and_then(|name| destination(host, prefix, name)) else {
-                if name.is_none_or(|name| !name.starts_with("sha256-")) {
-                    not_pushed.push(name.unwrap_or(image.digest().as_ref()).to_owned());
-                }
+                not_pushed.push(name.unwrap_or(image.digest().as_ref()).to_owned());
                 continue;
             };
             let target = Target::Repository(access.repository(&remote, true).await?);
@@ -285,7 +295,10 @@ pub async fn unpack(
         fs::remove_dir_all(&place)?;
     }
     // One that was not pushed whole has not arrived.
-    let receipt_file = if not_pushed.is_empty() { receipt(&report, work)? } else { None };
+    if !not_pushed.is_empty() {
+        report.receipt = None;
+    }
+    let receipt_file = receipt(&report, work)?;
     Ok(Unpacked { report, pushed, not_pushed, receipt_file })
 }
 
@@ -297,30 +310,31 @@ async fn bring_base(
     access: &Access,
     copying: &CopyOptions,
 ) -> Result<(), Error> {
-    let mut by_image: BTreeMap<Option<&str>, Vec<Descriptor>> = BTreeMap::new();
-    for need in carry.lacking(Some(layout)) {
-        by_image.entry(need.held.image.as_deref()).or_default().push(need.held.descriptor(&need.digest));
-    }
-    let mut absent = BTreeSet::new();
-    for (image, blobs) in by_image {
-        let Some(remote) = image.and_then(|name| destination(host, prefix, name)) else {
-            absent.extend(blobs.iter().map(|blob| blob.digest().to_string()));
+    let lacking = carry.lacking(Some(layout));
+    let own = lacking.iter().filter_map(|need| need.held.image.as_deref());
+    let names: BTreeSet<&str> = own.chain(carry.images.iter().filter_map(ref_name)).collect();
+    let mut absent: BTreeMap<Digest, Descriptor> =
+        lacking.iter().map(|need| (need.digest.clone(), need.held.descriptor(&need.digest))).collect();
+    // Its own repository is among them; whatever image of the site has a blob, has it whole.
+    let mut asked = BTreeSet::new();
+    for remote in names.into_iter().filter_map(|name| destination(host, prefix, name)) {
+        if absent.is_empty() || !asked.insert(remote.repository.clone()) {
             continue;
-        };
+        }
         let repository = access.repository(&remote, false).await?;
         let mut there = Vec::new();
-        for blob in blobs {
-            match repository.holds(&layout::digest_of(&blob)?).await? {
-                true => there.push(blob),
-                false => drop(absent.insert(blob.digest().to_string())),
+        for (digest, blob) in &absent {
+            if repository.holds(digest).await? {
+                there.push(blob.clone());
             }
         }
         fetch(&Source::Repository(repository), &there, layout, copying).await?;
+        absent.retain(|digest, blob| !layout.holds(digest, blob.size()));
     }
     if absent.is_empty() {
         return Ok(());
     }
-    let needs = carry.needs.iter().filter(|need| absent.contains(need.digest.as_str()));
+    let needs = carry.needs.iter().filter(|need| absent.contains_key(&need.digest));
     let carries: BTreeSet<String> = needs.map(|need| need.held.carry.clone()).collect();
     let (layout, carries) = (PathBuf::from(host), carries.into_iter().collect());
     Err(carry::Error::Base { layout, blobs: absent.len(), carries }.into())

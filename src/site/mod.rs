@@ -26,7 +26,8 @@ use crate::image::store::layout;
 pub struct Site {
     name: String,
     directory: PathBuf,
-    _lock: Lock,
+    /// Whoever only reads has none.
+    _lock: Option<Lock>,
 }
 
 /// A carry that was packed for a site.
@@ -113,7 +114,8 @@ pub fn sites(ledger: &Path) -> Result<Vec<String>, Error> {
         paths => paths?,
     };
     let names = paths.iter().filter(|path| path.join(CARRIES).is_dir());
-    let mut names: Vec<String> = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+    let names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let mut names: Vec<String> = names.filter(|name| directory_of(ledger, name).is_ok()).collect();
     names.sort_unstable();
     Ok(names)
 }
@@ -135,9 +137,18 @@ impl Site {
         }
     }
 
+    /// Opens a site's part of the ledger to read what it says, whoever is at work on it: each record is whole.
+    pub fn read(ledger: &Path, name: &str) -> Result<Self, Error> {
+        let directory = directory_of(ledger, name)?;
+        match directory.join(CARRIES).is_dir() {
+            true => Ok(Site { name: name.to_owned(), directory, _lock: None }),
+            false => Err(Error::NoSite { site: name.to_owned() }),
+        }
+    }
+
     fn locked(directory: PathBuf, name: &str) -> Result<Self, Error> {
         let lock = Lock::take(&directory.join("lock"), &directory, "another command is at work for this site")?;
-        Ok(Site { name: name.to_owned(), directory, _lock: lock })
+        Ok(Site { name: name.to_owned(), directory, _lock: Some(lock) })
     }
 
     /// Where a pack for this site may gather images, on the disk on which their blobs stay.
@@ -166,19 +177,26 @@ impl Site {
     }
 
     /// What it holds: what arrived, and where that is assumed, all that was packed.
-    pub fn base(&self, assume_arrived: bool) -> Result<Base, Error> {
+    pub fn held(&self, assume_arrived: bool) -> Result<BTreeMap<Digest, Held>, Error> {
         let mut held = BTreeMap::new();
         for record in self.records()?.into_iter().filter(|record| assume_arrived || record.arrived.is_some()) {
             for (digest, blob) in record.held {
                 held.entry(digest).or_insert(blob);
             }
         }
-        Ok(Base { layout: self.layout()?, index: self.directory.join("index"), held })
+        Ok(held)
+    }
+
+    /// The same, with the bytes that this side has of it.
+    pub fn base(&self, assume_arrived: bool) -> Result<Base, Error> {
+        Ok(Base { layout: self.layout()?, index: self.index(), held: self.held(assume_arrived)? })
     }
 
     /// Writes down what was packed, whose blobs are in `layout`. It has not arrived yet, unless that is known already.
     pub fn record(&self, carry: &CarryDocument, layout: &Layout) -> Result<(), Error> {
         let mut held = carry::held_by(layout, &carry.images, &carry.id)?;
+        // What is built on is there, but no part of the images that the far side tells of.
+        let state = state_of(&held);
         let own = self.layout()?;
         for (digest, blob) in &held {
             own.take_blob(layout, &blob.descriptor(digest))?;
@@ -192,7 +210,7 @@ impl Site {
             created: carry.created.clone(),
             carried_bytes: carry.totals.carried_bytes,
             images: carry.images.clone(),
-            state: state_of(&held),
+            state,
             arrived: before.and_then(|record| record.arrived),
             held,
         };
@@ -220,7 +238,7 @@ impl Site {
         let Some(mut record) = self.records()?.into_iter().find(|record| is_it(record)) else {
             return Err(Error::NoCarry { site: self.name.clone(), carry: said.to_owned() });
         };
-        if Code::of(&record.carry, &record.state) != *code {
+        if Code::of(&record.carry, Some(&self.name), &record.state) != *code {
             return Err(Error::State { site: self.name.clone(), carry: record.carry });
         }
         // The first word counts.
@@ -243,22 +261,37 @@ impl Site {
                 _ => return Err(Error::NoCarry { site: self.name.clone(), carry: carry.clone() }),
             };
         }
+        let mut kept: BTreeSet<Digest> = BTreeSet::new();
+        for record in records.iter().filter(|record| !forgotten.contains(&record.carry)) {
+            let mut left = record.clone();
+            // What only a forgotten carry brought is not there, whoever was built on it.
+            left.held.retain(|_, blob| !forgotten.contains(&blob.carry));
+            if left.held.len() < record.held.len() {
+                self.write(&left)?;
+            }
+            kept.extend(left.held.into_keys());
+        }
         for carry in &forgotten {
             fs::remove_file(&self.path_of(carry))?;
         }
-        let left = records.iter().filter(|record| !forgotten.contains(&record.carry));
-        let kept: BTreeSet<&Digest> = left.flat_map(|record| record.held.keys()).collect();
+        self.sweep(&kept)
+    }
+
+    /// Removes all blobs but these, those too that a pack which was killed left. Returns their bytes.
+    fn sweep(&self, kept: &BTreeSet<Digest>) -> Result<u64, Error> {
         let layout = self.layout()?;
         let mut freed = 0;
-        let gone: BTreeMap<&Digest, &Held> =
-            records.iter().flat_map(|record| &record.held).filter(|(digest, _)| !kept.contains(digest)).collect();
-        for (digest, held) in gone {
-            if layout.holds(digest, held.size) {
-                fs::remove_file(&layout.blob_path(digest))?;
-                freed += held.size;
-            }
+        for path in layout.files()? {
+            let Some(digest) = layout.digest_at(&path).filter(|digest| !kept.contains(digest)) else { continue };
+            freed += std::fs::symlink_metadata(&path).map_or(0, |found| found.len());
+            fs::remove_file(&path)?;
+            carry::forget_index(&self.index(), &digest)?;
         }
         Ok(freed)
+    }
+
+    fn index(&self) -> PathBuf {
+        self.directory.join("index")
     }
 
     /// Takes the whole site out of the ledger.

@@ -46,7 +46,7 @@ fn lost_and_damaged_volumes_come_back_byte_for_byte() {
         (
             "every volume, at other places",
             &|| {
-                volumes.iter().zip(1..).for_each(|(name, place)| flip(name, &[place << 21, last(name)]));
+                volumes.iter().zip(1..).for_each(|(name, place)| flip(name, &[place << 20, last(name)]));
             },
             true,
         ),
@@ -72,7 +72,7 @@ fn lost_and_damaged_volumes_come_back_byte_for_byte() {
             &|| {
                 remove(volumes[1]);
                 remove(volumes[2]);
-                flip("parity-002.zst", &[30 << 20]);
+                flip("parity-002.zst", &[20 << 20]);
             },
             false,
         ),

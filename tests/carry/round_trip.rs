@@ -196,7 +196,7 @@ fn a_carry_of_the_second_format_is_unpacked_on_its_base() {
         (&unpacked["made_blobs"], &unpacked["made_bytes"], &unpacked["needed_blobs"]),
         (&3.into(), &140_099.into(), &1.into())
     );
-    assert_eq!(unpacked["receipt"]["code"], "5YKN-ROQA-OULN-USL4-FIKX-TB5F-VFAO-XER5");
+    assert_eq!(unpacked["receipt"]["code"], "5YKN-ROQA-OULN-UNQH-KDAM-GHBA-KZ5D-HTH3");
     done(dir.path(), &["verify", "oci:to"]);
 }
 

@@ -27,7 +27,8 @@ pub(crate) fn layouts(dir: &Path) -> (Descriptor, Descriptor) {
 
 fn pack(dir: &Path, from: &str, out: &str, more: &[&str]) -> Value {
     let image = format!("oci:{from}");
-    done(dir, &[&["pack", &image, "--out", out, "--site", "plant", "--no-program"][..], more].concat())
+    let site = if more.contains(&"--site") { &[][..] } else { &["--site", "plant"] };
+    done(dir, &[&["pack", &image, "--out", out, "--no-program"][..], site, more].concat())
 }
 
 fn needs(packed: &Value) -> usize {
@@ -128,12 +129,17 @@ fn a_receipt_that_does_not_fit_confirms_nothing() {
     let code = unpacked["receipt"]["code"].as_str().unwrap();
     let mut slip = code.to_owned();
     slip.replace_range(0..1, if code.starts_with('A') { "B" } else { "A" });
-    let other_state = Code::of(id, &Digest::sha256(b"other images")).to_string();
-    let other_carry = Code::of(&"0".repeat(32), &Digest::sha256(b"")).to_string();
+    let other_state = Code::of(id, Some("plant"), &Digest::sha256(b"other images")).to_string();
+    pack(dir, "one", "carry-mine", &["--site", "mine"]);
+    let mine = done(dir, &["unpack", "carry-mine", "--to", "oci:mine"]);
+    let other_site = mine["receipt"]["code"].as_str().unwrap().to_owned();
+    assert_eq!(mine["carry"], *id, "one carry for two sites");
+    let other_carry = Code::of(&"0".repeat(32), Some("plant"), &Digest::sha256(b"")).to_string();
     for (said, expected) in [
         (&*slip, "no file, and no code either: a letter or digit of it is wrong".to_owned()),
         ("hello", "no file, and no code either: a receipt's code has 32 letters".to_owned()),
         (&other_state, format!("{id}: the receipt says that other images are at plant than were packed for it")),
+        (&other_site, format!("{id}: the receipt says that other images are at plant than were packed for it")),
         (&other_carry, format!("plant: no carry {other_carry} was packed for this site")),
     ] {
         let told = error(dir, &["site", "confirm", "plant", said]);
@@ -150,7 +156,10 @@ fn a_receipt_that_does_not_fit_confirms_nothing() {
     assert!(told.contains("bad.json"), "{told}");
     std::fs::write(dir.join("theirs.json"), right.replace("plant", "mine")).unwrap();
     let told = error(dir, &["site", "confirm", "plant", "theirs.json"]);
-    assert_eq!(told, "theirs.json: it is a receipt of mine, not of plant");
+    assert!(told.starts_with("theirs.json: its code is not that of its carry and state"), "{told}");
+    let theirs = mine["receipt_file"].as_str().unwrap();
+    let told = error(dir, &["site", "confirm", "plant", theirs]);
+    assert_eq!(told, format!("{theirs}: it is a receipt of mine, not of plant"));
     let told = error(dir, &["site", "confirm", "nowhere", code]);
     assert!(told.starts_with("nowhere: nothing was packed for this site"), "{told}");
     let told = error(dir, &["pack", "oci:one", "--out", "x", "--site", "../up", "--no-program"]);
@@ -249,12 +258,21 @@ fn a_release_after_a_release_travels_as_what_differs() {
         let all = full["totals"]["carriedBytes"].as_u64().unwrap();
         assert!(all > 11 << 20, "{all}");
         done(dir, &["verify", "carry-2"]);
-        done(dir, &["unpack", "carry-2", "--to", "oci:far"]);
+        let code = done(dir, &["unpack", "carry-2", "--to", "oci:far"])["receipt"]["code"].clone();
         done(dir, &["verify", "oci:far"]);
         let (far, two) = (files(&dir.join("far/blobs")), files(&dir.join("two/blobs")));
         assert!(two.iter().all(|(name, bytes)| far[name] == *bytes));
         let again = pack(dir, "two", "carry-3", &[]);
         assert_eq!(again["id"], second["id"], "the same ledger, the same bytes");
+        done(dir, &["site", "confirm", "plant", code.as_str().unwrap()]);
+        assert_eq!(pack(dir, "two", "carry-4", &[])["totals"]["blobs"], 1, "the manifest alone");
+        // What a forgotten carry brought is not there for the others either.
+        done(dir, &["site", "forget", "plant", second["needs"][0]["carry"].as_str().unwrap()]);
+        assert_eq!(
+            needs(&pack(dir, "one", "carry-5", &[])),
+            1,
+            "built on the second release, which is said to be there"
+        );
         // What came of it once comes of it again where the same release is there.
         done(dir, &["unpack", "carry-1", "--to", "oci:other"]);
         done(dir, &["unpack", "carry-2", "--to", "oci:other"]);
