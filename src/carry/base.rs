@@ -143,7 +143,7 @@ pub fn held_by(layout: &Layout, images: &[Descriptor], carry: &str) -> Result<BT
     let (named, mut others): (Vec<&Descriptor>, Vec<&Descriptor>) =
         images.iter().partition(|image| name(image).is_some());
     for image in named {
-        add(layout, image, carry, name(image), &mut held)?;
+        add(layout, image, carry, name(image).as_deref(), &mut held)?;
     }
     // What refers to a referrer comes after it.
     while !others.is_empty() {
@@ -153,7 +153,7 @@ pub fn held_by(layout: &Layout, images: &[Descriptor], carry: &str) -> Result<BT
             match subject(layout, image)?.and_then(|subject| held.get(&subject)) {
                 Some(of) => {
                     let name = of.image.clone();
-                    add(layout, image, carry, name, &mut held)?;
+                    add(layout, image, carry, name.as_deref(), &mut held)?;
                 }
                 None => left.push(image),
             }
@@ -185,7 +185,7 @@ fn add(
     layout: &Layout,
     image: &Descriptor,
     carry: &str,
-    name: Option<String>,
+    name: Option<&str>,
     held: &mut BTreeMap<Digest, Held>,
 ) -> Result<(), Error> {
     let Parts { blobs, documents, .. } = Parts::of(layout, std::slice::from_ref(image))?;
@@ -198,7 +198,7 @@ fn add(
             size: described.size(),
             media_type: described.media_type().to_string(),
             carry: carry.to_owned(),
-            image: name.clone(),
+            image: name.map(str::to_owned),
         });
     }
     Ok(())

@@ -44,9 +44,10 @@ fn lost_and_damaged_volumes_come_back_byte_for_byte() {
         ("two are lost", &|| [volumes[0], volumes[2]].into_iter().for_each(|name| remove(name)), true),
         ("three are lost", &|| volumes[1..].iter().for_each(|name| remove(name)), false),
         (
-            "every volume, at other places",
+            "every volume, at other places, one at its end, too",
             &|| {
-                volumes.iter().zip(1..).for_each(|(name, place)| flip(name, &[place << 20, last(name)]));
+                volumes[1..].iter().zip(2..).for_each(|(name, place)| flip(name, &[place << 20]));
+                flip(volumes[0], &[1 << 20, last(volumes[0])]);
             },
             true,
         ),
