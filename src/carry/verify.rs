@@ -63,7 +63,7 @@ impl VerifyReport {
 /// Reads every volume of a carry and compares it with what `carry.json` says; with a key, only if that signed it.
 pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) -> Result<VerifyReport, Error> {
     let carry = CarryDocument::read(directory, key)?;
-    let total = carry.volumes.iter().map(|volume| volume.size).fold(0, u64::saturating_add);
+    let total = carry.volumes.iter().chain(&carry.parity).map(|volume| volume.size).fold(0, u64::saturating_add);
     let task = progress.task("reading", Unit::Bytes, Some(total));
     let mut report =
         VerifyReport { carry: carry.id.clone(), signature_checked: key.is_some(), volumes: Vec::new(), bytes: 0 };
@@ -79,6 +79,10 @@ pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) ->
     for file in &carry.parity {
         let path = directory.join(&file.file);
         let checked = check_parity(&carry, file, &path)?;
+        if checked.state != State::Missing {
+            report.bytes += file.size;
+        }
+        task.add(file.size);
         report.volumes.push(checked);
     }
     Ok(report)
