@@ -33,6 +33,8 @@ use crate::progress::{Progress, Task, Unit};
 pub struct PackOptions {
     /// zstd's level, 1 to 19.
     pub level: i32,
+    /// Whether the carry goes away as soon as it is known what it would be.
+    pub plan: bool,
     /// Parity volumes: as many lost volumes, or damaged blocks at one place, can be made again.
     pub parity: u32,
     /// Bytes of a volume, at most; `None` for one volume of any size.
@@ -55,6 +57,7 @@ impl Default for PackOptions {
     fn default() -> Self {
         PackOptions {
             level: 9,
+            plan: false,
             parity: 0,
             volume_size: None,
             site: None,
@@ -254,6 +257,11 @@ impl Packed {
     /// What `carry.json` says.
     pub fn carry(&self) -> &CarryDocument {
         &self.report.carry
+    }
+
+    /// What it would be; it goes away.
+    pub fn discard(self) -> PackReport {
+        self.report
     }
 
     /// Gives it its name.

@@ -40,6 +40,9 @@ pub(super) struct PackArgs {
     /// Parity volumes to add: as many lost or damaged volumes can be made again with `haversack verify --repair`
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=255))]
     parity: u32,
+    /// Say what the carry would be, to the byte, and leave nothing: it takes the time and the room of packing
+    #[arg(long)]
+    plan: bool,
     /// Compression level of zstd, 1 to 19
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
@@ -61,6 +64,7 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
         level: args.level,
         volume_size: args.medium,
         parity: args.parity,
+        plan: args.plan,
         site: args.site.clone(),
         created: context.now()?,
         program: (!args.no_program).then(std::env::current_exe).transpose()?,
@@ -80,7 +84,10 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
     };
     let packing = carry::pack(&args.images, &args.out, &access, &copying, &options, ledger.as_ref(), progress);
     let report = block_on(async { Ok(packing.await?) })?;
-    context.ui.result(&report, to_text)?;
+    context.ui.result(&report, |report| {
+        let made = if args.plan { "nothing was made; it would be\n" } else { "" };
+        format!("{made}{}", to_text(report))
+    })?;
     Ok(Exit::Done)
 }
 
@@ -99,6 +106,12 @@ fn to_text(report: &PackReport) -> String {
     );
     let tenths = totals.blob_bytes.saturating_mul(10).checked_div(totals.carried_bytes).unwrap_or_default();
     text += &format!(", 1/{}.{}\n", tenths / 10, tenths % 10);
+    let room = totals.content_bytes.saturating_add(totals.held_bytes);
+    text += &format!(
+        "  unpacking needs {} free, of which {} for a while\n",
+        bytes(room.saturating_add(totals.blob_bytes)),
+        bytes(room)
+    );
     for (class, made) in &report.carry.made_by {
         text += &format!("  {class}: {} blobs, {}\n", made.blobs, bytes(made.bytes));
     }

@@ -34,7 +34,7 @@ pub struct ForSite {
 /// a layout's own files are used where they are on the same file system.
 ///
 /// A layout or an archive without a name means everything that it lists. For a site with a ledger, what it holds does not travel,
-/// and what was packed is written down; images are then gathered in the ledger, on whose disk their blobs stay.
+/// and what was packed is written down (but for a plan, which leaves nothing); images are then gathered in the ledger, on whose disk their blobs stay.
 pub async fn pack(
     images: &[ImageRef],
     directory: &Path,
@@ -65,6 +65,9 @@ pub async fn pack(
         let options = PackOptions { base, ..options.clone() };
         return tokio::task::block_in_place(|| {
             let packed = carry::pack(&layout, directory, &options, progress)?;
+            if options.plan {
+                return Ok(packed.discard());
+            }
             // A record without its carry is never confirmed; a carry without its record never could be.
             site.record(packed.carry(), &layout)?;
             Ok(packed.finish()?)
@@ -78,7 +81,10 @@ pub async fn pack(
         gather(image, &layout, access, copying, progress).await?;
     }
     // All cores are at work in there for minutes.
-    Ok(tokio::task::block_in_place(|| carry::pack(&layout, directory, options, progress)?.finish())?)
+    Ok(tokio::task::block_in_place(|| {
+        let packed = carry::pack(&layout, directory, options, progress)?;
+        if options.plan { Ok(packed.discard()) } else { packed.finish() }
+    })?)
 }
 
 /// Says who made each layer of an image. One that is not in a layout is brought into the directory `work` first, without what

@@ -1,7 +1,11 @@
 //! What a site holds does not travel again once it is confirmed, and a place without it is refused by name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use assert_cmd::cargo::cargo_bin;
 use haversack::carry::Code;
 use haversack::digest::Digest;
 use haversack::image::Layout;
@@ -278,6 +282,65 @@ fn a_release_after_a_release_travels_as_what_differs() {
         done(dir, &["unpack", "carry-2", "--to", "oci:other"]);
         assert_same(&dir.join("far"), &dir.join("other"));
     }
+}
+
+#[test]
+fn a_plan_is_the_carry_to_the_byte_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    layouts(dir);
+    let plan = |more: &[&str]| {
+        let before = names(dir);
+        let planned = done(dir, &[&["pack", "oci:one", "--out", "carry", "--no-program", "--plan"][..], more].concat());
+        assert_eq!(names(dir).difference(&before).collect::<Vec<_>>(), Vec::<&String>::new());
+        planned
+    };
+    let planned = plan(&["--parity", "1"]);
+    done(dir, &["site", "show"]);
+    assert_eq!(planned, done(dir, &["pack", "oci:one", "--out", "carry", "--no-program", "--parity", "1"]));
+    std::fs::remove_dir_all(dir.join("carry")).unwrap();
+    pack(dir, "two", "carry-2", &[]);
+    assert_eq!(needs(&plan(&["--site", "plant", "--assume-arrived"])), 1);
+    assert_eq!(done(dir, &["site", "show"]).as_array().unwrap().len(), 1, "a plan is not written down");
+    let said = haversack(dir, &["pack", "oci:one", "--out", "carry", "--no-program", "--plan"]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.starts_with("nothing was made; it would be\ncarry: carry "), "{said}");
+}
+
+/// Every name below a directory, but for indexes of what the ledger has, which may come and go.
+fn names(dir: &Path) -> BTreeSet<String> {
+    let walk = walkdir::WalkDir::new(dir).into_iter().map(Result::unwrap);
+    let walk = walk.filter(|entry| !entry.path().components().any(|part| part.as_os_str() == "index"));
+    walk.map(|entry| entry.path().display().to_string()).collect()
+}
+
+#[test]
+fn a_pack_that_is_killed_leaves_a_ledger_with_which_the_next_one_packs_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let right = second_release(dir, &[(TAR, release(10)), (TAR, release(11))]);
+    for step in 0..12_u64 {
+        let mut command = Command::new(cargo_bin!("haversack"));
+        command.args(["pack", "oci:two", "--site", "plant", "--no-program", "--out", "carry-3"]).current_dir(dir);
+        command.env("HOME", dir).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(step * step * 15));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What has its name is whole, and known.
+        if dir.join("carry-3").exists() {
+            done(dir, &["verify", "carry-3"]);
+            std::fs::remove_dir_all(dir.join("carry-3")).unwrap();
+        }
+    }
+    let again = pack(dir, "two", "carry-3", &[]);
+    assert_eq!(again["id"], right["id"]);
+    let code = done(dir, &["unpack", "carry-3", "--to", "oci:far"])["receipt"]["code"].clone();
+    done(dir, &["site", "confirm", "plant", code.as_str().unwrap()]);
+    done(dir, &["verify", "oci:far"]);
+    // Nothing half-made is left beside, or in the ledger.
+    let left = names(dir).into_iter().filter(|name| name.contains(".work") || name.contains("/images")).count();
+    assert_eq!(left, 0);
 }
 
 #[test]
