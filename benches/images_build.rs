@@ -9,16 +9,19 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+#[path = "program/kernels.rs"]
+mod kernels;
 mod program;
 
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use haversack::compression::{Compression, Encoder, decoder};
 use haversack::digest::{Algorithm, HashingWriter};
+use kernels::{Kernel, cache, kernels, run, unpack};
 use program::HAVERSACK;
 use rayon::prelude::*;
 
@@ -69,44 +72,6 @@ fn main() {
     }
 }
 
-/// One kernel's header packages.
-struct Kernel {
-    release: String,
-    debs: Vec<PathBuf>,
-}
-
-fn kernels() -> Vec<Kernel> {
-    let cache = cache();
-    std::fs::create_dir_all(&cache).unwrap();
-    let names = said(Command::new("apt-cache").args([
-        "search",
-        "--names-only",
-        r"^linux-headers-[0-9][^-]*\.[0-9]+(-[0-9]+|\+deb[0-9]+)-amd64$",
-    ]));
-    let mut releases: Vec<&str> = names
-        .lines()
-        .filter_map(|line| line.split_whitespace().next()?.strip_prefix("linux-headers-")?.strip_suffix("-amd64"))
-        .collect();
-    releases.sort_unstable();
-    let mut kernels = Vec::new();
-    for release in releases {
-        let packages = [format!("linux-headers-{release}-amd64"), format!("linux-headers-{release}-common")];
-        let find = |name: &String| {
-            let files = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
-            files.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}_")))
-        };
-        if packages.iter().any(|name| find(name).is_none()) {
-            run(Command::new("apt-get").args(["-qq", "download"]).args(&packages).current_dir(&cache));
-        }
-        kernels.push(Kernel { release: release.to_owned(), debs: packages.iter().filter_map(find).collect() });
-    }
-    kernels
-}
-
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench-kernels")
-}
-
 /// What no tool can do without: read, decompress, hash, compress, hash.
 fn alone(debs: &[PathBuf], compression: Compression, level: i32) {
     let hashed = HashingWriter::new(io::sink(), Algorithm::Sha256);
@@ -141,16 +106,6 @@ fn data_of(deb: &mut (impl BufRead + Send)) -> impl BufRead + Send {
         }
         io::copy(&mut deb.by_ref().take(size.next_multiple_of(2)), &mut io::sink()).unwrap();
     }
-}
-
-/// Unpacks a kernel's packages into a directory of that name.
-fn unpack(kernel: &Kernel, into: &Path) -> PathBuf {
-    let tree = into.join(&kernel.release);
-    std::fs::create_dir_all(&tree).unwrap();
-    for deb in &kernel.debs {
-        run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&tree));
-    }
-    tree
 }
 
 fn umoci(kernels: &[Kernel], dir: &Path) {
@@ -194,13 +149,4 @@ fn best(mut work: impl FnMut(usize)) -> f64 {
 
 fn row(what: &str, measured: &str, target: &str) {
     println!("| {what} | {measured} | {target} |");
-}
-
-fn run(command: &mut Command) {
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{command:?}");
-}
-
-fn said(command: &mut Command) -> String {
-    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
