@@ -347,3 +347,38 @@ const RECENT: usize = 32 << 20;
 
 /// Plain bytes of a gzip file in a layer, at most.
 pub(super) const NESTED_PLAIN: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A content of one byte, under any number.
+    struct Byte(u64);
+
+    impl Lookup for Byte {
+        fn size(&self, _: u32) -> Result<u64, Error> {
+            Ok(self.0)
+        }
+
+        fn open(&self, _: u32) -> Result<Box<dyn Read + Send>, Error> {
+            Ok(Box::new(io::Cursor::new(b"a")))
+        }
+    }
+
+    #[test]
+    fn a_gzip_file_of_a_million_contents_is_read_flat_and_one_of_empty_contents_not_at_all() {
+        let plain = vec![b'a'; 1_000_000];
+        let mut child = std::process::Command::new("gzip")
+            .args(["-9nc"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &plain).unwrap();
+        let packed = child.wait_with_output().unwrap().stdout;
+        let Ok((recipe, _)) = find_in_memory(&packed, &Budget::default()) else { panic!("gzip is known") };
+        let nested = Nested { recipe: recipe.to_bytes(), size: packed.len() as u64, refs: vec![0; plain.len()] };
+        assert_eq!(nested.made(&Byte(1)).unwrap(), packed);
+        assert!(matches!(nested.made(&Byte(0)), Err(Error::Odd { .. })));
+    }
+}

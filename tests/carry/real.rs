@@ -82,15 +82,30 @@ fn layers_of_skopeo_and_umoci_go_from_a_registry_through_a_carry_into_another() 
 fn a_registry_gets_what_is_new_and_one_without_the_base_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    layouts(dir);
+    let (subject, _) = layouts(dir);
+    // An SBOM, which has no name: its blobs are held in the repository of what it is of.
+    let layout = Layout::open(&dir.join("one")).unwrap();
+    let sbom = crate::images::blob(&layout, "application/spdx+json", b"{\"spdxVersion\":\"SPDX-2.3\"}");
+    let config = layout.write_blob(MediaType::EmptyJSON, b"{}").unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "artifactType": "application/spdx+json",
+        "config": config, "layers": [sbom], "subject": subject,
+    });
+    let mut referrer = layout.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap();
+    referrer.set_artifact_type(Some(MediaType::Other("application/spdx+json".to_owned())));
+    layout.tag(&referrer, None).unwrap();
     let (bastion, empty) = (DockerRegistry::start(), DockerRegistry::start());
     let place = |registry: &DockerRegistry| format!("docker://{}/mirror", registry.address);
-    let pack = |from: &str, out: &str| done(dir, &["pack", from, "--out", out, "--site", "plant", "--no-program"]);
-    let first = pack("oci:one", "carry-1");
+    let pack = |from: &[&str], out: &str| {
+        done(dir, &[&["pack"][..], from, &["--out", out, "--site", "plant", "--no-program"]].concat())
+    };
+    let first = pack(&["oci:one"], "carry-1");
     let unpacked = done(dir, &["unpack", "carry-1", "--to", &place(&bastion), "--tls-verify=false"]);
     done(dir, &["site", "confirm", "plant", unpacked["receipt_file"].as_str().unwrap()]);
-    let second = pack("oci:two", "carry-2");
-    assert_eq!(second["needs"].as_array().unwrap().len(), 1, "{second}");
+    let second = pack(&["oci:one", "oci:two"], "carry-2");
+    // Both layers and the configuration of the first image, the SBOM and its configuration.
+    let images: Vec<&str> = second["needs"].as_array().unwrap().iter().filter_map(|it| it["image"].as_str()).collect();
+    assert_eq!(images, ["example.org/app:one"; 5], "{second}");
     let told = crate::error(dir, &["unpack", "carry-2", "--to", &place(&empty), "--tls-verify=false"]);
     assert!(told.contains(&format!("carry {} brings them", first["id"].as_str().unwrap())), "{told}");
     done(dir, &["unpack", "carry-2", "--to", &place(&bastion), "--tls-verify=false"]);
