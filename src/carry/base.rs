@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::fs::{Slice, Spool};
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout::{self, Layout, descriptor, ref_name};
+use crate::image::store::referrers::subject_of_tag;
 
 /// Blobs that a site holds, and where this side has them, too.
 #[derive(Clone, Debug)]
@@ -139,7 +140,7 @@ impl Ground {
 /// Each is with the name of an image that has it; a signature or an SBOM, which has none, is with that of what it is of.
 pub fn held_by(layout: &Layout, images: &[Descriptor], carry: &str) -> Result<BTreeMap<Digest, Held>, Error> {
     let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
-    let name = |image: &Descriptor| ref_name(image).filter(|name| !name.starts_with("sha256-")).map(str::to_owned);
+    let name = |image: &Descriptor| ref_name(image).filter(|name| subject_of_tag(name).is_none()).map(str::to_owned);
     let (named, mut others): (Vec<&Descriptor>, Vec<&Descriptor>) =
         images.iter().partition(|image| name(image).is_some());
     for image in named {
@@ -171,8 +172,8 @@ pub fn held_by(layout: &Layout, images: &[Descriptor], carry: &str) -> Result<BT
 
 /// What an entry refers to: by its manifest, or by its name as cosign gives it.
 fn subject(layout: &Layout, image: &Descriptor) -> Result<Option<Digest>, Error> {
-    if let Some((hex, _)) = ref_name(image).and_then(|name| name.strip_prefix("sha256-")?.split_once('.')) {
-        return Ok(format!("sha256:{hex}").parse().ok());
+    if let Some(subject) = ref_name(image).and_then(subject_of_tag) {
+        return Ok(Some(subject));
     }
     if !manifest::is_manifest(image.media_type()) {
         return Ok(None);

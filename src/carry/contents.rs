@@ -233,7 +233,7 @@ impl Nested {
         if self.size > WHOLE || length > NESTED_PLAIN {
             return Err(Error::Odd { what: "a gzip file in a layer", why: "larger than any that is taken apart" });
         }
-        let plain = Chained { refs: self.refs.iter(), contents, current: None };
+        let plain = Chained::new(self.refs.iter().copied(), |content| contents.open(content));
         let mut bytes = Vec::new();
         recipe.rebuild(plain, &mut bytes)?;
         if bytes.len() as u64 != self.size {
@@ -244,13 +244,24 @@ impl Nested {
 }
 
 /// Contents, one after another, each opened when it is its turn.
-struct Chained<'a, L> {
-    refs: std::slice::Iter<'a, u32>,
-    contents: &'a L,
+pub(super) struct Chained<I, F> {
+    contents: I,
+    open: F,
     current: Option<Box<dyn Read + Send>>,
 }
 
-impl<L: Lookup> Read for Chained<'_, L> {
+impl<I, F> Chained<I, F> {
+    /// The contents of these numbers, as `open` gives them.
+    pub(super) fn new(contents: I, open: F) -> Self {
+        Chained { contents, open, current: None }
+    }
+}
+
+impl<I, F> Read for Chained<I, F>
+where
+    I: Iterator<Item = u32>,
+    F: FnMut(u32) -> Result<Box<dyn Read + Send>, Error>,
+{
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(reader) = &mut self.current {
@@ -259,8 +270,8 @@ impl<L: Lookup> Read for Chained<'_, L> {
                     return Ok(read);
                 }
             }
-            let Some(content) = self.refs.next() else { return Ok(0) };
-            self.current = Some(self.contents.open(*content).map_err(io::Error::other)?);
+            let Some(content) = self.contents.next() else { return Ok(0) };
+            self.current = Some((self.open)(content).map_err(io::Error::other)?);
         }
     }
 }

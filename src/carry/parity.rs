@@ -19,12 +19,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::carry::document::{CarryDocument, VolumeFile};
 use crate::carry::sign::PublicKey;
+use crate::carry::volume::skippable;
 use crate::carry::wire::{Reader, put};
 use crate::carry::{Error, verify};
 use crate::digest::{self, Algorithm, HashingWriter};
@@ -232,12 +234,11 @@ impl Set {
         let stripes = sizes.iter().map(|size| size.div_ceil(BLOCK)).max().unwrap_or_default();
         let parity = carry.parity.len();
         let count = u32::try_from(parity).map_err(|_| Error::TooMany("parity volumes"))?;
+        // It is 32 hexadecimal digits, or the document would not have been read.
+        let id = HEXLOWER.decode(carry.id.as_bytes()).ok().and_then(|id| id.try_into().ok()).unwrap_or_default();
         let mut found = None;
         let mut head = Vec::new();
         for (number, (file, path)) in (1..).zip(&files[carry.volumes.len()..]) {
-            let mut id = [0; 16];
-            let digits = carry.id.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok());
-            id.iter_mut().zip(digits).for_each(|(byte, pair)| *byte = u8::from_str_radix(pair, 16).unwrap_or_default());
             let what = What { id, number, parity: count, sizes: sizes.clone() }.to_bytes();
             head.push(8 + what.len() as u64);
             if let (Some(file), None) = (file, &found) {
@@ -390,11 +391,6 @@ pub(super) fn carry_of(file: &File) -> Option<String> {
     let mut reader = Reader::new(&start[8..], "a parity volume");
     (reader.take(MAGIC.len()).ok()? == MAGIC).then_some(())?;
     Some(digest::hex(reader.take(16).ok()?))
-}
-
-fn skippable(body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).expect("tails are far below 4 GiB");
-    [&[0x5e, 0x2a, 0x4d, 0x18][..], &length.to_le_bytes(), body].concat()
 }
 
 fn name(number: u32) -> String {

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use data_encoding::BASE32;
+use data_encoding::{BASE32, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -111,11 +111,8 @@ impl Code {
     /// The code of a carry, the site that it was for, and a state.
     pub fn of(carry: &str, site: Option<&str>, state: &Digest) -> Self {
         let mut code = [0; 20];
-        let digits = carry.as_bytes().chunks(2).map(|pair| {
-            let pair = std::str::from_utf8(pair).unwrap_or_default();
-            u8::from_str_radix(pair, 16).unwrap_or_default()
-        });
-        code[..8].iter_mut().zip(digits).for_each(|(byte, digit)| *byte = digit);
+        let id = HEXLOWER.decode(carry.as_bytes()).unwrap_or_default();
+        code[..8].iter_mut().zip(id).for_each(|(byte, digit)| *byte = digit);
         // One carry for two sites has two codes.
         let there = Sha256::digest(format!("{state} {}", site.unwrap_or_default()));
         code[8..18].copy_from_slice(&there[..10]);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oci_spec::image::MediaType;
 
-use crate::carry::contents::Recent;
+use crate::carry::contents::{Chained, Recent};
 use crate::carry::import::{TABLE, frame_path};
 use crate::carry::skeleton::Joined;
 use crate::carry::table::{Blob, Form, Packing, Table};
@@ -57,22 +57,9 @@ impl Store {
     }
 
     /// Some contents, one after another.
-    pub(super) fn chained(self: &Arc<Self>, refs: &[u32]) -> Result<impl Read + use<>, Error> {
-        let (store, refs) = (self.clone(), refs.to_vec());
-        let mut next = refs.into_iter();
-        let mut current: Option<Box<dyn Read + Send>> = None;
-        Ok(FromFn(move |buffer: &mut [u8]| {
-            loop {
-                if let Some(reader) = &mut current {
-                    let read = reader.read(buffer)?;
-                    if read > 0 || buffer.is_empty() {
-                        return Ok(read);
-                    }
-                }
-                let Some(content) = next.next() else { return Ok(0) };
-                current = Some(store.open(content).map_err(io::Error::other)?);
-            }
-        }))
+    pub(super) fn chained<'a>(self: &Arc<Self>, refs: &'a [u32]) -> impl Read + use<'a> {
+        let store = self.clone();
+        Chained::new(refs.iter().copied(), move |content| store.open(content))
     }
 
     /// Makes a blob, unless it is there. Returns whether it was made.
@@ -95,11 +82,11 @@ impl Store {
     fn write(self: &Arc<Self>, blob: &Blob, out: &mut Limited<'_>) -> Result<(), Error> {
         match &blob.form {
             Form::Whole(refs) => {
-                io::copy(&mut self.chained(refs)?, out)?;
+                io::copy(&mut self.chained(refs), out)?;
             }
             Form::Tar { skeleton, plain, packing } => {
                 let mut bytes = Vec::new();
-                self.chained(skeleton)?.take(SKELETON).read_to_end(&mut bytes)?;
+                self.chained(skeleton).take(SKELETON).read_to_end(&mut bytes)?;
                 let tar = LimitedReader::new(Joined::new(&bytes, self.clone())?, *plain);
                 drop(bytes);
                 match packing {
@@ -155,14 +142,6 @@ impl Lookup for Arc<Store> {
         let stored = held - self.held.len();
         let frame = self.frames.partition_point(|(first, _)| *first <= stored) - 1;
         Ok(Box::new(Slice::of(self.frames[frame].1.clone(), self.starts[stored], size).reader()))
-    }
-}
-
-struct FromFn<F>(F);
-
-impl<F: FnMut(&mut [u8]) -> io::Result<usize>> Read for FromFn<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0(buffer)
     }
 }
 

@@ -172,7 +172,7 @@ fn documents_of(carry: &CarryDocument, store: &Arc<Store>) -> Result<BTreeSet<Di
             return Err(Error::Odd { what: "the carry", why: "a manifest in it is an archive" });
         };
         let mut bytes = Vec::new();
-        store.chained(refs)?.take(layout::DOCUMENT_LIMIT + 1).read_to_end(&mut bytes)?;
+        store.chained(refs).take(layout::DOCUMENT_LIMIT + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     for image in &carry.images {

@@ -265,7 +265,8 @@ impl Listing {
     }
 }
 
-fn skippable(body: &[u8]) -> Vec<u8> {
+/// A skippable frame (RFC 8878, 3.1.2) of less than 4 GiB.
+pub(super) fn skippable(body: &[u8]) -> Vec<u8> {
     [&skippable_head(body.len() as u64)[..], body].concat()
 }
 

@@ -12,6 +12,7 @@ use crate::compression::encode::Budget;
 use crate::digest::Digest;
 use crate::fs::{self, AtomicDir};
 use crate::image::store::layout::{self, ref_name};
+use crate::image::store::referrers::subject_of_tag;
 use crate::image::{Layout, Store, manifest};
 use crate::ops::{Access, Error};
 use crate::progress::Progress;
@@ -284,7 +285,7 @@ pub async fn unpack(
         for image in report.images.iter().filter(|image| image.artifact_type().is_none()) {
             // What cosign names so came along with what it is of.
             let name = ref_name(image);
-            if name.is_some_and(|name| name.starts_with("sha256-")) {
+            if name.is_some_and(|name| subject_of_tag(name).is_some()) {
                 continue;
             }
             let Some(remote) = name.and_then(|name| destination(host, prefix, name)) else {
