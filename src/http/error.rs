@@ -95,7 +95,7 @@ pub enum Error {
         /// What it should hold.
         what: &'static str,
         /// Why it does not.
-        source: Box<reqwest::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// One of the two files of a client certificate is missing.
     #[error("{}: {} is not there", path.display(), lacking.display())]
@@ -124,7 +124,7 @@ pub enum Error {
     #[error("cannot set up the HTTP client")]
     Setup {
         /// Why.
-        source: Box<reqwest::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

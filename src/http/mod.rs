@@ -6,6 +6,7 @@
 //! repeated without harm may be run under it.
 
 mod error;
+mod leaf;
 mod redirect;
 mod tls;
 

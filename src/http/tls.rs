@@ -16,10 +16,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use reqwest::{Certificate, Client, Identity, redirect};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
 use crate::fs;
-use crate::http::{Error, HttpOptions};
+use crate::http::{Error, HttpOptions, leaf};
 
 /// How one host is spoken to.
 #[derive(Clone, Debug)]
@@ -58,7 +60,7 @@ pub(super) struct Clients {
     /// whole run that finds nothing to do.
     general: OnceLock<Client>,
     /// Those that were given, beside the host's.
-    authorities: Vec<Certificate>,
+    authorities: Vec<CertificateDer<'static>>,
     given: Vec<HostTls>,
     directories: Vec<PathBuf>,
     timeouts: [Duration; 2],
@@ -83,7 +85,7 @@ impl Clients {
         options.ca_files.iter().try_for_each(|path| authorities(path, &mut given))?;
         let timeouts = [options.connect_timeout, options.read_timeout];
         Ok(Arc::new(Clients {
-            plain: build(&[], None, true, timeouts, options.gzip)?,
+            plain: build(&[], &[], None, true, timeouts, options.gzip)?,
             general: OnceLock::new(),
             authorities: given,
             given: options.hosts.clone(),
@@ -115,12 +117,8 @@ impl Clients {
         if let Some(general) = self.general.get() {
             return Ok(general.clone());
         }
-        let general = build(&self.roots(), None, true, self.timeouts, self.gzip)?;
+        let general = build(&roots(), &self.authorities, None, true, self.timeouts, self.gzip)?;
         Ok(self.general.get_or_init(|| general).clone())
-    }
-
-    fn roots(&self) -> Vec<Certificate> {
-        [roots(), self.authorities.clone()].concat()
     }
 
     fn own(&self, host: &str) -> Result<Option<Client>, Error> {
@@ -132,10 +130,11 @@ impl Clients {
             return Ok(None);
         }
         let verify = settings.iter().all(|one| one.verify);
-        let mut roots = if verify { self.roots() } else { Vec::new() };
-        settings.iter().flat_map(|one| &one.ca_files).try_for_each(|path| authorities(path, &mut roots))?;
-        let identity = settings.iter().find_map(|one| one.identity.as_ref()).map(identity).transpose()?;
-        build(&roots, identity, verify, self.timeouts, self.gzip).map(Some)
+        let roots = if verify { roots() } else { Vec::new() };
+        let mut given = self.authorities.clone();
+        settings.iter().flat_map(|one| &one.ca_files).try_for_each(|path| authorities(path, &mut given))?;
+        let identity = settings.iter().find_map(|one| one.identity.as_ref());
+        build(&roots, &given, identity, verify, self.timeouts, self.gzip).map(Some)
     }
 }
 
@@ -189,9 +188,11 @@ pub fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// A client that trusts `roots` and what was `given` besides.
 fn build(
-    roots: &[Certificate],
-    identity: Option<Identity>,
+    roots: &[CertificateDer<'static>],
+    given: &[CertificateDer<'static>],
+    identity: Option<&ClientIdentity>,
     verify: bool,
     [connect_timeout, read_timeout]: [Duration; 2],
     gzip: bool,
@@ -202,11 +203,18 @@ fn build(
         .read_timeout(read_timeout)
         .gzip(gzip)
         // Followed by `Http::send`: the next host has its own settings.
-        .redirect(redirect::Policy::none())
-        .tls_certs_only(roots.iter().cloned())
-        .tls_danger_accept_invalid_certs(!verify);
-    if let Some(identity) = identity {
-        builder = builder.identity(identity);
+        .redirect(redirect::Policy::none());
+    if verify && !given.is_empty() {
+        let shown = identity.map(chain_and_key).transpose()?;
+        let config = leaf::config(roots, given, shown).map_err(|source| Error::Setup { source })?;
+        builder = builder.tls_backend_preconfigured(config);
+    } else {
+        // A host's store may hold certificates that rustls does not take; one of them must not cost the others.
+        let roots = roots.iter().filter_map(|der| Certificate::from_der(der).ok());
+        builder = builder.tls_certs_only(roots).tls_danger_accept_invalid_certs(!verify);
+        if let Some(identity) = identity {
+            builder = builder.identity(self::identity(identity)?);
+        }
     }
     builder.build().map_err(|source| Error::Setup { source: Box::new(source) })
 }
@@ -224,16 +232,34 @@ fn identity(files: &ClientIdentity) -> Result<Identity, Error> {
     })
 }
 
-fn authorities(path: &Path, roots: &mut Vec<Certificate>) -> Result<(), Error> {
-    let unusable =
-        |source| Error::Certificate { path: path.to_owned(), what: "PEM certificates", source: Box::new(source) };
-    roots.extend(Certificate::from_pem_bundle(&fs::read(path, PEM_LIMIT)?).map_err(unusable)?);
+/// The certificates and the key of the same, for rustls itself.
+fn chain_and_key(files: &ClientIdentity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+    let mut chain = Vec::new();
+    authorities(&files.certificate, &mut chain)?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&fs::read(&files.key, PEM_LIMIT)?).map_err(|source| Error::Certificate {
+            path: files.key.clone(),
+            what: "client certificate with its key",
+            source: Box::new(source),
+        })?;
+    Ok((chain, key))
+}
+
+fn authorities(path: &Path, found: &mut Vec<CertificateDer<'static>>) -> Result<(), Error> {
+    let bytes = fs::read(path, PEM_LIMIT)?;
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        found.push(certificate.map_err(|source| Error::Certificate {
+            path: path.to_owned(),
+            what: "PEM certificates",
+            source: Box::new(source),
+        })?);
+    }
     Ok(())
 }
 
 /// The trusted roots: the host's (`SSL_CERT_FILE` included), or the bundled Mozilla set where the host has none, as in
 /// an image without a base.
-fn roots() -> Vec<Certificate> {
+fn roots() -> Vec<CertificateDer<'static>> {
     let started = Instant::now();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -241,12 +267,7 @@ fn roots() -> Vec<Certificate> {
     }
     let native = found.certs;
     let bundled = if native.is_empty() { webpki_root_certs::TLS_SERVER_ROOT_CERTS } else { &[] };
-    let roots: Vec<Certificate> = native
-        .iter()
-        .chain(bundled)
-        // A host's store may hold certificates that rustls does not take; one of them must not cost the others.
-        .filter_map(|der| Certificate::from_der(der).ok())
-        .collect();
+    let roots: Vec<_> = native.into_iter().chain(bundled.iter().cloned()).collect();
     tracing::debug!("{} trusted roots in {:?}", roots.len(), started.elapsed());
     roots
 }
