@@ -55,6 +55,13 @@ pub const CHART_INDEX: u64 = 64 << 20;
 /// bytes. A document of one-byte nodes would take thirty times its size.
 pub const BYTES_PER_NODE: u64 = 8;
 
+/// How many times its size an archive that is compressed as a whole may take when it is decompressed into a temporary file: layers
+/// are compressed already, or are programs and texts that become a fifth. gzip's most is 1,032.
+pub const SPOOLED_RATIO: u64 = 100;
+
+/// What such an archive may take in any case, in bytes: small ones of zeros are made for tests.
+pub const SPOOLED: u64 = 1 << 30;
+
 /// Entries of a tar, cpio or ar archive, of a layer's tree, of a layout's index. The largest images have 500,000 files.
 pub const ENTRIES: usize = 4_000_000;
 

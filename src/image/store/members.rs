@@ -10,10 +10,11 @@ use std::path::{Component, Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::compression::{self, Compression};
+use crate::compression::{self, Compression, LimitedReader};
 use crate::fs::{self, PathContext, PathError};
 use crate::image::store::archive::Error;
 use crate::image::store::layout;
+use crate::limits;
 use crate::tarball;
 
 /// Where the content of each member of a tar file lies.
@@ -46,7 +47,14 @@ impl Members {
     pub(crate) fn list(path: &Path, links: Links) -> Result<Self, Error> {
         let spooled = match compression_of(path)? {
             Compression::None => None,
-            Compression::Gzip | Compression::Zstd => Some(spool(path)?),
+            Compression::Gzip | Compression::Zstd => {
+                tracing::warn!(
+                    "{}: compressed as a whole, decompressing it into a temporary file first",
+                    path.display()
+                );
+                let size = std::fs::metadata(path).at("read", path)?.len();
+                Some(spool(path, size.saturating_mul(limits::SPOOLED_RATIO).max(limits::SPOOLED))?)
+            }
             _ => return Err(Error::Compressed { path: path.to_owned(), written: false }),
         };
         let file = fs::open_file(spooled.as_deref().unwrap_or(path))?;
@@ -165,10 +173,10 @@ pub(crate) fn compression_of(path: &Path) -> Result<Compression, PathError> {
     Ok(Compression::detect(&start[..n]))
 }
 
-/// Decompresses a file into one that goes away with its owner.
-fn spool(path: &Path) -> Result<TempPath, PathError> {
-    tracing::warn!("{}: compressed as a whole, decompressing it into a temporary file first", path.display());
-    let (_, mut content) = compression::decoder(fs::open(path)?).at("read", path)?;
+/// Decompresses a file into one that goes away with its owner, and is at most `limit` bytes: a small file must not fill a disk.
+fn spool(path: &Path, limit: u64) -> Result<TempPath, PathError> {
+    let (_, content) = compression::decoder(fs::open(path)?).at("read", path)?;
+    let mut content = LimitedReader::new(content, limit);
     let mut spooled = NamedTempFile::new().at("create", std::env::temp_dir())?;
     io::copy(&mut content, &mut spooled).at("decompress", path)?;
     Ok(spooled.into_temp_path())
@@ -193,3 +201,22 @@ const BLOCK: u64 = 512;
 
 /// How many links may follow each other.
 const LINKS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn an_archive_that_is_compressed_as_a_whole_is_decompressed_up_to_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.tar.gz");
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&[0; 100_000]).unwrap();
+        fs::write(&path, &encoder.finish().unwrap()).unwrap();
+        assert_eq!(std::fs::metadata(spool(&path, 100_000).unwrap()).unwrap().len(), 100_000);
+        let error = spool(&path, 99_999).unwrap_err();
+        assert_eq!(error.source.to_string(), "decompresses to more than the limit of 99999 bytes");
+    }
+}
