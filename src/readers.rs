@@ -27,7 +27,7 @@ use crate::kernel::unpack::deb::Control;
 use crate::kernel::unpack::rpm::Head;
 use crate::kernel::unpack::tree::Tree;
 use crate::kernel::unpack::{cpio, deb, rpm};
-use crate::registry::client;
+use crate::registry::challenge;
 use crate::registry::sync::List;
 use crate::tarball;
 
@@ -188,7 +188,7 @@ fn crawled(bytes: &[u8]) {
 
 fn challenge(bytes: &[u8]) {
     let values = bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
-    let _ = client::challenge(&values.map(|value| (WWW_AUTHENTICATE, value)).collect::<HeaderMap>());
+    let _ = challenge::challenge(&values.map(|value| (WWW_AUTHENTICATE, value)).collect::<HeaderMap>());
 }
 
 fn base() -> Url {

@@ -10,15 +10,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use crate::causes;
 use crate::fs::{self, PathError};
+use crate::registry::helper::{helper, is_not_installed};
 
 /// Where credentials are looked for, in this order. Files that are not there are passed over.
 #[derive(Clone, Debug, Default)]
@@ -114,27 +115,36 @@ impl AuthFiles {
             }
             let file: File =
                 serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.clone(), source })?;
-            if let Some(name) = file.cred_helpers.get(registry) {
-                return Ok(match helper(name, registry)? {
-                    Login::Anonymous => None,
-                    login => Some((login, by_helper(name))),
+            if let Some(name) = aliases(registry).iter().find_map(|alias| file.cred_helpers.get(alias)) {
+                return Ok(match helper(name, registry) {
+                    Ok(Login::Anonymous) => None,
+                    Ok(login) => Some((login, by_helper(name))),
+                    // Public images are there without it.
+                    Err(error) if is_not_installed(&error) => {
+                        tracing::warn!("{}: {}", path.display(), causes::line(&error));
+                        None
+                    }
+                    Err(error) => return Err(error),
                 });
             }
-            for key in keys(registry, repository) {
-                let Some(entry) = file.auths.get(&key) else { continue };
+            for (key, entry) in entries(&file.auths, registry, repository) {
                 // With a helper, docker leaves an empty entry in its place.
                 if let Some(token) = entry.identitytoken.as_ref().filter(|token| !token.is_empty()) {
                     return Ok(Some((Login::Identity(token.clone()), place)));
                 }
                 if let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) {
-                    let login = decode(auth).ok_or_else(|| Error::Entry { path: path.clone(), key })?;
+                    let login = decode(auth).ok_or_else(|| Error::Entry { path: path.clone(), key: key.to_owned() })?;
                     return Ok(Some((login, place)));
+                }
+                if let (Some(user), Some(password)) = (&entry.username, &entry.password) {
+                    return Ok(Some((Login::Basic { user: user.clone(), password: password.clone() }, place)));
                 }
             }
             if let Some(name) = file.creds_store.as_ref().filter(|name| !name.is_empty()) {
                 // A store is asked about every registry, and need not know them all.
                 match helper(name, registry) {
-                    Ok(Login::Anonymous) | Err(_) => {}
+                    Ok(Login::Anonymous) => {}
+                    Err(error) => tracing::warn!("{}: {}", path.display(), causes::line(&error)),
                     Ok(login) => return Ok(Some((login, by_helper(name)))),
                 }
             }
@@ -161,8 +171,11 @@ pub fn contents(path: &std::path::Path) -> Result<Contents, Error> {
         return Ok(Contents::default());
     }
     let file: File = serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
-    let has_some = |entry: &Entry| [&entry.auth, &entry.identitytoken].into_iter().flatten().any(|it| !it.is_empty());
-    let places = file.auths.into_iter().filter(|(_, entry)| has_some(entry)).map(|(place, _)| place).collect();
+    let has_some = |entry: &Entry| {
+        [&entry.auth, &entry.identitytoken, &entry.password].into_iter().flatten().any(|it| !it.is_empty())
+    };
+    let is_kept = |entry: &Option<Entry>| entry.as_ref().is_some_and(has_some);
+    let places = file.auths.into_iter().filter(|(_, entry)| is_kept(entry)).map(|(place, _)| place).collect();
     Ok(Contents { places, helpers: file.cred_helpers, store: file.creds_store.filter(|name| !name.is_empty()) })
 }
 
@@ -176,11 +189,12 @@ impl fmt::Debug for Login {
     }
 }
 
+/// A file of credentials. Some programs write `null` for what is not there.
 #[derive(Deserialize)]
 struct File {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-    #[serde(default, rename = "credHelpers")]
+    #[serde(default, deserialize_with = "null_is_none")]
+    auths: BTreeMap<String, Option<Entry>>,
+    #[serde(default, rename = "credHelpers", deserialize_with = "null_is_none")]
     cred_helpers: BTreeMap<String, String>,
     #[serde(default, rename = "credsStore")]
     creds_store: Option<String>,
@@ -190,68 +204,55 @@ struct File {
 struct Entry {
     auth: Option<String>,
     identitytoken: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(rename = "Username")]
-    user: String,
-    #[serde(rename = "Secret")]
-    secret: String,
+fn null_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The names an entry may have, the most specific first; then those that docker used to write.
-fn keys(registry: &str, repository: &str) -> Vec<String> {
+/// The entries for a repository, the most specific first: as they are named today, then as programs used to name them, with a
+/// scheme, a path of the protocol or a slash at the end.
+fn entries<'a>(
+    auths: &'a BTreeMap<String, Option<Entry>>,
+    registry: &str,
+    repository: &str,
+) -> Vec<(&'a str, &'a Entry)> {
     let parts: Vec<&str> = repository.split('/').collect();
-    let prefixes = (1..=parts.len()).rev().map(|n| format!("{registry}/{}", parts[..n].join("/")));
-    let hub = (registry == "docker.io").then(|| "https://index.docker.io/v1/".to_owned());
-    let old = [format!("https://{registry}"), format!("https://{registry}/v2/"), format!("https://{registry}/v1/")];
-    prefixes.chain([registry.to_owned()]).chain(hub).chain(old).collect()
+    let prefixes = (1..=parts.len()).rev().map(|n| format!("/{}", parts[..n].join("/")));
+    let mut found = Vec::new();
+    for prefix in prefixes.chain([String::new()]) {
+        for alias in aliases(registry) {
+            let wanted = format!("{alias}{prefix}");
+            let (exact, old): (Vec<_>, Vec<_>) =
+                auths.iter().filter(|(key, _)| plain(key) == wanted).partition(|(key, _)| **key == wanted);
+            found.extend(exact.into_iter().chain(old).filter_map(|(key, entry)| Some((key.as_str(), entry.as_ref()?))));
+        }
+    }
+    found
+}
+
+/// A key without what older programs put around the host: `https://index.docker.io/v1/` is `index.docker.io`.
+fn plain(key: &str) -> &str {
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key.trim_end_matches('/');
+    key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key)
+}
+
+/// What a registry is called in files of credentials. Docker's hub has three names.
+fn aliases(registry: &str) -> Vec<String> {
+    const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+    let names = if HUB.contains(&registry) { HUB.to_vec() } else { vec![registry] };
+    // Helpers are named for the first of these, too.
+    let hub = HUB.contains(&registry).then(|| "https://index.docker.io/v1/".to_owned());
+    names.into_iter().map(str::to_owned).chain(hub).collect()
 }
 
 fn decode(auth: &str) -> Option<Login> {
     let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
     let (user, password) = text.split_once(':')?;
     Some(Login::Basic { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
-}
-
-fn helper(name: &str, registry: &str) -> Result<Login, Error> {
-    let program = format!("docker-credential-{name}");
-    let failed = |source| Error::Helper { program: program.clone(), registry: registry.to_owned(), source };
-    let output = run(&program, "get", registry.as_bytes()).map_err(failed)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        if said.contains("not found") {
-            return Ok(Login::Anonymous);
-        }
-        return Err(failed(io::Error::other(said)));
-    }
-    let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|error| failed(error.into()))?;
-    Ok(match answer.user.as_str() {
-        "<token>" => Login::Identity(answer.secret),
-        _ => Login::Basic { user: answer.user, password: answer.secret },
-    })
-}
-
-/// Tells a helper to store or to erase credentials, in the words of its protocol.
-pub(super) fn tell_helper(name: &str, verb: &'static str, registry: &str, input: &[u8]) -> Result<(), Error> {
-    let program = format!("docker-credential-{name}");
-    let failed = |source| Error::Told { program: program.clone(), verb, registry: registry.to_owned(), source };
-    let output = run(&program, verb, input).map_err(failed)?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(failed(io::Error::other(String::from_utf8_lossy(&output.stdout).trim().to_owned()))),
-    }
-}
-
-fn run(program: &str, verb: &str, input: &[u8]) -> io::Result<Output> {
-    let mut child =
-        Command::new(program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    // A helper that does not read its input answers all the same.
-    if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(input);
-    }
-    child.wait_with_output()
 }
 
 /// Size of a file with credentials, in bytes.
@@ -294,6 +295,48 @@ mod tests {
         assert_eq!(format!("{:?}", basic("a", "secret")), "Basic(a)");
     }
 
+    /// Docker's hub by its names, keys as older programs wrote them, entries without `auth`, `null`s.
+    #[test]
+    fn entries_are_found_as_programs_write_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = format!(r#"{{ "auth": "{}" }}"#, STANDARD.encode("a:1"));
+        let keyed = |key: &str| format!(r#"{{ "auths": {{ "{key}": {entry} }} }}"#);
+        let plain = r#"{ "auths": { "reg:5000": { "username": "a", "password": "1" } } }"#.to_owned();
+        for (registry, text, is_found) in [
+            ("docker.io", keyed("https://index.docker.io/v1/"), true),
+            ("docker.io", keyed("index.docker.io"), true),
+            ("docker.io", keyed("registry-1.docker.io"), true),
+            ("docker.io", keyed("docker.io"), true),
+            ("registry-1.docker.io", keyed("https://index.docker.io/v1/"), true),
+            ("reg:5000", keyed("https://reg:5000"), true),
+            ("reg:5000", keyed("http://reg:5000/"), true),
+            ("reg:5000", keyed("reg:5000/"), true),
+            ("reg:5000", keyed("https://reg:5000/v2/"), true),
+            ("reg:5000", keyed("https://reg:5000/team/"), true),
+            ("reg:5000", keyed("reg:5000/other"), false),
+            ("reg:5000", keyed("index.docker.io"), false),
+            ("reg:5000", plain, true),
+            ("reg:5000", r#"{ "auths": null, "credHelpers": null, "credsStore": null }"#.to_owned(), false),
+            ("reg:5000", r#"{ "auths": { "reg:5000": null } }"#.to_owned(), false),
+            ("reg:5000", r#"{ "auths": { "reg:5000": { "auth": null } } }"#.to_owned(), false),
+        ] {
+            let expected = match is_found {
+                true => Login::Basic { user: "a".into(), password: "1".into() },
+                false => Login::Anonymous,
+            };
+            assert_eq!(files(&dir, &text).login(registry, "team/x").unwrap(), expected, "{registry}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_helper_that_is_not_installed_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{ "credHelpers": { "a.b": "haversack-has-none" }, "credsStore": "haversack-has-none" }"#;
+        for registry in ["a.b", "c.d"] {
+            assert_eq!(files(&dir, text).login(registry, "x").unwrap(), Login::Anonymous);
+        }
+    }
+
     #[test]
     fn files_that_cannot_be_understood_are_named() {
         let dir = tempfile::tempdir().unwrap();
@@ -303,10 +346,6 @@ mod tests {
             (
                 r#"{ "auths": { "a.b": { "auth": "%" } } }"#,
                 format!("{path}: the entry for `a.b` is not base64 of USER:PASSWORD"),
-            ),
-            (
-                r#"{ "credHelpers": { "a.b": "haversack-has-none" } }"#,
-                "the credential helper `docker-credential-haversack-has-none` gave no credentials for a.b".to_owned(),
             ),
         ] {
             assert_eq!(files(&dir, text).login("a.b", "x").unwrap_err().to_string(), expected);

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use oci_spec::image::Descriptor;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -20,6 +20,7 @@ use crate::digest;
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::image::store::layout;
 use crate::registry::auth::{self, AuthFiles, Login};
+use crate::registry::challenge::{Challenge, challenge};
 use crate::registry::repository::{CATALOG, Repository};
 
 /// A registry that answers. Cheap to clone.
@@ -252,21 +253,27 @@ impl Registry {
     async fn authorization(&self, scope: &Scope<'_>, challenge: Option<Challenge>) -> Result<String, Error> {
         let refused = || Error::Unauthorized(format!("{}/{}", self.0.host, scope.repository));
         let login = self.0.auth.login(&self.0.host, scope.repository)?;
-        let (realm, service) = match challenge {
+        let (realm, service, asked) = match challenge {
             None => return Err(refused()),
             Some(Challenge::Basic) => {
                 let Login::Basic { user, password } = login else { return Err(refused()) };
                 return Ok(basic(&user, &password));
             }
-            Some(Challenge::Bearer { realm, service }) => (realm, service),
+            Some(Challenge::Bearer { realm, service, scope }) => (realm, service, scope),
         };
-        let mut url: Url = realm.parse().map_err(|_| refused())?;
+        let mut url = Challenge::realm(&realm, &self.0.base).ok_or_else(refused)?;
         // A registry over TLS has no reason to send a password elsewhere without.
         if url.scheme() != "https" && self.0.base.scheme() == "https" {
             let problem = format!("names a token service without TLS: {url}");
             return Err(Error::Protocol { url: self.0.base.clone(), problem });
         }
-        let wanted = scope.texts();
+        let mut wanted = scope.texts();
+        // A registry that calls the repository something else to its token service says so.
+        let resource = |scope: &str| scope.rsplit_once(':').map(|(resource, _)| resource.to_owned());
+        let known: Vec<_> = wanted.iter().map(|scope| resource(scope)).collect();
+        let others =
+            asked.iter().flat_map(|asked| asked.split_whitespace()).filter(|it| !known.contains(&resource(it)));
+        wanted.extend(others.map(str::to_owned));
         let attempt = || async {
             let request = match &login {
                 Login::Identity(token) => {
@@ -300,7 +307,8 @@ impl Registry {
         url.set_query(None);
         let token: Token = serde_json::from_slice(&body)
             .map_err(|_| Error::Protocol { url, problem: "the token service gave no token".into() })?;
-        let token = token.token.or(token.access_token).ok_or_else(refused)?;
+        let mut given = [token.token, token.access_token].into_iter().flatten();
+        let token = given.find(|token| !token.is_empty()).ok_or_else(refused)?;
         Ok(format!("Bearer {token}"))
     }
 }
@@ -347,33 +355,10 @@ impl Scope<'_> {
     }
 }
 
-pub(crate) enum Challenge {
-    Basic,
-    Bearer { realm: String, service: Option<String> },
-}
-
 #[derive(Deserialize)]
 struct Token {
     token: Option<String>,
     access_token: Option<String>,
-}
-
-/// The first challenge that we can answer (RFC 9110, 11.6.1), of which Bearer is better.
-pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    let texts: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|text| text.to_str().ok()).collect();
-    let starts = |text: &str, scheme: &str| text.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
-    for text in &texts {
-        if starts(text, "bearer ") {
-            let realm = parameter(text, "realm")?;
-            return Some(Challenge::Bearer { realm, service: parameter(text, "service") });
-        }
-    }
-    texts.iter().any(|text| starts(text, "basic")).then_some(Challenge::Basic)
-}
-
-fn parameter(text: &str, name: &str) -> Option<String> {
-    let (_, rest) = text.split_once(&format!("{name}=\""))?;
-    Some(rest.split_once('"')?.0.to_owned())
 }
 
 fn basic(user: &str, password: &str) -> String {

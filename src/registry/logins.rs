@@ -15,6 +15,7 @@ use crate::fs::{self, AtomicFile, PathContext};
 use crate::http;
 use crate::registry::auth::{self, Login};
 use crate::registry::client::{Error, Registry, Scope};
+use crate::registry::helper;
 
 /// Where a login is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub fn keep(path: &Path, place: &str, user: &str, password: &str) -> Result<Kept
     let mut file = read(path)?;
     if let Some(name) = helper_for(&file, place) {
         let told = json!({ "ServerURL": place, "Username": user, "Secret": password });
-        auth::tell_helper(&name, "store", place, told.to_string().as_bytes())?;
+        helper::tell(&name, "store", place, told.to_string().as_bytes())?;
         return Ok(Kept::Helper(name));
     }
     let auths = file.entry("auths").or_insert_with(|| json!({}));
@@ -79,7 +80,7 @@ pub fn forget(path: &Path, place: &str) -> Result<bool, auth::Error> {
     let mut file = read(path)?;
     let name = helper_for(&file, place);
     let by_helper = match &name {
-        Some(name) => auth::tell_helper(name, "erase", place, place.as_bytes()).is_ok(),
+        Some(name) => helper::tell(name, "erase", place, place.as_bytes()).is_ok(),
         None => false,
     };
     let auths = file.get_mut("auths").and_then(Value::as_object_mut);

@@ -3,11 +3,13 @@
 //! The protocol is distribution-spec 1.1. What travels keeps its digest; what a target has is not sent.
 
 pub mod auth;
+pub(crate) mod challenge;
 mod choice;
 pub mod client;
 pub mod copy;
 pub mod download;
 pub mod existing;
+mod helper;
 pub mod logins;
 pub mod memory;
 pub mod referrers;
