@@ -52,8 +52,8 @@ impl Manifest {
     /// Whether an engine can run it: its configuration and its layers are of the types of OCI or Docker. cosign's signatures
     /// have the configuration of an image, and layers that are no file systems.
     pub fn is_image(&self) -> bool {
-        let config = self.config.as_ref().map(|config| config.media_type().as_ref());
-        matches!(config, Some(CONFIG | DOCKER_CONFIG)) && self.layers().iter().all(|layer| is_layer(layer.media_type()))
+        let is_config = self.config.as_ref().is_some_and(|config| is_config(config.media_type()));
+        is_config && self.layers().iter().all(|layer| is_layer(layer.media_type()))
     }
 }
 
@@ -74,6 +74,11 @@ pub fn is_index(media_type: &MediaType) -> bool {
 /// Whether a media type is that of one image's manifest.
 pub fn is_manifest(media_type: &MediaType) -> bool {
     matches!(media_type.as_ref(), MANIFEST | DOCKER_MANIFEST)
+}
+
+/// Whether a media type is that of an image's configuration.
+pub fn is_config(media_type: &MediaType) -> bool {
+    matches!(media_type.as_ref(), CONFIG | DOCKER_CONFIG)
 }
 
 /// Whether a media type is that of a layer of a file system, compressed or encrypted as it may be.

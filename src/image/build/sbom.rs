@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::digest::{Algorithm, Digest};
 use crate::image::build::assemble::BuildReport;
 use crate::image::store::layout::{self, Layout};
+use crate::image::store::referrers::{self, Referrer};
 
 /// Something in an image that has a name of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,14 +127,19 @@ pub fn attach(layout: &Layout, image: &Descriptor, document: &[u8]) -> Result<De
     described.set_artifact_type(Some(media_type));
     described.set_annotations(Some([(SUBJECT.to_owned(), image.digest().to_string())].into()));
     let listed = layout.index()?.manifests().clone();
+    let is_listed = |subject: &str| listed.iter().any(|there| there.digest().as_ref() == subject);
     for old in &listed {
         let subject = old.annotations().as_ref().and_then(|all| all.get(SUBJECT));
-        let gone = subject.is_some_and(|subject| listed.iter().all(|there| there.digest().as_ref() != subject));
-        if gone && layout::ref_name(old).is_none() {
+        if subject.is_some_and(|subject| !is_listed(subject)) && layout::ref_name(old).is_none() {
             layout.untag(old)?;
+            // Its list, which nothing else was in unless somebody attached it.
+            let fallback = subject.and_then(|subject| Some(referrers::fallback_tag(&subject.parse().ok()?)));
+            let is_its_list = |it: &&Descriptor| fallback.is_some() && layout::ref_name(it) == fallback.as_deref();
+            listed.iter().filter(is_its_list).try_for_each(|list| layout.untag(list))?;
         }
     }
-    layout.tag(&described, None)?;
+    let referrer = Referrer { described: described.clone(), tag: None };
+    referrers::attach(layout, &layout::digest_of(image)?, &[referrer])?;
     Ok(described)
 }
 
@@ -228,14 +234,20 @@ mod tests {
         let first = attach(&layout, &image, b"{}").unwrap();
         let again = attach(&layout, &image, b"{}").unwrap();
         assert_eq!(first, again);
-        let digests = || -> Vec<String> {
-            layout.index().unwrap().manifests().iter().map(|there| there.digest().to_string()).collect()
+        let is_list = |there: &Descriptor| layout::ref_name(there).is_some_and(|name| name.starts_with("sha256-"));
+        let listed = |list: bool| {
+            let listed = layout.index().unwrap().manifests().clone();
+            listed.into_iter().filter(|there| is_list(there) == list).collect::<Vec<_>>()
         };
+        let digests = || -> Vec<String> { listed(false).iter().map(|there| there.digest().to_string()).collect() };
+        let lists = || -> Vec<String> { listed(true).iter().filter_map(layout::ref_name).map(str::to_owned).collect() };
         assert_eq!(digests(), [image.digest().to_string(), first.digest().to_string()]);
+        assert_eq!(lists(), [referrers::fallback_tag(&layout::digest_of(&image).unwrap())]);
         let other =
             layout.write_blob(MediaType::ImageIndex, &layout::canonical(&layout::index_of(Vec::new()))).unwrap();
         layout.tag(&other, Some("x:1")).unwrap();
         let second = attach(&layout, &other, b"{}").unwrap();
         assert_eq!(digests(), [other.digest().to_string(), second.digest().to_string()]);
+        assert_eq!(lists(), [referrers::fallback_tag(&layout::digest_of(&other).unwrap())]);
     }
 }

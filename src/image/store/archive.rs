@@ -127,7 +127,9 @@ impl Archive {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let members = Members::list(path, Links::Refuse)?;
         let missing = |missing| members.cut().unwrap_or_else(|| Error::NotAnArchive { path: path.to_owned(), missing });
-        if members.size(MARKER).is_none() {
+        // Hauls of hauler have none.
+        let is_unmarked = members.size(INDEX).is_some() && members.files().any(|(name, _)| name.starts_with("blobs/"));
+        if members.size(MARKER).is_none() && !is_unmarked {
             return Err(missing(MARKER));
         }
         let bytes = members.read(INDEX)?.ok_or_else(|| missing(INDEX))?;

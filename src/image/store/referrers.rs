@@ -4,19 +4,20 @@
 //!
 //! ```text
 //! an entry whose document has `subject`        oras, olareg and we: image-spec 1.1, whatever the entry is called
-//! an index with the name sha256-HEX            regclient: the fallback tag of distribution-spec 1.1
+//! an index with the name sha256-HEX            regclient: the fallback tag of distribution-spec 1.1, which we write, too
 //! an entry with the name sha256-HEX.sig …      cosign's tags, as in a registry: .sig, .att and .sbom
 //! an entry with `kind` …/sigs or …/atts        `cosign save`, beside the entry of the same name that is the image
 //! ```
 
 use std::collections::HashMap;
 
-use oci_spec::image::{Descriptor, ImageIndex};
+use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 use serde::Deserialize;
 
 use crate::digest::Digest;
+use crate::fs;
 use crate::image::manifest;
-use crate::image::store::layout::{self, kind_of};
+use crate::image::store::layout::{self, Layout, kind_of};
 use crate::image::store::{Error, Store};
 
 /// Something that refers to an image.
@@ -63,6 +64,61 @@ pub fn list(store: &Store, subject: &Digest) -> Result<Vec<Referrer>, Error> {
     Ok(found.0)
 }
 
+/// Lists what refers to an image in a layout: each by itself, as oras, olareg and we look for it, and in the index that has the
+/// fallback tag for its name, where regclient does. cosign's have their tags.
+///
+/// What is listed there already stays, and several writers lose nothing of each other's.
+pub fn attach(layout: &Layout, subject: &Digest, referrers: &[Referrer]) -> Result<(), layout::Error> {
+    for referrer in referrers {
+        layout.tag(&referrer.described, referrer.tag.as_deref())?;
+    }
+    let untagged = || referrers.iter().filter(|it| it.tag.is_none()).map(|it| &it.described);
+    if untagged().next().is_none() {
+        return Ok(());
+    }
+    let fallback = fallback_tag(subject);
+    let is_list = |entry: &Descriptor| layout::ref_name(entry) == Some(&fallback);
+    // A list that another writer replaces before it is listed would lie about for ever.
+    let _lock = fs::Lock::wait(&layout.root().join(LOCK))?;
+    loop {
+        let before = layout.index()?.manifests().iter().find(|entry| is_list(entry)).cloned();
+        let mut listed = match &before {
+            Some(list) => match layout.read_document(list) {
+                Ok(bytes) => layout::parse::<ImageIndex>(list.digest().as_ref(), &bytes)?.manifests().clone(),
+                // Another writer has replaced it meanwhile.
+                Err(_) if layout.index()?.manifests().iter().all(|entry| entry != list) => continue,
+                Err(error) => return Err(error),
+            },
+            None => Vec::new(),
+        };
+        for described in untagged() {
+            if listed.iter().all(|there| there.digest() != described.digest()) {
+                listed.push(described.clone());
+            }
+        }
+        listed.sort_by_key(|described| described.digest().to_string());
+        let list = layout.write_blob(MediaType::ImageIndex, &layout::canonical(&layout::index_of(listed)))?;
+        if before.as_ref().is_some_and(|before| before.digest() == list.digest()) {
+            return Ok(());
+        }
+        let is_done = layout.change(|entries| {
+            let is_as_before = entries.iter().find(|entry| is_list(entry)) == before.as_ref();
+            if is_as_before {
+                entries.retain(|entry| !is_list(entry));
+                entries.push(layout::named(&list, &fallback));
+            }
+            is_as_before
+        })?;
+        if is_done {
+            // Nothing else leads to the list that was replaced: it would only be in the way.
+            if let Some(before) = before {
+                let _ = std::fs::remove_file(layout.blob_path(&layout::digest_of(&before)?));
+            }
+            return Ok(());
+        }
+    }
+}
+
 /// The tag under which a registry without a referrers list keeps one (distribution-spec 1.1, "Referrers Tag Schema").
 pub fn fallback_tag(subject: &Digest) -> String {
     format!("{}-{}", subject.algorithm().name(), subject.hex())
@@ -79,6 +135,9 @@ pub(crate) fn subject_of_tag(tag: &str) -> Option<Digest> {
     let (algorithm, hex) = name.split_once('-')?;
     format!("{algorithm}:{hex}").parse().ok()
 }
+
+/// Held while lists are changed; its name is that of what goes away with the next writer.
+const LOCK: &str = ".referrers.partial";
 
 /// What any document has that refers to another.
 #[derive(Deserialize)]
@@ -141,7 +200,8 @@ mod tests {
 
     use super::*;
     use crate::image::fixture;
-    use crate::image::store::Layout;
+    use crate::image::store::verify;
+    use crate::progress::Progress;
 
     /// Each case lists a signature, and what refers to it, its own way; `found` is the tag it then has.
     #[test]
@@ -191,6 +251,57 @@ mod tests {
         // Listed twice: by the fallback tag and by itself.
         list_in(&layout, vec![image, layout::named(&index, &fallback_tag(&subject)), there.clone()]);
         assert_eq!(list(&Store::Layout(layout), &subject).unwrap(), [Referrer { described: there, tag: None }]);
+    }
+
+    #[test]
+    fn what_is_attached_is_listed_by_itself_and_under_the_fallback_tag_and_nothing_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, image) = fixture::image(dir.path());
+        layout.tag(&image, Some("x:1")).unwrap();
+        let subject = layout::digest_of(&image).unwrap();
+        let one = Referrer { described: referrer(&layout, Some(&image), false), tag: None };
+        let signed =
+            Referrer { described: referrer(&layout, None, false), tag: Some(cosign_tags(&subject)[0].clone()) };
+        let many: Vec<Referrer> = (0..8)
+            .map(|number| {
+                let document = serde_json::json!({
+                    "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "subject": image, "layers": [],
+                    "annotations": { "number": number.to_string() },
+                });
+                let described = layout.write_blob(MediaType::ImageManifest, &layout::canonical(&document)).unwrap();
+                Referrer { described, tag: None }
+            })
+            .collect();
+        for _ in 0..2 {
+            attach(&layout, &subject, &[one.clone(), signed.clone()]).unwrap();
+        }
+        std::thread::scope(|scope| {
+            for referrer in &many {
+                scope.spawn(|| attach(&layout, &subject, std::slice::from_ref(referrer)).unwrap());
+            }
+        });
+        let sorted = |mut all: Vec<String>| {
+            all.sort();
+            all
+        };
+        let digest = |described: &Descriptor| described.digest().to_string();
+        let untagged = sorted(many.iter().chain([&one]).map(|referrer| digest(&referrer.described)).collect());
+        let list = layout.find(Some(&fallback_tag(&subject))).unwrap();
+        let list: ImageIndex = layout::parse("list", &layout.read_document(&list).unwrap()).unwrap();
+        assert_eq!(list.manifests().iter().map(digest).collect::<Vec<_>>(), untagged);
+        let found = super::list(&Store::Layout(layout.clone()), &subject).unwrap();
+        let with_tag = [untagged, vec![digest(&signed.described)]].concat();
+        assert_eq!(sorted(found.iter().map(|it| digest(&it.described)).collect()), sorted(with_tag));
+        // Lists that were replaced are gone, and the only image is still the only one.
+        assert_eq!(layout.find(None).unwrap().digest(), image.digest());
+        let report = verify::verify(&Store::Layout(layout), None, &verify::VerifyOptions::default(), &Progress::off());
+        let strays = report.unwrap().findings.into_iter().filter(|it| {
+            matches!(
+                it.problem,
+                verify::Problem::Unreferenced { .. } | verify::Problem::Stray | verify::Problem::Leftover
+            )
+        });
+        assert_eq!(strays.collect::<Vec<_>>(), []);
     }
 
     #[test]

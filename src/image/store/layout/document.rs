@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::digest::{self, Digest};
+use crate::image::manifest;
 use crate::image::store::layout::Error;
 use crate::image::store::referrers::subject_of_tag;
 
@@ -57,9 +58,16 @@ pub fn ref_name(described: &Descriptor) -> Option<&str> {
     described.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
 }
 
-/// What `cosign save` says an entry is: `image`, `imageIndex`, `sigs`, `atts`.
+/// What `cosign save` says an entry is: `image`, `imageIndex`, `sigs`, `atts`. hauler says it in the same words, or its own.
 pub(crate) fn kind_of(described: &Descriptor) -> Option<&str> {
-    described.annotations().as_ref()?.get(KIND)?.strip_prefix("dev.cosignproject.cosign/")
+    let kind = described.annotations().as_ref()?.get(KIND)?;
+    ["dev.cosignproject.cosign/", "dev.hauler/"].iter().find_map(|prefix| kind.strip_prefix(prefix))
+}
+
+/// Whether an index says that an entry is an artifact. go-containerregistry says of images that they are of the type of their
+/// configuration.
+pub(crate) fn is_artifact(described: &Descriptor) -> bool {
+    described.artifact_type().as_ref().is_some_and(|artifact| !manifest::is_config(artifact))
 }
 
 /// Whether an entry is there for another's sake, by what the index says of it.
@@ -98,8 +106,8 @@ pub(crate) fn find(path: &Path, index: &ImageIndex, name: Option<&str>) -> Resul
                 Some(manifests.iter().filter(fits).collect::<Vec<_>>()).filter(|found| !found.is_empty())
             };
             let candidates = only(|there| ref_name(there).is_some() && !is_beside(there))
-                .or_else(|| only(|there| there.artifact_type().is_none() && !is_beside(there)))
-                .or_else(|| only(|there| there.artifact_type().is_none()))
+                .or_else(|| only(|there| !is_artifact(there) && !is_beside(there)))
+                .or_else(|| only(|there| !is_artifact(there)))
                 .unwrap_or_else(|| manifests.iter().collect());
             match &candidates[..] {
                 [first, others @ ..] if others.iter().all(|other| other.digest() == first.digest()) => {

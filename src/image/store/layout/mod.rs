@@ -15,6 +15,7 @@
 
 mod blob;
 mod document;
+mod kinds;
 mod lease;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType, OciLayout};
 pub use self::blob::{BlobWriter, VerifyingReader};
 pub use self::document::{DOCUMENT_LIMIT, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
 use self::document::{INDEX_LIMIT, with_name};
-pub(crate) use self::document::{ReadError, find, index_of, kind_of, named, read_document};
+pub(crate) use self::document::{ReadError, find, index_of, is_artifact, kind_of, named, read_document};
 pub(crate) use self::lease::Lease;
 use crate::digest::{self, Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
@@ -135,10 +136,16 @@ impl Layout {
     /// Opens a layout that is there.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let marker = root.join(MARKER);
-        if !marker.is_file() || !root.join(INDEX).is_file() {
+        // Stores of hauler have all of a layout but the marker.
+        let is_unmarked = !marker.exists() && root.join(BLOBS).join("sha256").is_dir();
+        if !(marker.is_file() || is_unmarked) || !root.join(INDEX).is_file() {
             // The system's own words for a directory that is not there.
             std::fs::metadata(root).at("open", root)?;
             return Err(Error::NotALayout(root.to_owned()));
+        }
+        if is_unmarked {
+            tracing::warn!("{}: read as an OCI image layout, although it has no {MARKER} file", root.display());
+            return Ok(Layout { root: root.to_owned(), _lease: None });
         }
         let bytes = fs::read(&marker, DOCUMENT_LIMIT)?;
         let found: OciLayout = parse(&marker.display().to_string(), &bytes)?;
@@ -375,8 +382,9 @@ impl Layout {
     fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), Error> {
         // Images first: `@0` is one of them.
         let key =
-            |it: &Descriptor| (it.artifact_type().is_some(), ref_name(it).map(str::to_owned), it.digest().to_string());
+            |it: &Descriptor| (document::is_artifact(it), ref_name(it).map(str::to_owned), it.digest().to_string());
         manifests.sort_by_key(key);
+        kinds::mark(&mut manifests);
         let (path, bytes) = (self.root.join(INDEX), canonical(&index_of(manifests)));
         // Nobody could read it any more.
         if bytes.len() as u64 > INDEX_LIMIT {
@@ -467,6 +475,19 @@ mod tests {
         let error = Layout::open(dir.path()).unwrap_err().to_string();
         let expected = format!("{}: image layout version `2.0.0` is not known (known: 1.0.0)", dir.path().display());
         assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_store_of_hauler_is_a_layout_without_its_marker() {
+        let (dir, layout) = layout();
+        let image = layout.write_blob(MediaType::ImageManifest, b"1").unwrap();
+        layout.tag(&image, Some("a:1")).unwrap();
+        fs::remove_file(&dir.path().join(MARKER)).unwrap();
+        let found = Layout::open(dir.path()).unwrap().find(Some("a:1")).unwrap();
+        assert_eq!((found.digest(), dir.path().join(MARKER).exists()), (image.digest(), false));
+        // Anything with an index.json is none.
+        fs::remove_dir_all(&dir.path().join(BLOBS)).unwrap();
+        assert!(matches!(Layout::open(dir.path()), Err(Error::NotALayout(_))));
     }
 
     #[test]
