@@ -12,7 +12,8 @@
 //! registry = "quay.io"
 //! repositories = ["org/app", "team/*"]         # names, and patterns for what the registry lists
 //! tags = ["1.0", "v2.*"]                       # names and patterns
-//! semver = ">=1.2, <2"                         # tags that are versions in a range
+//! semver = ">=1.2, <2"                         # tags that are versions in a range: three numbers
+//! short-versions = true                        # tags such as 1.2 and 8, too
 //! digests = ["sha256:…"]
 //!
 //! [[images]]
@@ -80,6 +81,9 @@ pub struct Entry {
     /// Tags that are versions in one of these ranges, with a `v` before them or not.
     #[serde(default, deserialize_with = "ranges")]
     pub semver: Vec<semver::VersionReq>,
+    /// Whether such ranges also take tags with less than three numbers, in which those that are missing are zero.
+    #[serde(default)]
+    pub short_versions: bool,
     /// Images without a tag.
     #[serde(default)]
     pub digests: Vec<Digest>,

@@ -216,7 +216,11 @@ async fn of_registry(list: &List, entry: &Entry, host: &str, session: &Session, 
             continue;
         }
         match targets(entry, host, &name, named, session).await {
-            Ok((targets, refused)) => {
+            Ok(Chosen { targets, refused, unmatched }) => {
+                for wanted in unmatched {
+                    let error = Error::NothingMatches(format!("no tag is `{wanted}`"));
+                    fail(plan, format!("docker://{host}/{name}"), error);
+                }
                 plan.ways.extend(targets.into_iter().map(|target| {
                     let image = Remote { registry: host.to_owned(), repository: name.clone(), target };
                     list.way(entry, ImageRef::Docker(image.clone()), &image)
@@ -230,15 +234,19 @@ async fn of_registry(list: &List, entry: &Entry, host: &str, session: &Session, 
     }
 }
 
-/// Which images of a repository are meant, and what of its list is not a tag. One that was `named` has to have some.
-async fn targets(
-    entry: &Entry,
-    host: &str,
-    repository: &str,
-    named: bool,
-    session: &Session,
-) -> Result<(Vec<RemoteTarget>, Vec<String>), Error> {
-    let mut refused = Vec::new();
+/// Which images of a repository are meant.
+struct Chosen {
+    targets: Vec<RemoteTarget>,
+    /// What of its list is not a tag.
+    refused: Vec<String>,
+    /// Patterns and ranges for which there is no tag.
+    unmatched: Vec<String>,
+}
+
+/// Chooses images of a repository. In one that was `named` each pattern has to have some; what others have is taken all the
+/// same.
+async fn targets(entry: &Entry, host: &str, repository: &str, named: bool, session: &Session) -> Result<Chosen, Error> {
+    let (mut refused, mut unmatched) = (Vec::new(), Vec::new());
     let mut tags: Vec<String> = entry.tags.iter().filter_map(|name| name.plain().map(str::to_owned)).collect();
     if tags.len() < entry.tags.len() || !entry.semver.is_empty() {
         let listed = session.repository(host, repository, false).await?.tags().await?;
@@ -250,12 +258,15 @@ async fn targets(
         for (wanted, found) in patterns
             .map(|name| (name.to_string(), all.iter().filter(|tag| name.matches(tag)).collect::<Vec<_>>()))
             .chain(entry.semver.iter().map(|range| {
-                let inside = |tag: &&String| version(tag).is_some_and(|version| range.matches(&version));
+                let inside = |tag: &&String| {
+                    let is_version = entry.short_versions || is_full_version(tag);
+                    is_version && version(tag).is_some_and(|version| range.matches(&version))
+                };
                 (range.to_string(), all.iter().filter(inside).collect())
             }))
         {
             if found.is_empty() && named {
-                return Err(Error::NothingMatches(format!("no tag is `{wanted}`")));
+                unmatched.push(wanted);
             }
             // What signatures are found by goes along with what they sign.
             tags.extend(found.into_iter().filter(|tag| !is_referrer(tag)).cloned());
@@ -264,7 +275,7 @@ async fn targets(
     let mut seen = BTreeSet::new();
     tags.retain(|tag| seen.insert(tag.clone()));
     let digests = entry.digests.iter().cloned().map(RemoteTarget::Digest);
-    Ok((tags.into_iter().map(RemoteTarget::Tag).chain(digests).collect(), refused))
+    Ok(Chosen { targets: tags.into_iter().map(RemoteTarget::Tag).chain(digests).collect(), refused, unmatched })
 }
 
 fn of_store(list: &List, entry: &Entry, from: &ImageRef, plan: &mut Plan) {
@@ -327,6 +338,12 @@ fn version(tag: &str) -> Option<semver::Version> {
     })
 }
 
+/// Whether a tag has three numbers, as versions have: `20240329` and `8` are other things to most.
+fn is_full_version(tag: &str) -> bool {
+    let numbers = tag.strip_prefix('v').unwrap_or(tag).split(['-', '+']).next().unwrap_or_default();
+    numbers.split('.').count() == 3
+}
+
 /// Whether a tag is one that refers to another image: cosign's, and the referrers' fallback tag.
 fn is_referrer(tag: &str) -> bool {
     let Some((algorithm, rest)) = tag.split_once('-') else { return false };
@@ -367,6 +384,15 @@ mod tests {
             ("1.x", None),
         ] {
             assert_eq!(version(tag).map(|version| version.to_string()).as_deref(), expected, "{tag}");
+        }
+    }
+
+    #[test]
+    fn ranges_take_what_has_three_numbers() {
+        for (tag, is_full) in
+            [("1.2.3", true), ("v1.2.3-rc.1", true), ("1.2.3+b.1", true), ("20240329", false), ("v4.15", false)]
+        {
+            assert_eq!(is_full_version(tag), is_full, "{tag}");
         }
     }
 
