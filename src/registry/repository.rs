@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use oci_spec::image::{Descriptor, MediaType};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LINK};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LINK, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
 use crate::digest::{self, Digest, Hasher};
 use crate::http;
+use crate::image::manifest;
 use crate::image::store::layout;
 use crate::limits;
 use crate::reference::{self, Remote, RepositoryName, Tag, Target};
@@ -53,13 +54,12 @@ impl Repository {
         }
         let url = self.url(&format!("manifests/{target}"));
         let response = self.get(&url, target, |request| request.header(ACCEPT, MANIFEST_TYPES)).await?;
-        let announced = header(response.headers(), "docker-content-digest");
+        let announced = announced(response.headers());
         let media_type = header(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
         let bytes = http::read_limited(response, layout::DOCUMENT_LIMIT).await?;
-        let inside = serde_json::from_slice::<MediaTypeOnly>(&bytes);
+        let inside = serde_json::from_slice::<Inside>(&bytes);
         let Ok(inside) = inside else { return Err(Error::NotARegistry(url)) };
-        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let media_type = inside.media_type.unwrap_or(media_type);
+        let media_type = inside.media_type(media_type.split(';').next().unwrap_or_default().trim());
         let expected = match target.parse::<Digest>() {
             Ok(digest) => Some(digest),
             // What a tag means is the registry's to say; what it says has to hold.
@@ -90,9 +90,14 @@ impl Repository {
         let response = self.retried(head).await?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
+            // Some answer nothing but GET.
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => match self.document(target).await {
+                Ok((described, _)) => Ok(Some(layout::digest_of(&described)?)),
+                Err(Error::NotFound(_)) => Ok(None),
+                Err(error) => Err(error),
+            },
             StatusCode::OK => {
-                let announced = header(response.headers(), "docker-content-digest").and_then(|text| text.parse().ok());
-                match announced.or_else(|| target.parse().ok()) {
+                match announced(response.headers()).and_then(|text| text.parse().ok()).or_else(|| target.parse().ok()) {
                     Some(digest) => Ok(Some(digest)),
                     // Not all registries say so, and what is there must not count as missing.
                     None => Ok(Some(layout::digest_of(&self.document(target).await?.0)?)),
@@ -109,6 +114,15 @@ impl Repository {
         match response.status() {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
+            // One byte says so, too.
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                let first = |request: RequestBuilder| request.header(RANGE, "bytes=0-0");
+                match self.get(&url, digest.as_str(), first).await {
+                    Ok(_) => Ok(true),
+                    Err(Error::NotFound(_)) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
             _ => Err(http::Error::status(response).await.into()),
         }
     }
@@ -277,10 +291,45 @@ impl Repository {
     }
 }
 
+/// What a document says of its type, in a word or by what it has.
 #[derive(Deserialize)]
-struct MediaTypeOnly {
-    #[serde(rename = "mediaType")]
+#[serde(rename_all = "camelCase")]
+struct Inside {
     media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    schema_version: Option<u32>,
+}
+
+impl Inside {
+    /// The type of the document. What the registry calls it counts where that can be: some say `text/plain`.
+    fn media_type(self, called: &str) -> String {
+        let known = |media_type: &str| {
+            let media_type = MediaType::from(media_type);
+            manifest::is_index(&media_type) || manifest::is_manifest(&media_type)
+        };
+        let by_members = || match self {
+            Inside { schema_version: Some(1), .. } => None,
+            Inside { manifests: Some(_), .. } => Some(MediaType::ImageIndex.to_string()),
+            Inside { config: Some(_), .. } | Inside { layers: Some(_), .. } => {
+                Some(MediaType::ImageManifest.to_string())
+            }
+            _ => None,
+        };
+        match self.media_type {
+            Some(own) if !own.is_empty() => own,
+            _ if known(called) => called.to_owned(),
+            _ => by_members().unwrap_or_else(|| called.to_owned()),
+        }
+    }
+}
+
+/// `Docker-Content-Digest`, which some send empty and some in quotes.
+fn announced(headers: &HeaderMap) -> Option<String> {
+    let text = header(headers, "docker-content-digest")?;
+    let text = text.trim().trim_matches('"');
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 #[derive(Deserialize)]
