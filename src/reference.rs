@@ -1,7 +1,7 @@
 //! Where an image is, in skopeo's words: a transport and what it needs to find the image.
 //!
 //! ```text
-//! docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]     a registry
+//! docker://HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]    a registry; with both, the digest says which image
 //! oci:DIR[:NAME]            oci-archive:FILE[:NAME]  a layout, and a tar of one
 //! docker-archive:FILE[:NAME:TAG[,NAME:TAG …]]        what `docker save` writes
 //! dir:DIR                                            one image, its blobs side by side
@@ -10,8 +10,8 @@
 //! Where an image is read, `@N` for a name is the Nth that is listed, counted from 0, and a digest the one that has it.
 //!
 //! As in containers/image, a path ends at the first colon and everything behind it is the name, so that
-//! `oci:store:localhost/tools:1.2` is the image `localhost/tools:1.2` in `store`. A path with a colon in it cannot be
-//! written. Short names (`alpine`) are not guessed: which registry they mean depends on the machine.
+//! `oci:store:localhost/tools:1.2` is the image `localhost/tools:1.2` in `store`. A path with a colon in it can be written for
+//! `dir:` only, which has no names: `skopeo sync` makes such directories. Short names (`alpine`) are not guessed: which registry they mean depends on the machine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,23 @@ pub enum Target {
     Tag(String),
     /// A digest.
     Digest(Digest),
+    /// A tag, and the digest that it is expected to have. What is read is what the digest names, as with other clients.
+    Pinned {
+        /// The tag.
+        tag: String,
+        /// The digest.
+        digest: Digest,
+    },
+}
+
+impl Target {
+    /// The digest that says which image is meant, if one does.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            Target::Digest(digest) | Target::Pinned { digest, .. } => Some(digest),
+            Target::Unnamed | Target::Tag(_) => None,
+        }
+    }
 }
 
 /// Why a text is no image reference.
@@ -112,9 +129,6 @@ pub enum Error {
         /// What is wrong with it.
         source: digest::Error,
     },
-    /// Two answers to the question which image is meant.
-    #[error("`{0}`: a tag and a digest cannot be given together")]
-    TagAndDigest(String),
     /// A part of a URL's path that would lead out of it, or is none.
     #[error("`{0}` cannot be a part of a URL's path")]
     Segment(String),
@@ -124,9 +138,6 @@ pub enum Error {
     /// An image name that other tools do not accept.
     #[error("`{0}`: not a valid image name after the path (a path ends at the first colon)")]
     Name(String),
-    /// A name where the transport has none.
-    #[error("`{0}`: dir: holds one image and takes no name after the path")]
-    NameInDir(String),
 }
 
 impl Remote {
@@ -135,7 +146,7 @@ impl Remote {
         match &self.target {
             Target::Unnamed => "latest",
             Target::Tag(tag) => tag,
-            Target::Digest(digest) => digest.as_str(),
+            Target::Digest(digest) | Target::Pinned { digest, .. } => digest.as_str(),
         }
     }
 
@@ -148,7 +159,7 @@ impl Remote {
 impl FromStr for Remote {
     type Err = Error;
 
-    /// Parses `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, as it stands after `docker://`.
+    /// Parses `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`, as it stands after `docker://`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let short = || Error::ShortName(text.to_owned());
         let (registry, rest) = text.split_once('/').ok_or_else(short)?;
@@ -170,14 +181,16 @@ impl FromStr for Remote {
         if repository.parse::<RepositoryName>().is_err() {
             return Err(Error::Repository(text.to_owned()));
         }
-        let target = match (tag, digest) {
-            (Some(_), Some(_)) => return Err(Error::TagAndDigest(text.to_owned())),
+        if tag.is_some_and(|tag| !is_tag(tag)) {
+            return Err(Error::Tag(text.to_owned()));
+        }
+        let digest = digest.map(str::parse).transpose();
+        let digest = digest.map_err(|source| Error::Digest { text: text.to_owned(), source })?;
+        let target = match (tag.map(str::to_owned), digest) {
             (None, None) => Target::Unnamed,
-            (Some(tag), None) if is_tag(tag) => Target::Tag(tag.to_owned()),
-            (Some(_), None) => return Err(Error::Tag(text.to_owned())),
-            (None, Some(digest)) => {
-                Target::Digest(digest.parse().map_err(|source| Error::Digest { text: text.to_owned(), source })?)
-            }
+            (Some(tag), None) => Target::Tag(tag),
+            (None, Some(digest)) => Target::Digest(digest),
+            (Some(tag), Some(digest)) => Target::Pinned { tag, digest },
         };
         Ok(Remote { registry: registry.to_owned(), repository: repository.to_owned(), target })
     }
@@ -190,6 +203,7 @@ impl fmt::Display for Remote {
             Target::Unnamed => Ok(()),
             Target::Tag(tag) => write!(f, ":{tag}"),
             Target::Digest(digest) => write!(f, "@{digest}"),
+            Target::Pinned { tag, digest } => write!(f, ":{tag}@{digest}"),
         }
     }
 }
@@ -252,8 +266,8 @@ impl FromStr for ImageRef {
         let unknown = || Error::Transport(text.to_owned());
         let (transport, rest) = text.split_once(':').ok_or_else(unknown)?;
         let (path, name) = match rest.split_once(':') {
-            Some((path, name)) => (path, Some(name)),
-            None => (rest, None),
+            Some((path, name)) if transport != "dir" => (path, Some(name)),
+            _ => (rest, None),
         };
         if !matches!(transport, "oci" | "oci-archive" | "docker-archive" | "dir") {
             return Err(unknown());
@@ -270,7 +284,6 @@ impl FromStr for ImageRef {
             "oci" => ImageRef::Oci { path, name },
             "oci-archive" => ImageRef::OciArchive { path, name },
             "docker-archive" => ImageRef::DockerArchive { path, name },
-            _ if name.is_some() => return Err(Error::NameInDir(text.to_owned())),
             _ => ImageRef::Dir { path },
         })
     }
@@ -429,6 +442,7 @@ mod tests {
             "docker://localhost/a".to_owned(),
             "docker://[::1]:5000/a:latest".to_owned(),
             format!("docker://quay.io/a/b@{DIGEST}"),
+            format!("docker://quay.io/a/b:1.2@{DIGEST}"),
             "oci:/srv/store".to_owned(),
             "oci:store:localhost/x:latest".to_owned(),
             "oci-archive:x.tar:v1".to_owned(),
@@ -437,6 +451,7 @@ mod tests {
             "docker-archive:x.tar:@1".to_owned(),
             format!("oci:store:@{DIGEST}"),
             "dir:/tmp/x".to_owned(),
+            "dir:mirror/quay.io/a:1.2".to_owned(),
         ] {
             assert_eq!(text.parse::<ImageRef>().unwrap().to_string(), text);
         }
@@ -446,6 +461,7 @@ mod tests {
     fn a_path_ends_at_the_first_colon_and_the_rest_is_the_name() {
         let expected = ImageRef::Oci { path: "store".into(), name: Some("localhost:5000/x:latest".into()) };
         assert_eq!("oci:store:localhost:5000/x:latest".parse(), Ok(expected));
+        assert_eq!("dir:a/b:1".parse(), Ok(ImageRef::Dir { path: "a/b:1".into() }));
     }
 
     #[test]
@@ -456,7 +472,7 @@ mod tests {
         };
         let upper = DIGEST.to_uppercase().replace("SHA", "sha");
         let with_upper = format!("quay.io/a@{upper}");
-        let both = format!("quay.io/a:1@{DIGEST}");
+        let bad_tag = format!("quay.io/a:.1@{DIGEST}");
         for (text, error) in [
             ("alpine", Error::Transport("alpine".into())),
             ("containers-storage:x", Error::Transport("containers-storage:x".into())),
@@ -467,7 +483,7 @@ mod tests {
             ("docker://quay.io/", Error::Repository("quay.io/".into())),
             ("docker://quay.io/a:", Error::Tag("quay.io/a:".into())),
             ("docker://quay.io/a:.x", Error::Tag("quay.io/a:.x".into())),
-            (&format!("docker://{both}"), Error::TagAndDigest(both)),
+            (&format!("docker://{bad_tag}"), Error::Tag(bad_tag)),
             (&format!("docker://{with_upper}"), digest(&with_upper, &upper)),
             ("docker://quay.io/a@md5:00", digest("quay.io/a@md5:00", "md5:00")),
             ("oci:", Error::NoPath("oci:".into())),
@@ -477,7 +493,6 @@ mod tests {
             ("oci:a:b,c", Error::Name("oci:a:b,c".into())),
             ("docker-archive:a:b,", Error::Name("docker-archive:a:b,".into())),
             ("oci:a:@x", Error::Name("oci:a:@x".into())),
-            ("dir:a:b", Error::NameInDir("dir:a:b".into())),
         ] {
             assert_eq!(text.parse::<ImageRef>().unwrap_err(), error, "{text}");
         }

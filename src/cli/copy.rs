@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::cli::{Context, block_on, place};
+use crate::escape::in_line;
 use crate::image::store::archive;
 use crate::image::{Platform, manifest};
 use crate::ops::connect::Destination;
@@ -18,7 +19,7 @@ use crate::registry::{CopyOptions, CopyReport, Memory, copy};
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct CopyArgs {
-    /// From where: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    /// From where: docker://HOST/REPOSITORY[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR
     #[arg(value_name = "SRC", value_parser = place::image)]
     source: ImageRef,
@@ -37,6 +38,9 @@ pub(super) struct CopyArgs {
     /// Print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
+    /// Look for every blob at a registry that holds the image already, and send those that it lost
+    #[arg(long)]
+    check_blobs: bool,
     #[command(flatten)]
     registries: RegistryArgs,
 }
@@ -65,6 +69,11 @@ fn copy_image(args: &CopyArgs, context: &Context) -> Outcome {
         dry_run: args.dry_run,
         retry: context.http.retry,
         memory: Memory::new(context.config.cache_dir(), args.parallel.into(), HashMap::new()),
+        expected: match &args.destination {
+            ImageRef::Docker(remote) => remote.target.digest().cloned(),
+            _ => None,
+        },
+        check_blobs: args.check_blobs,
     };
     // It outlives the runtime: when a copy fails, others of its writers may still be at work in what then goes away.
     let mut held = None;
@@ -94,23 +103,32 @@ fn copy_image(args: &CopyArgs, context: &Context) -> Outcome {
     let (source, destination) = (args.source.clone(), args.destination.clone());
     let copied = Copied { source, destination, dry_run: args.dry_run, report };
     context.ui.result(&copied, Copied::to_text)?;
-    Ok(Exit::Done)
+    Ok(Exit::of(copied.report.left_out.is_empty()))
 }
 
 impl Copied {
     fn to_text(&self) -> String {
-        let CopyReport { digest, sent_blobs, sent_bytes, mounted_blobs, present_blobs, referrers, .. } = &self.report;
+        let CopyReport { digest, sent_blobs, sent_bytes, mounted_blobs, present_blobs, referrers, foreign, .. } =
+            &self.report;
         let sent = amount(*sent_bytes, Unit::Bytes);
         let verb = if self.dry_run { "would be sent" } else { "sent" };
-        let mut text = format!("{}@{digest}\n  {sent_blobs} blobs {verb}: {sent}\n", self.destination);
+        let place = match &self.destination {
+            ImageRef::Docker(remote) if remote.target.digest().is_some() => self.destination.to_string(),
+            destination => format!("{destination}@{digest}"),
+        };
+        let mut text = format!("{place}\n  {sent_blobs} blobs {verb}: {sent}\n");
         for (count, what) in [
             (present_blobs, "blobs were there"),
             (mounted_blobs, "blobs mounted from another repository"),
             (referrers, "signatures, SBOMs or attestations came along"),
+            (foreign, "layers may not be distributed and are not in the source: they stay where their URLs lead"),
         ] {
             if *count > 0 {
                 text += &format!("  {count} {what}\n");
             }
+        }
+        for left_out in &self.report.left_out {
+            text += &format!("  left out: {}: {}\n", in_line(&left_out.what), in_line(&left_out.because));
         }
         text
     }
@@ -122,4 +140,4 @@ Examples:
   haversack copy oci:mirror:podman oci-archive:podman.tar:podman
   haversack copy oci-archive:podman.tar:podman docker://registry.local:5000/podman/stable:v5
 
-Exit status: 0 copied, 1 failed, 2 wrong command line";
+Exit status: 0 copied, 1 failed, 2 wrong command line, 3 copied, but for what refers to the image and could not be had";

@@ -86,6 +86,9 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
         let documents = source.documents(&image).await?;
         let digest = layout::digest_of(&image)?;
         let found = referrers::list(&source, &digest).await?;
+        for (what, error) in &found.unread {
+            context.ui.warn(format_args!("{what}: {}", causes::line(error)));
+        }
         Ok((image, documents, found))
     })?;
     let mut read = |described: &oci_spec::image::Descriptor| match documents.get(described.digest().as_ref()) {
@@ -95,8 +98,8 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     };
     let bytes = read(&image).expect("the outermost document was read");
     let report = inspect::inspect(&image, &bytes, &mut read)?;
-    let complete = report.images.iter().all(|image| image.problem.is_none());
-    let lines = found.into_iter().map(|referrer| ReferrerLine {
+    let complete = report.images.iter().all(|image| image.problem.is_none()) && found.unread.is_empty();
+    let lines = found.referrers.into_iter().map(|referrer| ReferrerLine {
         digest: referrer.described.digest().to_string(),
         size: referrer.described.size(),
         artifact_type: referrer.described.artifact_type().as_ref().map(ToString::to_string),

@@ -34,6 +34,9 @@ pub(super) struct SyncArgs {
     /// Print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
+    /// Look for every blob at registries that hold the image already, and send those that they lost
+    #[arg(long)]
+    check_blobs: bool,
     /// Write there what OpenShift, podman and containerd need to use the mirror
     #[arg(long, value_name = "DIR")]
     mirror_config: Option<PathBuf>,
@@ -80,6 +83,7 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
                 dry_run: args.dry_run,
                 retry: context.http.retry,
                 memory: Memory::new(context.config.cache_dir(), args.parallel.into(), list.limits()),
+                check_blobs: args.check_blobs,
                 ..CopyOptions::default()
             },
         };
@@ -115,7 +119,8 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
         let hint = if !hint.is_empty() && told.insert(hint) { format!("\nhint: {hint}") } else { String::new() };
         context.ui.error(format_args!("{}: {what}{hint}", failed.source));
     }
-    Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Partial })
+    let nothing_left = report.images.iter().all(|image| image.report.left_out.is_empty());
+    Ok(Exit::of(report.failed.is_empty() && nothing_left))
 }
 
 impl SyncArgs {
@@ -189,6 +194,9 @@ impl Report {
                 }
             };
             text += &format!("{} -> {}: {what}\n", in_line(&way.source), in_line(&way.destination));
+            for left_out in &report.left_out {
+                text += &format!("  left out: {}: {}\n", in_line(&left_out.what), in_line(&left_out.because));
+            }
         }
         let (images, failed) = (self.images.len(), self.failed.len());
         let verb = if self.dry_run { "to send" } else { "sent" };

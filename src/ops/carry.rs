@@ -282,7 +282,7 @@ pub async fn unpack(
     let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
     if report.complete {
         let store = Arc::new(Store::Layout(layout.clone()));
-        for image in report.images.iter().filter(|image| image.artifact_type().is_none()) {
+        for image in report.images.iter().filter(|image| !layout::is_artifact(image)) {
             // What cosign names so came along with what it is of.
             let name = ref_name(image);
             if name.is_some_and(|name| subject_of_tag(name).is_some()) {
@@ -359,7 +359,7 @@ fn destination(host: &str, prefix: &str, name: &str) -> Option<Remote> {
         },
     };
     let target = match target {
-        RemoteTarget::Digest(_) => return None,
+        RemoteTarget::Digest(_) | RemoteTarget::Pinned { .. } => return None,
         target => target,
     };
     match format!("docker://{host}/{prefix}{repository}").parse().ok()? {

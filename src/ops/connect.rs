@@ -85,11 +85,14 @@ impl Destination {
     /// Opens what a reference names for writing. Nothing is made there for a dry run.
     pub async fn open(reference: &ImageRef, access: &Access, dry_run: bool) -> Result<Self, Error> {
         let ImageRef::Docker(remote) = reference else { return Destination::local(reference, dry_run) };
-        if let RemoteTarget::Digest(_) = remote.target {
-            return Err(Error::CopyToDigest(reference.clone()));
-        }
         let target = Target::Repository(access.repository(remote, true).await?);
-        Ok(Destination { target, name: Some(remote.target().to_owned()), local: None, _passing: None })
+        let name = match &remote.target {
+            // The image gets no tag.
+            RemoteTarget::Digest(_) => None,
+            RemoteTarget::Pinned { tag, .. } => Some(tag.clone()),
+            RemoteTarget::Unnamed | RemoteTarget::Tag(_) => Some(remote.target().to_owned()),
+        };
+        Ok(Destination { target, name, local: None, _passing: None })
     }
 
     /// Opens a place that is no registry. Nothing is made there for a dry run.

@@ -39,9 +39,6 @@ pub enum Error {
     /// A temporary directory cannot be made.
     #[error("{0}")]
     NoScratch(#[source] PathError),
-    /// An image is copied to a tag.
-    #[error("{0}: an image is copied to a tag, not to a digest")]
-    CopyToDigest(ImageRef),
     /// A place that nothing is pushed to.
     #[error("{0}: images are pushed to docker://HOST/REPOSITORY[:TAG]")]
     PushTo(ImageRef),
@@ -317,8 +314,7 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Error::CopyToDigest(_)
-                | Error::DeleteWhat(_)
+            Error::DeleteWhat(_)
                 | Error::NoTag(_)
                 | Error::PushTo(_)
                 | Error::NotARepository(_)

@@ -30,7 +30,7 @@ use crate::kernel::source::SourceOptions;
 use crate::ops::toolkit::variables::tag;
 use crate::ops::{Access, Error, block_on, gather};
 use crate::progress::{Progress, Unit};
-use crate::reference::{ImageRef, Remote, Target};
+use crate::reference::{ImageRef, Remote};
 use crate::registry::{self, Repository, existing};
 
 /// Which kernels are wanted.
@@ -369,7 +369,7 @@ fn cache(options: &MatrixOptions) -> Option<PathBuf> {
 /// for the machine, or under the version with the machine.
 fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> Result<(), Error> {
     let remote = match place {
-        ImageRef::Docker(remote) if !matches!(remote.target, Target::Digest(_)) => remote,
+        ImageRef::Docker(remote) if remote.target.digest().is_none() => remote,
         other => return Err(Error::NotARepository(other.clone())),
     };
     let own =

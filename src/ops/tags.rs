@@ -60,8 +60,9 @@ pub async fn delete(options: &DeleteOptions, access: &Access) -> Result<Deleted,
     let DeleteOptions { image, yes, only_tag, parallel } = options;
     let named = match &image.target {
         Target::Unnamed => return Err(Error::DeleteWhat(image.clone())),
-        Target::Digest(_) if *only_tag => return Err(Error::NoTag(image.clone())),
+        Target::Digest(_) | Target::Pinned { .. } if *only_tag => return Err(Error::NoTag(image.clone())),
         Target::Digest(_) => None,
+        Target::Pinned { tag, .. } => Some(tag.clone()),
         Target::Tag(tag) => Some(tag.clone()),
     };
     let repository = access.repository(image, true).await?;

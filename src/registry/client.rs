@@ -70,6 +70,12 @@ pub enum Error {
     /// An upload of which the registry knows nothing any more, or which it does not let us go on with.
     #[error("{0}: the upload has to begin anew")]
     UploadLost(String),
+    /// A registry that says of an upload in pieces that another number of bytes arrived than was sent.
+    #[error("{0}: the registry counts other bytes than were sent")]
+    Miscounted(String),
+    /// A tag that the destination has for signatures which would be lost.
+    #[error("{0}: the destination has other signatures under this tag, which are kept")]
+    OtherSignatures(String),
     /// A list of referrers that others write, too, and each time without what is in it.
     #[error("{place}: written {times} times, and each time another client took out what was added")]
     ReferrersLost {
@@ -108,6 +114,24 @@ pub enum Error {
         /// Digest or size as announced.
         expected: String,
         /// As it is.
+        found: String,
+    },
+    /// An image of which the source has not everything.
+    #[error("{place}: {} of the parts of the image are missing: {}", missing.len(), some_of(missing))]
+    Incomplete {
+        /// The source.
+        place: String,
+        /// The digests of what is missing.
+        missing: Vec<String>,
+    },
+    /// An image that is to have another digest at its destination.
+    #[error("{place}: the destination names {expected}, and the image is {found}")]
+    OtherDigest {
+        /// The source.
+        place: String,
+        /// What the destination names.
+        expected: String,
+        /// What would be there.
         found: String,
     },
     /// A digest that is none.
@@ -167,11 +191,36 @@ impl Error {
         (!names.is_empty()).then_some(Error::Names { what, count: names.len(), first })
     }
 
+    /// Whether it is only that the source does not have it.
+    pub(super) fn is_missing(&self) -> bool {
+        match self {
+            Error::NotFound(_) => true,
+            Error::Store(error) => error.is_missing(),
+            _ => false,
+        }
+    }
+
+    /// Whether a registry refuses a manifest for it lacks a blob of it.
+    pub(super) fn is_blob_unknown(&self) -> bool {
+        let Error::Http(http::Error::Status { code, .. }) = self else { return false };
+        matches!(code.as_deref(), Some("MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN"))
+    }
+
     /// Whether trying again changes nothing.
     pub(super) fn is_permanent(&self) -> bool {
         self.verdict() == Verdict::Permanent
     }
 }
+
+/// The first of some digests, with commas between, and how many more there are.
+fn some_of(digests: &[String]) -> String {
+    let more = digests.len().saturating_sub(NAMED);
+    let named = digests[..digests.len() - more].join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
+/// How many missing parts are named.
+const NAMED: usize = 100;
 
 impl Registry {
     /// Finds out how a registry wants to be spoken to. Without `tls`, plain HTTP will do where HTTPS does not answer.

@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream::{self, TryStreamExt};
 use oci_spec::image::Descriptor;
-use serde::Serialize;
 use url::Url;
 
 use crate::digest::Digest;
@@ -22,9 +21,9 @@ use crate::limits;
 use crate::progress::{Progress, Task, Unit};
 use crate::registry::choice::Choice;
 use crate::registry::client::Error;
+use crate::registry::copied::{CopyReport, Counts};
 use crate::registry::download::Watch;
 use crate::registry::memory::{self, Memory};
-use crate::registry::referrers;
 use crate::registry::repository::Repository;
 use crate::registry::stored::receive;
 use crate::registry::upload::Mounted;
@@ -62,6 +61,10 @@ pub struct CopyOptions {
     pub retry: Retry,
     /// What the run remembers. Its own limits hold beside `parallel`, which is for one image.
     pub memory: Arc<Memory>,
+    /// The digest that the image must have at the target, where one was named there.
+    pub expected: Option<Digest>,
+    /// Look for each blob and each manifest at the target, also where it holds what refers to them.
+    pub check_blobs: bool,
 }
 
 impl Default for CopyOptions {
@@ -73,31 +76,10 @@ impl Default for CopyOptions {
             dry_run: false,
             retry: Retry::default(),
             memory: Arc::default(),
+            expected: None,
+            check_blobs: false,
         }
     }
-}
-
-/// What was copied, or with `dry_run` would be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CopyReport {
-    /// Digest of the image at the target.
-    pub digest: Digest,
-    /// Whether the index was rewritten for the platforms that were asked for.
-    pub rewritten: bool,
-    /// Blobs that were sent, and their bytes.
-    pub sent_blobs: u64,
-    /// Bytes of the blobs that were sent.
-    pub sent_bytes: u64,
-    /// Blobs that the registry took from another of its repositories.
-    pub mounted_blobs: u64,
-    /// Blobs that were there.
-    pub present_blobs: u64,
-    /// Bytes of the blobs that were there.
-    pub present_bytes: u64,
-    /// Manifests and indexes that were written.
-    pub documents: u64,
-    /// Signatures, SBOMs and attestations that came along.
-    pub referrers: u64,
 }
 
 /// Copies an image and names it `name` at the target: a tag, or a name in a layout.
@@ -117,6 +99,11 @@ pub async fn copy(
         }
         _ => Choice::new(source, options).apply(image, &mut parts).await?,
     };
+    parts.check(source)?;
+    if let Some(expected) = options.expected.as_ref().filter(|expected| expected.as_str() != top.digest().as_ref()) {
+        let (expected, found) = (expected.to_string(), top.digest().to_string());
+        return Err(Error::OtherDigest { place: source.name(), expected, found });
+    }
     let rewritten = top.digest() != image.digest();
     let counts = Counts::default();
     let task = progress.task(
@@ -125,12 +112,15 @@ pub async fn copy(
         Some(limits::total(parts.blobs.values().map(Descriptor::size))),
     );
     let job = Job { source, target, options, counts: &counts, task: Arc::new(task) };
-    job.parts(&parts, &top, name).await?;
+    let listed = job.parts(&parts, &top, name).await?;
+    if !listed && !options.dry_run {
+        job.list_as_referrer(&parts, &top).await?;
+    }
     if options.referrers {
         let documents = parts.documents.iter().map(|(described, _)| described.clone()).collect();
         job.referrers(documents).await?;
     }
-    counts.report(layout::digest_of(&top)?, rewritten)
+    Ok(counts.report(layout::digest_of(&top)?, rewritten))
 }
 
 /// Fetches blobs of a source into a layout, those that are not there, each checked.
@@ -155,41 +145,57 @@ pub(super) struct Parts {
     pub(super) documents: Vec<(Descriptor, Vec<u8>)>,
     /// Configurations and layers.
     pub(super) blobs: BTreeMap<String, Descriptor>,
+    /// Digests of manifests and indexes that the source does not have.
+    pub(super) missing: Vec<String>,
 }
 
-#[derive(Default)]
-struct Counts {
-    sent: AtomicU64,
-    sent_bytes: AtomicU64,
-    mounted: AtomicU64,
-    present: AtomicU64,
-    present_bytes: AtomicU64,
-    documents: AtomicU64,
-    referrers: AtomicU64,
+impl Parts {
+    /// Nothing is copied of an image whose documents are not all there. All that is missing is named, of a store on the disk the
+    /// blobs, too.
+    pub(super) fn check(&self, source: &Source) -> Result<(), Error> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let mut missing = self.missing.clone();
+        if let Source::Store(store) = source {
+            for blob in self.blobs.values().filter(|blob| !manifest::is_foreign(blob.media_type().as_ref())) {
+                if store.blob_size(&layout::digest_of(blob)?).is_none() {
+                    missing.push(blob.digest().to_string());
+                }
+            }
+        }
+        Err(Error::Incomplete { place: source.name(), missing })
+    }
 }
 
-struct Job<'a> {
-    source: &'a Source,
-    target: &'a Target,
-    options: &'a CopyOptions,
-    counts: &'a Counts,
+pub(super) struct Job<'a> {
+    pub(super) source: &'a Source,
+    pub(super) target: &'a Target,
+    pub(super) options: &'a CopyOptions,
+    pub(super) counts: &'a Counts,
     task: Arc<Task>,
 }
 
 impl Job<'_> {
     /// Brings blobs and documents to the target. Returns whether the last document is listed as a referrer there.
-    async fn parts(&self, parts: &Parts, top: &Descriptor, name: Option<&str>) -> Result<bool, Error> {
+    pub(super) async fn parts(&self, parts: &Parts, top: &Descriptor, name: Option<&str>) -> Result<bool, Error> {
         let digest = layout::digest_of(top)?;
         if let Target::Repository(repository) = self.target {
             // A registry takes a manifest only when it has all that the manifest names.
-            if repository.digest_of(digest.as_str()).await?.is_some() {
+            if !self.options.check_blobs && repository.digest_of(digest.as_str()).await?.is_some() {
                 parts.blobs.values().try_for_each(|blob| self.present(blob))?;
                 return self.name_only(repository, parts, &digest, name).await;
             }
         }
-        stream::iter(parts.blobs.values().map(Ok))
-            .try_for_each_concurrent(self.options.parallel, |blob| self.blob(blob))
-            .await?;
+        self.blobs(parts.blobs.values()).await?;
+        if let (Target::Layout(layout), false) = (self.target, self.options.dry_run) {
+            // What was there a while ago may have been taken away meanwhile, which costs little to see.
+            let is_gone = |blob: &&Descriptor| {
+                !layout::digest_of(blob).is_ok_and(|digest| layout.holds(&digest, blob.size()))
+                    && !manifest::is_foreign(blob.media_type().as_ref())
+            };
+            self.blobs(parts.blobs.values().filter(is_gone)).await?;
+        }
         let mut listed = self.options.dry_run;
         for (described, bytes) in &parts.documents {
             let last = described.digest() == top.digest();
@@ -206,7 +212,7 @@ impl Job<'_> {
             }
             self.counts.documents.fetch_add(1, Ordering::Relaxed);
             if !self.options.dry_run {
-                listed = self.document(described, bytes, name.filter(|_| last)).await?;
+                listed = self.document(parts, described, bytes, name.filter(|_| last)).await?;
             }
             if let Target::Repository(to) = self.target {
                 self.options.memory.note(to.registry().host(), to.name(), &digest, false);
@@ -218,6 +224,28 @@ impl Job<'_> {
             layout.tag(top, Some(name))?;
         }
         Ok(listed)
+    }
+
+    /// Brings blobs side by side. All that the source does not have is named.
+    async fn blobs(&self, blobs: impl Iterator<Item = &Descriptor>) -> Result<(), Error> {
+        let missing = Mutex::new(Vec::new());
+        stream::iter(blobs.map(Ok))
+            .try_for_each_concurrent(self.options.parallel, |blob| async {
+                match self.blob(blob).await {
+                    Err(error) if error.is_missing() => {
+                        self.missing(blob, &missing);
+                        Ok(())
+                    }
+                    result => result,
+                }
+            })
+            .await?;
+        let mut missing = missing.into_inner().expect("no holder panics");
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort();
+        Err(Error::Incomplete { place: self.source.name(), missing })
     }
 
     /// Gives what a registry holds already another tag, where it has not got it. That it is there does not say that it
@@ -337,11 +365,29 @@ impl Job<'_> {
         self.options.memory.seen(to.registry().host(), digest).iter().any(|place| place == to.name())
     }
 
-    async fn document(&self, described: &Descriptor, bytes: &[u8], tag: Option<&str>) -> Result<bool, Error> {
+    async fn document(
+        &self,
+        parts: &Parts,
+        described: &Descriptor,
+        bytes: &[u8],
+        tag: Option<&str>,
+    ) -> Result<bool, Error> {
         match self.target {
             Target::Repository(repository) => {
                 let digest = described.digest().to_string();
-                repository.put_document(tag.unwrap_or(&digest), described.media_type(), bytes).await
+                let put = || repository.put_document(tag.unwrap_or(&digest), described.media_type(), bytes);
+                match put().await {
+                    // Distribution says that it has mounted a blob of SHA-512, and has not.
+                    Err(error) if error.is_blob_unknown() && self.counts.mounted.load(Ordering::Relaxed) > 0 => {
+                        for blob in manifest::children(described, bytes)? {
+                            if parts.blobs.contains_key(blob.digest().as_ref()) {
+                                self.send_again(repository, &blob).await?;
+                            }
+                        }
+                        put().await
+                    }
+                    result => result,
+                }
             }
             Target::Layout(layout) => {
                 let digest = layout::digest_of(described)?;
@@ -353,30 +399,19 @@ impl Job<'_> {
         }
     }
 
-    /// Copies what refers to these documents, and what refers to that.
-    async fn referrers(&self, mut subjects: Vec<Descriptor>) -> Result<(), Error> {
-        for _ in 0..manifest::DEPTH {
-            let mut next = Vec::new();
-            for subject in &subjects {
-                let subject = layout::digest_of(subject)?;
-                let found = referrers::list(self.source, &subject).await?;
-                let mut listed = true;
-                for referrer in &found {
-                    let mut parts = Parts::default();
-                    self.source.gather(&referrer.described, &mut parts, 0).await?;
-                    // cosign's are found by their tags, whatever the registry lists.
-                    listed &= self.parts(&parts, &referrer.described, referrer.tag.as_deref()).await?
-                        || referrer.tag.is_some();
-                    self.counts.referrers.fetch_add(1, Ordering::Relaxed);
-                }
-                if !self.options.dry_run {
-                    referrers::attach(self.target, &subject, &found, listed, &self.options.memory).await?;
-                }
-                next.extend(found.into_iter().map(|referrer| referrer.described));
-            }
-            subjects = next;
+    /// Sends a blob whatever the registry said of it.
+    async fn send_again(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Error> {
+        let open = |offset| self.source.blob(blob, offset);
+        self.options.retry.run(async || repository.put_blob(blob, open, None, &self.options.memory).await).await
+    }
+
+    /// Notes a blob that the source does not have: a layer that may not be distributed is not missed.
+    fn missing(&self, blob: &Descriptor, missing: &Mutex<Vec<String>>) {
+        if manifest::is_foreign(blob.media_type().as_ref()) {
+            self.counts.foreign.fetch_add(1, Ordering::Relaxed);
+        } else {
+            missing.lock().expect("no holder panics").push(blob.digest().to_string());
         }
-        Ok(())
     }
 
     fn present(&self, described: &Descriptor) -> Result<(), Error> {
@@ -426,22 +461,5 @@ impl Target {
             Target::Repository(repository) => repository.registry().host().to_owned(),
             Target::Layout(layout) => layout.root().display().to_string(),
         }
-    }
-}
-
-impl Counts {
-    fn report(&self, digest: Digest, rewritten: bool) -> Result<CopyReport, Error> {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Ok(CopyReport {
-            digest,
-            rewritten,
-            sent_blobs: of(&self.sent),
-            sent_bytes: of(&self.sent_bytes),
-            mounted_blobs: of(&self.mounted),
-            present_blobs: of(&self.present),
-            present_bytes: of(&self.present_bytes),
-            documents: of(&self.documents),
-            referrers: of(&self.referrers),
-        })
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! The protocol is distribution-spec 1.1. What travels keeps its digest; what a target has is not sent.
 
+mod along;
 pub mod auth;
 pub(crate) mod challenge;
 mod choice;
 pub mod client;
+mod copied;
 pub mod copy;
 pub mod download;
 pub mod existing;
@@ -23,7 +25,8 @@ pub mod verify;
 
 pub use auth::AuthFiles;
 pub use client::{Error, Registry};
-pub use copy::{CopyOptions, CopyReport, Source, Target, copy, fetch};
+pub use copied::{CopyReport, LeftOut};
+pub use copy::{CopyOptions, Source, Target, copy, fetch};
 pub use existing::{Existing, existing};
 pub use memory::Memory;
 pub use repository::Repository;

@@ -4,47 +4,124 @@
 //! the index under the tag `sha256-HEX` that the specification names in its place; and cosign's tags `sha256-HEX.sig`,
 //! `.att` and `.sbom`. How layouts and archives list them is in [`referrers`](crate::image::store::referrers).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join, join_all};
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
+use serde::Deserialize;
 
+use crate::causes;
 use crate::digest::Digest;
+use crate::image::manifest;
 use crate::image::store::layout;
 pub use crate::image::store::referrers::Referrer;
 use crate::image::store::referrers::{self, cosign_tags, fallback_tag};
-use crate::image::{Layout, manifest};
 use crate::registry::client::Error;
 use crate::registry::copy::{Source, Target};
 use crate::registry::memory::Memory;
 use crate::registry::repository::Repository;
 
+/// What refers to something, and where it could not be looked for.
+pub struct Found {
+    /// In the order in which the source lists them.
+    pub referrers: Vec<Referrer>,
+    /// Lists and tags that may have more, each with what happened to it.
+    pub unread: Vec<(String, Error)>,
+}
+
 /// What refers to a manifest or an index, as far as the source knows.
-pub async fn list(source: &Source, subject: &Digest) -> Result<Vec<Referrer>, Error> {
-    let mut found = Vec::new();
-    match source {
-        Source::Repository(repository) => {
-            let tags = cosign_tags(subject);
-            let (listed, tagged) = try_join(
-                async {
-                    match repository.referrers(subject).await? {
-                        Some(listed) => Ok(Some(listed)),
-                        None => fallback(repository, subject).await,
-                    }
-                },
-                try_join_all(tags.iter().map(|tag| repository.digest_of(tag))),
-            )
-            .await?;
-            let listed = listed.unwrap_or_default();
-            found.extend(listed.into_iter().map(|described| Referrer { described, tag: None }));
-            for (tag, _) in tags.into_iter().zip(tagged).filter(|(_, there)| there.is_some()) {
-                let (described, _) = repository.document(&tag).await?;
-                found.push(Referrer { described, tag: Some(tag) });
-            }
+///
+/// An image is whole without it: that a registry fails at a list or a tag is no error, and told in the result. That it
+/// does not offer one, or not to us, is what many do.
+pub async fn list(source: &Source, subject: &Digest) -> Result<Found, Error> {
+    let mut found = Found { referrers: Vec::new(), unread: Vec::new() };
+    let repository = match source {
+        Source::Repository(repository) => repository,
+        Source::Store(store) => {
+            found.referrers = referrers::list(store, subject)?;
+            return Ok(found);
         }
-        Source::Store(store) => found = referrers::list(store, subject)?,
+    };
+    let tags = cosign_tags(subject);
+    let (listed, tagged) =
+        join(listed(repository, subject), join_all(tags.iter().map(|tag| tagged(repository, tag)))).await;
+    let (listed, unread) = listed;
+    found.referrers.extend(listed.into_iter().map(|described| Referrer { described, tag: None }));
+    found.unread.extend(unread.map(|error| (format!("the list of what refers to {subject}"), error)));
+    for (tag, tagged) in tags.into_iter().zip(tagged) {
+        match tagged {
+            Ok(described) => {
+                found.referrers.extend(described.map(|described| Referrer { described, tag: Some(tag) }));
+            }
+            Err(error) => found.unread.push((tag, error)),
+        }
     }
     Ok(found)
+}
+
+/// What a registry lists, or the tag that stands in for its list; with the failure of either.
+async fn listed(repository: &Repository, subject: &Digest) -> (Vec<Descriptor>, Option<Error>) {
+    let failed = match repository.referrers(subject).await {
+        Ok(Some(listed)) => return (listed, None),
+        Ok(None) => None,
+        Err(error) if is_not_offered(&error) => {
+            tracing::info!("no list of what refers to {subject}: {}", causes::line(&error));
+            None
+        }
+        Err(error) => Some(error),
+    };
+    match fallback(repository, subject).await {
+        Ok(Some(listed)) => (listed, failed),
+        Ok(None) => (Vec::new(), failed),
+        Err(error) if is_not_offered(&error) => (Vec::new(), failed),
+        Err(error) => (Vec::new(), Some(failed.unwrap_or(error))),
+    }
+}
+
+/// What has one of cosign's tags, where something has.
+async fn tagged(repository: &Repository, tag: &str) -> Result<Option<Descriptor>, Error> {
+    let found = async {
+        match repository.digest_of(tag).await? {
+            Some(_) => Ok(Some(repository.document(tag).await?.0)),
+            None => Ok(None),
+        }
+    };
+    match found.await {
+        // Some registries have rules for tags, and refuse these.
+        Err(error) if is_not_offered(&error) => Ok(None),
+        result => result,
+    }
+}
+
+/// Whether a registry refuses to be asked that: some do not have it, some not for everybody.
+fn is_not_offered(error: &Error) -> bool {
+    match error {
+        Error::NotFound(_) | Error::Unauthorized(_) => true,
+        Error::Http(error) => error.status_code().is_some_and(|status| status.is_client_error() && status != 429),
+        _ => false,
+    }
+}
+
+/// What a document refers to, and how it is listed there: with the type and the annotations that it has (distribution-spec 1.1,
+/// "Listing Referrers"). `None` for what refers to nothing.
+pub(super) fn as_listed(described: &Descriptor, bytes: &[u8]) -> Result<Option<(Digest, Referrer)>, Error> {
+    let document: Document = layout::parse(described.digest().as_ref(), bytes)?;
+    let Some(subject) = document.subject else { return Ok(None) };
+    let mut listed =
+        layout::descriptor(described.media_type().clone(), &layout::digest_of(described)?, described.size());
+    listed.set_artifact_type(document.artifact_type.or(document.config.map(|config| config.media_type().clone())));
+    listed.set_annotations(document.annotations);
+    Ok(Some((layout::digest_of(&subject)?, Referrer { described: listed, tag: None })))
+}
+
+/// What a manifest or an index says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    subject: Option<Descriptor>,
+    artifact_type: Option<MediaType>,
+    config: Option<Descriptor>,
+    annotations: Option<HashMap<String, String>>,
 }
 
 /// Makes referrers that the target holds ones that are found there. `listed` says that the registry saw to it itself.
@@ -60,9 +137,7 @@ pub async fn attach(
     memory: &Memory,
 ) -> Result<(), Error> {
     let repository = match target {
-        Target::Layout(layout) => {
-            return Ok(referrers.iter().try_for_each(|referrer| attach_in_layout(layout, referrer))?);
-        }
+        Target::Layout(layout) => return Ok(referrers::attach(layout, subject, referrers)?),
         Target::Repository(repository) => repository,
     };
     // Under their tags they were written already.
@@ -91,10 +166,6 @@ pub async fn attach(
     }
     let place = repository.place(&fallback_tag(subject));
     Err(Error::ReferrersLost { place, times: WRITES })
-}
-
-fn attach_in_layout(layout: &Layout, referrer: &Referrer) -> Result<(), layout::Error> {
-    layout.tag(&referrer.described, referrer.tag.as_deref())
 }
 
 async fn fallback(repository: &Repository, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {

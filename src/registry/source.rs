@@ -78,6 +78,7 @@ impl Source {
         }
     }
 
+    /// Lists what an image is made of. The image itself has to be there; of what it refers to, [`Parts::missing`] says what is not.
     pub(super) async fn gather(&self, described: &Descriptor, parts: &mut Parts, depth: usize) -> Result<(), Error> {
         if depth > manifest::DEPTH {
             return Err(layout::Error::TooDeep(described.digest().to_string()).into());
@@ -88,7 +89,11 @@ impl Source {
         let bytes = self.document(described).await?;
         for child in manifest::children(described, &bytes)? {
             if manifest::is_index(child.media_type()) || manifest::is_manifest(child.media_type()) {
-                Box::pin(self.gather(&child, parts, depth + 1)).await?;
+                match Box::pin(self.gather(&child, parts, depth + 1)).await {
+                    // Of an index that is here in part, all that is not is to be named.
+                    Err(error) if error.is_missing() => parts.missing.push(child.digest().to_string()),
+                    result => result?,
+                }
             } else {
                 parts.blobs.insert(child.digest().to_string(), child);
             }

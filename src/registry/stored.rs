@@ -34,7 +34,13 @@ pub(super) async fn receive(
     let write = move || {
         let Some(mut partial) = partial else { return receive_beside(&beside, &expected, chunks) };
         while let Some(chunk) = chunks.blocking_recv() {
-            partial.write(&chunk?)?;
+            match chunk {
+                Ok(chunk) => partial.write(&chunk)?,
+                Err(error) => {
+                    partial.leave();
+                    return Err(error);
+                }
+            }
         }
         Ok(partial.finish()?)
     };

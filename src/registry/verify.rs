@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 use oci_spec::image::Descriptor;
 use tokio::runtime::Handle;
 
+use crate::causes;
 use crate::digest::Digest;
 use crate::image::manifest;
 use crate::image::store::verify::Contents;
@@ -40,9 +41,10 @@ impl Contents for RemoteImage {
         Ok(vec![self.image.clone()])
     }
 
-    /// As described: whether it is so shows when it is read.
-    fn size(&self, described: &Descriptor, _digest: &Digest) -> Option<u64> {
-        Some(described.size())
+    /// As described: whether it is so shows when it is read. A layer that may not be distributed need not be there.
+    fn size(&self, described: &Descriptor, digest: &Digest) -> Option<u64> {
+        let is_there = || self.runtime.block_on(self.repository.holds(digest)).unwrap_or(true);
+        (!manifest::is_foreign(described.media_type().as_ref()) || is_there()).then_some(described.size())
     }
 
     fn read_document(&self, described: &Descriptor) -> Result<Vec<u8>, Error> {
@@ -60,7 +62,7 @@ impl Contents for RemoteImage {
             return Ok(Box::new(io::Cursor::new(self.read_document(described)?)));
         }
         let _entered = self.runtime.enter();
-        Ok(Box::new(Arriving { chunks: self.repository.blob(described, 0), rest: Bytes::new() }))
+        Ok(Box::new(Arriving { chunks: self.repository.blob(described, 0), rest: Bytes::new(), failure: None }))
     }
 
     /// What else is in a repository is not for us to see.
@@ -77,14 +79,20 @@ impl Contents for RemoteImage {
 struct Arriving {
     chunks: Chunks,
     rest: Bytes,
+    /// Why nothing more comes. Whoever reads on hears it again, and does not take it for the end.
+    failure: Option<String>,
 }
 
 impl Read for Arriving {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
+            if let Some(failure) = &self.failure {
+                return Err(io::Error::other(failure.clone()));
+            }
             match self.chunks.blocking_recv() {
                 None => return Ok(0),
-                Some(chunk) => self.rest = chunk.map_err(io::Error::other)?,
+                Some(Ok(chunk)) => self.rest = chunk,
+                Some(Err(error)) => self.failure = Some(causes::line(&error)),
             }
         }
         let n = self.rest.len().min(buf.len());

@@ -71,6 +71,8 @@ pub(super) fn read(name: &str) -> Option<Name> {
             Target::Unnamed => Name::Tag { repository, tag: "latest".to_owned() },
             Target::Tag(tag) => Name::Tag { repository, tag },
             Target::Digest(_) => Name::Digest { repository },
+            // Nobody can ask for both.
+            Target::Pinned { .. } => return None,
         });
     }
     if is_tag(name) {

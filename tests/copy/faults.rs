@@ -206,9 +206,9 @@ fn tags_are_read_page_by_page_and_only_from_the_registry_itself() {
 
 #[test]
 fn a_large_upload_is_gone_on_with_where_it_broke_off() {
-    let piece = 32 << 20;
+    let piece = 64 << 20;
     let dir = tempfile::tempdir().unwrap();
-    large(dir.path(), 1, 40 << 20);
+    large(dir.path(), 1, 72 << 20);
     let layout = haversack::image::Layout::open(&dir.path().join("from")).unwrap();
     let blobs = std::fs::read_dir(layout.root().join("blobs/sha256")).unwrap();
     let size = blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).max().unwrap();

@@ -3,6 +3,8 @@
 mod copying;
 mod faults;
 mod first_hour;
+mod keeper;
+mod odd;
 mod quirky;
 mod real;
 mod referring;

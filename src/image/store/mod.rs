@@ -71,6 +71,21 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether it is only that a blob is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            Error::Path(error)
+            | Error::Layout(layout::Error::Path(error))
+            | Error::Archive(archive::Error::Path(error) | archive::Error::Layout(layout::Error::Path(error))) => {
+                error.source.kind() == io::ErrorKind::NotFound
+            }
+            Error::Archive(error) => matches!(error, archive::Error::Missing { .. }),
+            _ => false,
+        }
+    }
+}
+
 impl Store {
     /// Opens what a reference names, and finds the image in it.
     pub fn open_image(reference: &ImageRef) -> Result<(Self, Descriptor), Error> {

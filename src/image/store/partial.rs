@@ -86,6 +86,13 @@ impl PartialBlob {
         Ok(fs::sync_dir(fs::parent(&path))?)
     }
 
+    /// Gives up. What has arrived is kept for the next attempt; a beginning of nothing is none.
+    pub fn leave(self) {
+        if self.arrived == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
     fn restart(&mut self) -> Result<(), Error> {
         self.file.set_len(0).and_then(|()| io::Seek::rewind(&mut self.file)).at("write", &self.path)?;
         self.hasher = Hasher::new(self.digest.algorithm());

@@ -307,6 +307,8 @@ impl<C: Contents> Walk<'_, C> {
         };
         self.referred.insert(digest.clone());
         match self.store.size(described, &digest) {
+            // It is where its URLs lead.
+            None if manifest::is_foreign(described.media_type().as_ref()) => false,
             None => {
                 self.find(&digest, Problem::Missing { referred_by: referred_by.to_owned() });
                 false

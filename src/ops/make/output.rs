@@ -164,9 +164,9 @@ struct Push<'a> {
 
 impl<'a> Push<'a> {
     fn new(remote: &Remote, options: &'a MakeOptions, progress: &'a Progress) -> Result<Self, Error> {
-        match remote.target {
-            RemoteTarget::Digest(_) => Err(Error::PushTo(ImageRef::Docker(remote.clone()))),
-            _ => Ok(Push { remote: remote.clone(), options, progress }),
+        match remote.target.digest() {
+            Some(_) => Err(Error::PushTo(ImageRef::Docker(remote.clone()))),
+            None => Ok(Push { remote: remote.clone(), options, progress }),
         }
     }
 

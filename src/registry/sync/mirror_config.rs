@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fs::PathError;
 use crate::mirrors::Mirrors;
-use crate::reference::{ImageRef, Remote, Target};
+use crate::reference::{ImageRef, Remote};
 use crate::registry::sync::Way;
 
 /// What was written.
@@ -30,7 +30,7 @@ pub fn write(ways: &[Way], insecure: &dyn Fn(&str) -> bool, directory: &Path) ->
             },
         };
         let ImageRef::Docker(mirror) = &way.destination else { continue };
-        let by_tag = !matches!(source.target, Target::Digest(_));
+        let by_tag = source.target.digest().is_none();
         mirrors.add(&source.registry, &source.repository, &mirror.registry, &mirror.repository, by_tag);
     }
     let files = mirrors.write(insecure, directory)?;

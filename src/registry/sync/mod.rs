@@ -20,7 +20,8 @@ use crate::image::{Layout, Store};
 use crate::progress::{Progress, Unit};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::client::Error;
-use crate::registry::copy::{CopyOptions, CopyReport, Source, Target, copy};
+use crate::registry::copied::CopyReport;
+use crate::registry::copy::{CopyOptions, Source, Target, copy};
 use crate::registry::session::Session;
 
 /// How to copy many images.
@@ -171,10 +172,7 @@ async fn one(
     let (target, name) = match &way.destination {
         ImageRef::Docker(remote) => {
             let repository = session.repository(&remote.registry, &remote.repository, true).await?;
-            let tag = match &remote.target {
-                RemoteTarget::Digest(_) => None,
-                _ => Some(remote.target().to_owned()),
-            };
+            let tag = remote.target.digest().is_none().then(|| remote.target().to_owned());
             (Target::Repository(repository), tag)
         }
         stored => {

@@ -1,0 +1,89 @@
+//! What refers to an image, on its way along with it.
+//!
+//! An image is whole without its signatures and SBOMs: what cannot be had of them is told and does not end the copy.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use oci_spec::image::Descriptor;
+
+use crate::digest::Digest;
+use crate::image::manifest::{self, Manifest};
+use crate::image::store::layout;
+use crate::registry::client::Error;
+use crate::registry::copy::{Job, Parts, Target};
+use crate::registry::referrers::{self, Referrer};
+
+impl Job<'_> {
+    /// Lists what was copied under what it refers to, where the registry does not see to it (distribution-spec 1.1, "Pushing
+    /// Manifests with Subject").
+    pub(super) async fn list_as_referrer(&self, parts: &Parts, top: &Descriptor) -> Result<(), Error> {
+        let Target::Repository(_) = self.target else { return Ok(()) };
+        let Some((_, bytes)) = parts.documents.iter().find(|(described, _)| described.digest() == top.digest()) else {
+            return Ok(());
+        };
+        let Some((subject, referrer)) = referrers::as_listed(top, bytes)? else { return Ok(()) };
+        referrers::attach(self.target, &subject, &[referrer], false, &self.options.memory).await
+    }
+
+    /// Copies what refers to these documents, and what refers to that. What cannot be had of it does not end the copy.
+    pub(super) async fn referrers(&self, mut subjects: Vec<Descriptor>) -> Result<(), Error> {
+        for _ in 0..manifest::DEPTH {
+            let mut next = Vec::new();
+            for subject in &subjects {
+                let subject = layout::digest_of(subject)?;
+                let referrers::Found { referrers: found, unread } = referrers::list(self.source, &subject).await?;
+                for (what, error) in unread {
+                    self.counts.leave_out(what, &error);
+                }
+                let (mut listed, mut arrived) = (true, Vec::new());
+                for referrer in found {
+                    match self.referrer(&referrer).await {
+                        // cosign's are found by their tags, whatever the registry lists.
+                        Ok(is_listed) => listed &= is_listed || referrer.tag.is_some(),
+                        Err(error) => {
+                            let tag = referrer.tag.as_ref().map(|tag| format!(" ({tag})")).unwrap_or_default();
+                            self.counts.leave_out(format!("{}{tag}", referrer.described.digest()), &error);
+                            continue;
+                        }
+                    }
+                    self.counts.referrers.fetch_add(1, Ordering::Relaxed);
+                    arrived.push(referrer);
+                }
+                let found = arrived;
+                if !self.options.dry_run {
+                    referrers::attach(self.target, &subject, &found, listed, &self.options.memory).await?;
+                }
+                next.extend(found.into_iter().map(|referrer| referrer.described));
+            }
+            subjects = next;
+        }
+        Ok(())
+    }
+
+    /// Refuses to put signatures in place of others that the destination has: those of the site itself, for instance.
+    async fn keeps_others(&self, referrer: &Referrer) -> Result<(), Error> {
+        let (Some(tag), Target::Repository(to)) = (&referrer.tag, self.target) else { return Ok(()) };
+        let has_digest = |digest: &Digest| digest.as_str() == referrer.described.digest().as_ref();
+        if tag.ends_with(".sbom") || to.digest_of(tag).await?.as_ref().is_none_or(has_digest) {
+            return Ok(());
+        }
+        let signatures = |described: &Descriptor, bytes: &[u8]| {
+            let parsed = Manifest::parse(described.digest().as_ref(), bytes)?;
+            Ok::<_, Error>(parsed.layers().iter().map(|layer| layer.digest().to_string()).collect::<BTreeSet<_>>())
+        };
+        let (there, bytes) = to.document(tag).await?;
+        let theirs = signatures(&there, &bytes)?;
+        let ours = signatures(&referrer.described, &self.source.document(&referrer.described).await?)?;
+        if theirs.is_subset(&ours) { Ok(()) } else { Err(Error::OtherSignatures(to.place(tag))) }
+    }
+
+    /// Brings one referrer; returns whether the target lists it.
+    async fn referrer(&self, referrer: &Referrer) -> Result<bool, Error> {
+        let mut parts = Parts::default();
+        self.source.gather(&referrer.described, &mut parts, 0).await?;
+        parts.check(self.source)?;
+        self.keeps_others(referrer).await?;
+        self.parts(&parts, &referrer.described, referrer.tag.as_deref()).await
+    }
+}
