@@ -54,6 +54,9 @@ if [ -z "${HAVERSACK_AXE:-}" ]; then
         mkdir -p "$validators/axe" && (cd "$validators/axe" && npm pack --silent axe-core@4 | xargs tar xzf) >/dev/null 2>&1; } || true
     [ ! -e "$validators/axe/package/axe.min.js" ] || export HAVERSACK_AXE=$PWD/$validators/axe/package/axe.min.js
 fi
+# Other clients of registries, which Go builds.
+[ -z "$install" ] || ! command -v go >/dev/null || scripts/peers.sh target/peers >/dev/null 2>&1 || true
+PATH=$PATH:$PWD/target/peers
 if [ -z "${HAVERSACK_DEBS:-}" ] && command -v apt-get >/dev/null; then
     if [ -n "$(ls target/debs 2>/dev/null)" ] || { [ -n "$install" ] && scripts/debs.sh target/debs 4 >/dev/null 2>&1; }; then
         export HAVERSACK_DEBS=$PWD/target/debs

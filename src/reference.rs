@@ -91,8 +91,8 @@ pub enum Target {
     Pinned {
         /// The tag.
         tag: String,
-        /// The digest.
-        digest: Digest,
+        /// The digest; rarely there, and so beside.
+        digest: Box<Digest>,
     },
 }
 
@@ -100,7 +100,8 @@ impl Target {
     /// The digest that says which image is meant, if one does.
     pub fn digest(&self) -> Option<&Digest> {
         match self {
-            Target::Digest(digest) | Target::Pinned { digest, .. } => Some(digest),
+            Target::Digest(digest) => Some(digest),
+            Target::Pinned { digest, .. } => Some(digest),
             Target::Unnamed | Target::Tag(_) => None,
         }
     }
@@ -146,7 +147,8 @@ impl Remote {
         match &self.target {
             Target::Unnamed => "latest",
             Target::Tag(tag) => tag,
-            Target::Digest(digest) | Target::Pinned { digest, .. } => digest.as_str(),
+            Target::Digest(digest) => digest.as_str(),
+            Target::Pinned { digest, .. } => digest.as_str(),
         }
     }
 
@@ -190,7 +192,7 @@ impl FromStr for Remote {
             (None, None) => Target::Unnamed,
             (Some(tag), None) => Target::Tag(tag),
             (None, Some(digest)) => Target::Digest(digest),
-            (Some(tag), Some(digest)) => Target::Pinned { tag, digest },
+            (Some(tag), Some(digest)) => Target::Pinned { tag, digest: Box::new(digest) },
         };
         Ok(Remote { registry: registry.to_owned(), repository: repository.to_owned(), target })
     }
