@@ -29,6 +29,7 @@ fn every_format_of_every_program_is_read_with_its_digest() {
         podman(&["save", "-q", "--format", format, "-o", &format!("podman-{format}"), &near]);
     }
     shop.run("gzip", &["-k", "skopeo-oci.tar"]);
+    // podman keeps what it decompressed: the manifest is another, of the same layers.
     let has_manifest = [
         "oci:crane",
         "oci:oras:1",
@@ -63,6 +64,10 @@ fn every_format_of_every_program_is_read_with_its_digest() {
         shop.copy(from, &format!("docker://{at}"));
         assert_eq!(config(&at), expected, "{from}");
         // `crane validate` takes every layer for one of gzip.
+        if from.starts_with("dir:") {
+            // podman says of a layer that it is compressed with gzip, and it is not: which `verify` finds.
+            continue;
+        }
         let verify = ["verify", &format!("docker://{at}"), "--tls-verify=false"];
         assert_eq!(shop.haversack(&verify)["findings"], serde_json::json!([]), "{from}");
     }

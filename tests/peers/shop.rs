@@ -44,7 +44,8 @@ impl Shop {
     /// Runs haversack, which has to succeed, and returns its result.
     pub(crate) fn haversack(&self, args: &[&str]) -> Value {
         let output = self.output(Command::new(cargo_bin!("haversack")).args(args).arg("--json"));
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -84,7 +85,7 @@ impl Shop {
         self.digest(&at)
     }
 
-    /// A list of two platforms, signed by cosign both ways and with an SBOM attached by oras. Returns its digest.
+    /// A list of two platforms, signed by cosign both ways. Returns its digest.
     pub(crate) fn signed_list(&self, name: &str) -> String {
         let repository = name.split(':').next().unwrap();
         let [amd64, arm64] = ["amd64", "arm64"].map(|it| {
@@ -94,21 +95,24 @@ impl Shop {
         });
         let at = self.near(name);
         self.run("crane", &["index", "append", "-m", &amd64, "-m", &arm64, "-t", &at]);
-        self.sign(&at);
-        let digest = self.digest(&at);
-        std::fs::write(self.path().join("sbom.json"), "{}").unwrap();
-        let attach = ["attach", "--plain-http", "--artifact-type", "example/sbom", &at, "sbom.json:application/json"];
-        self.run("oras", &attach);
-        digest
+        self.sign(&at, true);
+        self.sign(&at, false);
+        self.digest(&at)
     }
 
-    /// Signs an image as cosign does by default, and under its tag.
-    pub(crate) fn sign(&self, at: &str) {
+    /// Attaches an SBOM with oras.
+    pub(crate) fn attach_sbom(&self, name: &str) {
+        std::fs::write(self.path().join("sbom.json"), "{}").unwrap();
+        let attach = ["attach", "--plain-http", "--artifact-type", "example/sbom"];
+        self.run("oras", &[&attach[..], &[&self.near(name), "sbom.json:application/json"]].concat());
+    }
+
+    /// Signs an image, in a bundle as cosign does by default, or under its tag.
+    pub(crate) fn sign(&self, at: &str, is_bundle: bool) {
         let image = format!("{}@{}", at.rsplit_once(':').unwrap().0, self.digest(at));
         let sign = ["sign", "--key", "cosign.key", "--tlog-upload=false", "--use-signing-config=false", "-y"];
-        let sign = [&sign[..], &["--allow-http-registry", &image]].concat();
-        self.run("cosign", &sign);
-        self.run("cosign", &[&sign[..], &["--new-bundle-format=false"]].concat());
+        let format = format!("--new-bundle-format={is_bundle}");
+        self.run("cosign", &[&sign[..], &["--allow-http-registry", &format, &image]].concat());
     }
 
     /// Asks cosign whether an image is signed, in a bundle or under the tag.
