@@ -370,6 +370,7 @@ const ENTRY: Keys = Keys {
         "repositories",
         "tags",
         "semver",
+        "short-versions",
         "digests",
         "from",
         "names",
