@@ -3,6 +3,8 @@
 //! `indicatif` is known here only. Work takes a `&Progress` as its last argument and need not care whether anybody
 //! watches. A [`Task`] ends its bar when it is dropped.
 
+#![expect(clippy::disallowed_methods, reason = "lines and marks of progress are printed here")]
+
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -108,7 +110,7 @@ impl Task {
                 {
                     let of = total.map(|total| format!(" of {}", amount(total, *unit))).unwrap_or_default();
                     // A closed stderr is no reason to stop the work.
-                    let _ = writeln!(std::io::stderr(), "{name}: {}{of}", amount(done, *unit));
+                    let _ = writeln!(std::io::stderr(), "{}: {}{of}", escape::line(name), amount(done, *unit));
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! What is logged, on stderr: warnings as `Ui` says them, and with `-v` what is being done.
 
+#![expect(clippy::disallowed_methods, reason = "the other place that prints; each line is escaped")]
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::field::MakeExt;

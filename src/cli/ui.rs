@@ -1,6 +1,8 @@
 //! The only place that prints: data to stdout, talk to stderr. What controls a terminal is spelled out ([`escape`]), wherever
 //! it came from.
 
+#![expect(clippy::disallowed_methods, reason = "this is the place")]
+
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 

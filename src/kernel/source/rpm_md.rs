@@ -86,6 +86,7 @@ async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -
     Err(last)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a slash behind what is a path already")]
 async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Options) -> Result<Listing, Error> {
     let mut base = base.clone();
     if !base.path().ends_with('/') {

@@ -58,6 +58,7 @@ impl Artifactory {
     }
 
     /// Where a file is, with properties for it: `REPO/PATH;k=v;k2=v2`.
+    #[expect(clippy::disallowed_methods, reason = "every part is encoded, and properties stand behind the path")]
     pub(super) fn url(&self, path: &str, properties: &[(String, String)]) -> Url {
         let mut url = self.base.clone();
         let mut text = url.path().trim_end_matches('/').to_owned();
