@@ -8,6 +8,7 @@ if [ -z "${HAVERSACK_REAL_DATA:-}" ] && [ -d ../shared/data ]; then
     export HAVERSACK_REAL_DATA
 fi
 [ $# -gt 0 ] || { echo "usage: scripts/bench.sh catalog toolkit …" >&2; exit 2; }
+[ ! -d target/peers ] || PATH=$PWD/target/peers:$PATH
 cargo build --release --locked
 HAVERSACK_BENCH_BINARY=$PWD/target/$(rustc -vV | sed -n 's/^host: //p')/release/haversack
 export HAVERSACK_BENCH_BINARY
