@@ -7,7 +7,8 @@
 //! Secrets go to the registry itself and to the token service that it names over https, and nowhere else: a redirect
 //! to another host, as registries answer blobs with, is followed without them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use oci_spec::image::Descriptor;
@@ -36,6 +37,10 @@ pub(super) struct Inner {
     pub(super) tokens: Mutex<HashMap<String, String>>,
     /// Documents that were read by tag, to be read by digest next, under `REPOSITORY@DIGEST`.
     pub(super) recent: Mutex<HashMap<String, (Descriptor, Vec<u8>)>>,
+    /// The tags of repositories that were listed in this run.
+    pub(super) tags: Mutex<HashMap<String, Arc<HashSet<String>>>>,
+    /// Whether it was found to have no lists of referrers.
+    pub(super) lists_none: AtomicBool,
 }
 
 /// What a registry, or the way to it, can do wrong.
@@ -246,7 +251,8 @@ impl Registry {
             match answer {
                 Ok(response) if matches!(response.status().as_u16(), 200 | 401 | 403) => {
                     let (http, host, auth) = (http.clone(), host.to_owned(), auth.clone());
-                    let inner = Inner { http, host, base, auth, tokens: Mutex::default(), recent: Mutex::default() };
+                    let (tokens, recent, tags, lists_none) = Default::default();
+                    let inner = Inner { http, host, base, auth, tokens, recent, tags, lists_none };
                     return Ok(Registry(Arc::new(inner)));
                 }
                 Ok(_) => failed = Some(Error::NotARegistry(base)),

@@ -180,11 +180,16 @@ impl Job<'_> {
     /// Brings blobs and documents to the target. Returns whether the last document is listed as a referrer there.
     pub(super) async fn parts(&self, parts: &Parts, top: &Descriptor, name: Option<&str>) -> Result<bool, Error> {
         let digest = layout::digest_of(top)?;
-        if let Target::Repository(repository) = self.target {
-            // A registry takes a manifest only when it has all that the manifest names.
-            if !self.options.check_blobs && repository.digest_of(digest.as_str()).await?.is_some() {
+        if let (Target::Repository(repository), false) = (self.target, self.options.check_blobs) {
+            // A registry takes a manifest only when it has all that the manifest names. Most of what is copied again has its tag.
+            let is_named = match name {
+                Some(name) => repository.digest_of(name).await?.as_ref() == Some(&digest),
+                None => false,
+            };
+            if is_named || repository.digest_of(digest.as_str()).await?.is_some() {
                 parts.blobs.values().try_for_each(|blob| self.present(blob))?;
-                return self.name_only(repository, parts, &digest, name).await;
+                let name = name.filter(|_| !is_named);
+                return self.name_only(repository, parts, name).await;
             }
         }
         self.blobs(parts.blobs.values()).await?;
@@ -248,19 +253,9 @@ impl Job<'_> {
         Err(Error::Incomplete { place: self.source.name(), missing })
     }
 
-    /// Gives what a registry holds already another tag, where it has not got it. That it is there does not say that it
-    /// is listed as a referrer.
-    async fn name_only(
-        &self,
-        repository: &Repository,
-        parts: &Parts,
-        digest: &Digest,
-        name: Option<&str>,
-    ) -> Result<bool, Error> {
+    /// Gives what a registry holds already another tag. That it is there does not say that it is listed as a referrer.
+    async fn name_only(&self, repository: &Repository, parts: &Parts, name: Option<&str>) -> Result<bool, Error> {
         let (Some(name), Some((described, bytes))) = (name, parts.documents.last()) else { return Ok(false) };
-        if repository.digest_of(name).await?.as_ref() == Some(digest) {
-            return Ok(false);
-        }
         self.counts.documents.fetch_add(1, Ordering::Relaxed);
         if self.options.dry_run {
             return Ok(true);

@@ -70,6 +70,9 @@ async fn listed(repository: &Repository, subject: &Digest) -> (Vec<Descriptor>, 
         }
         Err(error) => Some(error),
     };
+    if repository.is_not_listed(&fallback_tag(subject)) {
+        return (Vec::new(), failed);
+    }
     match fallback(repository, subject).await {
         Ok(Some(listed)) => (listed, failed),
         Ok(None) => (Vec::new(), failed),
@@ -80,6 +83,9 @@ async fn listed(repository: &Repository, subject: &Digest) -> (Vec<Descriptor>, 
 
 /// What has one of cosign's tags, where something has.
 async fn tagged(repository: &Repository, tag: &str) -> Result<Option<Descriptor>, Error> {
+    if repository.is_not_listed(tag) {
+        return Ok(None);
+    }
     let found = async {
         match repository.digest_of(tag).await? {
             Some(_) => Ok(Some(repository.document(tag).await?.0)),

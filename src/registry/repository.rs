@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use oci_spec::image::{Descriptor, MediaType};
@@ -154,7 +156,19 @@ impl Repository {
         let what = || format!("{}/{}", self.registry.0.host, self.name);
         let mut url = self.url("tags/list");
         url.set_query(Some("n=1000"));
-        self.registry.pages(&self.scope(), url, what, |page: TagPage| page.tags).await
+        let listed: Listed<Tag> = self.registry.pages(&self.scope(), url, what, |page: TagPage| page.tags).await?;
+        let names = listed.names.iter().map(Tag::to_string).collect();
+        let mut known = self.registry.0.tags.lock().expect("no holder panics");
+        known.insert(self.name.clone(), Arc::new(names));
+        drop(known);
+        Ok(listed)
+    }
+
+    /// Whether the list of tags, where it was read in this run, has this one not: one that is asked for of each image need not be,
+    /// then.
+    pub(super) fn is_not_listed(&self, tag: &str) -> bool {
+        let known = self.registry.0.tags.lock().expect("no holder panics");
+        known.get(&self.name).is_some_and(|tags| !tags.contains(tag))
     }
 
     /// Writes a manifest or an index under a tag or its digest. Returns whether the registry lists it as a referrer.
@@ -199,6 +213,9 @@ impl Repository {
     /// What the registry lists as referring to a digest, from however many pages; `None` when it has no such list to
     /// give.
     pub async fn referrers(&self, digest: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
+        if self.registry.0.lists_none.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let mut url = self.url(&format!("referrers/{digest}"));
         let mut seen = HashSet::from([url.clone()]);
         let mut found = Vec::new();
@@ -206,6 +223,12 @@ impl Repository {
             let response = self.retried(|| self.client().get(url.clone())).await?;
             let index = header(response.headers(), CONTENT_TYPE.as_str())
                 .is_some_and(|media_type| media_type.starts_with(MediaType::ImageIndex.as_ref()));
+            // Who has such lists answers with an empty one (distribution-spec 1.1, "Listing Referrers"), or says what is unknown.
+            if page == 0 && response.status() == StatusCode::NOT_FOUND {
+                let has_code = matches!(http::Error::status(response).await, http::Error::Status { code: Some(_), .. });
+                self.registry.0.lists_none.fetch_or(!has_code, Ordering::Relaxed);
+                return Ok(None);
+            }
             if response.status() != StatusCode::OK || !index {
                 // Without the rest, signatures would be left behind and nobody would know.
                 return if page == 0 { Ok(None) } else { Err(http::Error::status(response).await.into()) };
@@ -272,6 +295,7 @@ impl Repository {
     }
 
     /// The URL of something in the repository: `manifests/TAG`, `blobs/DIGEST`.
+    #[expect(clippy::disallowed_methods, reason = "a slash behind parts that are encoded")]
     pub(super) fn url(&self, path: &str) -> Url {
         let of_hub = self.registry.0.host == "docker.io" && !self.name.contains('/');
         let parts = of_hub.then_some("library").into_iter().chain(self.name.split('/')).chain(path.split('/'));

@@ -73,10 +73,10 @@ pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -
             let mut reader = store.open_raw(&layout::digest_of(&described)?)?.take(described.size().saturating_add(1));
             io::copy(&mut (&mut reader).take(offset), &mut io::sink())?;
             loop {
-                let mut piece = vec![0; 256 << 10];
-                let n = reader.read(&mut piece)?;
-                piece.truncate(n);
-                if n == 0 || sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
+                // Not zeroed first, which would cost as much as reading it.
+                let mut piece = Vec::with_capacity(PIECE);
+                (&mut reader).take(PIECE as u64).read_to_end(&mut piece)?;
+                if piece.is_empty() || sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
                     return Ok::<(), Error>(());
                 }
             }
@@ -88,3 +88,6 @@ pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -
     });
     Chunks::new(receiver)
 }
+
+/// Bytes of a blob that are read at one time.
+const PIECE: usize = 256 << 10;

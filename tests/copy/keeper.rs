@@ -16,6 +16,9 @@ pub(crate) fn sorted(mut digests: Vec<String>) -> Vec<String> {
     digests
 }
 
+/// How a digest is written.
+pub(crate) type Written = fn(&str) -> String;
+
 /// Answers a request in the registry's place, by its method and path.
 pub(crate) type Answers = Arc<dyn Fn(&str, &str) -> Option<Response> + Send + Sync>;
 
@@ -31,7 +34,7 @@ pub(crate) struct Quirk {
     /// It answers some requests otherwise.
     pub(crate) answers: Option<Answers>,
     /// How it writes the digest of what it sends, and the type; both, where this is not said, as they are.
-    pub(crate) says: Option<(fn(&str) -> String, &'static str)>,
+    pub(crate) says: Option<(Written, &'static str)>,
 }
 
 /// A registry in the test's own process that keeps what it is sent.

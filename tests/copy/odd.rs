@@ -11,7 +11,7 @@ use haversack::image::store::layout::{self, canonical};
 use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Value, json};
 
-use crate::keeper::{Keeper, Quirk, sorted};
+use crate::keeper::{Keeper, Quirk, Written, sorted};
 use crate::referring::{copy, signed};
 use crate::{done, error, haversack};
 
@@ -140,8 +140,8 @@ fn a_document_is_what_it_says_it_is_or_what_it_has() {
     let manifest = store.write_blob(MediaType::ImageManifest, &manifest).unwrap();
     let list = canonical(&json!({ "schemaVersion": 2, "manifests": [manifest] }));
     let list = store.write_blob(MediaType::ImageIndex, &list).unwrap();
-    let quoted: fn(&str) -> String = |digest| format!("\"{digest}\"");
-    let empty: fn(&str) -> String = |_| String::new();
+    let quoted: Written = |digest| format!("\"{digest}\"");
+    let empty: Written = |_| String::new();
     for (number, (image, says)) in [
         (&manifest, (quoted, "text/plain")),
         (&list, (empty, "application/octet-stream")),
