@@ -98,7 +98,10 @@ fn without_a_name_the_image_gets_all_its_tags_and_with_one_only_that() {
     let index = std::fs::read_to_string(dir.path().join("store/index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_str(&index).unwrap();
     let images = index["manifests"].as_array().unwrap().iter().filter(|listed| listed["artifactType"].is_null());
-    let names: Vec<_> = images.map(|image| &image["annotations"]).collect();
+    // And the list of what refers to it, under its fallback tag.
+    let is_list = |name: &serde_json::Value| name.as_str().is_some_and(|name| name.starts_with("sha256-"));
+    let names = images.map(|image| &image["annotations"]);
+    let names: Vec<_> = names.filter(|it| !is_list(&it["org.opencontainers.image.ref.name"])).collect();
     let expected = ["localhost/x:y", "tools:1.2", "tools:latest"];
     let expected = expected.map(|name| serde_json::json!({ "org.opencontainers.image.ref.name": name }));
     assert_eq!(names, expected.each_ref());
