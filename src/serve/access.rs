@@ -1,8 +1,9 @@
 //! Who may read and who may write.
 //!
 //! Users and the bcrypt hashes of their passwords are in a file of `htpasswd -B`, which is read again when it changes. A check
-//! costs as much as the hash was made to cost, 60 ms and more, on purpose; so an answer is remembered for some minutes under a
-//! hash with a key of this process, or every request of a pull would cost it. What fails is counted by address.
+//! costs as much as the hash was made to cost, 60 ms and more, on purpose; so an answer is remembered for some minutes, or every
+//! request of a pull would cost it. What was sent is not remembered, but a hash of it with a key of this process: nobody learns
+//! from how long two of those are compared what would be right, and no password stays in memory. What fails is counted by address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,9 +15,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use sha2::Digest as _;
 use tokio::sync::Semaphore;
 
-use crate::digest::{Algorithm, Digest, Hasher};
 use crate::fs::{self, PathError};
 use crate::serve::answer::Refusal;
 use crate::serve::request::Request;
@@ -88,25 +89,38 @@ pub enum Error {
 pub(super) struct Guard {
     access: Access,
     users: Mutex<Users>,
-    key: Digest,
-    /// Answers by the keyed hash of user and password.
-    known: Mutex<HashMap<Digest, (Instant, bool)>>,
+    key: [u8; 32],
+    /// Answers by the keyed hash of the header that was sent.
+    known: Mutex<HashMap<[u8; 32], Known>>,
     failures: Mutex<HashMap<IpAddr, (Instant, u32)>>,
     /// Checks at one time: they are work for the processor.
     places: Semaphore,
 }
 
+/// What a check found.
+#[derive(Clone)]
+struct Known {
+    user: Arc<str>,
+    /// What it was checked against, and holds for.
+    hash: Option<Arc<str>>,
+    is_right: bool,
+    since: Instant,
+}
+
+/// Users and the hashes of their passwords.
+type Hashes = HashMap<String, Arc<str>>;
+
 #[derive(Default)]
 struct Users {
     stamp: Option<Stamp>,
-    hashes: Arc<HashMap<String, String>>,
+    hashes: Arc<Hashes>,
 }
 
 impl Guard {
     pub(super) fn new(access: Access) -> Result<Self, Error> {
-        let mut random = [0_u8; 32];
+        let mut key = [0_u8; 32];
         // Without random numbers nothing is remembered wrongly, but what is remembered could be looked for.
-        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        let _ = rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty());
         let users = match &access.htpasswd {
             Some(path) => Users { stamp: Stamp::at(path), hashes: Arc::new(read(path)?) },
             None => Users::default(),
@@ -115,7 +129,7 @@ impl Guard {
         Ok(Guard {
             access,
             users: Mutex::new(users),
-            key: Digest::sha256(random),
+            key,
             known: Mutex::default(),
             failures: Mutex::default(),
             places: Semaphore::new(places),
@@ -178,40 +192,41 @@ impl Guard {
     }
 
     async fn login(&self, path: &Path, header: &[u8], client: IpAddr) -> Result<String, Refusal> {
-        let (user, password) = basic(header).ok_or_else(|| unauthorized("expected a user and a password (Basic)"))?;
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        for part in [self.key.as_str(), &user, "\0", &password] {
-            hasher.update(part.as_bytes());
-        }
+        let key = sha2::Sha256::new().chain_update(self.key).chain_update(header).finalize().into();
         let users = self.users(path);
-        let hash = users.get(&user).cloned();
-        hasher.update(hash.as_deref().unwrap_or_default().as_bytes());
-        let key = hasher.finish();
-        let known = self.known.lock().expect("no holder panics").get(&key).copied();
-        let is_right = match known.filter(|(since, _)| since.elapsed() < REMEMBERED) {
-            Some((_, is_right)) => is_right,
-            None => {
-                self.patience(client)?;
-                let _place = self.places.acquire().await.expect("it is never closed");
-                // As long for a user who is not there, so that nobody learns who is.
-                let against = hash.clone().unwrap_or_else(|| NOBODY.to_owned());
-                let checked = tokio::task::spawn_blocking(move || bcrypt::verify(password, &against).unwrap_or(false));
-                let is_right = checked.await.unwrap_or(false) && hash.is_some();
-                let mut known = self.known.lock().expect("no holder panics");
-                if known.len() >= MOST {
-                    known.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
-                }
-                if known.len() < MOST {
-                    known.insert(key, (Instant::now(), is_right));
-                }
-                is_right
-            }
+        let known = self.known.lock().expect("no holder panics").get(&key).cloned();
+        let holds =
+            |known: &Known| known.since.elapsed() < REMEMBERED && users.get(known.user.as_ref()) == known.hash.as_ref();
+        let known = match known.filter(holds) {
+            Some(known) => known,
+            None => self.verify(key, &users, header, client).await?,
         };
-        if is_right {
-            return Ok(user);
+        if known.is_right {
+            return Ok(known.user.as_ref().to_owned());
         }
         self.failed(client);
         Err(unauthorized("the user is not known, or the password is wrong"))
+    }
+
+    /// Does the work that a check is, and remembers what it found.
+    async fn verify(&self, key: [u8; 32], users: &Hashes, header: &[u8], client: IpAddr) -> Result<Known, Refusal> {
+        let (user, password) = basic(header).ok_or_else(|| unauthorized("expected a user and a password (Basic)"))?;
+        self.patience(client)?;
+        let _place = self.places.acquire().await.expect("it is never closed");
+        let hash = users.get(&user).cloned();
+        // As long for a user who is not there, so that nobody learns who is.
+        let against = hash.clone().unwrap_or_else(|| NOBODY.into());
+        let checked = tokio::task::spawn_blocking(move || bcrypt::verify(password, &against).unwrap_or(false));
+        let is_right = checked.await.unwrap_or(false) && hash.is_some();
+        let found = Known { user: user.into(), hash, is_right, since: Instant::now() };
+        let mut known = self.known.lock().expect("no holder panics");
+        if known.len() >= MOST {
+            known.retain(|_, known| known.since.elapsed() < REMEMBERED);
+        }
+        if known.len() < MOST {
+            known.insert(key, found.clone());
+        }
+        Ok(found)
     }
 
     /// Refuses those who guess.
@@ -240,7 +255,7 @@ impl Guard {
     }
 
     /// The users, read again when the file has changed.
-    fn users(&self, path: &Path) -> Arc<HashMap<String, String>> {
+    fn users(&self, path: &Path) -> Arc<Hashes> {
         let mut users = self.users.lock().expect("no holder panics");
         let stamp = Stamp::at(path);
         if users.stamp != stamp {
@@ -267,9 +282,9 @@ fn basic(header: &[u8]) -> Option<(String, String)> {
     both.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
-fn read(path: &Path) -> Result<HashMap<String, String>, Error> {
+fn read(path: &Path) -> Result<Hashes, Error> {
     let bytes = fs::read(path, 4 << 20)?;
-    let mut users = HashMap::new();
+    let mut users = Hashes::new();
     for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let text = std::str::from_utf8(line).map(str::trim).ok();
         let bad = || Error::Line { path: path.to_owned(), line: at + 1 };
@@ -281,7 +296,7 @@ fn read(path: &Path) -> Result<HashMap<String, String>, Error> {
         if user.is_empty() || hash.parse::<bcrypt::HashParts>().is_err() {
             return Err(bad());
         }
-        users.insert(user.to_owned(), hash.to_owned());
+        users.insert(user.to_owned(), hash.into());
     }
     Ok(users)
 }
