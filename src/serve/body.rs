@@ -2,6 +2,7 @@
 //!
 //! A blob whose bytes were not read since it was last changed is hashed while it is sent, and its last piece is held back until
 //! the digest is known to be right: else the body ends early and the connection is closed, which no client takes for a blob.
+//! One that was read is sent as it is, and its last piece is held back when somebody has written to the file meanwhile.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -33,9 +34,25 @@ pub(super) struct Body {
 pub(super) enum Part {
     Bytes(Bytes),
     /// A part of a blob that is known to be right.
-    File(Arc<File>, Range<u64>),
+    File(Arc<Sound>, Range<u64>),
     /// A whole blob that is not.
     Unverified(Box<Unverified>),
+}
+
+/// A blob whose bytes are known to be right for as long as its file is what it was.
+pub(super) struct Sound {
+    pub(super) file: File,
+    pub(super) stamp: Stamp,
+}
+
+impl Sound {
+    /// Fails when the file was written to since it was known to be right.
+    pub(super) fn check(&self) -> io::Result<()> {
+        if Stamp::of(&self.file.metadata()?) == self.stamp {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the blob was changed while it was sent"))
+    }
 }
 
 /// A blob that is hashed while it is sent.
@@ -118,10 +135,13 @@ impl Part {
     fn read(self) -> Result<io::Result<Read>, Reading> {
         match self {
             Part::Bytes(bytes) => Ok(Ok((bytes, None))),
-            Part::File(file, range) => match cached(&file, &range) {
-                Ok(Some(bytes)) => Ok(Ok(Part::rest(file, range, bytes))),
+            Part::File(sound, range) => match cached(&sound.file, &range) {
+                Ok(Some(bytes)) => Ok(Part::rest(sound, range, bytes)),
                 Ok(None) => Err(Box::pin(async move {
-                    let reading = move || Ok(Part::rest(file.clone(), range.clone(), read(&file, &range)?));
+                    let reading = move || {
+                        let bytes = read(&sound.file, &range)?;
+                        Part::rest(sound, range, bytes)
+                    };
                     tokio::task::spawn_blocking(reading).await.map_err(io::Error::other)?
                 })),
                 Err(error) => Ok(Err(error)),
@@ -134,10 +154,13 @@ impl Part {
         }
     }
 
-    fn rest(file: Arc<File>, range: Range<u64>, bytes: Bytes) -> Read {
+    fn rest(sound: Arc<Sound>, range: Range<u64>, bytes: Bytes) -> io::Result<Read> {
         let range = range.start + bytes.len() as u64..range.end;
-        let rest = (range.start < range.end).then(|| Part::File(file, range));
-        (bytes, rest)
+        if range.is_empty() {
+            sound.check()?;
+            return Ok((bytes, None));
+        }
+        Ok((bytes, Some(Part::File(sound, range))))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -10,6 +11,7 @@ use crate::image::Layout;
 use crate::image::manifest;
 use crate::image::store::layout::{self, INDEX, digest_of, kind_of, ref_name};
 use crate::image::store::referrers::{cosign_tags, fallback_tag, subject_of_tag};
+use crate::serve::bad::{AGAIN, Bad};
 use crate::serve::document::Document;
 use crate::serve::names::{self, Name};
 use crate::serve::stamp::Stamp;
@@ -115,11 +117,7 @@ fn cosign_tag(listed: &oci_spec::image::Descriptor, saved: &HashMap<Option<&str>
 }
 
 /// Reads the documents of the entries and of what they list, on all cores.
-fn load(
-    layouts: &[&Layout],
-    entries: &[Entry],
-    older: Option<&View>,
-) -> HashMap<Digest, Result<Arc<Document>, String>> {
+fn load(layouts: &[&Layout], entries: &[Entry], older: Option<&View>) -> HashMap<Digest, Result<Arc<Document>, Bad>> {
     let mut documents = HashMap::new();
     let mut wanted: BTreeMap<Digest, String> = BTreeMap::new();
     for entry in entries {
@@ -148,7 +146,7 @@ fn load(
         }
     }
     for (digest, _) in wanted {
-        documents.insert(digest, Err("lists of manifests are nested too deeply".to_owned()));
+        documents.insert(digest, Err(Bad::lasting("lists of manifests are nested too deeply")));
     }
     documents
 }
@@ -278,8 +276,11 @@ impl Builder {
                 }
             }
         }
-        let bad = self.view.documents.iter().filter_map(|(digest, document)| Some((digest, document.as_ref().err()?)));
-        let mut bad: Vec<String> = bad.map(|(digest, why)| format!("{digest}: {why}; it is not served")).collect();
+        let bad =
+            || self.view.documents.iter().filter_map(|(digest, document)| Some((digest, document.as_ref().err()?)));
+        let again = bad().any(|(_, bad)| bad.passes).then(|| Instant::now() + AGAIN);
+        let mut bad: Vec<String> = bad().map(|(digest, why)| format!("{digest}: {why}; it is not served")).collect();
+        self.view.again = again;
         bad.sort();
         let more = bad.len().saturating_sub(NOTES);
         self.view.notes.extend(bad.into_iter().take(NOTES));

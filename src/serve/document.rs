@@ -12,6 +12,7 @@ use crate::fs;
 use crate::image::manifest;
 use crate::image::store::Layout;
 use crate::image::store::layout::DOCUMENT_LIMIT;
+use crate::serve::bad::Bad;
 
 /// A manifest or an index whose bytes were read and have its digest.
 #[derive(Debug)]
@@ -111,13 +112,18 @@ impl Document {
     }
 
     /// Reads a document from the first layout that has it undamaged.
-    pub(super) fn load(layouts: &[&Layout], digest: &Digest, described: &str) -> Result<Self, String> {
+    pub(super) fn load(layouts: &[&Layout], digest: &Digest, described: &str) -> Result<Self, Bad> {
         let bytes = read(layouts, digest)?;
-        Document::parse(digest.clone(), &bytes, described)
+        Document::parse(digest.clone(), &bytes, described).map_err(Bad::lasting)
+    }
+
+    /// Its bytes, when they are in memory.
+    pub(super) fn kept(&self) -> Option<&Bytes> {
+        self.bytes.as_ref()
     }
 
     /// Its bytes.
-    pub(super) fn bytes(&self, layouts: &[&Layout]) -> Result<Bytes, String> {
+    pub(super) fn bytes(&self, layouts: &[&Layout]) -> Result<Bytes, Bad> {
         match &self.bytes {
             Some(bytes) => Ok(bytes.clone()),
             None => read(layouts, &self.digest).map(Bytes::from),
@@ -142,13 +148,10 @@ pub(super) fn is_document(media_type: &str) -> bool {
     manifest::is_index(&typed) || manifest::is_manifest(&typed)
 }
 
-fn read(layouts: &[&Layout], digest: &Digest) -> Result<Vec<u8>, String> {
-    let mut why = "not there".to_owned();
+fn read(layouts: &[&Layout], digest: &Digest) -> Result<Vec<u8>, Bad> {
+    let mut bad = Bad::lasting("not there");
     for layout in layouts {
         let path = layout.blob_path(digest);
-        if std::fs::symlink_metadata(&path).is_err() {
-            continue;
-        }
         match fs::read_regular(&path, DOCUMENT_LIMIT) {
             Ok(bytes) => {
                 let mut hasher = crate::digest::Hasher::new(digest.algorithm());
@@ -156,12 +159,13 @@ fn read(layouts: &[&Layout], digest: &Digest) -> Result<Vec<u8>, String> {
                 if hasher.finish() == *digest {
                     return Ok(bytes);
                 }
-                why = "damaged: its bytes have another digest".to_owned();
+                bad = Bad::lasting("damaged: its bytes have another digest");
             }
-            Err(error) => why = format!("unreadable: {}", error.source),
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => bad = Bad::unreadable(&error.source),
         }
     }
-    Err(why)
+    Err(bad)
 }
 
 impl From<RawPart> for Part {

@@ -53,6 +53,7 @@
 mod accept;
 mod access;
 mod answer;
+mod bad;
 mod body;
 mod build;
 mod change;

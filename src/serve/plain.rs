@@ -6,7 +6,6 @@
 //! bytes that were read.
 
 use std::fmt::Write;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -26,7 +25,7 @@ use tokio::sync::watch;
 use crate::serve::Server;
 use crate::serve::accept::{HEAD, HEADERS, connection};
 use crate::serve::answer::Answer;
-use crate::serve::body::{self, Part};
+use crate::serve::body::{self, Part, Sound};
 
 /// Answers on one connection.
 pub(super) async fn run(
@@ -156,7 +155,7 @@ async fn send(
                             body.sent(piece.len());
                         }
                     }
-                    Part::File(file, range) => file_part(stream, &file, range, &mut body, idle).await?,
+                    Part::File(sound, range) => file_part(stream, &sound, range, &mut body, idle).await?,
                     Part::Unverified(blob) => {
                         let (more, rest) = body.read(Part::Unverified(blob)).await?;
                         write(stream, &mut more.to_vec(), idle).await?;
@@ -188,7 +187,7 @@ async fn write(stream: &mut TcpStream, bytes: &mut Vec<u8>, idle: std::time::Dur
 /// Sends a part of a file from the page cache.
 async fn file_part(
     stream: &mut TcpStream,
-    file: &Arc<File>,
+    sound: &Arc<Sound>,
     range: Range<u64>,
     body: &mut body::Body,
     idle: std::time::Duration,
@@ -196,17 +195,23 @@ async fn file_part(
     let mut at = range.start;
     while at < range.end {
         let wanted = usize::try_from(range.end - at).unwrap_or(PIECE).min(PIECE);
-        if !body::is_cached(file, at) {
+        if !body::is_cached(&sound.file, at) {
             // The disk is waited for where nobody else has to wait, too.
-            let file = file.clone();
-            let reading = tokio::task::spawn_blocking(move || body::read_ahead(&file, at, wanted));
+            let sound = sound.clone();
+            let reading = tokio::task::spawn_blocking(move || body::read_ahead(&sound.file, at, wanted));
             reading.await.map_err(io::Error::other)??;
+        }
+        if range.end - at <= PIECE as u64
+            && let Err(error) = sound.check()
+        {
+            body.failed(&error.to_string());
+            return Err(error);
         }
         let writable = tokio::time::timeout(idle, stream.writable()).await;
         writable.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let sent = stream.try_io(Interest::WRITABLE, || {
             let mut offset = at;
-            match rustix::fs::sendfile(&*stream, file, Some(&mut offset), wanted) {
+            match rustix::fs::sendfile(&*stream, &sound.file, Some(&mut offset), wanted) {
                 Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
                 sent => Ok(sent?),
             }

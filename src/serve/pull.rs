@@ -7,7 +7,7 @@ use hyper::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, 
 
 use crate::digest::{Digest, Hasher};
 use crate::serve::answer::{self, Answer, DIGEST, Refusal, set};
-use crate::serve::body::{Body, Part, Unverified};
+use crate::serve::body::{Body, Part, Sound, Unverified};
 use crate::serve::range::{self, Asked};
 use crate::serve::request::Request;
 use crate::serve::route::{self, Reference};
@@ -27,11 +27,14 @@ pub(super) async fn manifest(
     let digest = meant(&view, name, request.ns.as_deref(), &reference)?;
     let document = match view.documents.get(&digest) {
         Some(Ok(document)) => document,
-        Some(Err(why)) => return Err(Refusal::manifest_unknown(format!("{name}: manifest {digest}: {why}"))),
+        Some(Err(bad)) => return Err(bad.refusal(UNKNOWN, format_args!("{name}: manifest {digest}"))),
         None => return Err(Refusal::manifest_unknown(format!("{name}: manifest {digest} is not there"))),
     };
     let lacking = store.lacking(&view, document);
     if let [first, others @ ..] = &lacking[..] {
+        if let Some(bad) = lacking.iter().find(|bad| bad.passes) {
+            return Err(bad.refusal(UNKNOWN, format_args!("{name}@{digest}")));
+        }
         let more = if others.is_empty() { String::new() } else { format!(" (and {} others)", others.len()) };
         let words = format!("{name}@{digest} is incomplete: {first}{more}; copy the image into the layout again");
         return Err(Refusal::manifest_unknown(words));
@@ -43,7 +46,7 @@ pub(super) async fn manifest(
         Body::empty()
     } else {
         let bytes = document.bytes(&store.layouts());
-        let bytes = bytes.map_err(|why| Refusal::manifest_unknown(format!("{name}: manifest {digest}: {why}")))?;
+        let bytes = bytes.map_err(|bad| bad.refusal(UNKNOWN, format_args!("{name}: manifest {digest}")))?;
         Body::new(vec![Part::Bytes(bytes)])
     };
     let mut answer = answer::with_body(StatusCode::OK, body);
@@ -84,12 +87,22 @@ pub(super) async fn blob(
     } else if !view.has_blob(name, ns, &digest) && !is_member(&digest) {
         return Err(Refusal::blob_unknown(format!("{name} has no blob {digest}")));
     }
-    let blob = store.open(&digest).map_err(|why| why.refusal(name, &digest))?;
+    let blob = store.open(&digest);
+    let mut blob = blob.map_err(|bad| bad.refusal("BLOB_UNKNOWN", format_args!("{name}: blob {digest}")))?;
     if let Some(answer) = unchanged(request, &digest) {
         return Ok(answer);
     }
     let size = blob.stamp.size;
     let asked = request.header(RANGE).map_or(Asked::Whole, |header| range::asked(header, size));
+    // Of so few bytes none can be held back that would tell: a file that is empty for a moment would be a whole answer. And of parts
+    // no digest is known.
+    if !request.is_head() && (size <= SMALL || matches!(asked, Asked::Parts(_))) && blob.known != Known::Good {
+        let is_good = store.verify(&blob).await;
+        if !is_good.map_err(|bad| bad.refusal("BLOB_UNKNOWN", format_args!("{name}: blob {digest}")))? {
+            return Err(Refusal::blob_unknown(format!("{name}: blob {digest}: its bytes are damaged")));
+        }
+        blob.known = Known::Good;
+    }
     let mut answer = match asked {
         Asked::Unsatisfiable => {
             let words = format!("{digest} has {size} bytes, and none of those that were asked for");
@@ -107,14 +120,7 @@ pub(super) async fn blob(
             set(&mut answer, CONTENT_TYPE, media_type);
             answer
         }
-        Asked::Parts(parts) => {
-            let is_good = store.verify(&blob).await;
-            let is_good = is_good.map_err(|error| Refusal::internal(format!("cannot read blob {digest}: {error}")))?;
-            if !is_good {
-                return Err(Refusal::blob_unknown(format!("{name}: blob {digest}: its bytes are damaged")));
-            }
-            partial(blob, &parts, media_type)
-        }
+        Asked::Parts(parts) => partial(blob, &parts, media_type),
     };
     set(&mut answer, ACCEPT_RANGES, "bytes");
     identify(&mut answer, &digest);
@@ -123,12 +129,11 @@ pub(super) async fn blob(
 
 fn whole(store: &Arc<Store>, blob: Blob) -> Part {
     let Blob { file, stamp, known, layout, digest } = blob;
-    let file = Arc::new(file);
     match known {
-        Known::Good => Part::File(file, 0..stamp.size),
+        Known::Good => Part::File(Arc::new(Sound { file, stamp }), 0..stamp.size),
         Known::Damaged | Known::Nothing => Part::Unverified(Box::new(Unverified {
             store: store.clone(),
-            file,
+            file: Arc::new(file),
             at: 0,
             hasher: Hasher::new(digest.algorithm()),
             digest,
@@ -140,10 +145,10 @@ fn whole(store: &Arc<Store>, blob: Blob) -> Part {
 
 /// One part as it is, several with a head each (RFC 9110, 14.6).
 fn partial(blob: Blob, parts: &[std::ops::Range<u64>], media_type: &str) -> Answer {
-    let (size, file) = (blob.stamp.size, Arc::new(blob.file));
+    let (size, sound) = (blob.stamp.size, Arc::new(Sound { file: blob.file, stamp: blob.stamp }));
     let says = |part: &std::ops::Range<u64>| format!("bytes {}-{}/{size}", part.start, part.end - 1);
     if let [part] = parts {
-        let body = Body::new(vec![Part::File(file, part.clone())]);
+        let body = Body::new(vec![Part::File(sound, part.clone())]);
         let mut answer = answer::with_body(StatusCode::PARTIAL_CONTENT, body);
         set(&mut answer, CONTENT_RANGE, &says(part));
         set(&mut answer, CONTENT_TYPE, media_type);
@@ -156,7 +161,7 @@ fn partial(blob: Blob, parts: &[std::ops::Range<u64>], media_type: &str) -> Answ
     for part in parts {
         let head = format!("\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {}\r\n\r\n", says(part));
         pieces.push(Part::Bytes(head.into()));
-        pieces.push(Part::File(file.clone(), part.clone()));
+        pieces.push(Part::File(sound.clone(), part.clone()));
     }
     pieces.push(Part::Bytes(format!("\r\n--{boundary}--\r\n").into()));
     let mut answer = answer::with_body(StatusCode::PARTIAL_CONTENT, Body::new(pieces));
@@ -179,4 +184,7 @@ fn identify(answer: &mut Answer, digest: &Digest) {
     set(answer, ETAG, &format!("\"{digest}\""));
 }
 
+/// Bytes of a blob that is read before anything of it is sent.
+const SMALL: u64 = 64 << 10;
+const UNKNOWN: &str = "MANIFEST_UNKNOWN";
 const OCTETS: &str = "application/octet-stream";

@@ -8,15 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Instant;
 
-use hyper::StatusCode;
-use hyper::header::RETRY_AFTER;
-use rustix::io::Errno;
-
 use crate::digest::{Digest, Hasher};
 use crate::fs::{self, PathContext};
 use crate::image::Layout;
 use crate::image::store::layout::{self, INDEX};
-use crate::serve::answer::Refusal;
+use crate::serve::bad::{AGAIN, Bad};
 use crate::serve::build::{Source, build};
 use crate::serve::change::{self, Change};
 use crate::serve::document::{Document, Part};
@@ -29,8 +25,8 @@ use crate::serve::view::View;
 pub(super) struct Store {
     pub(super) sources: Vec<Source>,
     view: RwLock<Option<Arc<View>>>,
-    /// Held while a view is made. In it, what the layouts were when that failed last.
-    building: tokio::sync::Mutex<Option<Vec<Option<Stamp>>>>,
+    /// Held while a view is made. In it, what the layouts were when that failed last, and until when nobody tries again.
+    building: tokio::sync::Mutex<Option<(Vec<Option<Stamp>>, Instant)>>,
     pub(super) seen: Seen,
     /// Where it is kept what was found in each layout, if anywhere.
     ledgers: Vec<OnceLock<Arc<Ledger>>>,
@@ -49,33 +45,6 @@ pub(super) struct Blob {
     pub(super) known: Known,
     pub(super) layout: usize,
     pub(super) digest: Digest,
-}
-
-/// Why there is no blob.
-#[derive(Debug)]
-pub(super) enum NoBlob {
-    /// It is not here, or not as it should be.
-    Unknown(String),
-    /// It may be here, and cannot be had now: a node must not go elsewhere for it.
-    Unavailable(String),
-}
-
-impl NoBlob {
-    pub(super) fn refusal(self, name: &str, digest: &Digest) -> Refusal {
-        match self {
-            NoBlob::Unknown(why) => Refusal::blob_unknown(format!("{name}: blob {digest}: {why}")),
-            NoBlob::Unavailable(why) => {
-                let words = format!("{name}: blob {digest}: {why}");
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", words).header(RETRY_AFTER, "10")
-            }
-        }
-    }
-}
-
-/// Whether an error is of this process or of a medium that was pulled out, and says nothing of the file.
-fn is_passing(error: &io::Error) -> bool {
-    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::NXIO, Errno::NODEV, Errno::STALE];
-    Errno::from_io_error(error).is_some_and(|error| passing.contains(&error))
 }
 
 impl Store {
@@ -121,12 +90,13 @@ impl Store {
     pub(super) async fn view(self: &Arc<Self>) -> Result<Arc<View>, Arc<layout::Error>> {
         let stamps = self.stamps();
         let current = || self.view.read().expect("no holder panics").clone();
-        if let Some(view) = current().filter(|view| view.stamps == stamps) {
+        if let Some(view) = current().filter(|view| view.is_of(&stamps)) {
             return Ok(view);
         }
         let mut failed = self.building.lock().await;
         let older = current();
-        if let Some(view) = older.clone().filter(|view| view.stamps == stamps || failed.as_ref() == Some(&stamps)) {
+        let has_failed = failed.as_ref().is_some_and(|(of, until)| *of == stamps && Instant::now() < *until);
+        if let Some(view) = older.clone().filter(|view| has_failed || view.is_of(&stamps)) {
             return Ok(view);
         }
         let (store, known) = (self.clone(), older.clone());
@@ -138,7 +108,7 @@ impl Store {
             }
             (Err(error), Some(older)) => {
                 tracing::error!("{error}; what was there before is served");
-                *failed = Some(stamps);
+                *failed = Some((stamps, Instant::now() + AGAIN));
                 Ok(older)
             }
             (Err(error), None) => Err(Arc::new(error)),
@@ -175,8 +145,8 @@ impl Store {
     }
 
     /// Opens a blob where it is not known to be damaged.
-    pub(super) fn open(&self, digest: &Digest) -> Result<Blob, NoBlob> {
-        let mut why = NoBlob::Unknown("it is not there".to_owned());
+    pub(super) fn open(&self, digest: &Digest) -> Result<Blob, Bad> {
+        let mut bad = Bad::lasting("it is not there");
         for (at, source) in self.sources.iter().enumerate() {
             let path = source.layout.blob_path(digest);
             let opened = fs::open_regular(&path).and_then(|file| {
@@ -189,22 +159,21 @@ impl Store {
             });
             match opened {
                 Ok((file, stamp)) => match self.seen.known(at, digest, stamp) {
-                    Known::Damaged => why = NoBlob::Unknown("its bytes are damaged".to_owned()),
+                    Known::Damaged => bad = Bad::lasting("its bytes are damaged"),
                     known => return Ok(Blob { file, stamp, known, layout: at, digest: digest.clone() }),
                 },
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::warn!("{error}: {}", error.source);
-                    let words = format!("it cannot be read: {}", error.source);
-                    why = if is_passing(&error.source) { NoBlob::Unavailable(words) } else { NoBlob::Unknown(words) };
+                    bad = Bad::unreadable(&error.source);
                 }
             }
         }
-        Err(why)
+        Err(bad)
     }
 
     /// Reads a blob to its end, unless that was done before. `false` for one that is damaged.
-    pub(super) async fn verify(self: &Arc<Self>, blob: &Blob) -> io::Result<bool> {
+    pub(super) async fn verify(self: &Arc<Self>, blob: &Blob) -> Result<bool, Bad> {
         let turn = self.turn(&blob.digest);
         let _turn = turn.lock().await;
         match self.seen.known(blob.layout, &blob.digest, blob.stamp) {
@@ -212,12 +181,13 @@ impl Store {
             Known::Damaged => return Ok(false),
             Known::Nothing => {}
         }
-        let (file, algorithm) = (blob.file.try_clone()?, blob.digest.algorithm());
+        let unreadable = |error| Bad::unreadable(&error);
+        let (file, algorithm) = (blob.file.try_clone().map_err(unreadable)?, blob.digest.algorithm());
         let read = tokio::task::spawn_blocking(move || {
             let (mut hasher, mut at, mut buffer) = (Hasher::new(algorithm), 0, vec![0; 1 << 20]);
             loop {
                 match std::os::unix::fs::FileExt::read_at(&file, &mut buffer, at)? {
-                    0 => return Ok::<_, io::Error>(hasher.finish()),
+                    0 => return Ok::<_, io::Error>((hasher.finish(), Stamp::of(&file.metadata()?))),
                     n => {
                         hasher.update(&buffer[..n]);
                         at += n as u64;
@@ -225,7 +195,11 @@ impl Store {
                 }
             }
         });
-        let found = read.await.map_err(io::Error::other)??;
+        let (found, stamp) = read.await.map_err(|error| unreadable(io::Error::other(error)))?.map_err(unreadable)?;
+        // Of what was changed while it was read nothing is known.
+        if stamp != blob.stamp {
+            return Err(Bad { why: "it is being written to".to_owned(), passes: true });
+        }
         let is_good = found == blob.digest;
         self.record(blob.layout, &blob.digest, blob.stamp, is_good);
         Ok(is_good)
@@ -266,24 +240,25 @@ impl Store {
     }
 
     /// Whether a blob of that size lies somewhere and is not known to be damaged. `Err` says what is wrong with it.
-    pub(super) fn check(&self, part: &Part) -> Result<(), &'static str> {
-        let mut why = "is not there";
+    pub(super) fn check(&self, part: &Part) -> Result<(), Bad> {
+        let mut bad = Bad::lasting("is not there");
         for (at, source) in self.sources.iter().enumerate() {
             // A link is not a blob, wherever it leads.
-            let Ok(found) = std::fs::symlink_metadata(source.layout.blob_path(&part.digest)) else { continue };
-            if !found.is_file() || found.len() != part.size {
-                why = "has another size";
-            } else if self.seen.known(at, &part.digest, Stamp::of(&found)) == Known::Damaged {
-                why = "is damaged";
-            } else {
-                return Ok(());
+            match std::fs::symlink_metadata(source.layout.blob_path(&part.digest)) {
+                Ok(found) if !found.is_file() || found.len() != part.size => bad = Bad::lasting("has another size"),
+                Ok(found) if self.seen.known(at, &part.digest, Stamp::of(&found)) == Known::Damaged => {
+                    bad = Bad::lasting("is damaged");
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => bad = Bad::unreadable(&error),
             }
         }
-        Err(why)
+        Err(bad)
     }
 
     /// What an image lacks: whoever is given its manifest must get all the rest (CRI-O asks for ever for what a mirror lacks).
-    pub(super) fn lacking(&self, view: &View, document: &Document) -> Vec<String> {
+    pub(super) fn lacking(&self, view: &View, document: &Document) -> Vec<Bad> {
         let (now, damaged) = (self.now(), self.damaged_at.load(Ordering::Relaxed));
         let (mut lacking, mut waiting) = (Vec::new(), vec![document]);
         // A list may name one thing a thousand times, and that another.
@@ -294,14 +269,16 @@ impl Store {
             }
             let before = lacking.len();
             for part in document.blobs.iter().filter(|part| !part.is_foreign) {
-                lacking.extend(self.check(part).err().map(|why| format!("{} {why}", part.digest)));
+                lacking.extend(self.check(part).err().map(|bad| bad.of(&part.digest)));
             }
             for part in &document.manifests {
                 match view.documents.get(&part.digest) {
                     Some(Ok(child)) if child.size == part.size => waiting.push(child),
-                    Some(Ok(_)) => lacking.push(format!("manifest {} has another size", part.digest)),
-                    Some(Err(why)) => lacking.push(format!("manifest {}: {why}", part.digest)),
-                    None => lacking.push(format!("manifest {} is not there", part.digest)),
+                    Some(Ok(_)) => {
+                        lacking.push(Bad::lasting("has another size").of(format_args!("manifest {}", part.digest)));
+                    }
+                    Some(Err(bad)) => lacking.push(bad.clone().of(format_args!("manifest {}:", part.digest))),
+                    None => lacking.push(Bad::lasting("is not there").of(format_args!("manifest {}", part.digest))),
                 }
             }
             // Of a list this would say nothing of what it lists.
@@ -330,22 +307,3 @@ pub(super) fn remember_all(store: &Store, state: &Path, from: usize) -> Result<(
 
 /// After so many missing parts no others are looked for.
 const TOLD: usize = 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_is_no_reason_to_go_elsewhere() {
-        let cases =
-            [(Errno::MFILE, 503), (Errno::IO, 503), (Errno::STALE, 503), (Errno::ACCESS, 404), (Errno::LOOP, 404)];
-        for (errno, status) in cases {
-            let error = io::Error::from(errno);
-            let (is_passing, words) = (is_passing(&error), error.to_string());
-            let why = if is_passing { NoBlob::Unavailable(words) } else { NoBlob::Unknown(words) };
-            let refusal = why.refusal("a/b", &Digest::sha256("x"));
-            let found = (refusal.status.as_u16(), refusal.headers.len());
-            assert_eq!(found, (status, usize::from(status == 503)), "{errno}");
-        }
-    }
-}

@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::digest::Digest;
+use crate::serve::bad::Bad;
 use crate::serve::document::Document;
 use crate::serve::names;
 use crate::serve::stamp::Stamp;
@@ -19,11 +21,13 @@ pub(super) struct View {
     /// Keys by the path without the registry.
     pub(super) short: HashMap<String, Vec<String>>,
     /// What is known of each manifest; of one that cannot be read, why.
-    pub(super) documents: HashMap<Digest, Result<Arc<Document>, String>>,
+    pub(super) documents: HashMap<Digest, Result<Arc<Document>, Bad>>,
     /// What the operator should know of the names.
     pub(super) notes: Vec<String>,
     /// The `index.json` of each layout that it was made of.
     pub(super) stamps: Vec<Option<Stamp>>,
+    /// When to make another one though these are the same, for something could not be read that may be readable then.
+    pub(super) again: Option<Instant>,
 }
 
 /// One repository.
@@ -52,6 +56,11 @@ pub(super) enum Found {
 }
 
 impl View {
+    /// Whether it is of layouts whose `index.json` are these, and not to be made again.
+    pub(super) fn is_of(&self, stamps: &[Option<Stamp>]) -> bool {
+        self.stamps == stamps && self.again.is_none_or(|again| Instant::now() < again)
+    }
+
     /// The repositories that a path may mean: the one with exactly that name first, then those of registries that are left out.
     pub(super) fn candidates(&self, path: &str, ns: Option<&str>) -> Vec<(&str, &Repository)> {
         let exact = self.repositories.get_key_value(&names::key(path, ns));

@@ -106,7 +106,7 @@ pub(super) async fn answer(
         let repository = &view.repositories[&key];
         let document = match view.documents.get(&digest).filter(|_| repository.manifests.contains(&digest)) {
             Some(Ok(document)) => document,
-            Some(Err(why)) => return Err(format!("manifest {digest}: {}", in_line(why))),
+            Some(Err(bad)) => return Err(format!("manifest {digest}: {}", in_line(bad))),
             None => return Err(format!("no manifest {digest} is in {key}")),
         };
         Ok((look(&at.store, &view, repository, &key, document), bars(&at.store, &view, document, &key)))

@@ -170,8 +170,8 @@ impl Writer {
             if !is_needed && !self.is_member(&repository.key, &part.digest) {
                 return lacks("blob", &part.digest, "is not in this repository");
             }
-            if let Err(why) = self.store.check(part) {
-                return lacks("blob", &part.digest, why);
+            if let Err(bad) = self.store.check(part) {
+                return lacks("blob", &part.digest, &bad.why);
             }
         }
         for part in &document.manifests {
