@@ -80,21 +80,25 @@ pub(super) async fn answer(server: &Server, request: &Request) -> Result<Answer,
         ("scrubbed_bytes_total", "Their bytes.", of(&scrubbed.bytes)),
         ("scrub_failed_total", "Such readings that failed.", of(&scrubbed.failed)),
     ];
-    let text = server.metrics.text(
-        &counters,
-        &[
-            ("repositories", "Repositories that are served.", count(view.repositories.len())),
-            ("tags", "Tags of all repositories.", count(tags)),
-            ("manifests", "Manifests and indexes that are served.", count(view.documents.len() - bad)),
-            ("bad_manifests", "Manifests that are missing or damaged.", count(bad)),
-            (
-                "damaged_blobs",
-                "Blobs that were found to be damaged and are not served.",
-                count(server.store.damaged().len()),
-            ),
-            ("scrub_due_blobs", "Blobs that were not read for longer than they should be.", of(&scrubbed.due)),
-        ],
-    );
+    let ends = server.tls.as_ref().and_then(|tls| tls.ends()).and_then(|ends| u64::try_from(ends.as_second()).ok());
+    let certificate =
+        ends.map(|ends| ("certificate_end_seconds", "When the certificate ends, in seconds since 1970.", ends));
+    let gauges: Vec<_> = [
+        ("repositories", "Repositories that are served.", count(view.repositories.len())),
+        ("tags", "Tags of all repositories.", count(tags)),
+        ("manifests", "Manifests and indexes that are served.", count(view.documents.len() - bad)),
+        ("bad_manifests", "Manifests that are missing or damaged.", count(bad)),
+        (
+            "damaged_blobs",
+            "Blobs that were found to be damaged and are not served.",
+            count(server.store.damaged().len()),
+        ),
+        ("scrub_due_blobs", "Blobs that were not read for longer than they should be.", of(&scrubbed.due)),
+    ]
+    .into_iter()
+    .chain(certificate)
+    .collect();
+    let text = server.metrics.text(&counters, &gauges);
     let mut answer = answer::with_body(StatusCode::OK, Body::new(vec![Part::Bytes(text.into())]));
     set(&mut answer, CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     Ok(answer)

@@ -175,7 +175,7 @@ pub struct Server {
     writer: Option<Arc<Writer>>,
     page: Arc<Page>,
     guard: Guard,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     speaking: Speaking,
     metrics: Arc<Metrics>,
     limits: Limits,
@@ -216,13 +216,13 @@ impl Server {
             Some(Identity::Own { directory, .. }) => Some(directory.join("ca.crt")),
             Some(Identity::Files { .. }) | None => None,
         };
-        let (is_tls, tls) = (options.tls.is_some(), options.tls.map(Tls::new).transpose()?);
+        let (is_tls, tls) = (options.tls.is_some(), options.tls.map(Tls::new).transpose()?.map(Arc::new));
         let speaking = Speaking { trust, is_tls, asks_password };
         let metrics: Arc<Metrics> = Arc::default();
         if let (Some(writer), Some(collecting)) = (&writer, options.collecting) {
             tokio::spawn(collect::repeat(Arc::downgrade(writer), collecting, metrics.clone()));
         }
-        let page = Page::new(store.clone(), options.shown, speaking.clone());
+        let page = Page::new(store.clone(), options.shown, speaking.clone(), tls.clone());
         Ok(Arc::new(Server {
             store,
             writer,

@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
+use x509_cert::der::Decode as _;
 
 use crate::digest::Digest;
 use crate::fs::{self, PathContext, PathError};
@@ -76,6 +77,7 @@ pub enum Error {
 /// What a server shows to clients, and how it is kept fresh.
 pub(super) struct Tls {
     pub(super) config: Arc<rustls::ServerConfig>,
+    current: Arc<Current>,
     again: Arc<Notify>,
 }
 
@@ -97,7 +99,7 @@ impl Tls {
             .expect("ring knows TLS 1.2 and 1.3");
         let mut config = builder.with_no_client_auth().with_cert_resolver(current.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let current = Arc::downgrade(&current);
+        let kept = Arc::downgrade(&current);
         let again: Arc<Notify> = Arc::default();
         let asked = again.clone();
         tokio::spawn(async move {
@@ -105,7 +107,7 @@ impl Tls {
             let mut age = 0;
             loop {
                 let is_asked = tokio::select! { () = tokio::time::sleep(LOOK) => false, () = asked.notified() => true };
-                let Some(current) = current.upgrade() else { return };
+                let Some(current) = kept.upgrade() else { return };
                 (age, seen) = match identity.stamp() {
                     now if now == seen && age < RENEW && !is_asked => (age + 1, seen),
                     now => {
@@ -120,7 +122,15 @@ impl Tls {
                 };
             }
         });
-        Ok(Tls { config: Arc::new(config), again })
+        Ok(Tls { config: Arc::new(config), current, again })
+    }
+
+    /// When the certificate that is shown now ends; `None` where that cannot be told.
+    pub(super) fn ends(&self) -> Option<jiff::Timestamp> {
+        let current = self.current.0.read().expect("no holder panics").clone();
+        let certificate = x509_cert::Certificate::from_der(current.cert.first()?).ok()?;
+        let ends = certificate.tbs_certificate.validity.not_after.to_unix_duration();
+        jiff::Timestamp::from_second(ends.as_secs().try_into().ok()?).ok()
     }
 
     /// Has the certificate read or made again now.

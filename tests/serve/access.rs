@@ -255,6 +255,19 @@ fn others_trust_the_own_authority_and_the_certificate_made_by_it() {
         let curl = |args: &[&str]| Command::new("curl").args(["-sS", "--cacert", crt]).args(args).output().unwrap();
         let output = curl(&["-u", "ann:x", "-w", "%{http_code}", "-o", "/dev/null", &url]);
         assert_eq!(output.stdout, b"200", "{output:?}");
+        // When it ends is said as openssl reads it.
+        let shown = format!(
+            "openssl s_client -connect {} </dev/null 2>/dev/null | openssl x509 -noout -enddate",
+            serve.address
+        );
+        let output = Command::new("sh").args(["-c", &format!("{shown} -dateopt iso_8601")]).output().unwrap();
+        let ends = String::from_utf8(output.stdout).unwrap().trim().replace("notAfter=", "").replace(' ', "T");
+        let state = curl(&["-u", "ann:x", &format!("https://{}/api/v1/state", serve.address)]).stdout;
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        assert_eq!(state["certificate"]["ends"], serde_json::json!(ends), "{state}");
+        assert!((364..=365).contains(&state["certificate"]["days"].as_i64().unwrap()), "{state}");
+        let metrics = curl(&["-u", "ann:x", &format!("https://{}/metrics", serve.address)]).stdout;
+        assert!(String::from_utf8(metrics).unwrap().contains("\nhaversack_certificate_end_seconds 1"));
         let plain = serve.raw(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n", false);
         assert_eq!(plain.status, 0);
         // Half a greeting keeps nobody out.

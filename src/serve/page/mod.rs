@@ -38,6 +38,7 @@ use crate::serve::body::{Body, Part};
 use crate::serve::nodes::Speaking;
 use crate::serve::request::Request;
 use crate::serve::store::Store;
+use crate::serve::tls::Tls;
 
 /// What the page shows besides images.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,7 @@ pub(super) struct Page {
     store: Arc<Store>,
     shown: Shown,
     speaking: Speaking,
+    tls: Option<Arc<Tls>>,
     kernels: Kernels,
 }
 
@@ -72,8 +74,8 @@ struct Frame<'a> {
 }
 
 impl Page {
-    pub(super) fn new(store: Arc<Store>, shown: Shown, speaking: Speaking) -> Arc<Self> {
-        Arc::new(Page { store, speaking, kernels: Kernels::new(shown.kernels.clone()), shown })
+    pub(super) fn new(store: Arc<Store>, shown: Shown, speaking: Speaking, tls: Option<Arc<Tls>>) -> Arc<Self> {
+        Arc::new(Page { store, speaking, tls, kernels: Kernels::new(shown.kernels.clone()), shown })
     }
 
     /// Answers for a path that is not the registry's; `None` where there is nothing.

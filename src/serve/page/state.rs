@@ -42,6 +42,24 @@ struct State {
     scrubbed: u64,
     scrub_due: u64,
     uploads: usize,
+    /// Of TLS, when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Certificate>,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    /// When it ends, RFC 3339.
+    ends: String,
+    /// Whole days from now until then; below zero when it has ended.
+    days: i64,
+}
+
+impl Certificate {
+    fn until(ends: jiff::Timestamp) -> Self {
+        let seconds = ends.as_second() - jiff::Timestamp::now().as_second();
+        Certificate { ends: ends.to_string(), days: seconds.div_euclid(86_400) }
+    }
 }
 
 #[derive(Serialize)]
@@ -76,7 +94,8 @@ impl Room {
 pub(super) async fn state(page: &Arc<Page>, request: &Request, is_json: bool) -> Result<Answer, Refusal> {
     let view = request.view(&page.store).await?;
     let at = page.clone();
-    let state = blocking(move || look(&at.store, &view, at.shown.is_writable)).await?;
+    let mut state = blocking(move || look(&at.store, &view, at.shown.is_writable)).await?;
+    state.certificate = page.tls.as_ref().and_then(|tls| tls.ends()).map(Certificate::until);
     if is_json {
         return Ok(json(&state));
     }
@@ -120,6 +139,7 @@ fn look(store: &Store, view: &View, is_writable: bool) -> State {
         scrubbed: store.scrubbed.blobs.load(Ordering::Relaxed),
         scrub_due: store.scrubbed.due.load(Ordering::Relaxed),
         uploads: if is_writable { fs::list(&uploads).map_or(0, |files| files.len()) } else { 0 },
+        certificate: None,
     }
 }
 
