@@ -83,6 +83,9 @@ pub(super) struct ServeArgs {
     /// Show these kernels on the page: their packages, and which images here are toolkits for them
     #[arg(long, value_name = "KERNELS.JSON", help_heading = "Page")]
     kernels: Option<PathBuf>,
+    /// Show the files of layers on the page; a layer is read from its start for each look into it
+    #[arg(long, help_heading = "Page")]
+    layer_files: bool,
     /// Users and their passwords, as `htpasswd -B` writes them; read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     htpasswd: Option<PathBuf>,
@@ -172,6 +175,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
                 kernels: args.kernels.clone(),
                 name: args.name.first().cloned(),
                 is_writable: args.writable,
+                layer_files: args.layer_files,
             },
             tls: tls.clone(),
             log: log(args, context),

@@ -59,6 +59,7 @@ mod build;
 mod change;
 mod collect;
 mod document;
+mod layer;
 mod ledger;
 mod lists;
 mod log;
@@ -110,7 +111,7 @@ use self::tls::Tls;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 use crate::image::Layout;
-use crate::image::store::layout;
+use crate::image::store::layout::{self, WORK};
 
 /// What is served, and how.
 pub struct Options {
@@ -222,7 +223,9 @@ impl Server {
         if let (Some(writer), Some(collecting)) = (&writer, options.collecting) {
             tokio::spawn(collect::repeat(Arc::downgrade(writer), collecting, metrics.clone()));
         }
-        let page = Page::new(store.clone(), options.shown, speaking.clone(), tls.clone());
+        let work = writer.is_some().then(|| store.sources[0].layout.root().join(WORK));
+        let found = work.or(options.state).map(|directory| directory.join("found"));
+        let page = Page::new(store.clone(), options.shown, speaking.clone(), tls.clone(), found);
         Ok(Arc::new(Server {
             store,
             writer,

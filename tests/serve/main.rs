@@ -6,6 +6,7 @@ mod clients;
 mod collecting;
 mod conformance;
 mod damaged;
+mod found;
 mod hostile;
 mod installed;
 mod page;

@@ -189,7 +189,8 @@ pub(crate) fn index(layout: &Layout, manifests: &[&Descriptor]) -> Descriptor {
     layout.write_blob(MediaType::ImageIndex, &canonical(&content)).unwrap()
 }
 
-fn manifest(layout: &Layout, content: &Value) -> Descriptor {
+/// A manifest with the content that is given.
+pub(crate) fn manifest(layout: &Layout, content: &Value) -> Descriptor {
     let mut content = content.clone();
     content["schemaVersion"] = json!(2);
     content["mediaType"] = json!(MediaType::ImageManifest);

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::server::{Serve, arg, artifact, image, index, layout};
 
 const IMAGE: &str = "sha256:000afa8dd9ef13fbd08c62dd528463ebcfba012d6e829dbd1f5c5a1a0d765fed";
-const UNAME: &str = "5.14.0-427.el9.x86_64";
-const HOSTILE: &str = "<script>alert(1)</script>\u{202e}\"'";
+pub(crate) const UNAME: &str = "5.14.0-427.el9.x86_64";
+pub(crate) const HOSTILE: &str = "<script>alert(1)</script>\u{202e}\"'";
 
 /// A snapshot with one of each kind.
 pub(crate) fn catalog(dir: &Path) -> String {
@@ -230,13 +230,18 @@ fn every_answer_is_as_the_description_of_the_interface_says() {
         json!({ "carry": "c1", "state": Digest::sha256("s"), "unpacked": "2026-01-02T03:04:05Z", "code": "ABC" });
     std::fs::write(receipts.join("c1.json"), receipt.to_string()).unwrap();
     let (catalog, kernels) = (catalog(dir.path()), kernels(dir.path()));
-    let serve = Serve::start(&["--catalog", &catalog, "--kernels", &kernels, arg(&store)]);
+    let layer = crate::found::tar(&[("a", b"content"), ("b -> a", b"")]);
+    let files = image(&store, &layer);
+    store.tag(&files, Some("quay.io/org/files:1")).unwrap();
+    let files = format!("/api/v1/repositories/quay.io/org/files@{}/layers/{}", files.digest(), Digest::sha256(&layer));
+    let serve = Serve::start(&["--catalog", &catalog, "--kernels", &kernels, "--layer-files", arg(&store)]);
     let described = serve.get("/api/v1/openapi.json").json();
     let schemas = &described["components"]["schemas"];
     let asked = [
         ("/api/v1/repositories", vec!["/api/v1/repositories", "/api/v1/repositories?q=none"]),
         ("/api/v1/repositories/{name}", vec!["/api/v1/repositories/quay.io/org/app"]),
         ("/api/v1/repositories/{name}@{digest}", vec![by_digest.as_str(), "/api/v1/repositories/quay.io/org/app:1"]),
+        ("/api/v1/repositories/{name}@{digest}/layers/{layer}", vec![&files]),
         (
             "/api/v1/catalog",
             vec!["/api/v1/catalog?q=some-chart+1.2.0", "/api/v1/catalog?q=other.v1&ocp=4.5", "/api/v1/catalog"],

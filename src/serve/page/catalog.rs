@@ -12,6 +12,7 @@ use crate::catalog::store::{Answer as Row, Error, Hit, Info, Snapshot};
 use crate::causes;
 use crate::escape::in_line;
 use crate::serve::answer::{Answer, Refusal};
+use crate::serve::page::found::File;
 use crate::serve::page::{Frame, Page, age, blocking, html, json, not_given};
 use crate::serve::request::Request;
 
@@ -27,6 +28,7 @@ struct Shown<'a> {
     kinds: Vec<(String, u64, u64, String)>,
     answers: Vec<Answered>,
     hits: Vec<Link>,
+    from: Option<File>,
 }
 
 /// A name that leads to the question about it.
@@ -45,6 +47,9 @@ struct Found {
     answers: Vec<Answered>,
     /// Names that hold the words of the question.
     hits: Vec<Hit>,
+    /// The image that it is in, if it was not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<File>,
 }
 
 /// A question as it was understood, and its answer.
@@ -61,7 +66,9 @@ struct Answered {
 }
 
 pub(super) async fn answer(page: &Page, request: &Request, is_json: bool) -> Result<Answer, Refusal> {
-    let path = page.shown.catalog.clone().ok_or_else(|| not_given("catalog", "--catalog catalog.db"))?;
+    let from = page.finder.found().catalog.clone();
+    let path = page.shown.catalog.clone().or_else(|| from.as_ref().map(|from| from.path.clone()));
+    let path = path.ok_or_else(|| not_given("catalog", "--catalog catalog.db"))?;
     let field = |key: &str| request.one(key).unwrap_or_default();
     let (query, ocp, kube) = (field("q"), field("ocp"), field("kube"));
     if [query, ocp, kube].iter().any(|text| text.len() > LONGEST) {
@@ -73,10 +80,11 @@ pub(super) async fn answer(page: &Page, request: &Request, is_json: bool) -> Res
     }
     let (text, of_ocp, of_kube) = (query.to_owned(), ocp.to_owned(), kube.to_owned());
     let looked = blocking(move || look(&path, &text, &of_ocp, &of_kube)).await?;
-    let found = looked.map_err(|error| {
+    let mut found = looked.map_err(|error| {
         tracing::error!("{}", causes::line(&error));
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the catalog cannot be read; the log says why")
     })?;
+    found.from = from;
     if is_json {
         return Ok(json(&found));
     }
@@ -97,6 +105,7 @@ pub(super) async fn answer(page: &Page, request: &Request, is_json: bool) -> Res
         kinds: kinds.map(|(kind, it)| (kind.plural().to_owned(), it.rows, it.answers, in_line(&it.source))).collect(),
         answers: found.answers,
         hits: found.hits.into_iter().map(link).collect(),
+        from: found.from,
     })
 }
 
@@ -125,7 +134,7 @@ fn look(path: &Path, query: &str, ocp: &str, kube: &str) -> Result<Found, Error>
     let is_worth_it = query.chars().filter(|c| c.is_alphanumeric()).count() > 1;
     let hits = if is_worth_it { snapshot.search(query, HITS)? } else { Vec::new() };
     let age_seconds = jiff::Timestamp::now().as_second() - jiff::Timestamp::from(info.taken).as_second();
-    Ok(Found { info, age_seconds, answers, hits })
+    Ok(Found { info, age_seconds, answers, hits, from: None })
 }
 
 /// Why nothing can be said, where a no would be wrong.

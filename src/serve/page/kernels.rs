@@ -1,7 +1,7 @@
 //! Kernels: which packages belong to what `uname -r` prints, and which images here are toolkits for it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use askama::Template;
@@ -12,9 +12,11 @@ use crate::causes;
 use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::fs;
-use crate::kernel::set::{Entry, KernelSet};
+use crate::kernel::release::Release;
+use crate::kernel::set::{Entry, EntryPackage, KernelSet};
 use crate::progress::{Unit, amount};
 use crate::serve::answer::{Answer, Refusal};
+use crate::serve::page::found::{File, Found};
 use crate::serve::page::repositories::configuration;
 use crate::serve::page::{Frame, Page, blocking, html, json, not_given};
 use crate::serve::request::Request;
@@ -26,7 +28,8 @@ use crate::serve::view::View;
 #[derive(Debug, Default)]
 pub(super) struct Kernels {
     path: Option<PathBuf>,
-    set: Mutex<Option<(Stamp, Arc<KernelSet>)>>,
+    /// Those that were read, by their files.
+    sets: Mutex<HashMap<PathBuf, (Stamp, Arc<KernelSet>)>>,
     /// The kernel that an image says it is for, by the digest of its configuration.
     toolkits: Mutex<HashMap<Digest, Option<String>>>,
 }
@@ -41,6 +44,7 @@ struct Shown<'a> {
     kernels: Vec<Kernel>,
     toolkits: Vec<Toolkit>,
     is_cut: bool,
+    from: Vec<File>,
 }
 
 /// Kernels of one distribution and machine.
@@ -93,25 +97,56 @@ impl Kernels {
         Kernels { path, ..Kernels::default() }
     }
 
-    fn set(&self) -> Result<Arc<KernelSet>, Refusal> {
-        let path = self.path.as_ref().ok_or_else(|| not_given("list of kernels", "--kernels kernels.json"))?;
-        let mut there = self.set.lock().expect("no holder panics");
-        let stamp = Stamp::at(path);
-        if let (Some((known, set)), Some(stamp)) = (&*there, stamp)
-            && *known == stamp
-        {
-            return Ok(set.clone());
-        }
-        let unreadable = |why: String| {
-            tracing::error!("{}: {why}", path.display());
-            let words = "the list of kernels cannot be read; the log says why";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", words)
+    /// What was given, or else what was found in images.
+    fn sets(&self, found: &Found) -> Result<Vec<Arc<KernelSet>>, Refusal> {
+        let paths: Vec<&PathBuf> = match &self.path {
+            Some(path) => vec![path],
+            None => found.kernels.iter().map(|file| &file.path).collect(),
         };
-        let bytes = fs::read(path, LIMIT).map_err(|error| unreadable(causes::line(&error)))?;
-        let set = Arc::new(KernelSet::parse(&bytes).map_err(|error| unreadable(causes::line(&error)))?);
-        *there = stamp.map(|stamp| (stamp, set.clone()));
-        Ok(set)
+        if paths.is_empty() {
+            return Err(not_given("list of kernels", "--kernels kernels.json"));
+        }
+        let mut there = self.sets.lock().expect("no holder panics");
+        there.retain(|path, _| paths.contains(&path));
+        paths.into_iter().map(|path| read(&mut there, path)).collect()
     }
+}
+
+/// Reads a list, unless that was done since its file changed.
+fn read(there: &mut HashMap<PathBuf, (Stamp, Arc<KernelSet>)>, path: &Path) -> Result<Arc<KernelSet>, Refusal> {
+    let stamp = Stamp::at(path);
+    if let (Some((known, set)), Some(stamp)) = (there.get(path), stamp)
+        && *known == stamp
+    {
+        return Ok(set.clone());
+    }
+    let unreadable = |why: String| {
+        tracing::error!("{}: {why}", path.display());
+        let words = "the list of kernels cannot be read; the log says why";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", words)
+    };
+    let bytes = fs::read(path, LIMIT).map_err(|error| unreadable(causes::line(&error)))?;
+    let set = Arc::new(KernelSet::parse(&bytes).map_err(|error| unreadable(causes::line(&error)))?);
+    if let Some(stamp) = stamp {
+        there.insert(path.to_owned(), (stamp, set.clone()));
+    }
+    Ok(set)
+}
+
+/// Every kernel of the lists, from the oldest to the newest of its distribution; what several lists have alike, once.
+fn entries(sets: &[Arc<KernelSet>]) -> Vec<&Entry> {
+    let mut seen: HashMap<&Release, Vec<&[EntryPackage]>> = HashMap::new();
+    let mut entries: Vec<&Entry> = Vec::new();
+    for entry in sets.iter().flat_map(|set| &set.kernels) {
+        let there = seen.entry(&entry.release).or_default();
+        if !there.contains(&&entry.packages[..]) {
+            there.push(&entry.packages);
+            entries.push(entry);
+        }
+    }
+    // Each list is; several are not.
+    entries.sort_by(|one, other| one.release.cmp(&other.release));
+    entries
 }
 
 pub(super) async fn answer(page: &Arc<Page>, request: &Request, is_json: bool) -> Result<Answer, Refusal> {
@@ -119,22 +154,25 @@ pub(super) async fn answer(page: &Arc<Page>, request: &Request, is_json: bool) -
     let query = request.one("q").unwrap_or_default().trim();
     let (at, asked) = (page.clone(), query.to_owned());
     let found = blocking(move || {
-        let set = at.kernels.set()?;
+        let found = at.finder.found();
+        let sets = at.kernels.sets(&found)?;
+        let entries = entries(&sets);
         let toolkits = if asked.is_empty() { Vec::new() } else { at.kernels.toolkits(&at.store, &view, &asked) };
-        Ok::<_, Refusal>((groups(&set), find(&set, &asked), toolkits, set.kernels.len()))
+        let from = if at.shown.kernels.is_some() { Vec::new() } else { found.kernels.clone() };
+        Ok::<_, Refusal>((groups(&entries), find(&entries, &asked), toolkits, entries.len(), from))
     });
-    let (groups, (kernels, is_cut), toolkits, total) = found.await??;
+    let (groups, (kernels, is_cut), toolkits, total, from) = found.await??;
     if is_json {
-        let more = serde_json::json!({ "total": total, "distributions": groups, "kernels": kernels, "cut": is_cut, "toolkits": toolkits });
+        let more = serde_json::json!({ "total": total, "distributions": groups, "kernels": kernels, "cut": is_cut, "toolkits": toolkits, "from": from });
         return Ok(json(&more));
     }
-    html(&Shown { frame: page.frame(request), query, total, groups, kernels, toolkits, is_cut })
+    html(&Shown { frame: page.frame(request), query, total, groups, kernels, toolkits, is_cut, from })
 }
 
-fn groups(set: &KernelSet) -> Vec<Group> {
+fn groups(entries: &[&Entry]) -> Vec<Group> {
     let mut groups: BTreeMap<(&str, &str), (usize, &str)> = BTreeMap::new();
-    for Entry { release, .. } in &set.kernels {
-        // The list is sorted from the oldest to the newest.
+    for Entry { release, .. } in entries {
+        // A list is sorted from the oldest to the newest.
         let group = groups.entry((&release.distribution, release.machine.as_str())).or_default();
         *group = (group.0 + 1, &release.uname);
     }
@@ -148,12 +186,12 @@ fn groups(set: &KernelSet) -> Vec<Group> {
 }
 
 /// Kernels of exactly that name; if there is none, those that have the text in theirs, and whether these are not all.
-fn find(set: &KernelSet, asked: &str) -> (Vec<Kernel>, bool) {
+fn find(entries: &[&Entry], asked: &str) -> (Vec<Kernel>, bool) {
     if asked.is_empty() {
         return (Vec::new(), false);
     }
-    let exact: Vec<&Entry> = set.kernels.iter().filter(|entry| entry.release.uname == asked).collect();
-    let like = || set.kernels.iter().rev().filter(|entry| entry.release.uname.contains(asked)).take(SHOWN + 1);
+    let exact: Vec<&Entry> = entries.iter().copied().filter(|entry| entry.release.uname == asked).collect();
+    let like = || entries.iter().copied().rev().filter(|entry| entry.release.uname.contains(asked)).take(SHOWN + 1);
     let mut found = if exact.is_empty() { like().collect() } else { exact };
     let is_cut = found.len() > SHOWN;
     found.truncate(SHOWN);

@@ -8,6 +8,7 @@
 //! /                          repositories, a hundred at a time, ?q= for those with a text in their names
 //! /images/REPOSITORY         its tags, a hundred at a time, and a picture of what their layers share
 //! /images/REPOSITORY:TAG     an image, a list or an artifact; by @DIGEST, too
+//! /images/…@DIGEST/layers/DIGEST   files of a layer (--layer-files)
 //! /catalog                   the certified catalog: ?q= asks whether something is certified (--catalog)
 //! /kernels                   kernels, their packages, toolkits that fit: ?q= is what `uname -r` prints (--kernels)
 //! /carries                   carries that were unpacked here
@@ -17,6 +18,8 @@
 //! ```
 
 mod catalog;
+mod files;
+mod found;
 mod image;
 mod kernels;
 mod nodes;
@@ -32,6 +35,8 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY};
 use serde::Serialize;
 
+use self::files::Reading;
+use self::found::Finder;
 use self::kernels::Kernels;
 use crate::serve::answer::{self, Answer, JSON, Refusal, set};
 use crate::serve::body::{Body, Part};
@@ -51,6 +56,8 @@ pub struct Shown {
     pub name: Option<String>,
     /// Whether it takes pushes.
     pub is_writable: bool,
+    /// Whether the files of a layer are shown, for each of which the layer is read.
+    pub layer_files: bool,
 }
 
 /// The page over a store.
@@ -60,6 +67,8 @@ pub(super) struct Page {
     speaking: Speaking,
     tls: Option<Arc<Tls>>,
     kernels: Kernels,
+    finder: Finder,
+    reading: Reading,
 }
 
 /// What is around the content of each page.
@@ -71,11 +80,22 @@ struct Frame<'a> {
     is_tls: bool,
     has_catalog: bool,
     has_kernels: bool,
+    has_files: bool,
 }
 
 impl Page {
-    pub(super) fn new(store: Arc<Store>, shown: Shown, speaking: Speaking, tls: Option<Arc<Tls>>) -> Arc<Self> {
-        Arc::new(Page { store, speaking, tls, kernels: Kernels::new(shown.kernels.clone()), shown })
+    /// The page, and what looks for catalogs and kernels in images, which are put into `found`. Within a runtime.
+    pub(super) fn new(
+        store: Arc<Store>,
+        shown: Shown,
+        speaking: Speaking,
+        tls: Option<Arc<Tls>>,
+        found: Option<PathBuf>,
+    ) -> Arc<Self> {
+        let (kernels, finder) = (Kernels::new(shown.kernels.clone()), Finder::new(found, &shown));
+        let page = Arc::new(Page { store, speaking, tls, kernels, finder, reading: Reading::default(), shown });
+        tokio::spawn(found::repeat(Arc::downgrade(&page)));
+        page
     }
 
     /// Answers for a path that is not the registry's; `None` where there is nothing.
@@ -101,13 +121,15 @@ impl Page {
     }
 
     fn frame<'a>(&'a self, request: &'a Request) -> Frame<'a> {
+        let found = self.finder.found();
         Frame {
             host: self.shown.name.as_deref().or_else(|| request.header(HOST)).unwrap_or_default(),
             version: VERSION,
             now: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             is_tls: self.speaking.is_tls,
-            has_catalog: self.shown.catalog.is_some(),
-            has_kernels: self.shown.kernels.is_some(),
+            has_catalog: self.shown.catalog.is_some() || found.catalog.is_some(),
+            has_kernels: self.shown.kernels.is_some() || !found.kernels.is_empty(),
+            has_files: self.shown.layer_files,
         }
     }
 }
@@ -119,7 +141,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// Nothing is shown at a path because the server was not told what.
 fn not_given(what: &str, option: &str) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "UNSUPPORTED", format!("this server was given no {what} (`serve {option}`)"))
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "UNSUPPORTED",
+        format!("no image here holds a {what}, and none was given (`serve {option}`)"),
+    )
 }
 
 fn html(template: &impl Template) -> Result<Answer, Refusal> {

@@ -14,10 +14,12 @@ use crate::image::store::layout::DOCUMENT_LIMIT;
 use crate::progress::{Unit, amount};
 use crate::serve::answer::{Answer, Refusal};
 use crate::serve::document::Document;
+use crate::serve::page::files;
 use crate::serve::page::image::{self, Step, bars};
 use crate::serve::page::picture::Picture;
 use crate::serve::page::{Frame, Page, blocking, html, json};
 use crate::serve::request::Request;
+use crate::serve::route;
 use crate::serve::store::Store;
 use crate::serve::view::{Repository, View};
 
@@ -100,6 +102,9 @@ impl Configuration {
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct RunConfiguration {
     pub(super) labels: Option<BTreeMap<String, String>>,
+    /// `NAME=VALUE`
+    #[serde(rename = "Env")]
+    pub(super) environment: Option<Vec<String>>,
 }
 
 pub(super) async fn all(page: &Page, request: &Request, is_json: bool) -> Result<Answer, Refusal> {
@@ -138,6 +143,12 @@ pub(super) async fn all(page: &Page, request: &Request, is_json: bool) -> Result
 }
 
 pub(super) async fn one(page: &Arc<Page>, request: &Request, name: &str, is_json: bool) -> Result<Answer, Refusal> {
+    if let Some((image, layer)) = name.rsplit_once("/layers/")
+        && let Some((key, manifest)) = image.split_once('@')
+    {
+        let (manifest, layer) = (route::digest(manifest)?, route::digest(layer)?);
+        return files::answer(page, request, key, manifest, layer, is_json).await;
+    }
     let view = request.view(&page.store).await?;
     let Some(repository) = view.repositories.get(name) else {
         let split = name.split_once('@').or_else(|| name.rsplit_once(':'));
