@@ -18,9 +18,9 @@ case ${1:-} in
 esac
 echo "==> Takes 25 minutes on two cores, and 5 GB in target/; $(df --output=avail -h . | tail -n 1 | xargs) are free"
 
-debian="chromium gcc openssl podman buildah runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools zstd umoci python3-pip jq python3-venv"
+debian="chromium gcc openssl podman buildah runc skopeo docker-registry createrepo-c rpm cpio dpkg-dev apt-utils gnupg xz-utils make dwarves squashfs-tools zstd umoci python3-pip jq python3-venv wrk"
 fedora="chromium gcc openssl podman buildah runc skopeo docker-distribution createrepo_c rpm-build cpio dpkg-dev gnupg2 xz make dwarves squashfs-tools zstd jq python3"
-missing() { for tool in cc chromium openssl podman buildah runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs zstd umoci jq; do
+missing() { for tool in cc chromium openssl podman buildah runc skopeo docker-registry createrepo_c rpmbuild cpio dpkg-scanpackages apt-ftparchive gpg make pahole mksquashfs zstd umoci jq wrk containerd; do
     command -v "$tool" >/dev/null || echo "$tool"; done; }
 if [ -n "$(missing)" ] && [ -z "$install" ]; then
     echo "==> Not installed: $(missing | xargs)"
@@ -34,6 +34,8 @@ elif [ -n "$(missing)" ]; then
         # One by one where not all can be had: a missing one costs its own tests only.
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $debian >/dev/null ||
             for package in $debian; do DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null || true; done
+        # Not where Docker's own is, which Debian's would take the place of.
+        command -v containerd >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq containerd >/dev/null || true
     elif command -v dnf >/dev/null; then
         dnf install -y -q --skip-unavailable $fedora || true
     fi

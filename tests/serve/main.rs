@@ -13,5 +13,6 @@ mod page;
 mod pulling;
 mod pushing;
 mod scrubbing;
+mod secured;
 mod server;
 mod shown;
