@@ -16,3 +16,4 @@ mod scrubbing;
 mod secured;
 mod server;
 mod shown;
+mod storm;
