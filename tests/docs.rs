@@ -94,6 +94,21 @@ fn every_file_that_a_page_names_is_there() {
     assert!(checked > 10, "only {checked} files were found");
 }
 
+/// `MODULE::TEST` of the tests of `serve`.
+#[test]
+fn every_test_that_the_page_on_security_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let named: Vec<(&str, &str)> =
+        page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
+    assert!(named.len() > 30, "{named:?}");
+    for (module, test) in named {
+        let file = root.join("tests/serve").join(module).with_extension("rs");
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert!(text.contains(&format!("fn {test}()")), "{module} has no test {test}");
+    }
+}
+
 #[test]
 fn every_page_is_reached_from_the_readme() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,6 +1,7 @@
 //! `haversack serve` as clients see it: every row of the protocol, what goes wrong in a layout, and what bad clients send.
 
 mod access;
+mod attacks;
 mod browser;
 mod clients;
 mod collecting;
