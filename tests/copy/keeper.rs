@@ -150,6 +150,7 @@ async fn answer(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respo
             }
             response
         }
+        "GET" if path.contains("/referrers/") => StatusCode::NOT_FOUND.into_response(),
         "POST" => (StatusCode::ACCEPTED, [(header::LOCATION, "/v2/r/x/blobs/uploads/1")]).into_response(),
         "PUT" if path.contains("/uploads/") => {
             kept.content.insert(query.trim_start_matches("digest=").to_owned(), body);

@@ -166,9 +166,9 @@ fn listed(dir: &Path) -> (Layout, Vec<Descriptor>, Vec<Descriptor>) {
     let store = Layout::create(&dir.join("from")).unwrap();
     let (mut images, mut layers) = (Vec::new(), Vec::new());
     for platform in ["amd64", "arm64", "s390x"] {
-        let config = json!({ "architecture": platform, "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
+        let config = json!({ "architecture": platform, "os": "linux", "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(platform)] } });
         let config = store.write_blob(MediaType::ImageConfig, &canonical(&config)).unwrap();
-        let layer = store.write_blob(MediaType::ImageLayerGzip, platform.as_bytes()).unwrap();
+        let layer = store.write_blob(MediaType::ImageLayer, platform.as_bytes()).unwrap();
         let manifest =
             json!({ "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "config": config, "layers": [layer] });
         images.push(store.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap());
