@@ -191,6 +191,7 @@ pub fn assemble(
             config["config"][name] = value;
         }
         let config = layout.write_blob(MediaType::ImageConfig, &layout::canonical(&config))?;
+        let has_zstd = image.layers.iter().any(|layer| layer.media_type().as_ref().ends_with("+zstd"));
         let config_digest = layout::digest_of(&config).map_err(layout::Error::from)?;
         let document: ImageManifest = ImageManifestBuilder::default()
             .schema_version(2_u32)
@@ -208,6 +209,10 @@ pub fn assemble(
             layers: layers.into_iter().map(|(name, layer)| LayerReport::new(name, layer)).collect(),
         });
         manifest.set_platform(Some(platform.to_spec()));
+        if has_zstd {
+            // skopeo would add it to the entries of an index that it copies, which then has another digest.
+            manifest.set_annotations(Some([(ZSTD.to_owned(), "true".to_owned())].into()));
+        }
         manifests.push(manifest);
     }
     let image = match &manifests[..] {
@@ -228,6 +233,9 @@ pub fn assemble(
     };
     Ok((image, report))
 }
+
+/// By which containers/image tells images with zstd from those that older engines can read.
+const ZSTD: &str = "io.github.containers.compression.zstd";
 
 impl LayerReport {
     fn new(name: Option<&str>, layer: &Layer) -> Self {
@@ -371,7 +379,7 @@ mod tests {
         assert_ne!(amd64.layers[0].digest, arm64.layers[0].digest);
         assert_eq!(amd64.layers[1].digest, arm64.layers[1].digest);
         // A constant: what a change of compressor, tar or JSON would do to everybody's digests shows here.
-        insta::assert_snapshot!(reports[0].digest, @"sha256:5ea19ec061e8d14c293a4bb764d098273144ee932bc584674db431ceeadb03ea");
+        insta::assert_snapshot!(reports[0].digest, @"sha256:19af368d50b0479b9ff78fc2e9e986d7879fe787d6be353e3eeb0a01aee07401");
         assert_eq!(reports[0].created.to_string(), "1970-01-01T00:16:40Z");
     }
 
