@@ -48,6 +48,14 @@ impl Dir {
             return Err(Error::Mismatch { name, expected: "a manifest or an index".into(), found });
         }
         let image = layout::descriptor(media_type, &Digest::sha256(&bytes), bytes.len() as u64);
+        let names = fs::list(root)?;
+        let signatures =
+            names.iter().filter(|path| is_signature(&path.file_name().unwrap_or_default().to_string_lossy()));
+        let signatures = signatures.count();
+        if signatures > 0 {
+            let place = root.display();
+            tracing::warn!("{place}: {signatures} simple signatures (signature-N) are passed over: only dir: has them");
+        }
         Ok(Dir { root: root.to_owned(), image })
     }
 
@@ -86,7 +94,7 @@ impl Dir {
         let mut strays = Vec::new();
         for path in fs::list(&self.root)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let known = name == MANIFEST || name == VERSION_FILE || name.contains("signature-");
+            let known = name == MANIFEST || name == VERSION_FILE || is_signature(&name);
             if !known && Dir::digest_at(&path).is_none() {
                 strays.push(PathBuf::from(name));
             }
@@ -132,14 +140,17 @@ impl Dir {
         });
         let is_known = |file: &PathBuf| {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            // containers/image writes `signature-N`, and `HEX.signature-N` for the images of an index.
-            let number = name.rsplit_once("signature-").map(|(_, number)| number);
-            let is_signature = number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()));
             let is_file = std::fs::symlink_metadata(file).is_ok_and(|found| found.is_file());
-            is_file && (names.contains(&*name) || is_signature)
+            is_file && (names.contains(&*name) || is_signature(&name))
         };
         Ok(walked.is_ok() && is_image && fs::list(path)?.iter().all(is_known))
     }
+}
+
+/// Whether a file has a simple signature: containers/image writes `signature-N`, and `HEX.signature-N` for the images of an index.
+fn is_signature(name: &str) -> bool {
+    let number = name.rsplit_once("signature-").map(|(_, number)| number);
+    number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Writes an image of a layout to a directory, in place of the image that is there. It appears in one step.
