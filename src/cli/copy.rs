@@ -108,8 +108,17 @@ fn copy_image(args: &CopyArgs, context: &Context) -> Outcome {
 
 impl Copied {
     fn to_text(&self) -> String {
-        let CopyReport { digest, sent_blobs, sent_bytes, mounted_blobs, present_blobs, referrers, foreign, .. } =
-            &self.report;
+        let CopyReport {
+            digest,
+            sent_blobs,
+            sent_bytes,
+            mounted_blobs,
+            present_blobs,
+            referrers,
+            foreign,
+            not_asked,
+            ..
+        } = &self.report;
         let sent = amount(*sent_bytes, Unit::Bytes);
         let verb = if self.dry_run { "would be sent" } else { "sent" };
         let place = match &self.destination {
@@ -122,6 +131,7 @@ impl Copied {
             (mounted_blobs, "blobs mounted from another repository"),
             (referrers, "signatures, SBOMs or attestations came along"),
             (foreign, "layers may not be distributed and are not in the source: they stay where their URLs lead"),
+            (not_asked, "entries without names there were not asked for: they belong to other images, or to none"),
         ] {
             if *count > 0 {
                 text += &format!("  {count} {what}\n");

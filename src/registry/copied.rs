@@ -1,5 +1,6 @@
 //! What a copy did: counted while it is under way, and told at its end.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,9 +33,17 @@ pub struct CopyReport {
     pub referrers: u64,
     /// Layers that are not in the source, since they may not be distributed: their own registry has them.
     pub foreign: u64,
+    /// Entries of a layout's or an archive's index, without names of their own, that belong to nothing that was copied: what refers
+    /// to other images, or to none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_asked: u64,
     /// What may belong to the image and did not come along.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Something that did not come along, while the image did.
@@ -57,6 +66,8 @@ pub(super) struct Counts {
     pub(super) referrers: AtomicU64,
     pub(super) foreign: AtomicU64,
     pub(super) left_out: Mutex<Vec<LeftOut>>,
+    /// Digests of the documents that were copied.
+    pub(super) documents_seen: Mutex<HashSet<String>>,
 }
 
 impl Counts {
@@ -80,6 +91,7 @@ impl Counts {
             documents: of(&self.documents),
             referrers: of(&self.referrers),
             foreign: of(&self.foreign),
+            not_asked: 0,
             left_out: self.left_out.lock().expect("no holder panics").clone(),
         }
     }

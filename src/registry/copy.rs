@@ -24,6 +24,7 @@ use crate::registry::client::Error;
 use crate::registry::copied::{CopyReport, Counts};
 use crate::registry::download::Watch;
 use crate::registry::memory::{self, Memory};
+use crate::registry::referrers;
 use crate::registry::repository::Repository;
 use crate::registry::stored::receive;
 use crate::registry::upload::Mounted;
@@ -120,7 +121,12 @@ pub async fn copy(
         let documents = parts.documents.iter().map(|(described, _)| described.clone()).collect();
         job.referrers(documents).await?;
     }
-    Ok(counts.report(layout::digest_of(&top)?, rewritten))
+    let mut report = counts.report(layout::digest_of(&top)?, rewritten);
+    if let (Source::Store(store), true) = (source, options.referrers) {
+        let seen = counts.documents_seen.lock().expect("no holder panics");
+        report.not_asked = referrers::others(&store.index()?, &seen);
+    }
+    Ok(report)
 }
 
 /// Fetches blobs of a source into a layout, those that are not there, each checked.
@@ -180,6 +186,8 @@ impl Job<'_> {
     /// Brings blobs and documents to the target. Returns whether the last document is listed as a referrer there.
     pub(super) async fn parts(&self, parts: &Parts, top: &Descriptor, name: Option<&str>) -> Result<bool, Error> {
         let digest = layout::digest_of(top)?;
+        let names = parts.documents.iter().map(|(described, _)| described.digest().to_string());
+        self.counts.documents_seen.lock().expect("no holder panics").extend(names);
         if let (Target::Repository(repository), false) = (self.target, self.options.check_blobs) {
             // A registry takes a manifest only when it has all that the manifest names. Most of what is copied again has its tag.
             let is_named = match name {

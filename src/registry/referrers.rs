@@ -59,6 +59,22 @@ pub async fn list(source: &Source, subject: &Digest) -> Result<Found, Error> {
     Ok(found)
 }
 
+/// How many entries of an index have no name of their own, and are not among the digests that were copied.
+pub(super) fn others(index: &ImageIndex, copied: &HashSet<String>) -> u64 {
+    let is_copied = |digest: &str| copied.contains(digest);
+    let is_other = |entry: &&Descriptor| {
+        let name = layout::ref_name(entry);
+        let subject = name.and_then(referrers::subject_of_tag);
+        match (name, subject) {
+            // The list under the fallback tag is written anew.
+            (_, Some(subject)) if is_copied(subject.as_str()) => false,
+            (Some(_), None) => false,
+            _ => !is_copied(entry.digest().as_ref()),
+        }
+    };
+    index.manifests().iter().filter(is_other).count() as u64
+}
+
 /// What a registry lists, or the tag that stands in for its list; with the failure of either.
 async fn listed(repository: &Repository, subject: &Digest) -> (Vec<Descriptor>, Option<Error>) {
     let failed = match repository.referrers(subject).await {

@@ -118,6 +118,23 @@ fn a_referrer_that_is_not_whole_is_left_out_and_said() {
 }
 
 #[test]
+fn entries_that_nobody_asked_for_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    signed(dir.path(), 2);
+    assert_eq!(done(&copy(dir.path(), "oci:from:x", "oci:first:x"))["not_asked"], Value::Null);
+    // A layout of ours has its list, too.
+    assert_eq!(done(&copy(dir.path(), "oci:first:x", "oci:second:x"))["not_asked"], Value::Null);
+    let store = Layout::open(&dir.path().join("first")).unwrap();
+    for (number, name) in [None, None, Some("another")].into_iter().enumerate() {
+        let other = json!({ "schemaVersion": 2, "layers": [], "annotations": { "number": number.to_string() } });
+        store.tag(&store.write_blob(MediaType::ImageManifest, &canonical(&other)).unwrap(), name).unwrap();
+    }
+    let output = haversack(dir.path(), &["copy", "oci:first:x", "oci:third:x"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("\n  2 entries without names there were not asked for: "), "{text}");
+}
+
+#[test]
 fn what_is_refused_as_head_is_asked_as_get() {
     let dir = tempfile::tempdir().unwrap();
     signed(dir.path(), 1);
