@@ -29,7 +29,7 @@ pub(super) struct SyncArgs {
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
     /// Maximum number of parallel images
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel_images: u16,
     /// Print what would be sent, and send nothing
     #[arg(long)]
