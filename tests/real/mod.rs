@@ -1,5 +1,7 @@
 //! Real packages, compared with what the distributions' own tools make of them.
 
+mod debian;
+mod presets;
 mod repositories;
 
 use super::*;

@@ -32,13 +32,13 @@ impl Signer {
 }
 
 /// What a shell command prints.
-fn said(command: &str, directory: &Path) -> String {
+pub(super) fn said(command: &str, directory: &Path) -> String {
     let output = Command::new("sh").arg("-c").arg(command).current_dir(directory).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn json(arguments: &[&str]) -> (i32, serde_json::Value, String) {
+pub(super) fn json(arguments: &[&str]) -> (i32, serde_json::Value, String) {
     let (status, stdout, stderr) = haversack(&[arguments, &["--json"]].concat());
     (status, serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("no JSON: {stdout}{stderr}")), stderr)
 }
@@ -68,13 +68,30 @@ fn kbuilds(root: &Path) -> usize {
 }
 
 /// Everything that a kernel's directory and what `dpkg-deb -x` makes of the same packages do not have in common.
-fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
+pub(super) fn differences(ours: &Path, theirs: &Path) -> Vec<String> {
     let (our, their) = (tree(ours), tree(theirs));
     let mut names: Vec<&PathBuf> = our.keys().chain(their.keys()).collect();
     names.sort();
     names.dedup();
     let differs = names.into_iter().filter(|name| our.get(*name) != their.get(*name));
     differs.map(|name| format!("{}: {:?}, {:?}", name.display(), our.get(name), their.get(name))).collect()
+}
+
+/// Compares a kernel's directory with what `dpkg-deb -x` makes of its packages, but for what is made to work from any place:
+/// the links to the headers, and what the headers include.
+pub(super) fn is_what_dpkg_deb_makes(ours: &Path, theirs: &Path, release: &str) {
+    let modules = format!("lib/modules/{release}");
+    let makefile = format!("usr/src/linux-headers-{release}/Makefile");
+    for link in ["build", "source"].map(|name| format!("{modules}/{name}")) {
+        let (our, their) = (fs::read_link(ours.join(&link)).unwrap(), fs::read_link(theirs.join(&link)).unwrap());
+        assert_eq!(Path::new("/").join(our.strip_prefix("../../..").unwrap()), their, "{link}");
+    }
+    let (our, their) = [ours, theirs].map(|root| fs::read_to_string(root.join(&makefile)).unwrap()).into();
+    assert_eq!(our, their.replace("/usr/src/", "../"));
+    let same = |path: &str| path.starts_with(&modules) || path.starts_with(&makefile);
+    let differences = differences(ours, theirs);
+    assert_eq!(differences.iter().filter(|line| !same(line)).collect::<Vec<_>>(), Vec::<&String>::new(), "{release}");
+    assert_eq!(differences.len(), 3, "{differences:?}");
 }
 
 #[test]
@@ -147,23 +164,7 @@ fn debian_kernels_are_listed_fetched_and_unpacked_as_dpkg_deb_unpacks_them() {
             shell(&format!("dpkg-deb -x {} {}", package["file"].as_str().unwrap(), theirs.display()), &debs);
         }
         let ours = to.join("debian").join(release);
-        // What is made to work from any place: the links to the headers, and what the headers include.
-        let modules = format!("lib/modules/{release}");
-        let makefile = format!("usr/src/linux-headers-{release}/Makefile");
-        for link in ["build", "source"].map(|name| format!("{modules}/{name}")) {
-            let (our, their) = (fs::read_link(ours.join(&link)).unwrap(), fs::read_link(theirs.join(&link)).unwrap());
-            assert_eq!(Path::new("/").join(our.strip_prefix("../../..").unwrap()), their, "{link}");
-        }
-        let (our, their) = [&ours, &theirs].map(|root| fs::read_to_string(root.join(&makefile)).unwrap()).into();
-        assert_eq!(our, their.replace("/usr/src/", "../"));
-        let same = |path: &str| path.starts_with(&modules) || path.starts_with(&makefile);
-        let differences = differences(&ours, &theirs);
-        assert_eq!(
-            differences.iter().filter(|line| !same(line)).collect::<Vec<_>>(),
-            Vec::<&String>::new(),
-            "{release}"
-        );
-        assert_eq!(differences.len(), 3, "{differences:?}");
+        is_what_dpkg_deb_makes(&ours, &theirs, release);
         fs::remove_dir_all(&theirs).unwrap();
         fs::remove_dir_all(&ours).unwrap();
     }
@@ -188,22 +189,26 @@ fn a_module_compiles_against_an_unpacked_kernel_that_was_moved() {
     fs::rename(to.join("debian"), &moved).unwrap();
     for release in &releases {
         let _ = fs::remove_dir_all(&module);
-        fs::create_dir(&module).unwrap();
-        fs::write(module.join("Makefile"), "obj-m := hello.o\n").unwrap();
-        fs::write(
-            module.join("hello.c"),
-            "#include <linux/init.h>\n#include <linux/module.h>\n\
-             static int __init hello_init(void)\n{\n\tpr_info(\"hello\\n\");\n\treturn 0;\n}\n\
-             static void __exit hello_exit(void)\n{\n}\n\
-             module_init(hello_init);\nmodule_exit(hello_exit);\nMODULE_LICENSE(\"GPL\");\n",
-        )
-        .unwrap();
-        let build = moved.join(release).join("lib/modules").join(release).join("build");
-        shell(&format!("make -C {} M=$PWD modules", build.display()), &module);
-        let built = fs::read(module.join("hello.ko")).unwrap();
-        let magic = format!("vermagic={release} ");
-        assert!(built.windows(magic.len()).any(|bytes| bytes == magic.as_bytes()), "{magic}");
+        build_module(&moved.join(release).join("lib/modules").join(release).join("build"), release, &module);
     }
+}
+
+/// Builds a module against a kernel in `module`, a new directory, and looks at which release it is for.
+pub(super) fn build_module(build: &Path, release: &str, module: &Path) {
+    fs::create_dir(module).unwrap();
+    fs::write(module.join("Makefile"), "obj-m := hello.o\n").unwrap();
+    fs::write(
+        module.join("hello.c"),
+        "#include <linux/init.h>\n#include <linux/module.h>\n\
+         static int __init hello_init(void)\n{\n\tpr_info(\"hello\\n\");\n\treturn 0;\n}\n\
+         static void __exit hello_exit(void)\n{\n}\n\
+         module_init(hello_init);\nmodule_exit(hello_exit);\nMODULE_LICENSE(\"GPL\");\n",
+    )
+    .unwrap();
+    shell(&format!("make -C {} M=$PWD modules", build.display()), module);
+    let built = fs::read(module.join("hello.ko")).unwrap();
+    let magic = format!("vermagic={release} ");
+    assert!(built.windows(magic.len()).any(|bytes| bytes == magic.as_bytes()), "{magic}");
 }
 
 /// A kernel-devel with whatever a payload can have.
