@@ -4,6 +4,7 @@
 //! kernels, with those that several kernels share; a [`set::KernelSet`] is what is known of them and is written as
 //! `kernels.json`. Sources ([`source`]) fill a set, [`unpack`] makes directories of it in which modules can be built.
 
+pub mod checksum;
 pub mod classify;
 pub mod download;
 pub mod group;

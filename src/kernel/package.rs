@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::kernel::checksum::Checksum;
 use crate::kernel::version::Order;
 
 /// The two formats in which distributions ship kernels.
@@ -47,7 +48,9 @@ pub struct Package {
     pub size: Option<u64>,
     /// The SHA-256 digest of the whole file, where the source says it.
     pub sha256: Option<Digest>,
-    /// Whether an index or a list stated that digest. A digest computed from the file itself proves nothing about it.
+    /// A digest of another kind that the source states in place of SHA-256: of an old repository SHA-1, which only tells damage.
+    pub checksum: Option<Checksum>,
+    /// Whether an index or a list stated the SHA-256 digest. A digest computed from the file itself proves nothing about it.
     pub is_digest_stated: bool,
     /// What it needs and offers, where metadata was read; `None` when only the file name is known.
     pub relations: Option<Relations>,
@@ -126,6 +129,7 @@ impl Package {
             location: location.to_owned(),
             size: None,
             sha256: None,
+            checksum: None,
             is_digest_stated: false,
             relations: None,
             vendor: None,
@@ -134,6 +138,11 @@ impl Package {
 }
 
 impl Package {
+    /// Whether the source states a digest of any kind, so that it is known when the right file is there.
+    pub fn has_digest(&self) -> bool {
+        self.sha256.is_some() || self.checksum.is_some()
+    }
+
     /// Whether it fulfils a relation, by its name or by what it provides.
     pub fn offers(&self, relation: &Relation) -> bool {
         let order = self.name.format.order();

@@ -38,6 +38,7 @@ use url::Url;
 
 use crate::digest::Digest;
 use crate::fs;
+use crate::kernel::checksum::Checksum;
 use crate::kernel::classify::{Reason, Role};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Name, Package, Relation, Relations};
@@ -96,6 +97,9 @@ pub struct EntryPackage {
     /// Its SHA-256 digest, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+    /// A digest of another kind (`sha512:HEX`), where the source states that one and no SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<Checksum>,
     /// What it needs and offers, of packages that modules are built with, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relations: Option<EntryRelations>,
@@ -210,6 +214,7 @@ impl KernelSet {
                     name: package.name,
                     location: without_credentials(package.location),
                     size: package.size,
+                    checksum: package.checksum.filter(|_| package.sha256.is_none()),
                     sha256: package.sha256,
                 })
                 .collect(),
@@ -309,9 +314,9 @@ impl KernelSet {
 
 impl From<EntryPackage> for Package {
     fn from(entry: EntryPackage) -> Self {
-        let EntryPackage { role: _, name, location, size, sha256, relations } = entry;
+        let EntryPackage { role: _, name, location, size, sha256, checksum, relations } = entry;
         let relations = relations.map(|relations| relations.read(name.format));
-        Package { name, location, size, is_digest_stated: sha256.is_some(), sha256, relations, vendor: None }
+        Package { name, location, size, is_digest_stated: sha256.is_some(), sha256, checksum, relations, vendor: None }
     }
 }
 

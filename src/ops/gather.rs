@@ -16,7 +16,7 @@ use crate::kernel::source::cache::Cache;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::redhat::RedHat;
-use crate::kernel::source::{self, Listing, Source, SourceOptions, Wanted, crawler, preset};
+use crate::kernel::source::{self, Listing, Mirrors, Source, SourceOptions, Wanted, crawler, preset};
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
 
@@ -27,13 +27,15 @@ pub struct Gathered {
     pub kernels: Vec<Kernel>,
     /// What belongs to none, sorted by name, each with the reason.
     pub unplaced: Vec<(Package, Reason)>,
+    /// The repositories that lists of mirrors led to.
+    pub mirrors: Vec<Mirrors>,
     /// Whether all sources could be read, and all that the kernels need is there.
     pub complete: bool,
 }
 
 /// The kernels that the sources offer and that are wanted. What could not be had is warned of.
 pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) -> Result<Gathered, Error> {
-    let (offer, mut complete) = offer(from, Wanted::Kernels, http, progress)?;
+    let Offered { offer, mirrors, mut complete } = offer(from, Wanted::Kernels, http, progress)?;
     let count = offer.packages.len();
     let mut grouping = group(offer);
     let before = grouping.kernels.len();
@@ -44,29 +46,22 @@ pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) ->
         (_, 0) => tracing::warn!("none of the {before} kernels that were found is one that was asked for"),
         _ => {}
     }
-    Ok(Gathered { kernels: grouping.kernels, unplaced: grouping.unplaced, complete })
+    Ok(Gathered { kernels: grouping.kernels, unplaced: grouping.unplaced, mirrors, complete })
 }
 
-/// The packages that the sources offer, whichever kernel they belong to. The flag is false when some of them could not be
-/// had; each is warned of.
-pub fn packages(
-    from: &SourceOptions,
-    wanted: Wanted,
-    http: &HttpOptions,
-    progress: &Progress,
-) -> Result<(Vec<Package>, bool), Error> {
-    let (offer, complete) = offer(from, wanted, http, progress)?;
-    Ok((offer.into_packages(), complete))
+/// What sources offer, before it is joined into kernels.
+pub struct Offered {
+    /// The packages.
+    pub offer: Offer,
+    /// The repositories that lists of mirrors led to.
+    pub mirrors: Vec<Mirrors>,
+    /// Whether all of it could be had; what could not is warned of.
+    pub complete: bool,
 }
 
-/// What the sources offer. The flag is false when some of it could not be had; each is warned of.
-fn offer(
-    from: &SourceOptions,
-    wanted: Wanted,
-    http: &HttpOptions,
-    progress: &Progress,
-) -> Result<(Offer, bool), Error> {
-    let mut complete = true;
+/// What the sources offer, whichever kernel it belongs to.
+pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress: &Progress) -> Result<Offered, Error> {
+    let (mut complete, mut mirrors) = (true, Vec::new());
     let mut offer = Offer::default();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
     let mut repositories = Vec::new();
@@ -111,6 +106,7 @@ fn offer(
                     tracing::warn!("passed over: {} more", found.problems.len() - SAID);
                 }
                 offer.packages.extend(found.packages);
+                mirrors.extend(found.mirrors);
             }
             Err(error) => {
                 complete = false;
@@ -118,7 +114,7 @@ fn offer(
             }
         }
     }
-    Ok((offer, complete))
+    Ok(Offered { offer, mirrors, complete })
 }
 
 /// The subscriber API, when there is a token for it.

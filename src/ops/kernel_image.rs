@@ -66,9 +66,9 @@ pub fn refresh(
     http: &HttpOptions,
     progress: &Progress,
 ) -> Result<(usize, bool), Error> {
-    let Gathered { mut kernels, mut complete, .. } = gather::kernels(from, http, progress)?;
+    let Gathered { mut kernels, mirrors, mut complete, .. } = gather::kernels(from, http, progress)?;
     let http = Http::new(http)?;
-    let fetching = FetchOptions { redhat: gather::redhat(from, &http), ..FetchOptions::default() };
+    let fetching = FetchOptions { redhat: gather::redhat(from, &http), mirrors, ..FetchOptions::default() };
     let to = &options.to;
     let names = unpack::directory_names(&kernels);
     let mut sums = BTreeMap::new();

@@ -125,7 +125,7 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
 }
 
 fn list(args: &List, context: &Context) -> Outcome {
-    let Gathered { kernels, unplaced, complete } = gather(&args.from.options(context)?, context)?;
+    let Gathered { kernels, unplaced, complete, .. } = gather(&args.from.options(context)?, context)?;
     let set = KernelSet::new(kernels).with_unplaced(unplaced);
     match args.format {
         Some(Format::KernelCrawler) => {
@@ -193,7 +193,7 @@ fn would_fetch(kernels: &[Kernel], context: &Context) -> Result<(), Failure> {
 
 fn fetch(args: &Fetch, context: &Context) -> Outcome {
     let from = args.from.options(context)?;
-    let Gathered { mut kernels, complete, .. } = gather(&from, context)?;
+    let Gathered { mut kernels, mirrors, complete, .. } = gather(&from, context)?;
     if !args.role.is_empty() {
         let is_wanted = |role: &Role| args.role.iter().any(|roles| roles.0.contains(role));
         kernels.iter_mut().for_each(|kernel| kernel.packages.retain(|(role, _)| is_wanted(role)));
@@ -205,8 +205,8 @@ fn fetch(args: &Fetch, context: &Context) -> Outcome {
     }
     let places = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &*package.location);
     let http = gather::client(&from, places, &context.http)?;
-    let options =
-        FetchOptions { per_host: args.parallel, redhat: gather::redhat(&from, &http), narration: from.narration };
+    let redhat = gather::redhat(&from, &http);
+    let options = FetchOptions { per_host: args.parallel, redhat, mirrors, narration: from.narration };
     // Bars and marks would write over each other.
     let off = Progress::off();
     let progress = if args.from.interactive { &off } else { context.ui.progress() };
@@ -218,11 +218,24 @@ fn fetch(args: &Fetch, context: &Context) -> Outcome {
         context.ui.warn(format_args!("{file}: was here with other content and was replaced"));
     }
     for file in &report.unverified {
-        context.ui.warn(format_args!("{file}: no source states its digest; it was not verified"));
+        context.ui.warn(format_args!("{file}: no source states its digest; it is whole, and was not verified"));
+    }
+    for file in &report.weak {
+        context.ui.warn(format_args!("{file}: only MD5 or SHA-1 is stated of it, which tells damage and not forgery"));
+    }
+    for (file, elsewhere) in report.elsewhere.iter().take(SAID) {
+        context.ui.warn(format_args!("{file}: {}; fetched from {}", elsewhere.why, elsewhere.from));
+    }
+    if report.elsewhere.len() > SAID {
+        context.ui.warn(format_args!("{} more came from other mirrors", report.elsewhere.len() - SAID));
     }
     context.ui.result(&report, |report| {
+        let elsewhere = match report.elsewhere.len() {
+            0 => String::new(),
+            count => format!(", {count} from other mirrors"),
+        };
         format!(
-            "{} fetched ({}), {} unchanged, {} failed\n",
+            "{} fetched ({}{elsewhere}), {} unchanged, {} failed\n",
             report.fetched.len(),
             amount(report.bytes, Unit::Bytes),
             report.unchanged.len(),
@@ -310,3 +323,6 @@ fn unpacked(report: &UnpackReport) -> String {
 }
 
 const KEYRING_LIMIT: u64 = 16 << 20;
+
+/// So many packages of other mirrors are named one by one.
+const SAID: usize = 20;

@@ -182,6 +182,7 @@ impl Once {
             }
             // A source that knows the digest is worth more than one that does not.
             Some(first) if first.sha256.is_none() && package.sha256.is_some() => *first = package.clone(),
+            Some(first) if !first.has_digest() && package.has_digest() => *first = package.clone(),
             Some(_) => {}
         }
     }
@@ -195,6 +196,7 @@ impl Once {
                 first.clone()
             }
             (Some(_), None) => first.clone(),
+            (None, None) if first.has_digest() && !package.has_digest() => first.clone(),
             _ => package,
         }
     }

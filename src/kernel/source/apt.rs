@@ -15,9 +15,9 @@ use crate::causes;
 use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::{self, Http};
+use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Format, Name, Package, Relations};
 use crate::kernel::source::cache::Cache;
-use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{Error, Listing, Options, Wanted};
 use crate::kernel::unpack::deb::{checked, fields};
@@ -53,6 +53,9 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
     };
     let text = release_text(http, &dist, options).await?;
     let release = Release::parse(&text).ok_or_else(|| Error::malformed(&dist, "no usable Release file"))?;
+    if let Some(any) = release.files.values().next() {
+        any.is_good_enough(&dist, options)?;
+    }
     if let Some(until) = release.valid_until.filter(|until| *until < options.now && !options.allow_expired) {
         return Err(Error::Expired { url: Box::new(dist), until });
     }
@@ -346,11 +349,13 @@ fn package(stanza: &str, base: &Url, wanted: Wanted) -> Result<Option<Package>, 
     let path = stated("filename")?;
     let location = join(base, path).map_err(|_| format!("{called}: `{path}` leads out of the repository"))?;
     let sha256: Option<Digest> = field("sha256").and_then(|hex| format!("sha256:{hex}").parse().ok());
+    let others = OTHER_KINDS.iter().find_map(|kind| Checksum::new(kind, field(kind)?));
     Ok(Some(Package {
         name,
         location: location.into(),
         size: field("size").and_then(|size| size.parse().ok()),
         is_digest_stated: sha256.is_some(),
+        checksum: others.filter(|_| sha256.is_none()),
         sha256,
         relations: Some(Relations::from_deb_fields(&fields)),
         vendor: None,
@@ -387,6 +392,9 @@ const RELEASE_LIMIT: u64 = 16 << 20;
 /// All of Debian's main, the largest there is, has 60 MiB.
 const INDEX_LIMIT: u64 = 2 << 30;
 const STANZA_LIMIT: u64 = limits::DOCUMENT;
+
+/// The digests of a package that may be stated in place of SHA-256, the strongest first.
+const OTHER_KINDS: [&str; 4] = ["sha512", "sha384", "sha1", "md5sum"];
 
 #[cfg(test)]
 mod tests {
@@ -435,7 +443,7 @@ mod tests {
         let base = "https://h/debian".parse().unwrap();
         for capacity in [1, 7, 64, 1 << 16] {
             let read = |wanted| parse_packages(BufReader::with_capacity(capacity, text.as_bytes()), &base, wanted);
-            let Listing { packages, problems } = read(Wanted::Kernels).unwrap();
+            let Listing { packages, problems, .. } = read(Wanted::Kernels).unwrap();
             assert_eq!(problems, ["linux-a/b: its name is none of a file"]);
             let names: Vec<String> = packages.iter().map(|package| package.name.to_string()).collect();
             let expected: Vec<String> =

@@ -21,7 +21,6 @@ use url::Url;
 
 use crate::digest::Digest;
 use crate::fs::{self, AtomicFile, PathContext, PathError};
-use crate::kernel::source::checksum::Checksum;
 
 /// A directory of metadata.
 #[derive(Clone, Debug)]
@@ -140,3 +139,4 @@ const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The first line of an answer.
 const HEAD_LIMIT: u64 = 16 << 10;
+use crate::kernel::checksum::Checksum;

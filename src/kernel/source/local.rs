@@ -167,6 +167,7 @@ fn package(path: &Path, depth: Depth, stated: &HashMap<String, Digest>) -> Resul
         size: Some(size),
         is_digest_stated: expected.is_some(),
         sha256: Some(sha256),
+        checksum: None,
         relations: Some(relations),
         vendor,
     })

@@ -5,7 +5,6 @@
 
 pub(crate) mod apt;
 pub mod cache;
-mod checksum;
 pub mod crawler;
 pub mod keyring;
 pub mod local;
@@ -24,6 +23,7 @@ use url::Url;
 
 use crate::fs::PathError;
 use crate::http::{self, Http, Retriable, Verdict};
+use crate::kernel::checksum::Checksum;
 use crate::kernel::package::Package;
 use crate::kernel::release::Machine;
 use crate::kernel::source::cache::Cache;
@@ -179,6 +179,26 @@ pub struct Listing {
     pub packages: Vec<Package>,
     /// Packages and parts of it that had to be passed over, each with the reason.
     pub problems: Vec<String>,
+    /// Where else its packages can be had.
+    pub mirrors: Option<Mirrors>,
+}
+
+/// A repository and others that have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrors {
+    /// The one that was read, with a slash at its end.
+    pub base: Url,
+    /// The others, in the order of their list, each with a slash at its end.
+    pub others: Vec<Url>,
+}
+
+impl Mirrors {
+    /// Where a package of this repository can be had besides; nowhere, when it is not one of this repository.
+    pub fn elsewhere(&self, location: &Url) -> Vec<Url> {
+        // Amazon's packages lie beside their repositories, on the same host.
+        let Some(path) = self.base.make_relative(location).filter(|path| !path.is_empty()) else { return Vec::new() };
+        self.others.iter().filter_map(|other| other.join(&path).ok()).collect()
+    }
 }
 
 impl Wanted {
@@ -243,15 +263,18 @@ pub async fn packages(http: &Http, source: &Source, options: &Options) -> Result
                     packages.extend(redhat.packages(content_set, machine).await?);
                 }
             }
-            return Ok(Listing { packages, problems: Vec::new() });
+            return Ok(Listing { packages, ..Listing::default() });
         }
         Source::Directory(_) | Source::Set(_) | Source::Crawler(_) => return Ok(Listing::default()),
     };
     if options.keyring.is_some() {
-        // A signature vouches for digests; what has none that can be compared would come unverified.
-        let unknown = listing.packages.extract_if(.., |package| package.sha256.is_none());
+        // A signature vouches for digests; what has none that nobody else can meet would come unverified.
+        let is_covered =
+            |package: &Package| package.sha256.is_some() || package.checksum.as_ref().is_some_and(Checksum::is_strong);
+        let unknown = listing.packages.extract_if(.., |package| !is_covered(package));
         listing.problems.extend(unknown.map(|package| {
-            format!("{}: its SHA-256 digest is not stated, so that the signature does not cover it", package.name)
+            let stated = package.checksum.as_ref().map_or("no digest that can be compared", Checksum::kind);
+            format!("{}: {stated} is stated, so that the signature does not cover it", package.name)
         }));
     }
     Ok(listing)

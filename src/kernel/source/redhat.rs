@@ -283,6 +283,7 @@ impl RedHat {
             size,
             is_digest_stated: sha256.is_some(),
             sha256,
+            checksum: None,
             relations: None,
             vendor: None,
         })

@@ -13,10 +13,10 @@ use url::Url;
 use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::http::Http;
+use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
-use crate::kernel::source::checksum::Checksum;
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Listing, Options, Wanted};
+use crate::kernel::source::{self, Error, Listing, Options, Wanted};
 use crate::limits::{self, Count, Depth, Exceeded, PACKAGE_OVERHEAD, Pieces, RELATION_OVERHEAD};
 
 /// Where `primary.xml` is.
@@ -73,10 +73,16 @@ async fn mirrors_of(http: &Http, url: &Url, options: &Options) -> Result<Mirrors
 
 /// Reads the first mirror that has what it should have.
 async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -> Result<Listing, Error> {
+    let Mirrors { places, repomd } = mirrors;
     let mut last = Error::malformed(url, "it names no mirror");
-    for mirror in mirrors.places {
-        match from_mirror(http, &mirror, &mirrors.repomd, options).await {
-            Ok(listing) => return Ok(listing),
+    for (at, mirror) in places.iter().enumerate() {
+        match from_mirror(http, mirror, &repomd, options).await {
+            Ok(listing) => {
+                let others = places.iter().enumerate().filter(|(other, _)| *other != at);
+                let others = others.map(|(_, place)| directory(place)).collect();
+                let mirrors = source::Mirrors { base: directory(mirror), others };
+                return Ok(Listing { mirrors: Some(mirrors), ..listing });
+            }
             Err(error) => {
                 tracing::info!("{mirror}: {error}");
                 last = error;
@@ -86,12 +92,18 @@ async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -
     Err(last)
 }
 
+/// A repository's address with a slash at its end.
 #[expect(clippy::disallowed_methods, reason = "a slash behind what is a path already")]
-async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Options) -> Result<Listing, Error> {
-    let mut base = base.clone();
-    if !base.path().ends_with('/') {
-        base.set_path(&format!("{}/", base.path()));
+fn directory(place: &Url) -> Url {
+    let mut place = place.clone();
+    if !place.path().ends_with('/') {
+        place.set_path(&format!("{}/", place.path()));
     }
+    place
+}
+
+async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Options) -> Result<Listing, Error> {
+    let base = directory(base);
     let cache = options.cache.as_ref();
     let url = join(&base, "repodata/repomd.xml")?;
     let repomd = transfer::small(http, &url, REPOMD_LIMIT, cache).await?;
@@ -106,6 +118,7 @@ async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Opt
             .map_err(|source| Error::Signature { url: Box::new(url.clone()), source })?;
     }
     let primary = parse_repomd(&repomd[..]).map_err(|source| Error::xml(&url, source))?;
+    primary.expected.is_good_enough(&url, options)?;
     let url = join(&base, &primary.href)?;
     let file = transfer::large(http, &url, &primary.expected, cache).await?;
     let wanted = options.wanted;
@@ -159,7 +172,7 @@ struct Partial {
     name: String,
     architecture: String,
     version: Option<String>,
-    checksum: Option<Digest>,
+    checksum: Option<Checksum>,
     size: Option<u64>,
     location: Option<String>,
     base: Option<String>,
@@ -267,8 +280,8 @@ pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) ->
             Event::End(tag) => match tag.local_name().as_ref() {
                 "name" if package.name.is_empty() => package.name = std::mem::take(&mut text),
                 "arch" => package.architecture = std::mem::take(&mut text),
-                "checksum" if checksum_kind.as_deref() == Some("sha256") => {
-                    package.checksum = format!("sha256:{}", text.trim()).parse().ok();
+                "checksum" => {
+                    package.checksum = checksum_kind.take().and_then(|kind| Checksum::new(&kind, text.trim()));
                 }
                 // Programs and configuration files, which packages may require by their path.
                 "file" if wanted == Wanted::All => {
@@ -338,12 +351,14 @@ impl Partial {
         };
         let location =
             join(&base, &href).map_err(|_| wrong(&format!("it is at `{href}` of `{base}`, not at an HTTP URL")))?;
+        let sha256: Option<Digest> = checksum.as_ref().and_then(Checksum::sha256);
         Ok(Package {
             name,
             location: location.into(),
             size,
-            is_digest_stated: checksum.is_some(),
-            sha256: checksum,
+            is_digest_stated: sha256.is_some(),
+            checksum: checksum.filter(|_| sha256.is_none()),
+            sha256,
             relations: Some(relations),
             vendor,
         })

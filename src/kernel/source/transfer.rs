@@ -8,9 +8,9 @@ use url::Url;
 
 use crate::fs::PathContext;
 use crate::http::{self, Http, read_limited};
+use crate::kernel::checksum::Checksum;
 use crate::kernel::source::cache::{Cache, Kept};
-use crate::kernel::source::checksum::Checksum;
-use crate::kernel::source::{Error, Mismatch};
+use crate::kernel::source::{Error, Mismatch, Options};
 
 /// What an index is expected to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,24 @@ pub(super) struct Expected {
     pub(super) digest: Checksum,
     /// Its size in bytes, where that is stated.
     pub(super) size: Option<u64>,
+}
+
+impl Expected {
+    /// Says so where an index is stated by a digest alone that others can meet, which a signature cannot vouch for.
+    pub(super) fn is_good_enough(&self, url: &Url, options: &Options) -> Result<(), Error> {
+        if self.digest.is_strong() {
+            return Ok(());
+        }
+        if options.keyring.is_some() {
+            return Err(Error::malformed(
+                url,
+                "it states its indexes by MD5 or SHA-1 alone, so that the signature does not cover them",
+            ));
+        }
+        let kind = self.digest.kind();
+        tracing::warn!("{}: its index is stated by {kind} alone, which tells damage and not forgery", http::shown(url));
+        Ok(())
+    }
 }
 
 /// Fetches a small file whole, or what `cache` has when the server says that it is still the same.

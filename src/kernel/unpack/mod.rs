@@ -503,6 +503,16 @@ pub(crate) fn contents_into(
     Ok((sha256, size, checks, special))
 }
 
+/// Whether a package is whole by what it says about itself: an rpm by the digest or the size of its payload, a deb by the sizes
+/// of its members. What is in it is not looked at.
+pub fn whole(path: &Path, format: Format) -> Result<(), Error> {
+    let reader = BufReader::with_capacity(256 << 10, fs::open_file(path)?);
+    match format {
+        Format::Rpm => rpm::whole(reader),
+        Format::Deb => deb::Control::read(reader).map(drop),
+    }
+}
+
 /// The entry of an earlier run, when its directory is there.
 fn earlier(directory: &Path, entry: &Path) -> Option<Unpacked> {
     let earlier: Unpacked = serde_json::from_slice(&fs::read(entry, 16 << 20).ok()?).ok()?;

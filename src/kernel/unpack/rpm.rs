@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use rpm::signature::Verifying;
 use rpm::signature::pgp::Verifier;
-use rpm::{FileFlags, IndexTag, PackageMetadata};
+use rpm::{FileFlags, IndexSignatureTag, IndexTag, PackageMetadata};
 
 use crate::compression::{Compression, LimitedReader, read_ahead};
 use crate::digest::{Algorithm, Digest, HashingReader};
@@ -99,6 +99,16 @@ impl Head {
             epoch: self.metadata.get_epoch().unwrap_or(0),
             release,
         }
+    }
+
+    /// How large the payload is, compressed, in bytes: what the signature header says of header and payload together.
+    fn payload_size(&self) -> Option<u64> {
+        let signature = &self.metadata.signature;
+        let both = match signature.get_entry_data_as_u64(IndexSignatureTag::RPMSIGTAG_LONGSIZE) {
+            Ok(size) => size,
+            Err(_) => u64::from(signature.get_entry_data_as_u32(IndexSignatureTag::RPMSIGTAG_SIZE).ok()?),
+        };
+        both.checked_sub(self.header.len() as u64)
     }
 
     /// Compares the header with its own digests and, with keys, its signatures.
@@ -187,6 +197,33 @@ pub(crate) fn unpack<R: Read + Send>(
         None => checks.record(Check::PayloadDigest, by_file && all_hashed || files.is_empty()),
     }
     Ok((checks, specials))
+}
+
+/// Reads an rpm to its end, which must be where its headers say.
+pub(crate) fn whole(mut reader: impl Read + Send) -> Result<(), Error> {
+    let head = Head::read(&mut reader)?;
+    head.check(None, &mut Checks::default())?;
+    let mut payload = BufReader::with_capacity(256 << 10, HashingReader::new(reader, Algorithm::Sha256));
+    let (expected, stated) = (payload_digest(&head.metadata), head.payload_size());
+    if expected.is_none() && stated.is_none() {
+        // Nothing but the compressor tells where it ends.
+        let mut decoder = Compression::detect(payload.fill_buf().map_err(Error::Payload)?)
+            .decoder(&mut payload)
+            .map_err(Error::Payload)?;
+        io::copy(&mut decoder, &mut io::sink()).map_err(Error::Payload)?;
+        return Ok(());
+    }
+    io::copy(&mut payload, &mut io::sink()).map_err(Error::Payload)?;
+    let (actual, size, _) = payload.into_inner().finish();
+    match (expected, stated) {
+        (Some(expected), _) if expected != actual => {
+            Err(Error::Mismatch { what: "payload", expected: expected.to_string(), actual: actual.to_string() })
+        }
+        (None, Some(stated)) if stated != size => {
+            Err(Error::Malformed("its payload has another size than its header says"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes the archive's members; returns whether every file's digest was compared.

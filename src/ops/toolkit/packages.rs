@@ -20,7 +20,7 @@ use crate::kernel::package::{Format, Name, Package};
 use crate::kernel::release::Machine;
 use crate::kernel::resolve::{Request, Universe, wanted};
 use crate::kernel::set::{Filter, KernelSet};
-use crate::kernel::source::{SourceOptions, Wanted};
+use crate::kernel::source::{Mirrors, SourceOptions, Wanted};
 use crate::kernel::unpack::{self, UnpackOptions};
 use crate::ops::gather::{self, Gathered};
 use crate::ops::make::MakeOptions;
@@ -68,6 +68,7 @@ pub(crate) struct Packages<'a> {
     /// Whether all sources could be read.
     pub(crate) complete: bool,
     all: Vec<Package>,
+    mirrors: Vec<Mirrors>,
     universes: Mutex<BTreeMap<Machine, Arc<Universe>>>,
     tools: Mutex<Vec<(ToolsKey, Arc<Tools>)>>,
     unpacked: layer::Unpacked,
@@ -113,19 +114,20 @@ impl<'a> Packages<'a> {
             filter: Filter { machines: machines.to_vec(), ..from.filter.clone() },
             ..from.clone()
         };
-        let Gathered { kernels, mut complete, .. } = gather::kernels(&for_machines(from), http, progress)?;
+        let Gathered { kernels, mut mirrors, mut complete, .. } = gather::kernels(&for_machines(from), http, progress)?;
         let mut all: Vec<Package> = Vec::new();
         if definition.layers.iter().any(|layer| layer.packages.is_some()) {
             let from = options.packages.packages.as_ref().unwrap_or(from);
-            let (found, whole) = gather::packages(&for_machines(from), Wanted::All, http, progress)?;
-            complete &= whole;
-            all = found;
+            let found = gather::offer(&for_machines(from), Wanted::All, http, progress)?;
+            complete &= found.complete;
+            all = found.offer.into_packages();
+            mirrors.extend(found.mirrors);
         }
         all.extend(kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package.clone()));
         let cache = options.packages.cache.clone().unwrap_or_else(|| scratch.join("packages"));
         let unpacked = layer::Unpacked::new(&scratch.join("unpacked"), placement(definition), UnpackOptions::default());
         let (universes, tools) = (Mutex::default(), Mutex::default());
-        Ok(Packages { kernels, complete, all, universes, tools, unpacked, cache, options, progress })
+        Ok(Packages { kernels, complete, all, mirrors, universes, tools, unpacked, cache, options, progress })
     }
 
     /// The parts of an image of one kernel. `siblings` are other flavours of the same kernel.
@@ -316,7 +318,7 @@ impl<'a> Packages<'a> {
         if !remote.is_empty() {
             let http = Http::new(&self.options.source.http)?;
             let redhat = gather::redhat(&self.options.packages.kernels, &http);
-            let options = FetchOptions { redhat, ..FetchOptions::default() };
+            let options = FetchOptions { redhat, mirrors: self.mirrors.clone(), ..FetchOptions::default() };
             let progress = self.progress;
             fs::create_dir_all(&self.cache)?;
             // Two of us, or of other runs, must not go on with the same file.

@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::Digest as _;
 
 use crate::digest::{self, Digest};
 
 /// A digest of a stated kind.
+///
+/// `FromStr` and `Display` have it as `sha512:HEX`; the kinds are md5, sha1, sha224, sha256, sha384 and sha512.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Checksum {
+pub struct Checksum {
     kind: Kind,
     hex: String,
 }
@@ -27,7 +31,7 @@ enum Kind {
 
 impl Checksum {
     /// A digest in hexadecimal digits, of a kind as `repomd.xml` (`sha`, `sha256`) or a Release file (`SHA512`) names it.
-    pub(super) fn new(kind: &str, hex: &str) -> Option<Self> {
+    pub(crate) fn new(kind: &str, hex: &str) -> Option<Self> {
         let (kind, digits) = match &*kind.to_ascii_lowercase() {
             "md5" | "md5sum" => (Kind::Md5, 32),
             "sha" | "sha1" => (Kind::Sha1, 40),
@@ -42,24 +46,41 @@ impl Checksum {
     }
 
     /// Whether nobody can make another file with it: everything but SHA-1 and MD5.
-    pub(super) fn is_strong(&self) -> bool {
+    pub fn is_strong(&self) -> bool {
         self.kind > Kind::Sha1
     }
 
+    /// What kind it is, as people write it: `SHA-1`.
+    pub fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::Md5 => "MD5",
+            Kind::Sha1 => "SHA-1",
+            Kind::Sha224 => "SHA-224",
+            Kind::Sha256 => "SHA-256",
+            Kind::Sha384 => "SHA-384",
+            Kind::Sha512 => "SHA-512",
+        }
+    }
+
     /// Whether it is that of these bytes.
-    pub(super) fn is_of(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is_of(&self, bytes: &[u8]) -> bool {
         let mut hasher = self.hasher(io::sink());
         hasher.write_all(bytes).expect("a sink takes all");
         hasher.finish().0 == *self
     }
 
+    /// The same as a SHA-256 digest, if it is one.
+    pub(crate) fn sha256(&self) -> Option<Digest> {
+        (self.kind == Kind::Sha256).then(|| format!("sha256:{}", self.hex).parse().expect("it was parsed"))
+    }
+
     /// The digits.
-    pub(super) fn hex(&self) -> &str {
+    pub(crate) fn hex(&self) -> &str {
         &self.hex
     }
 
     /// The name of its directory in `by-hash`.
-    pub(super) fn directory(&self) -> &'static str {
+    pub(crate) fn directory(&self) -> &'static str {
         match self.kind {
             Kind::Md5 => "MD5Sum",
             Kind::Sha1 => "SHA1",
@@ -71,7 +92,7 @@ impl Checksum {
     }
 
     /// Computes a digest of the same kind of what is written through it.
-    pub(super) fn hasher<W: Write>(&self, inner: W) -> Hasher<W> {
+    pub(crate) fn hasher<W: Write>(&self, inner: W) -> Hasher<W> {
         let state = match self.kind {
             Kind::Md5 => State::Md5(md5::Md5::new()),
             Kind::Sha1 => State::Sha1(sha1::Sha1::new()),
@@ -100,8 +121,34 @@ impl fmt::Display for Checksum {
     }
 }
 
+impl FromStr for Checksum {
+    type Err = NotAChecksum;
+
+    fn from_str(text: &str) -> Result<Self, NotAChecksum> {
+        let parts = text.split_once(':');
+        parts.and_then(|(kind, hex)| Checksum::new(kind, hex)).ok_or_else(|| NotAChecksum(text.to_owned()))
+    }
+}
+
+impl Serialize for Checksum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checksum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A text that is not a digest of a known kind.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a valid digest")]
+pub struct NotAChecksum(String);
+
 /// A writer that computes a digest of what goes through it.
-pub(super) struct Hasher<W> {
+pub(crate) struct Hasher<W> {
     kind: Kind,
     state: State,
     inner: W,
@@ -118,7 +165,7 @@ enum State {
 
 impl<W: Write> Hasher<W> {
     /// The digest, and what was written to.
-    pub(super) fn finish(self) -> (Checksum, W) {
+    pub(crate) fn finish(self) -> (Checksum, W) {
         let hex = match self.state {
             State::Md5(state) => digest::hex(&state.finalize()),
             State::Sha1(state) => digest::hex(&state.finalize()),

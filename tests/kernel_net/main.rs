@@ -1,5 +1,12 @@
 //! `haversack kernel` against repositories on the loopback interface.
 
+mod digests;
+mod fetching;
+mod mirrors;
+#[path = "../packages/mod.rs"]
+#[allow(dead_code, reason = "each user takes a part")]
+mod packages;
+#[path = "../server/mod.rs"]
 mod server;
 
 use std::fs;
@@ -237,108 +244,6 @@ fn xml_with_entities_or_other_tricks_is_refused_and_the_other_repositories_are_l
     }
 }
 
-/// A list of one kernel with the given packages, as `kernel list --json` writes it.
-fn set(directory: &Path, server: &Server, packages: &[(&str, &[u8], bool)]) -> String {
-    let packages: Vec<serde_json::Value> = packages
-        .iter()
-        .map(|(role, content, has_digest)| {
-            let file = format!("kernel-{role}-5.14.0-1.el9.x86_64.rpm");
-            let mut package = serde_json::json!({
-                "role": role, "name": format!("kernel-{role}"), "version": "5.14.0-1.el9", "architecture": "x86_64",
-                "format": "rpm", "location": format!("{}/{file}", server.url),
-            });
-            if *has_digest {
-                package["sha256"] = Digest::sha256(content).as_str().into();
-                package["size"] = content.len().into();
-            }
-            package
-        })
-        .collect();
-    let set = serde_json::json!({
-        "format": "haversack.kernels", "version": 1,
-        "kernels": [{
-            "distribution": "el", "uname": "5.14.0-1.el9.x86_64", "machine": "x86_64", "flavour": "default",
-            "build": "5.14.0-1.el9", "packages": packages,
-        }],
-    });
-    fs::write(directory.join("set.json"), set.to_string()).unwrap();
-    format!("set:{}", directory.join("set.json").display())
-}
-
-#[test]
-fn fetching_resumes_checks_skips_replaces_and_locks() {
-    let dir = tempfile::tempdir().unwrap();
-    let (served, to) = (dir.path().join("served"), dir.path().join("to"));
-    fs::create_dir(&served).unwrap();
-    let (core, devel): (Vec<u8>, Vec<u8>) = ((0..200_000_u32).flat_map(u32::to_be_bytes).collect(), b"devel".to_vec());
-    let file = |role: &str| format!("kernel-{role}-5.14.0-1.el9.x86_64.rpm");
-    fs::write(served.join(file("core")), &core).unwrap();
-    fs::write(served.join(file("devel")), &devel).unwrap();
-    let server = Server::start(&served);
-    let source = set(dir.path(), &server, &[("core", &core, true), ("devel", &devel, false)]);
-    let fetch = |source: &str| {
-        let arguments =
-            ["kernel", "fetch", source, "--to", to.to_str().unwrap(), "--json", "--retries", "2", "--retry-delay", "0"];
-        let (status, stdout, stderr) = haversack(&arguments);
-        (status, serde_json::from_str::<serde_json::Value>(&stdout).unwrap(), stderr)
-    };
-    // The server breaks off in the middle of the larger one, twice.
-    server.break_off(file("core"), 300_000, 2);
-    let (status, report, stderr) = fetch(&source);
-    assert_eq!(status, 0, "{stderr}");
-    assert_eq!(
-        report,
-        serde_json::json!({
-            "fetched": [file("core"), file("devel")], "unchanged": [], "replaced": [], "unverified": [file("devel")],
-            "failed": {}, "bytes": core.len() + devel.len(),
-        })
-    );
-    assert_eq!(fs::read(to.join(file("core"))).unwrap(), core);
-    let ranges: Vec<String> = server.ranges();
-    assert_eq!(ranges, ["bytes=300000-", "bytes=600000-"]);
-
-    // What a killed run left is continued; what is wrong in it is found by the digest and fetched anew.
-    for (left, sent) in [(&core[..700_000], 100_000), (&b"something else"[..], core.len())] {
-        fs::remove_file(to.join(file("core"))).unwrap();
-        fs::write(to.join(format!(".{}.part", file("core"))), left).unwrap();
-        let (status, report, stderr) = fetch(&source);
-        assert_eq!((status, &report["fetched"]), (0, &serde_json::json!([file("core")])), "{stderr}");
-        assert!(report["bytes"].as_u64().unwrap() >= sent as u64);
-        assert_eq!(fs::read(to.join(file("core"))).unwrap(), core);
-    }
-
-    // The lock has the digest that no source stated: what changes is then refused.
-    let lock = format!("set:{}", to.join("fetch.lock").display());
-    fs::copy(to.join("fetch.lock"), dir.path().join("fetch.lock")).unwrap();
-    assert_eq!(fetch(&lock).1["unchanged"], serde_json::json!([file("core"), file("devel")]));
-    fs::write(to.join(file("devel")), b"spoilt").unwrap();
-    let (status, report, stderr) = fetch(&lock);
-    assert_eq!((status, &report["replaced"]), (0, &serde_json::json!([file("devel")])), "{stderr}");
-    fs::write(served.join(file("devel")), b"evil!").unwrap();
-    fs::remove_file(to.join(file("devel"))).unwrap();
-    let (status, report, stderr) = fetch(&lock);
-    assert_eq!((status, &report["unchanged"]), (3, &serde_json::json!([file("core")])));
-    assert!(stderr.contains("the digest is"), "{stderr}");
-    assert!(!to.join(file("devel")).exists());
-    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
-}
-
-#[test]
-fn a_longer_file_than_was_stated_is_not_taken_and_a_missing_one_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let (served, to) = (dir.path().join("served"), dir.path().join("to"));
-    fs::create_dir(&served).unwrap();
-    fs::write(served.join("kernel-core-5.14.0-1.el9.x86_64.rpm"), vec![7; 1 << 20]).unwrap();
-    let server = Server::start(&served);
-    let source = set(dir.path(), &server, &[("core", b"short", true), ("devel", b"missing", true)]);
-    let (status, _, stderr) = haversack(&["kernel", "fetch", &source, "--to", to.to_str().unwrap(), "--retries", "0"]);
-    assert_eq!(status, 3);
-    assert!(stderr.contains("the answer is larger than 5 bytes") && stderr.contains("404 Not Found"), "{stderr}");
-    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("kernel")), "{left:?}");
-}
-
 #[test]
 fn kept_metadata_is_asked_about_checked_again_and_not_trusted_when_it_is_broken() {
     let dir = tempfile::tempdir().unwrap();
@@ -419,75 +324,6 @@ fn entitled_repositories_are_shown_the_client_certificate() {
     assert!(pair.0 == 0 && pair.1.contains("5.14.0-1.el9.x86_64"), "{}", pair.2);
     assert_eq!((one.0, &one.1), (0, &pair.1), "{}", one.2);
     assert_eq!((none.0, keyless.0), (3, 2), "{}{}", none.2, keyless.2);
-}
-
-/// A run that is killed in the middle of a transfer, and another one.
-#[test]
-fn fetching_goes_on_where_a_killed_run_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let (served, to) = (dir.path().join("served"), dir.path().join("to"));
-    fs::create_dir(&served).unwrap();
-    let core: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
-    let file = "kernel-core-5.14.0-1.el9.x86_64.rpm";
-    fs::write(served.join(file), &core).unwrap();
-    fs::write(served.join("kernel-devel-5.14.0-1.el9.x86_64.rpm"), b"devel").unwrap();
-    let server = Server::start(&served);
-    server.stall(Some((file.to_owned(), 500_000)));
-    let source = set(dir.path(), &server, &[("core", &core, true), ("devel", b"devel", true)]);
-    let arguments = ["kernel", "fetch", &source, "--to", to.to_str().unwrap(), "--json"];
-    let mut run = Command::new(assert_cmd::cargo::cargo_bin("haversack"))
-        .args(arguments)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let part = to.join(format!(".{file}.part"));
-    while fs::metadata(&part).map_or(0, |metadata| metadata.len()) < 500_000
-        || !to.join("kernel-devel-5.14.0-1.el9.x86_64.rpm").exists()
-    {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    run.kill().unwrap();
-    run.wait().unwrap();
-    assert!(!to.join(file).exists() && !to.join("fetch.lock").exists());
-    server.stall(None);
-    let (status, stdout, stderr) = haversack(&arguments);
-    assert_eq!(status, 0, "{stderr}");
-    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((report["fetched"].as_array().unwrap().len(), report["bytes"].as_u64()), (1, Some(300_000)), "{report}");
-    assert_eq!(server.ranges(), ["bytes=500000-"]);
-    assert!(fs::read(to.join(file)).unwrap() == core);
-    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 3, "{left:?}");
-}
-
-#[test]
-fn what_a_build_server_logs_is_dated_and_marks_replace_it_when_it_is_quiet() {
-    let dir = tempfile::tempdir().unwrap();
-    let served = dir.path().join("served");
-    fs::create_dir(&served).unwrap();
-    let file = "kernel-core-5.14.0-1.el9.x86_64.rpm";
-    fs::write(served.join(file), b"core").unwrap();
-    let server = Server::start(&served);
-    let source = set(dir.path(), &server, &[("core", b"core", true)]);
-    let said = |to: &str, more: &[&str]| {
-        let to = dir.path().join(to);
-        haversack(&[&["kernel", "fetch", &source, "--to", to.to_str().unwrap()][..], more].concat()).2
-    };
-    let log = said("a", &[]);
-    let lines: Vec<&str> = log.lines().map(|line| line.split_once("] ").unwrap().1).collect();
-    let expected = [
-        format!("INFO - Downloading {file}"),
-        format!("INFO - Successfully downloaded {file}"),
-        "INFO - All done".into(),
-    ];
-    assert_eq!(lines, expected);
-    let time = log.split([' ', '[', ']']).nth(2).unwrap();
-    assert_eq!(time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>(), "00:00:00,000");
-    let again = said("a", &[]);
-    assert!(again.contains("exists and checksums match, so it will not be downloaded."), "{again}");
-    assert_eq!(said("b", &["-q", "-i"]), "v\n");
-    assert_eq!(said("c", &["--progress", "none"]), "");
 }
 
 #[test]
