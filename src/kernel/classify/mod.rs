@@ -220,6 +220,11 @@ fn release_in(path: &str) -> Option<(usize, String)> {
     let mut parts = path.strip_prefix("src/linux-")?.split('/');
     let version = parts.next()?.strip_suffix("-obj").filter(|version| is_version(version))?;
     let flavour = parts.nth(1)?;
+    // A flavour with sources of its own is in their name, too: linux-6.4.0-150600.8.31-azure-obj/x86_64/azure.
+    let version = match version.rsplit_once('-') {
+        Some((version, own)) if flavour.split('_').next() == Some(own) => version,
+        _ => version,
+    };
     Some((1, format!("{version}-{flavour}")))
 }
 

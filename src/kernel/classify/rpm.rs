@@ -65,7 +65,9 @@ fn kernel(package: &Package, family: Family) -> Class {
         },
         ["core"] => Role::Core,
         ["devel"] => Role::Devel,
-        ["devel" | "modules", "matched"] | ["modules", "extra", "matched"] | ["syms"] => Role::Meta,
+        ["devel" | "modules", "matched"] | ["modules", "extra", "matched"] => Role::Meta,
+        // SUSE's pulls in the headers of all flavours, and counts its builds for itself.
+        ["syms", ..] => return Class::Ignored(Reason::Meta),
         ["modules"] | ["modules", "core" | "extra" | "internal" | "partner", ..] | ["extra" | "optional"] => {
             Role::Modules
         }
