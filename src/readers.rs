@@ -22,7 +22,8 @@ use crate::kernel::package::Relation;
 use crate::kernel::resolve::{self, Request, Universe};
 use crate::kernel::set::KernelSet;
 use crate::kernel::source::keyring::Keyring;
-use crate::kernel::source::{Wanted, apt, crawler, rpm_md};
+use crate::kernel::source::modules::Modules;
+use crate::kernel::source::{Wanted, apt, crawler, filelists, rpm_md};
 use crate::kernel::unpack::deb::Control;
 use crate::kernel::unpack::rpm::Head;
 use crate::kernel::unpack::tree::Tree;
@@ -42,6 +43,8 @@ pub const READERS: &[(&str, Reader)] = &[
     ("rpm", rpm),
     ("primary", primary),
     ("repomd", repomd),
+    ("filelists", filelists),
+    ("modules", modules),
     ("packages", packages),
     ("inrelease", in_release),
     ("dependency", dependency),
@@ -109,6 +112,16 @@ fn primary(bytes: &[u8]) {
 
 fn repomd(bytes: &[u8]) {
     let _ = rpm_md::parse_repomd(bytes);
+}
+
+fn filelists(bytes: &[u8]) {
+    let _ = filelists::parse(bytes, &["/usr/share/x".to_owned()].into());
+}
+
+fn modules(bytes: &[u8]) {
+    if let Ok((modules, _)) = Modules::read(bytes) {
+        modules.apply(&[], &mut Vec::new());
+    }
 }
 
 fn packages(bytes: &[u8]) {

@@ -15,6 +15,7 @@ use crate::image::Tree;
 use crate::image::layer::tree::{Kind, Node};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
+use crate::kernel::release::Release;
 use crate::kernel::unpack::place::accessible;
 use crate::kernel::unpack::tree::{self, Member};
 use crate::kernel::unpack::{self, UnpackOptions};
@@ -109,13 +110,19 @@ fn of_members(tree: tree::Tree) -> Result<Tree, Error> {
 /// Which compiler a kernel was built with, told from the configuration in its packages: `12.2.0`.
 ///
 /// `CONFIG_CC_VERSION_TEXT="gcc (GCC) 11.4.1 …"`, or before 4.18 the line `# Compiler: gcc (GCC) 8.5.0 …`.
-pub fn compiler(packages: &[Arc<Tree>], uname: &str) -> Result<Option<String>, Error> {
+pub fn compiler(packages: &[Arc<Tree>], release: &Release) -> Result<Option<String>, Error> {
+    let Release { uname, machine, .. } = release;
+    let (version, flavour) = uname.rsplit_once('-').unwrap_or((uname, ""));
     for package in packages {
         let places = [
             format!("lib/modules/{uname}/config"),
             format!("usr/lib/modules/{uname}/config"),
             format!("usr/src/kernels/{uname}/.config"),
             format!("boot/config-{uname}"),
+            format!("usr/src/linux-headers-{uname}/.config"),
+            // SUSE's, of the sources that most flavours share and of its own.
+            format!("usr/src/linux-{version}-obj/{machine}/{flavour}/.config"),
+            format!("usr/src/linux-{uname}-obj/{machine}/{flavour}/.config"),
         ];
         for place in places {
             let Some(text) = package.content(Path::new(&place), CONFIG_LIMIT)? else { continue };
@@ -131,8 +138,11 @@ fn gcc_version(config: &str) -> Option<String> {
     let line = config
         .lines()
         .find_map(|line| line.strip_prefix("CONFIG_CC_VERSION_TEXT=").or_else(|| line.strip_prefix("# Compiler: ")))?;
-    let rest = line.trim_matches('"').strip_prefix("gcc")?;
-    // `gcc (GCC) 11.4.1 20230605 (Red Hat 11.4.1-2)`, `gcc-12 (Debian 12.2.0-14) 12.2.0`.
+    // `gcc (GCC) 11.4.1 20230605 (Red Hat 11.4.1-2)`, `x86_64-linux-gnu-gcc-12 (Debian 12.2.0-14) 12.2.0`, Amazon's `gcc10-cc (GCC) …`.
+    let (program, rest) = line.trim_matches('"').split_once(' ')?;
+    if !program.rsplit('/').next()?.split('-').any(|word| word.starts_with("gcc")) {
+        return None;
+    }
     let (_, after) = rest.split_once(')')?;
     let version = after.split_whitespace().next()?;
     version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
@@ -149,6 +159,14 @@ mod tests {
         for (config, expected) in [
             ("A=y\nCONFIG_CC_VERSION_TEXT=\"gcc (GCC) 11.4.1 20230605 (Red Hat 11.4.1-2)\"\n", Some("11.4.1")),
             ("CONFIG_CC_VERSION_TEXT=\"gcc-12 (Debian 12.2.0-14) 12.2.0\"", Some("12.2.0")),
+            ("CONFIG_CC_VERSION_TEXT=\"x86_64-linux-gnu-gcc-13 (Ubuntu 13.2.0-23ubuntu4) 13.2.0\"", Some("13.2.0")),
+            ("CONFIG_CC_VERSION_TEXT=\"gcc10-cc (GCC) 10.5.0 20230707 (Red Hat 10.5.0-1)\"", Some("10.5.0")),
+            ("CONFIG_CC_VERSION_TEXT=\"gcc (SUSE Linux) 7.5.0\"", Some("7.5.0")),
+            (
+                "CONFIG_CC_VERSION_TEXT=\"/opt/rh/gcc-toolset-13/root/usr/bin/gcc (GCC) 13.3.1 20240611 (Red Hat 13.3.1-2)\"",
+                Some("13.3.1"),
+            ),
+            ("CONFIG_CC_VERSION_TEXT=\"aarch64-linux-android-clang (x) 1\"", None),
             ("#\n# Compiler: gcc (GCC) 8.4.1 20200928 (Red Hat 8.4.1-1)\n", Some("8.4.1")),
             ("CONFIG_CC_VERSION_TEXT=\"clang version 15.0.7\"", None),
             ("CONFIG_CC_VERSION_TEXT=\"gcc\"", None),

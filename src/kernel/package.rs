@@ -67,6 +67,8 @@ pub struct Relations {
     pub provides: Vec<Relation>,
     /// What it cannot be beside (`Conflicts`, and Debian's `Breaks`).
     pub conflicts: Vec<Relation>,
+    /// The packages whose place it takes (rpm's `Obsoletes`), by their names.
+    pub obsoletes: Vec<Relation>,
     /// The epoch of its version, which [`Name`] does not carry.
     pub epoch: u32,
     /// What `uname -r` prints on the kernel that its files are for, where their paths tell (`lib/modules/RELEASE`).

@@ -120,6 +120,9 @@ pub struct EntryRelations {
     /// What it cannot be beside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
+    /// The packages whose place it takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obsoletes: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -323,13 +326,14 @@ impl From<EntryPackage> for Package {
 impl From<Relations> for EntryRelations {
     fn from(relations: Relations) -> Self {
         let texts = |list: Vec<Relation>| list.iter().map(Relation::to_string).collect::<Vec<_>>();
-        let Relations { depends, provides, conflicts, epoch, release: _ } = relations;
+        let Relations { depends, provides, conflicts, obsoletes, epoch, release: _ } = relations;
         EntryRelations {
             epoch,
             depends: depends.into_iter().map(|any| texts(any).join(" | ")).collect(),
             // Paths are there in great number, and nobody builds with those of headers.
             provides: texts(provides.into_iter().filter(|provided| !provided.name.starts_with('/')).collect()),
             conflicts: texts(conflicts),
+            obsoletes: texts(obsoletes),
         }
     }
 }
@@ -347,6 +351,7 @@ impl EntryRelations {
             depends: self.depends.iter().map(any).collect(),
             provides: list(&self.provides),
             conflicts: list(&self.conflicts),
+            obsoletes: list(&self.obsoletes),
             // The kernel's entry says it.
             release: None,
         }

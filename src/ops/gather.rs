@@ -10,11 +10,13 @@ use crate::fs;
 use crate::http::{HostTls, Http, HttpOptions};
 use crate::kernel::classify::Reason;
 use crate::kernel::group::{Grouping, Kernel, Offer, group};
-use crate::kernel::package::Package;
+use crate::kernel::package::{Name, Package};
 use crate::kernel::set::{self, KernelSet};
 use crate::kernel::source::cache::Cache;
+use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
+use crate::kernel::source::modules::Modules;
 use crate::kernel::source::redhat::RedHat;
 use crate::kernel::source::{self, Listing, Mirrors, Source, SourceOptions, Wanted, crawler, preset};
 use crate::ops::{Error, block_on};
@@ -35,7 +37,7 @@ pub struct Gathered {
 
 /// The kernels that the sources offer and that are wanted. What could not be had is warned of.
 pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) -> Result<Gathered, Error> {
-    let Offered { offer, mirrors, mut complete } = offer(from, Wanted::Kernels, http, progress)?;
+    let Offered { offer, mirrors, mut complete, .. } = offer(from, Wanted::Kernels, http, progress)?;
     let count = offer.packages.len();
     let mut grouping = group(offer);
     let before = grouping.kernels.len();
@@ -55,13 +57,16 @@ pub struct Offered {
     pub offer: Offer,
     /// The repositories that lists of mirrors led to.
     pub mirrors: Vec<Mirrors>,
+    /// Where the files of packages are listed that the packages themselves do not say they have.
+    pub files: Vec<FileList>,
     /// Whether all of it could be had; what could not is warned of.
     pub complete: bool,
 }
 
 /// What the sources offer, whichever kernel it belongs to.
 pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress: &Progress) -> Result<Offered, Error> {
-    let (mut complete, mut mirrors) = (true, Vec::new());
+    let (mut complete, mut mirrors, mut files) = (true, Vec::new(), Vec::new());
+    let mut modules = Modules::default();
     let mut offer = Offer::default();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
     let mut repositories = Vec::new();
@@ -107,6 +112,8 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
                 }
                 offer.packages.extend(found.packages);
                 mirrors.extend(found.mirrors);
+                files.extend(found.files);
+                modules.extend(found.modules);
             }
             Err(error) => {
                 complete = false;
@@ -114,7 +121,32 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
             }
         }
     }
-    Ok(Offered { offer, mirrors, complete })
+    if wanted == Wanted::All {
+        for unknown in modules.unknown(&from.modules) {
+            complete = false;
+            tracing::warn!("no repository has the stream {unknown}");
+        }
+        modules.apply(&from.modules, &mut offer.packages);
+    }
+    Ok(Offered { offer, mirrors, files, complete })
+}
+
+/// The packages that have files which they do not say they have, each with the path, by the lists of their repositories.
+pub fn owners(
+    from: &SourceOptions,
+    lists: &[FileList],
+    paths: &BTreeSet<String>,
+    http: &HttpOptions,
+) -> Result<Vec<(Name, String)>, Error> {
+    let http = client(from, lists.iter().map(FileList::place), http)?;
+    let cache = from.cache_dir.as_deref().map(Cache::open).transpose()?;
+    block_on(async {
+        let mut owners = Vec::new();
+        for list in lists {
+            owners.extend(list.owners(&http, paths, cache.as_ref()).await?);
+        }
+        Ok(owners)
+    })
 }
 
 /// The subscriber API, when there is a token for it.

@@ -18,6 +18,8 @@ pub(crate) fn of(reader: &str) -> Vec<Vec<u8>> {
         "rpm" => vec![rpm().bytes()],
         "primary" => vec![PRIMARY.into()],
         "repomd" => vec![REPOMD.into()],
+        "filelists" => vec![FILELISTS.into()],
+        "modules" => vec![MODULES.into()],
         "packages" => vec![PACKAGES.into(), b"Package: a\nVersion: 1\n".to_vec()],
         "inrelease" => ["stable/InRelease", "detached/Release", "detached/Release.gpg", "../../trusted.asc"]
             .iter()
@@ -199,6 +201,23 @@ const REPOMD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <data type="filelists"><location href="f"/></data>
 <data type="primary"><checksum type="sha256">e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855</checksum>
 <location href="repodata/primary.xml.zst"/><size>5</size></data></repomd>"#;
+
+const FILELISTS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<filelists xmlns="http://linux.duke.edu/metadata/filelists" packages="1">
+<package pkgid="00" name="x" arch="noarch"><version epoch="0" ver="1" rel="1"/><file>/usr/share/x</file><file type="dir">/y&amp;z</file></package>
+</filelists>"#;
+
+const MODULES: &str = r#"---
+document: modulemd
+version: 2
+data: { name: perl, stream: "5.32", dependencies: [{ requires: { platform: [el8], x: [] } }], artifacts: { rpms: [perl-4:5.32.1-471.x86_64] } }
+...
+---
+document: modulemd-defaults
+version: 1
+data: { module: perl, stream: "5.26" }
+...
+"#;
 
 const PRIMARY: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <metadata xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm" packages="1">

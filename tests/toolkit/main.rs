@@ -1,6 +1,7 @@
 //! Driver toolkits, kernel images and the matrix, as people run them.
 
 mod deploy;
+mod dnf;
 #[path = "../docker_registry/mod.rs"]
 #[allow(dead_code, reason = "each user takes a part")]
 mod docker_registry;

@@ -10,6 +10,7 @@ use crate::fs;
 use crate::http::ClientIdentity;
 use crate::kernel::release::Machine;
 use crate::kernel::set::Filter;
+use crate::kernel::source::modules::Stream;
 use crate::kernel::source::redhat::RedHatOptions;
 use crate::kernel::source::{Source, SourceOptions};
 use crate::progress::Narration;
@@ -56,6 +57,9 @@ pub(in crate::cli) struct SourceArgs {
     /// Directory for repositories' metadata, which is then only asked whether it changed [default: none]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// Stream of a module in place of its default, where dependencies are looked for: perl:5.32
+    #[arg(long, value_name = "NAME:STREAM")]
+    module: Vec<Stream>,
     /// Take apt repositories whose Valid-Until is past
     #[arg(long)]
     allow_expired: bool,
@@ -92,6 +96,7 @@ impl SourceArgs {
                 key: self.client_key.as_ref().unwrap_or(certificate).clone(),
             }),
             cache_dir: self.cache_dir.clone(),
+            modules: self.module.clone(),
             allow_expired: self.allow_expired,
             allow_local: self.allow_local,
             narration: Narration { marks: false, lines: context.ui.is_logged() },

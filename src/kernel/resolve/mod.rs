@@ -12,20 +12,28 @@
 //! Only one version of a name is chosen. Scripts, triggers and `Recommends` play no part. Of rpm's rich dependencies
 //! `(a or b)`, `(a and b)` and `(a with b)` are read; conditional ones (`if`, `unless`) are taken for fulfilled.
 
+mod rich;
+mod search;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::thread;
 
-use crate::kernel::package::{Comparison, Format, Package, Relation};
+use crate::kernel::package::{Format, Package, Relation};
 use crate::kernel::release::Machine;
-use crate::limits;
+use crate::kernel::resolve::rich::{is_path, rich};
+use crate::kernel::resolve::search::{Need, Search};
 
 /// All packages that may be chosen, for one machine.
 pub struct Universe {
     packages: Vec<Package>,
     /// By the name of a package, of something it provides or of a file in it: the best first.
     by_name: HashMap<String, Vec<Offer>>,
+    /// By the name of a package that they replace.
+    obsoleting: HashMap<String, Vec<usize>>,
+    /// Whether there are files that no package here is known to have.
+    has_unread_files: bool,
 }
 
 /// A package that goes by a name, with the version under which it does.
@@ -41,6 +49,8 @@ struct Offer {
 pub struct Request {
     /// All of these, each of them any one of several.
     pub wanted: Vec<Vec<Relation>>,
+    /// What packages need that are there already: all of these, each any one of several.
+    pub needed: Vec<Vec<Relation>>,
     /// What is there already, by the name of a package, a capability or a path: not chosen and not looked at further.
     pub provided: BTreeSet<String>,
     /// Packages that are there already and count as chosen, as an earlier answer gave them.
@@ -63,6 +73,12 @@ pub enum Error {
         chain: Vec<String>,
         /// The versions that are offered.
         offered: Vec<String>,
+    },
+    /// It is a file, and only lists of files that were not read may tell who has it ([`Universe::with_unread_files`]).
+    #[error("{path}: the lists of files were not read")]
+    UnreadFiles {
+        /// Its path.
+        path: String,
     },
     /// What is offered cannot be beside what else is needed.
     #[error("{}: {}", Chain(chain), conflicts.join(", "))]
@@ -118,12 +134,49 @@ impl Universe {
                 }
             }
         }
-        Universe { packages, by_name }
+        let mut obsoleting: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, package) in packages.iter().enumerate() {
+            for obsoleted in package.relations.iter().flat_map(|relations| &relations.obsoletes) {
+                obsoleting.entry(obsoleted.name.clone()).or_default().push(at);
+            }
+        }
+        Universe { packages, by_name, obsoleting, has_unread_files: false }
+    }
+
+    /// The same, where a path that no package is known to have is no reason to give up: it ends the search with
+    /// [`Error::UnreadFiles`].
+    #[must_use]
+    pub fn with_unread_files(self) -> Self {
+        Universe { has_unread_files: true, ..self }
+    }
+
+    /// The files that packages need and none is known to have.
+    pub fn unknown_paths(&self) -> BTreeSet<String> {
+        let mut paths = BTreeSet::new();
+        for package in self.packages.iter().filter(|package| package.name.format == Format::Rpm) {
+            for any in package.relations.iter().flat_map(|relations| &relations.depends) {
+                let needed = rich(any, 0, Format::Rpm).into_iter().flatten();
+                let unknown = needed.filter(|it| is_path(it) && !self.by_name.contains_key(&it.name));
+                paths.extend(unknown.map(|relation| relation.name));
+            }
+        }
+        paths
+    }
+
+    /// The packages that replace those of a name, the best first.
+    fn obsoleting(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
+        self.obsoleting.get(name).into_iter().flatten().copied()
     }
 
     /// The package with a number that [`Universe::resolve`] gave.
     pub fn package(&self, number: usize) -> &Package {
         &self.packages[number]
+    }
+
+    /// The packages of a name, the newest first.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Package> {
+        let offers = self.by_name.get(name).into_iter().flatten().filter(|offer| offer.is_own_name);
+        offers.map(|offer| &self.packages[offer.package])
     }
 
     /// Whether no relations are known of any package.
@@ -150,8 +203,10 @@ impl Universe {
         for number in &request.chosen {
             search.by_name.insert(&self.packages[*number].name.name, *number);
         }
-        for any in request.wanted.iter().flat_map(|wanted| rich(wanted, 0, Format::Rpm)) {
-            search.needs.push(Need { any, by: None });
+        for (list, is_asked) in [(&request.wanted, true), (&request.needed, false)] {
+            for any in list.iter().flat_map(|wanted| rich(wanted, 0, Format::Rpm)) {
+                search.needs.push(Need { any, is_asked, by: None });
+            }
         }
         // As deep as there are packages to choose, on a stack that has room for it.
         let met = thread::scope(|scope| {
@@ -178,241 +233,13 @@ impl Universe {
     }
 }
 
-/// Something that must be there.
-#[derive(Clone, Debug)]
-struct Need {
-    any: Vec<Relation>,
-    /// The chosen package that needs it.
-    by: Option<usize>,
-}
-
-struct Search<'a> {
-    universe: &'a Universe,
-    provided: &'a BTreeSet<String>,
-    chosen: Vec<usize>,
-    by_name: HashMap<&'a str, usize>,
-    needs: Vec<Need>,
-    /// For which package each chosen one was chosen; none for what was wanted.
-    because: HashMap<usize, Option<usize>>,
-    steps: u32,
-}
-
-/// A dead end, and the choices that it hangs on.
-struct Failure {
-    error: Error,
-    involved: BTreeSet<usize>,
-}
-
-impl<'a> Search<'a> {
-    /// Meets the needs from number `at` on.
-    fn meet(&mut self, mut at: usize) -> Result<(), Failure> {
-        let need = loop {
-            let Some(need) = self.needs.get(at) else { return Ok(()) };
-            at += 1;
-            if !self.is_met(need) {
-                break need.clone();
-            }
-        };
-        self.steps += 1;
-        // Each choice is one further call.
-        if self.chosen.len() > MOST_CHOSEN {
-            return Err(Failure { error: Error::TooMany(MOST_CHOSEN), involved: BTreeSet::new() });
-        }
-        if self.steps > MOST_STEPS {
-            return Err(Failure { error: Error::TooHard(MOST_STEPS), involved: BTreeSet::new() });
-        }
-        let mut involved: BTreeSet<usize> = need.by.into_iter().collect();
-        let (mut conflicts, mut first) = (Vec::new(), None);
-        for candidate in self.candidates(&need) {
-            if let Some((other, why)) = self.obstacle(candidate) {
-                involved.insert(other);
-                conflicts.push(why);
-                continue;
-            }
-            let (chosen, needs) = (self.chosen.len(), self.needs.len());
-            self.choose(candidate, need.by);
-            match self.meet(at) {
-                Ok(()) => return Ok(()),
-                // It would be the same with any other choice here.
-                Err(failure) if !failure.involved.contains(&candidate) => return Err(failure),
-                Err(failure) => {
-                    involved.extend(failure.involved.into_iter().filter(|number| *number != candidate));
-                    first.get_or_insert(failure.error);
-                }
-            }
-            self.chosen.truncate(chosen);
-            self.needs.truncate(needs);
-            self.by_name.remove(&*self.universe.packages[candidate].name.name);
-        }
-        let error = first.unwrap_or_else(|| self.explain(&need, conflicts));
-        Err(Failure { error, involved })
-    }
-
-    fn choose(&mut self, number: usize, by: Option<usize>) {
-        let package = &self.universe.packages[number];
-        self.chosen.push(number);
-        self.by_name.insert(&package.name.name, number);
-        self.because.insert(number, by);
-        let relations = package.relations.as_ref().expect("others are not in a universe");
-        for any in &relations.depends {
-            for any in rich(any, 0, package.name.format) {
-                self.needs.push(Need { any, by: Some(number) });
-            }
-        }
-    }
-
-    fn is_met(&self, need: &Need) -> bool {
-        need.any.iter().any(|relation| {
-            self.provided.contains(&relation.name)
-                || self.universe.offers_for(relation).iter().any(|offer| self.chosen.contains(&offer.package))
-        })
-    }
-
-    /// Who could meet a need, the best first: packages of the name before those that only provide it.
-    fn candidates(&self, need: &Need) -> Vec<usize> {
-        let mut candidates = Vec::new();
-        for relation in &need.any {
-            let mut offers = self.universe.offers_for(relation);
-            offers.sort_by_key(|offer| !offer.is_own_name);
-            for offer in offers {
-                if !candidates.contains(&offer.package) {
-                    candidates.push(offer.package);
-                }
-            }
-        }
-        candidates
-    }
-
-    /// What stands in the way of choosing a package: which chosen one, and why.
-    fn obstacle(&self, number: usize) -> Option<(usize, String)> {
-        let package = &self.universe.packages[number];
-        if let Some(other) = self.by_name.get(&*package.name.name) {
-            let other_name = &self.universe.packages[*other].name;
-            let why = format!("{other_name} is needed, too");
-            return Some((*other, format!("{}: {why}", package.name)));
-        }
-        let conflicts = |number: usize| self.universe.packages[number].relations.iter().flat_map(|it| &it.conflicts);
-        for relation in conflicts(number) {
-            let offers = self.universe.offers_for(relation);
-            if let Some(offer) = offers.iter().find(|it| it.package != number && self.chosen.contains(&it.package)) {
-                let other = &self.universe.packages[offer.package].name;
-                return Some((offer.package, format!("{} conflicts with {relation}, which is {other}", package.name)));
-            }
-        }
-        for other in &self.chosen {
-            for relation in conflicts(*other) {
-                let concerns = relation.name == package.name.name
-                    || package.relations.iter().flat_map(|it| &it.provides).any(|it| it.name == relation.name);
-                if concerns && self.universe.offers_for(relation).iter().any(|offer| offer.package == number) {
-                    let name = &self.universe.packages[*other].name;
-                    return Some((*other, format!("{name} conflicts with {relation}, which is {}", package.name)));
-                }
-            }
-        }
-        None
-    }
-
-    fn explain(&self, need: &Need, conflicts: Vec<String>) -> Error {
-        let text = need.any.iter().map(Relation::to_string).collect::<Vec<_>>().join(" | ");
-        let mut chain = vec![text];
-        let mut by = need.by;
-        while let Some(number) = by {
-            let package = &self.universe.packages[number];
-            chain.push(package.name.to_string());
-            by = self.because.get(&number).copied().flatten();
-        }
-        chain.reverse();
-        if !conflicts.is_empty() {
-            return Error::Conflict { chain, conflicts };
-        }
-        let offers = need.any.iter().flat_map(|it| self.universe.by_name.get(&it.name).into_iter().flatten());
-        let offered: BTreeSet<String> =
-            offers.map(|offer| self.universe.packages[offer.package].name.to_string()).collect();
-        match offered.is_empty() {
-            true => Error::Missing { chain },
-            false => Error::Version { chain, offered: offered.into_iter().collect() },
-        }
-    }
-}
-
-/// Takes rpm's rich dependencies apart, and leaves out what rpm itself or nothing at all has to fulfil.
-fn rich(any: &[Relation], depth: usize, format: Format) -> Vec<Vec<Relation>> {
-    let [relation] = any else { return vec![any.to_vec()] };
-    if format == Format::Deb {
-        return vec![any.to_vec()];
-    }
-    let name = &relation.name;
-    if name.starts_with("rpmlib(") || name.starts_with("config(") {
-        return Vec::new();
-    }
-    let Some(inner) = name.strip_prefix('(').and_then(|name| name.strip_suffix(')')) else {
-        return vec![any.to_vec()];
-    };
-    // Nothing is called so: it is found missing.
-    if depth > limits::NESTING {
-        return vec![any.to_vec()];
-    }
-    let parts = top_level(inner);
-    let relations =
-        |parts: &[String]| -> Vec<Relation> { parts.iter().step_by(2).map(|it| rpm_relation(it)).collect() };
-    match parts.get(1).map(String::as_str) {
-        None => rich(&[rpm_relation(inner)], depth + 1, format),
-        Some("or") => vec![relations(&parts)],
-        Some("and" | "with") => {
-            relations(&parts).into_iter().flat_map(|part| rich(&[part], depth + 1, format)).collect()
-        }
-        // `if`, `unless`, `without`: what they hang on is not installed here.
-        Some(_) => Vec::new(),
-    }
-}
-
-/// `a >= 1 or (b and c)`: operands and the operators between them, parentheses kept together.
-fn top_level(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut depth = 0_usize;
-    for word in text.split_whitespace() {
-        if depth == 0 && matches!(word, "or" | "and" | "with" | "if" | "unless" | "without" | "else") {
-            parts.push(word.to_owned());
-            parts.push(String::new());
-            continue;
-        }
-        depth = (depth + word.matches('(').count()).saturating_sub(word.matches(')').count());
-        let part = parts.last_mut().expect("there is always one");
-        if !part.is_empty() {
-            part.push(' ');
-        }
-        part.push_str(word);
-    }
-    parts
-}
-
-/// `name >= 1.0`, as rich dependencies have it.
-fn rpm_relation(text: &str) -> Relation {
-    let mut words = text.split_whitespace();
-    let (name, sign, version) = (words.next(), words.next(), words.next());
-    let comparison = match sign {
-        Some("=") => Some(Comparison::Equal),
-        Some(">=") => Some(Comparison::AtLeast),
-        Some("<=") => Some(Comparison::AtMost),
-        Some(">") => Some(Comparison::Later),
-        Some("<") => Some(Comparison::Earlier),
-        _ => None,
-    };
-    match comparison.zip(version) {
-        Some((comparison, version)) if !text.starts_with('(') => {
-            Relation { name: name.unwrap_or_default().to_owned(), version: Some((comparison, version.to_owned())) }
-        }
-        _ => Relation { name: text.to_owned(), version: None },
-    }
-}
-
 fn is_for(architecture: &str, machine: &Machine) -> bool {
     let Ok(other) = architecture.parse::<Machine>();
     matches!(architecture, "all" | "noarch") || other == *machine
 }
 
 /// The version with its epoch.
-fn full_version(package: &Package) -> String {
+pub fn full_version(package: &Package) -> String {
     match package.relations.as_ref().map_or(0, |relations| relations.epoch) {
         0 => package.name.version.clone(),
         epoch => format!("{epoch}:{}", package.name.version),
@@ -427,12 +254,6 @@ fn compare(a: &Package, b: &Package) -> Ordering {
 pub fn wanted(text: &str) -> Vec<Relation> {
     text.split('|').filter_map(Relation::from_deb).collect()
 }
-
-/// A toolkit has some 150 packages; going back a few times multiplies that.
-const MOST_STEPS: u32 = 200_000;
-
-/// Whole distributions' minimal systems have some 500.
-const MOST_CHOSEN: usize = 5 * limits::CHAIN;
 
 /// For so many calls.
 const STACK: usize = 32 << 20;

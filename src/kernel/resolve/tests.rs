@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::kernel::package::{Name, Relations};
+use crate::kernel::resolve::rich::rpm_relation;
 
 /// Stanzas as in `Packages`, a package a line: `NAME VERSION; depends: …; provides: …; conflicts: …`.
 fn debs(lines: &str) -> Vec<Package> {
@@ -38,6 +39,7 @@ fn answer(packages: Vec<Package>, wants: &[&str], provided: &[&str]) -> Result<V
     let universe = Universe::new(packages, &"x86_64".parse().unwrap());
     let request = Request {
         wanted: wants.iter().map(|text| wanted(text)).collect(),
+        needed: Vec::new(),
         provided: provided.iter().map(|name| (*name).to_owned()).collect(),
         chosen: Vec::new(),
     };
@@ -163,4 +165,74 @@ fn rpm_requirements_are_met_by_capabilities_files_and_rich_expressions() {
     let names: Vec<String> =
         universe.resolve(&request).unwrap().iter().map(|it| universe.package(*it).name.to_string()).collect();
     assert_eq!(names, ["z-3.0-1.noarch.rpm", "bash-5.1-9.el9.noarch.rpm"]);
+}
+
+/// Of those that would do, what replaces another; what was asked for by a name, and what a package needs.
+#[test]
+fn what_replaces_a_package_is_taken_in_its_place_and_never_beside_it() {
+    let with = |name: &str, version: &str, requires: &[&str], provides: &[&str], obsoletes: &[&str]| {
+        let mut package = rpm(name, version, requires, provides);
+        let obsoletes = obsoletes.iter().map(|text| rpm_relation(text)).collect();
+        package.relations.as_mut().unwrap().obsoletes = obsoletes;
+        package
+    };
+    let universe = || {
+        vec![
+            with("old", "1-1", &[], &[], &[]),
+            with("new", "2-1", &[], &["old = 2"], &["old < 2"]),
+            with("kept", "3-1", &[], &[], &["old < 1"]),
+            with("user", "1-1", &["old"], &[], &[]),
+            with("older", "1-1", &[], &[], &[]),
+            with("newer", "1-1", &[], &[], &["older"]),
+            with("older-user", "1-1", &["older"], &[], &[]),
+        ]
+    };
+    for (wants, expected) in [
+        (&["old"][..], Ok("new 2-1")),
+        (&["user"], Ok("user 1-1, new 2-1")),
+        (&["kept", "old"], Ok("kept 3-1, new 2-1")),
+        (&["older"], Ok("newer 1-1")),
+        (&["older-user"], Ok("older-user 1-1, older 1-1")),
+        (
+            &["newer", "older-user"],
+            Err("older-user-1-1.noarch.rpm needs older: newer-1-1.noarch.rpm replaces older-1-1.noarch.rpm"),
+        ),
+        (
+            &["older-user", "newer"],
+            Err("older-user-1-1.noarch.rpm needs older: newer-1-1.noarch.rpm replaces older-1-1.noarch.rpm"),
+        ),
+    ] {
+        let found = answer(universe(), wants, &[]).map(|names| names.join(", "));
+        assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{wants:?}");
+    }
+}
+
+/// A file that nobody says to have ends the search when lists of files are unread, and only then is one looked for.
+#[test]
+fn files_that_nobody_says_to_have_are_asked_for_once_and_all_together() {
+    let packages = || {
+        vec![
+            rpm("a", "1-1", &["/usr/share/x", "(/usr/share/y or z)", "/bin/sh"], &[]),
+            rpm("b", "1-1", &["/usr/share/w"], &[]),
+            rpm("shell", "1-1", &[], &["/bin/sh"]),
+        ]
+    };
+    let machine = "x86_64".parse().unwrap();
+    let unread = Universe::new(packages(), &machine).with_unread_files();
+    let request = |name: &str| Request { wanted: vec![wanted(name)], ..Request::default() };
+    assert_eq!(unread.resolve(&request("shell")).map(|found| found.len()), Ok(1));
+    let error = unread.resolve(&request("a")).unwrap_err();
+    assert_eq!(error, Error::UnreadFiles { path: "/usr/share/x".into() });
+    assert_eq!(
+        unread.unknown_paths().into_iter().collect::<Vec<_>>(),
+        ["/usr/share/w", "/usr/share/x", "/usr/share/y"]
+    );
+    let mut known = packages();
+    for path in ["/usr/share/x", "/usr/share/y"] {
+        known[2].relations.as_mut().unwrap().provides.push(rpm_relation(path));
+    }
+    let read = Universe::new(known, &machine);
+    assert_eq!(read.resolve(&request("a")).map(|found| found.len()), Ok(2));
+    let error = read.resolve(&request("b")).unwrap_err().to_string();
+    assert_eq!(error, "b-1-1.noarch.rpm needs /usr/share/w: no source has it");
 }

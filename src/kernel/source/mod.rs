@@ -6,8 +6,10 @@
 pub(crate) mod apt;
 pub mod cache;
 pub mod crawler;
+pub mod filelists;
 pub mod keyring;
 pub mod local;
+pub mod modules;
 pub mod options;
 pub mod preset;
 pub mod redhat;
@@ -27,7 +29,9 @@ use crate::kernel::checksum::Checksum;
 use crate::kernel::package::Package;
 use crate::kernel::release::Machine;
 use crate::kernel::source::cache::Cache;
+use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::keyring::Keyring;
+use crate::kernel::source::modules::Modules;
 use crate::kernel::source::redhat::RedHat;
 
 pub use self::apt::AptRepository;
@@ -181,6 +185,10 @@ pub struct Listing {
     pub problems: Vec<String>,
     /// Where else its packages can be had.
     pub mirrors: Option<Mirrors>,
+    /// Where the files of its packages are listed, of an rpm repository with [`Wanted::All`].
+    pub files: Option<FileList>,
+    /// The modules of which its packages are, likewise.
+    pub modules: Modules,
 }
 
 /// A repository and others that have the same.

@@ -17,7 +17,8 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::kernel::package::Package;
 use crate::limits::{self, Count};
@@ -105,15 +106,12 @@ impl Modules {
         if text.lines().all(|line| line.trim().is_empty() || line.starts_with(['#', '%'])) {
             return Ok(());
         }
-        let described: Document =
-            serde_saphyr::from_str(&text).map_err(|error| format!("modules.yaml: a document cannot be read: {error}"))?;
+        let described: Document = serde_saphyr::from_str(&text)
+            .map_err(|error| format!("modules.yaml: a document cannot be read: {error}"))?;
         let Document { document, data } = described;
         match (&*document, data.name, data.module, data.stream) {
             ("modulemd", Some(module), _, Some(stream)) => {
-                let requires = match data.dependencies {
-                    Dependencies::Each(each) => each.into_iter().map(|one| one.requires).collect(),
-                    Dependencies::Other(_) => Vec::new(),
-                };
+                let requires = data.dependencies.0.into_iter().map(|one| one.requires).collect();
                 let artifacts = data.artifacts.rpms;
                 self.builds.push(Build { of: Stream { module, stream }, requires, artifacts });
             }
@@ -178,7 +176,8 @@ impl Build {
                 return true;
             }
             let Some(stream) = streams.get(&**module) else { return false };
-            let (not, wanted): (Vec<&str>, Vec<&str>) = wanted.iter().map(String::as_str).partition(|it| it.starts_with('-'));
+            let (not, wanted): (Vec<&str>, Vec<&str>) =
+                wanted.iter().map(String::as_str).partition(|it| it.starts_with('-'));
             !not.iter().any(|it| it[1..] == **stream) && (wanted.is_empty() || wanted.contains(stream))
         };
         self.requires.is_empty() || self.requires.iter().any(|requires| requires.iter().all(is_one))
@@ -202,17 +201,41 @@ struct Data {
     artifacts: Artifacts,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Dependencies {
-    Each(Vec<Dependency>),
-    /// Of version 1, which says nothing of streams.
-    Other(serde::de::IgnoredAny),
-}
+/// A list; in version 1 it is a table that says nothing of streams.
+#[derive(Default)]
+struct Dependencies(Vec<Dependency>);
 
-impl Default for Dependencies {
-    fn default() -> Self {
-        Dependencies::Each(Vec::new())
+impl<'de> Deserialize<'de> for Dependencies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Dependencies;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of dependencies")
+            }
+
+            fn visit_unit<E>(self) -> Result<Dependencies, E> {
+                Ok(Dependencies::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Dependencies, A::Error> {
+                let mut dependencies = Vec::new();
+                while let Some(dependency) = list.next_element()? {
+                    dependencies.push(dependency);
+                }
+                Ok(Dependencies(dependencies))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Dependencies, A::Error> {
+                while table.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Dependencies::default())
+            }
+        }
+
+        // Not by trying one form after the other: a stream `5.30` would be a number by then, and 5.3.
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -230,3 +253,93 @@ struct Artifacts {
 
 /// The largest module of a distribution has 400 KiB.
 const DOCUMENT: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::package::Relations;
+
+    const YAML: &str = r#"---
+document: modulemd
+version: 2
+data:
+  name: perl
+  stream: 5.30
+  dependencies: [{ buildrequires: { platform: [el8] }, requires: { platform: [el8] } }]
+  artifacts:
+    rpms: [perl-4:5.30.1-1.module.x86_64, perl-libs-4:5.30.1-1.module.x86_64]
+...
+---
+# A comment.
+document: modulemd
+version: 2
+data: { name: perl, stream: "5.32", artifacts: { rpms: [perl-4:5.32.1-1.module.x86_64] } }
+---
+document: modulemd
+version: 2
+data:
+  name: dbi
+  stream: master
+  dependencies:
+  - requires: { perl: [-5.30] }
+  artifacts: { rpms: [dbi-0:1-2.module.x86_64] }
+---
+document: modulemd-defaults
+version: 1
+data: { module: perl, stream: 5.30 }
+---
+document: modulemd-defaults
+version: 1
+data: { module: dbi, stream: master }
+---
+document: modulemd-translations
+version: 1
+data: { module: perl, stream: master, modified: 201805231425 }
+--- 
+document: modulemd
+data: [
+...
+"#;
+
+    #[test]
+    fn only_what_is_in_streams_that_count_is_there_and_it_hides_what_is_in_none() {
+        let (modules, problems) = Modules::read(YAML.as_bytes()).unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let packages = || -> Vec<Package> {
+            [
+                ("perl-5.30.1-1.module.x86_64.rpm", 4),
+                ("perl-5.32.1-1.module.x86_64.rpm", 4),
+                ("perl-5.40.0-1.el8.x86_64.rpm", 0),
+                // The same but for its epoch: it is not that of the stream.
+                ("perl-libs-5.30.1-1.module.x86_64.rpm", 0),
+                ("perl-libs-5.30.1-1.module.x86_64.rpm", 4),
+                ("dbi-1-2.module.x86_64.rpm", 0),
+                ("dbi-1-1.el8.x86_64.rpm", 0),
+                ("bash-5-1.el8.x86_64.rpm", 0),
+            ]
+            .into_iter()
+            .map(|(file, epoch)| {
+                let package = Package::from_location(file).unwrap();
+                Package { relations: Some(Relations { epoch, ..Relations::default() }), ..package }
+            })
+            .collect()
+        };
+        for (asked, expected) in [
+            (&[][..], "perl-5.30.1-1.module perl-libs-5.30.1-1.module dbi-1-1.el8 bash-5-1.el8"),
+            (&["perl:5.32"], "perl-5.32.1-1.module perl-libs-5.30.1-1.module dbi-1-2.module bash-5-1.el8"),
+        ] {
+            let asked: Vec<Stream> = asked.iter().map(|text: &&str| text.parse().unwrap()).collect();
+            let mut packages = packages();
+            modules.apply(&asked, &mut packages);
+            let names: Vec<String> =
+                packages.iter().map(|package| format!("{}-{}", package.name.name, package.name.version)).collect();
+            assert_eq!(names.join(" "), expected, "{asked:?}");
+        }
+        let asked: Vec<Stream> = ["perl:5.30", "perl:6", "ruby:3"].map(|text| text.parse().unwrap()).into();
+        let unknown: Vec<String> = modules.unknown(&asked).into_iter().map(Stream::to_string).collect();
+        assert_eq!(unknown, ["perl:6", "ruby:3"]);
+        for text in ["", "perl", "perl:", ":5", "a:b:c"] {
+            assert_eq!(text.parse::<Stream>(), Err(NotAStream(text.to_owned())));
+        }
+    }
+}

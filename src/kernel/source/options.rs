@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::http::ClientIdentity;
 use crate::kernel::set::Filter;
 use crate::kernel::source::Source;
+use crate::kernel::source::modules::Stream;
 use crate::kernel::source::redhat::RedHatOptions;
 use crate::progress::Narration;
 
@@ -27,6 +28,8 @@ pub struct SourceOptions {
     pub identity: Option<ClientIdentity>,
     /// Where metadata is kept for the next time.
     pub cache_dir: Option<PathBuf>,
+    /// Streams of modules that count instead of the defaults, where dependencies are looked for.
+    pub modules: Vec<Stream>,
     /// Takes apt repositories whose `Valid-Until` is past.
     pub allow_expired: bool,
     /// Takes files outside the directory of a set that names them.

@@ -3,6 +3,8 @@
 //! `primary.xml` of a distribution describes 60,000 packages in 200 MiB; it is read as a stream and only what may be a
 //! kernel package is kept. Entities are not expanded and a document type is refused, so that there is nothing to blow up.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 
 use quick_xml::Reader;
@@ -15,15 +17,25 @@ use crate::digest::Digest;
 use crate::http::Http;
 use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
+use crate::kernel::source::filelists::FileList;
+use crate::kernel::source::modules::Modules;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{self, Error, Listing, Options, Wanted};
 use crate::limits::{self, Count, Depth, Exceeded, PACKAGE_OVERHEAD, Pieces, RELATION_OVERHEAD};
 
-/// Where `primary.xml` is.
+/// Where the indexes of a repository are.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Primary {
-    href: String,
-    expected: Expected,
+pub(crate) struct Indexes {
+    primary: Index,
+    filelists: Option<Index>,
+    modules: Option<Index>,
+}
+
+/// Where an index is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Index {
+    pub(super) href: String,
+    pub(super) expected: Expected,
 }
 
 /// Why an XML file cannot be used.
@@ -117,49 +129,85 @@ async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Opt
             .verify_detached(&repomd, &signature)
             .map_err(|source| Error::Signature { url: Box::new(url.clone()), source })?;
     }
-    let primary = parse_repomd(&repomd[..]).map_err(|source| Error::xml(&url, source))?;
+    let Indexes { primary, filelists, modules } =
+        parse_repomd(&repomd[..]).map_err(|source| Error::xml(&url, source))?;
     primary.expected.is_good_enough(&url, options)?;
     let url = join(&base, &primary.href)?;
     let file = transfer::large(http, &url, &primary.expected, cache).await?;
-    let wanted = options.wanted;
+    let (wanted, at) = (options.wanted, base.clone());
+    let mut listing = read(file, url, move |xml| parse_primary(xml, &at, wanted)).await?;
+    if wanted == Wanted::All {
+        listing.files = filelists.map(|index| FileList::new(&base, index)).transpose()?;
+        if let Some(Index { href, expected }) = modules {
+            let url = join(&base, &href)?;
+            let file = transfer::large(http, &url, &expected, cache).await?;
+            let (modules, problems) = read(file, url, |yaml| Modules::read(yaml).map_err(XmlError::Io)).await?;
+            listing.modules = modules;
+            listing.problems.extend(problems);
+        }
+    }
+    Ok(listing)
+}
+
+/// Decompresses an index and reads it, away from those who wait for the network.
+async fn read<T: Send + 'static>(
+    file: File,
+    url: Url,
+    parse: impl FnOnce(&mut dyn BufRead) -> Result<T, XmlError> + Send + 'static,
+) -> Result<T, Error> {
     let parsed = tokio::task::spawn_blocking(move || {
         let (_, reader) = decoder(BufReader::with_capacity(256 << 10, file))?;
-        read_ahead(LimitedReader::new(reader, PRIMARY_LIMIT), |xml| parse_primary(xml, &base, wanted))
+        read_ahead(LimitedReader::new(reader, PRIMARY_LIMIT), |mut index| parse(&mut index))
     });
     parsed.await.expect("reading an index does not panic").map_err(|source| Error::xml(&url, source))
 }
 
-/// Reads `repomd.xml` as far as `primary`.
-pub(crate) fn parse_repomd(reader: impl BufRead) -> Result<Primary, XmlError> {
+/// Reads `repomd.xml`: where its indexes are.
+pub(crate) fn parse_repomd(reader: impl BufRead) -> Result<Indexes, XmlError> {
     let mut reader = Xml::new(reader);
     let (mut buffer, mut text) = (Vec::new(), String::new());
-    let mut inside = false;
-    let (mut href, mut digest, mut size, mut kind) = (None, None, None, String::new());
+    let mut indexes: HashMap<String, Option<Index>> = HashMap::new();
+    let (mut what, mut href, mut digest, mut size, mut kind) = (None, None, None, None, String::new());
     loop {
         match reader.next(&mut buffer)? {
             Event::DocType(_) => return Err(XmlError::Content("it has a document type")),
             Event::Start(tag) | Event::Empty(tag) => {
                 text.clear();
                 match tag.local_name().as_ref() {
-                    "data" => inside = attribute(&tag, "type")?.as_deref() == Some("primary"),
-                    "location" if inside => href = attribute(&tag, "href")?,
-                    "checksum" if inside => kind = attribute(&tag, "type")?.unwrap_or_default(),
+                    "data" => {
+                        what = attribute(&tag, "type")?;
+                        (href, digest, size) = (None, None, None);
+                    }
+                    "location" => href = attribute(&tag, "href")?,
+                    "checksum" => kind = attribute(&tag, "type")?.unwrap_or_default(),
                     _ => {}
                 }
             }
             Event::Text(part) => append(&mut text, &part)?,
-            Event::End(tag) if inside => match tag.local_name().as_ref() {
+            Event::End(tag) => match tag.local_name().as_ref() {
                 "checksum" => digest = Checksum::new(&kind, text.trim()),
                 "size" => size = text.trim().parse::<u64>().ok(),
                 "data" => {
-                    let (Some(href), Some(digest)) = (href, digest) else {
-                        return Err(XmlError::Content("primary has no place, or no digest of a known kind"));
-                    };
-                    return Ok(Primary { href, expected: Expected { digest, size } });
+                    let index = href.take().zip(digest.take());
+                    let index = index.map(|(href, digest)| Index { href, expected: Expected { digest, size } });
+                    // Others are databases, delta packages and what repositories make up.
+                    if let Some(what) =
+                        what.take().filter(|what| matches!(&**what, "primary" | "filelists" | "modules"))
+                    {
+                        indexes.insert(what, index);
+                    }
                 }
                 _ => {}
             },
-            Event::Eof => return Err(XmlError::Content("it names no primary")),
+            Event::Eof => {
+                let mut index = |what| indexes.remove(what).flatten();
+                let (filelists, modules) = (index("filelists"), index("modules"));
+                return match indexes.remove("primary") {
+                    Some(Some(primary)) => Ok(Indexes { primary, filelists, modules }),
+                    Some(None) => Err(XmlError::Content("primary has no place, or no digest of a known kind")),
+                    None => Err(XmlError::Content("it names no primary")),
+                };
+            }
             _ => {}
         }
         buffer.clear();
@@ -183,18 +231,18 @@ struct Partial {
 }
 
 /// An XML document from outside: no tag or text of it is longer, and no element deeper, than the limits.
-struct Xml<R: BufRead> {
+pub(super) struct Xml<R: BufRead> {
     reader: Reader<Pieces<R>>,
     depth: Depth,
 }
 
 impl<R: BufRead> Xml<R> {
-    fn new(reader: R) -> Self {
+    pub(super) fn new(reader: R) -> Self {
         let pieces = Pieces::new(reader, limits::XML_PIECE, "bytes in an XML tag or text");
         Xml { reader: Reader::from_reader(pieces), depth: Depth::default() }
     }
 
-    fn next<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Event<'a>, XmlError> {
+    pub(super) fn next<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Event<'a>, XmlError> {
         self.reader.get_mut().next_piece();
         let event = self.reader.read_event_into(buffer).map_err(|error| match error {
             // What the reader below says is the cause.
@@ -211,7 +259,7 @@ impl<R: BufRead> Xml<R> {
 }
 
 /// Appends to a text, which entities cut into many.
-fn append(text: &mut String, part: &str) -> Result<(), Exceeded> {
+pub(super) fn append(text: &mut String, part: &str) -> Result<(), Exceeded> {
     text.push_str(part);
     limits::at_most(text.len(), limits::XML_PIECE, "bytes in an XML tag or text")
 }
@@ -254,7 +302,8 @@ pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) ->
                     "provides" => list = List::Provides,
                     "requires" => list = List::Requires,
                     "conflicts" => list = List::Conflicts,
-                    "obsoletes" | "recommends" | "suggests" | "supplements" | "enhances" => list = List::Other,
+                    "obsoletes" => list = List::Obsoletes,
+                    "recommends" | "suggests" | "supplements" | "enhances" => list = List::Other,
                     "entry" => {
                         let found = relation(&tag)?;
                         package.keep(found.as_ref(), &mut kept)?;
@@ -263,6 +312,7 @@ pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) ->
                             (List::Provides, Some(relation)) => relations.provides.push(relation),
                             (List::Requires, Some(relation)) => relations.depends.push(vec![relation]),
                             (List::Conflicts, Some(relation)) => relations.conflicts.push(relation),
+                            (List::Obsoletes, Some(relation)) => relations.obsoletes.push(relation),
                             _ => {}
                         }
                     }
@@ -315,6 +365,7 @@ enum List {
     Provides,
     Requires,
     Conflicts,
+    Obsoletes,
     Other,
 }
 
@@ -384,14 +435,14 @@ fn relation(tag: &BytesStart<'_>) -> Result<Option<Relation>, XmlError> {
     Ok(Some(Relation { name, version: comparison.zip(version) }))
 }
 
-fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<String>, XmlError> {
+pub(super) fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<String>, XmlError> {
     let Some(attribute) = tag.try_get_attribute(name).map_err(quick_xml::Error::from)? else { return Ok(None) };
     let value = attribute.normalized_value(XmlVersion::Implicit1_0)?;
     Ok(Some(value.into_owned()))
 }
 
 /// Joins a place to its repository. A repository may name places on other hosts, but only by HTTP.
-fn join(base: &Url, href: &str) -> Result<Url, Error> {
+pub(super) fn join(base: &Url, href: &str) -> Result<Url, Error> {
     let url = base.join(href).map_err(|_| Error::malformed(base, "a place in it is no URL"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),

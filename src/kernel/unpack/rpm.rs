@@ -96,6 +96,7 @@ impl Head {
             depends: list(self.metadata.get_requires()).map(|dependency| vec![relation(dependency)]).collect(),
             provides: list(self.metadata.get_provides()).map(relation).chain(paths).collect(),
             conflicts: list(self.metadata.get_conflicts()).map(relation).collect(),
+            obsoletes: list(self.metadata.get_obsoletes()).map(relation).collect(),
             epoch: self.metadata.get_epoch().unwrap_or(0),
             release,
         }

@@ -3,8 +3,10 @@
 //! A tag that is the same for all machines is the index's, one that is not is that machine's image alone. A kernel that fails
 //! is named and the others go on.
 
+mod compiler;
 mod packages;
 mod recipe;
+mod universes;
 pub(crate) mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +34,8 @@ use crate::ops::make::explain::{Explained, explain};
 use crate::ops::make::inputs::{FoundBase, inputs};
 use crate::ops::make::output::{Outputs, Workplace};
 use crate::ops::make::{MakeOptions, MakeReport};
-use crate::ops::toolkit::packages::Packages;
 pub(crate) use crate::ops::toolkit::packages::kept;
+use crate::ops::toolkit::packages::{OfKernel, Packages};
 use crate::ops::toolkit::recipe::{RECIPE, Recipes};
 use crate::ops::toolkit::variables::{tag, values, without_rt};
 use crate::ops::{Error, Scratch};
@@ -134,6 +136,8 @@ struct Prepared {
     definition: Definition,
     inputs: Inputs,
     base: Option<BaseImage>,
+    /// What is wrong with it.
+    lacks: Vec<String>,
 }
 
 /// Builds the images of a definition with variables. The flag is false when some source could not be read, or an image
@@ -290,11 +294,12 @@ impl Workshop<'_> {
         let mut images = Vec::new();
         let mut definitions = Vec::new();
         let mut components = Vec::new();
-        let mut bases = Vec::new();
+        let (mut bases, mut lacks) = (Vec::new(), Vec::new());
         // An image that lacks a machine is not what was wanted, and not there the next time.
         let machines = kernels.iter().map(|kernel| kernel.release.machine.clone()).collect();
         for kernel in kernels {
-            let Prepared { definition, inputs, base } = self.prepare(wanted, kernel, &machines)?;
+            let Prepared { definition, inputs, base, lacks: its } = self.prepare(wanted, kernel, &machines)?;
+            lacks.extend(its);
             let plan = plan(&definition, &inputs)?;
             if let (Some(base), Base::Image(reference)) = (&base, &definition.base) {
                 bases.push((reference.to_string(), base.image().digest().to_string()));
@@ -331,7 +336,11 @@ impl Workshop<'_> {
         toolkit.report = Some(report);
         if !missing.is_empty() {
             let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let error = format!("no source has it for {missing}; the image is without");
+            lacks.push(format!("no source has it for {missing}; the image is without"));
+        }
+        lacks.dedup();
+        if !lacks.is_empty() {
+            let error = lacks.join("; ");
             tracing::warn!("{}: {error}", wanted.kernel);
             toolkit.error = Some(error);
         }
@@ -340,7 +349,7 @@ impl Workshop<'_> {
 
     fn explain(&self, wanted: &Wanted) -> Result<Explained, Error> {
         let kernel = self.kernels(wanted)?.0[0];
-        let Prepared { definition, inputs, base } = self.prepare(wanted, kernel, &wanted.machines)?;
+        let Prepared { definition, inputs, base, .. } = self.prepare(wanted, kernel, &wanted.machines)?;
         let mut plan = plan(&definition, &inputs)?;
         if let Some(base) = base {
             plan = base.lay(&plan, &inputs.platforms, self.progress)?;
@@ -389,7 +398,8 @@ impl Workshop<'_> {
         let into = self.scratch.join("inputs");
         let mut inputs = inputs(self.options, self.directory, &definition, &into, self.progress)?;
         inputs.platforms = vec![platform];
-        inputs.parts = self.packages.of_kernel(&definition, kernel, &siblings)?;
+        let OfKernel { parts, lacks } = self.packages.of_kernel(&definition, kernel, &siblings)?;
+        inputs.parts = parts;
         inputs.cache = self.cache.clone();
         let base = self.base(&definition, &inputs.platforms[0])?;
         if let (Some(_), Base::Image(reference)) = (&base, &definition.base) {
@@ -399,7 +409,7 @@ impl Workshop<'_> {
         }
         let recipe = self.recipes.of(&wanted.kernel, &wanted.rhel, machines, base.as_ref().map(BaseImage::image))?;
         inputs.annotations.insert(RECIPE.to_owned(), recipe.to_string());
-        Ok(Prepared { definition, inputs, base })
+        Ok(Prepared { definition, inputs, base, lacks })
     }
 
     /// Another flavour of the same kernel: the same version but for what the flavour adds to it.

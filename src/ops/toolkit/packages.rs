@@ -24,6 +24,8 @@ use crate::kernel::source::{Mirrors, SourceOptions, Wanted};
 use crate::kernel::unpack::{self, UnpackOptions};
 use crate::ops::gather::{self, Gathered};
 use crate::ops::make::MakeOptions;
+use crate::ops::toolkit::compiler;
+use crate::ops::toolkit::universes::Universes;
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
 
@@ -67,9 +69,8 @@ pub(crate) struct Packages<'a> {
     pub(crate) kernels: Vec<Kernel>,
     /// Whether all sources could be read.
     pub(crate) complete: bool,
-    all: Vec<Package>,
     mirrors: Vec<Mirrors>,
-    universes: Mutex<BTreeMap<Machine, Arc<Universe>>>,
+    universes: Universes<'a>,
     tools: Mutex<Vec<(ToolsKey, Arc<Tools>)>>,
     unpacked: layer::Unpacked,
     cache: PathBuf,
@@ -77,10 +78,20 @@ pub(crate) struct Packages<'a> {
     progress: &'a Progress,
 }
 
+/// What an image of one kernel is made of.
+pub(crate) struct OfKernel {
+    /// By the number of the layer.
+    pub(crate) parts: BTreeMap<usize, Vec<Part>>,
+    /// What is wrong with it.
+    pub(crate) lacks: Vec<String>,
+}
+
 /// A layer of tools, the same for all kernels that were compiled with the same compiler.
 struct Tools {
     tree: Tree,
     chosen: Vec<usize>,
+    /// What is wrong with the compilers.
+    lacks: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -115,10 +126,11 @@ impl<'a> Packages<'a> {
             ..from.clone()
         };
         let Gathered { kernels, mut mirrors, mut complete, .. } = gather::kernels(&for_machines(from), http, progress)?;
-        let mut all: Vec<Package> = Vec::new();
+        let (mut all, mut lists) = (Vec::new(), Vec::new());
+        let others = options.packages.packages.as_ref().unwrap_or(from);
         if definition.layers.iter().any(|layer| layer.packages.is_some()) {
-            let from = options.packages.packages.as_ref().unwrap_or(from);
-            let found = gather::offer(&for_machines(from), Wanted::All, http, progress)?;
+            let found = gather::offer(&for_machines(others), Wanted::All, http, progress)?;
+            lists = found.files;
             complete &= found.complete;
             all = found.offer.into_packages();
             mirrors.extend(found.mirrors);
@@ -126,19 +138,20 @@ impl<'a> Packages<'a> {
         all.extend(kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package.clone()));
         let cache = options.packages.cache.clone().unwrap_or_else(|| scratch.join("packages"));
         let unpacked = layer::Unpacked::new(&scratch.join("unpacked"), placement(definition), UnpackOptions::default());
-        let (universes, tools) = (Mutex::default(), Mutex::default());
-        Ok(Packages { kernels, complete, all, mirrors, universes, tools, unpacked, cache, options, progress })
+        let universes = Universes::new(all, lists, others, http);
+        let tools = Mutex::default();
+        Ok(Packages { kernels, complete, mirrors, universes, tools, unpacked, cache, options, progress })
     }
 
-    /// The parts of an image of one kernel. `siblings` are other flavours of the same kernel.
+    /// The parts of an image of one kernel, and what is wrong with it. `siblings` are other flavours of the same kernel.
     pub(crate) fn of_kernel(
         &self,
         definition: &Definition,
         kernel: &Kernel,
         siblings: &[&Kernel],
-    ) -> Result<BTreeMap<usize, Vec<Part>>, Error> {
+    ) -> Result<OfKernel, Error> {
         let machine = &kernel.release.machine;
-        let universe = self.universe(machine);
+        let universe = self.universes.of(machine);
         let format = kernel.packages.first().map_or(Format::Rpm, |(_, package)| package.name.format);
         let roles = definition.layers.iter().find_map(|layer| layer.kernels.as_ref()).map(|kernels| &kernels.roles);
         let mut own: Vec<(Role, &Package)> = Vec::new();
@@ -150,9 +163,9 @@ impl<'a> Packages<'a> {
         }
         let packages: Vec<Package> = own.iter().map(|(_, package)| (*package).clone()).collect();
         let own_trees = self.unpacked(&packages)?;
-        let compiler = layer::compiler(&own_trees, &kernel.release.uname)?;
+        let compiler = layer::compiler(&own_trees, &kernel.release)?;
         let mut parts = BTreeMap::new();
-        let mut chosen = Vec::new();
+        let (mut chosen, mut lacks) = (Vec::new(), Vec::new());
         let platform = Some(crate::kernel::matrix::platform(machine).parse()?);
         for (number, described) in definition.layers.iter().enumerate() {
             let distribution = &kernel.release.distribution;
@@ -165,14 +178,16 @@ impl<'a> Packages<'a> {
                     below: chosen.clone(),
                 };
                 let tools = self.tools(&key, packages, &universe)?;
+                lacks.extend(tools.lacks.iter().cloned());
                 chosen.extend(&tools.chosen);
                 let made_of = tools.chosen.iter().map(|number| component(universe.package(*number), distribution));
                 (tools.tree.clone(), made_of.collect())
             } else if described.kernels.is_some() {
                 let provided = provided(definition);
                 let request = Request {
+                    wanted: Vec::new(),
                     // What is for running or installing a kernel is left alone: a module is built against its headers.
-                    wanted: own
+                    needed: own
                         .iter()
                         .filter(|(role, _)| matches!(role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild))
                         .flat_map(|(_, package)| package.relations.iter().flat_map(|it| it.depends.clone()))
@@ -180,9 +195,14 @@ impl<'a> Packages<'a> {
                     provided: own.iter().map(|(_, package)| package.name.name.clone()).chain(provided).collect(),
                     chosen: chosen.clone(),
                 };
-                let unmet = |source| Error::Headers { release: kernel.release.uname.clone(), source };
-                let needed =
-                    if universe.is_empty() { Vec::new() } else { universe.resolve(&request).map_err(unmet)? };
+                let unmet = |error| match error {
+                    Error::Resolve(source) => Error::Headers { release: kernel.release.uname.clone(), source },
+                    error => error,
+                };
+                let needed = match universe.is_empty() {
+                    true => Vec::new(),
+                    false => self.universes.resolve(machine, &request).map_err(unmet)?,
+                };
                 let needed: Vec<Package> = needed.iter().map(|number| universe.package(*number).clone()).collect();
                 let trees = [self.unpacked(&needed)?, own_trees.clone()].concat();
                 let packages = [needed, packages.clone()].concat();
@@ -193,7 +213,7 @@ impl<'a> Packages<'a> {
             };
             parts.insert(number, vec![Part { name: None, platform: platform.clone(), tree, components }]);
         }
-        Ok(parts)
+        Ok(OfKernel { parts, lacks })
     }
 
     /// A layer of packages with all that they depend on.
@@ -206,28 +226,20 @@ impl<'a> Packages<'a> {
         let names = if key.format == Format::Deb { &described.deb } else { &described.rpm };
         let mut request = Request {
             wanted: names.iter().map(|text| wanted(text)).collect(),
+            needed: Vec::new(),
             provided: described.provided.iter().cloned().collect(),
             chosen: key.below.clone(),
         };
+        let mut lacks = Vec::new();
         for name in &described.compiler {
-            let plain = wanted(name);
-            let exact = key.compiler.as_ref().map(|version| wanted(&format!("{name} (= {version})")));
-            match exact {
-                Some(exact) if exact.iter().any(|relation| universe.offers(relation)) => request.wanted.push(exact),
-                Some(_) => {
-                    let version = key.compiler.as_deref().unwrap_or_default();
-                    tracing::warn!(
-                        "the kernel was compiled with {name} {version}, which no source has; the newest is taken"
-                    );
-                    request.wanted.push(plain);
-                }
-                None => request.wanted.push(plain),
-            }
+            let choice = compiler::choose(universe, name, key.compiler.as_deref());
+            request.wanted.extend(choice.wanted);
+            lacks.extend(choice.lack);
         }
-        let chosen = universe.resolve(&request)?;
+        let chosen = self.universes.resolve(&key.machine, &request)?;
         let packages: Vec<Package> = chosen.iter().map(|number| universe.package(*number).clone()).collect();
         let tree = composed(&packages, &self.unpacked(&packages)?)?;
-        let tools = Arc::new(Tools { tree, chosen });
+        let tools = Arc::new(Tools { tree, chosen, lacks });
         made.push((key.clone(), tools.clone()));
         Ok(tools)
     }
@@ -298,12 +310,6 @@ impl<'a> Packages<'a> {
             package.location = format!("{name}/{file}");
         }
         Ok((tree, kernel))
-    }
-
-    fn universe(&self, machine: &Machine) -> Arc<Universe> {
-        let mut universes = self.universes.lock().expect("no holder panics");
-        let make = || Arc::new(Universe::new(self.all.clone(), machine));
-        universes.entry(machine.clone()).or_insert_with(make).clone()
     }
 
     /// What is in packages. A repository that is signed vouches for them by their digests.
