@@ -277,6 +277,19 @@ fn what_decompresses_to_more_than_the_limit_is_refused_and_leaves_nothing() {
     assert_eq!(fs::read_dir(to.join("debian")).unwrap().count(), 0);
 }
 
+/// As old packages have it: a maintainer's name in Latin-1.
+#[test]
+fn a_control_file_in_another_encoding_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().join("from");
+    headers_deb("6.1.0-1-amd64").line(b"Maintainer: J\xf6rg M\xfcller <x@example.org>\n").write(&from);
+    common_deb().line(b"Homepage: \xff\xfe\n").write(&from);
+    let (status, report, stderr) = unpack(&from, &dir.path().join("to"));
+    assert_eq!((status, &*stderr), (0, ""));
+    let packages = report["kernels"]["debian/6.1.0-1-amd64"]["packages"].as_array().unwrap();
+    assert_eq!(packages.len(), 2, "{report}");
+}
+
 #[test]
 fn two_packages_with_one_name_and_other_content_are_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -117,7 +117,11 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
             }
             Err(error) => {
                 complete = false;
-                tracing::warn!("{}", crate::causes::line(&error));
+                let more = match error {
+                    source::Error::Expired { .. } => "; ask another mirror, or take it as it is with `--allow-expired`",
+                    _ => "",
+                };
+                tracing::warn!("{}{more}", crate::causes::line(&error));
             }
         }
     }

@@ -60,7 +60,12 @@ fn apt_suites_are_listed_when_a_trusted_key_signed_them_and_refused_otherwise() 
         ("detached", &["--keyring", trusted], 0, ""),
         ("detached", &["--keyring", other], 3, "none of its 1 signatures is right and by a trusted key"),
         ("expired", &["--keyring", trusted, "--allow-expired"], 0, ""),
-        ("expired", &["--keyring", trusted], 3, "valid only until 2020-11-28T12:00:00Z"),
+        (
+            "expired",
+            &["--keyring", trusted],
+            3,
+            "valid only until 2020-11-28T12:00:00Z; ask another mirror, or take it as it is with `--allow-expired`",
+        ),
         ("expired", &["--keyring", other, "--allow-expired"], 3, "none of its 1 signatures"),
         ("missing", &[], 3, "404 Not Found"),
     ] {

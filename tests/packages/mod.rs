@@ -13,6 +13,7 @@ pub(crate) struct Deb {
     version: String,
     architecture: String,
     depends: String,
+    more: Vec<u8>,
     data: tar::Builder<flate2::write::GzEncoder<Vec<u8>>>,
 }
 
@@ -24,12 +25,19 @@ impl Deb {
             version: version.into(),
             architecture: architecture.into(),
             depends: String::new(),
+            more: Vec::new(),
             data,
         }
     }
 
     pub(crate) fn depends(mut self, depends: &str) -> Self {
         self.depends = format!("Depends: {depends}\n");
+        self
+    }
+
+    /// A line of the control file, in whatever encoding.
+    pub(crate) fn line(mut self, line: &[u8]) -> Self {
+        self.more.extend_from_slice(line);
         self
     }
 
@@ -83,11 +91,12 @@ impl Deb {
             "Package: {}\nVersion: {}\nArchitecture: {}\n{}Description: made up\n more of it\n",
             self.name, self.version, self.architecture, self.depends
         );
+        let control = [control.as_bytes(), &self.more].concat();
         let mut head = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
         let mut header = header(EntryType::Regular, 0o644, b"./control");
         header.set_size(control.len() as u64);
         header.set_cksum();
-        head.append(&header, control.as_bytes()).unwrap();
+        head.append(&header, &control[..]).unwrap();
         let mut bytes = b"!<arch>\n".to_vec();
         for (name, member) in [
             ("debian-binary", b"2.0\n".to_vec()),

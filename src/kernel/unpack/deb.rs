@@ -67,10 +67,9 @@ fn control_file(data: impl Read + Send) -> Result<Option<String>, Error> {
         let path = entry.path_bytes();
         if matches!(&*path, b"control" | b"./control") && entry.header().entry_type() == EntryType::Regular {
             let text = fs::read_limited(entry, limits::DOCUMENT).map_err(Error::Payload)?;
-            return match String::from_utf8(text) {
-                Ok(text) => checked(&text).map(|()| Some(text)).map_err(|exceeded| Error::Payload(exceeded.into())),
-                Err(_) => Err(Error::Malformed("its control file is no text")),
-            };
+            // Maintainers' names in Latin-1 are for people; what counts is ASCII. Indexes of apt are read alike.
+            let text = String::from_utf8_lossy(&text).into_owned();
+            return checked(&text).map(|()| Some(text)).map_err(|exceeded| Error::Payload(exceeded.into()));
         }
     }
     Ok(None)
