@@ -10,6 +10,7 @@ use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use url::Url;
 
+use crate::carry::readers as carry;
 use crate::catalog::chart_index;
 use crate::fs;
 use crate::image::Store;
@@ -57,6 +58,11 @@ pub const READERS: &[(&str, Reader)] = &[
     ("kernel-set", kernel_set),
     ("crawler", crawled),
     ("challenge", challenge),
+    ("carry-document", carry_document),
+    ("carry-volume", carry_volume),
+    ("carry-parts", carry_parts),
+    ("skeleton", skeleton),
+    ("recipe", recipe),
 ];
 
 /// Gives bytes to the reader of this name. Panics when there is none.
@@ -202,6 +208,26 @@ fn crawled(bytes: &[u8]) {
 fn challenge(bytes: &[u8]) {
     let values = bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
     let _ = challenge::challenge(&values.map(|value| (WWW_AUTHENTICATE, value)).collect::<HeaderMap>());
+}
+
+fn carry_document(bytes: &[u8]) {
+    in_directory(|directory| drop(carry::document(directory, bytes)));
+}
+
+fn carry_volume(bytes: &[u8]) {
+    in_directory(|directory| drop(carry::volume(directory, bytes)));
+}
+
+fn carry_parts(bytes: &[u8]) {
+    in_directory(|directory| drop(carry::parts(directory, bytes)));
+}
+
+fn skeleton(bytes: &[u8]) {
+    let _ = carry::skeleton(bytes);
+}
+
+fn recipe(bytes: &[u8]) {
+    let _ = carry::recipe(bytes);
 }
 
 fn base() -> Url {

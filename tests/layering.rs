@@ -24,7 +24,7 @@ const LEAVES: &[&str] = &[
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
-    ("readers", &["catalog", "image", "kernel", "registry"]),
+    ("readers", &["carry", "catalog", "image", "kernel", "registry"]),
     ("cli", &["ops", "catalog", "kernel", "registry", "carry", "site", "serve", "publish", "image", "http"]),
     ("ops", &["catalog", "kernel", "registry", "carry", "site", "publish", "image", "http"]),
     ("catalog", &[]),

@@ -13,6 +13,7 @@ use fastcdc::v2020::StreamCDC;
 use sha2::{Digest as _, Sha256};
 
 use crate::carry::skeleton::Sink;
+use crate::carry::table;
 use crate::carry::{Error, Lookup};
 use crate::compression::encode::{Budget, find_in_memory};
 use crate::fs::{Slice, Spool, SpoolWriter};
@@ -24,7 +25,6 @@ pub(super) type Hash = [u8; 32];
 pub(super) struct Contents {
     spool: Spool,
     known: Mutex<Known>,
-    recent: Recent,
 }
 
 #[derive(Default)]
@@ -45,7 +45,8 @@ pub(super) struct Entry {
 #[derive(Clone)]
 pub(super) enum Form {
     Stored(Slice),
-    Gzip(Nested),
+    /// What was taken apart, and the file as it was: made again once for proof, it is not made again for each layer that has it.
+    Gzip(Nested, Slice),
 }
 
 /// A gzip file in a layer, taken apart.
@@ -62,7 +63,7 @@ pub(super) struct Nested {
 impl Contents {
     /// Contents that wait in `directory`.
     pub(super) fn new(directory: &Path) -> Self {
-        Contents { spool: Spool::new(directory), known: Mutex::default(), recent: Recent::default() }
+        Contents { spool: Spool::new(directory), known: Mutex::default() }
     }
 
     /// Somebody who adds contents; each thread has one.
@@ -97,24 +98,24 @@ impl Taker<'_> {
         if let Some(id) = self.known(&hash, path) {
             return Ok(id);
         }
-        let form = match self.take_apart(bytes, is_nested)? {
-            Some(nested) => Form::Gzip(nested),
-            None => {
-                let from = self.writer.position();
-                self.writer.append(bytes)?;
-                Form::Stored(self.writer.slice(from)?)
-            }
+        let nested = self.take_apart(bytes, is_nested)?;
+        let from = self.writer.position();
+        self.writer.append(bytes)?;
+        let slice = self.writer.slice(from)?;
+        let form = match nested {
+            Some(nested) => Form::Gzip(nested, slice),
+            None => Form::Stored(slice),
         };
         let mut known = self.contents.known.lock().expect("no holder panics");
         // Somebody else may have come first.
         if let Some(id) = known.by_hash.get(&hash) {
             return Ok(*id);
         }
-        let id = u32::try_from(known.entries.len()).map_err(|_| Error::TooMany("contents"))?;
-        if matches!(form, Form::Gzip(_)) {
-            // It is read again when the whole is put together for proof.
-            self.contents.recent.put(id, bytes.to_vec());
-        }
+        // Skeletons are contents, too, and come last.
+        let id = match u32::try_from(known.entries.len()) {
+            Ok(id) if u64::from(id) < table::CONTENTS - SPARE => id,
+            _ => return Err(Error::TooMany("contents")),
+        };
         known.by_hash.insert(hash, id);
         known.entries.push(Entry { hash, path: path.into(), form });
         Ok(id)
@@ -190,18 +191,14 @@ impl Sink for Taker<'_> {
 impl Lookup for &Contents {
     fn size(&self, content: u32) -> Result<u64, Error> {
         let known = self.known.lock().expect("no holder panics");
-        Ok(match &known.entries[content as usize].form {
-            Form::Stored(slice) => slice.size(),
-            Form::Gzip(nested) => nested.size,
-        })
+        let (Form::Stored(slice) | Form::Gzip(_, slice)) = &known.entries[content as usize].form;
+        Ok(slice.size())
     }
 
     fn open(&self, content: u32) -> Result<Box<dyn Read + Send>, Error> {
-        let form = self.known.lock().expect("no holder panics").entries[content as usize].form.clone();
-        match form {
-            Form::Stored(slice) => Ok(Box::new(slice.reader())),
-            Form::Gzip(nested) => nested.open(content, self, &self.recent),
-        }
+        let known = self.known.lock().expect("no holder panics");
+        let (Form::Stored(slice) | Form::Gzip(_, slice)) = &known.entries[content as usize].form;
+        Ok(Box::new(slice.reader()))
     }
 }
 
@@ -311,7 +308,7 @@ impl Known {
     /// Names what lies in gzip files after the first of their names, whichever of them was met first.
     fn name_nested(&mut self) {
         for id in 0..self.entries.len() {
-            let Form::Gzip(nested) = &self.entries[id].form else { continue };
+            let Form::Gzip(nested, _) = &self.entries[id].form else { continue };
             let refs = nested.refs.clone();
             let path = self.entries[id].path.clone();
             for (number, content) in refs.iter().enumerate() {
@@ -343,6 +340,9 @@ fn piece_name(path: &[u8], number: usize) -> Vec<u8> {
 
 /// The name of what lies in a gzip file, as long as it has no other: behind all names.
 const UNNAMED: &[u8] = b"\xff";
+
+/// Numbers that are kept for skeletons.
+const SPARE: u64 = 1 << 16;
 
 /// Bytes up to which a file is one content.
 const WHOLE: u64 = 8 << 20;

@@ -136,4 +136,4 @@ pub const FIRST_FORMAT: u32 = 1;
 /// The version of the format of a carry that is built on others, and the latest that this release reads.
 pub const FORMAT: u32 = 2;
 /// Bytes of the document, at most: 10,000 images take 4 MB, and 10,000 blobs that are needed as much.
-pub(super) const LIMIT: u64 = 64 << 20;
+pub const LIMIT: u64 = 64 << 20;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::carry::Error;
 use crate::carry::parts::Parts;
 use crate::carry::table::Packing;
-use crate::compression::encode::{Budget, Outcome, find};
+use crate::compression::encode::{Budget, Outcome, find_watched};
 use crate::compression::{Compression, Encoder};
 use crate::digest::Digest;
 use crate::fs;
@@ -48,7 +48,7 @@ pub fn encoders(
     let total = layers.iter().map(Descriptor::size).fold(0, u64::saturating_add);
     let task = progress.task("looking for encoders", Unit::Bytes, Some(total));
     let name = |layer: &Descriptor| -> Result<LayerEncoder, Error> {
-        let Maker { packing, made, reason } = Maker::find(layout, layer, budget)?;
+        let Maker { packing, made, reason, .. } = Maker::find(layout, layer, budget, &mut |_| ())?;
         task.add(layer.size());
         let digest = layout::digest_of(layer).map_err(layout::Error::from)?;
         Ok(LayerEncoder { digest, size: layer.size(), encoder: packing.is_some().then_some(made), reason })
@@ -71,11 +71,19 @@ pub(super) struct Maker {
     pub(super) made: String,
     /// Why nothing does, where that was to be expected.
     pub(super) reason: Option<String>,
+    /// Whether `plain` was given exactly the tar.
+    pub(super) is_given: bool,
 }
 
 impl Maker {
-    /// Tries the encoders that there are. The blob's digest is checked, too.
-    pub(super) fn find(layout: &Layout, described: &Descriptor, budget: &Budget) -> Result<Self, Error> {
+    /// Tries the encoders that there are. The blob's digest is checked, too. `plain` is given the tar on the way, where that is
+    /// known to be worth it: decompressing once more would cost as much as all hashing does.
+    pub(super) fn find(
+        layout: &Layout,
+        described: &Descriptor,
+        budget: &Budget,
+        plain: &mut dyn FnMut(&[u8]),
+    ) -> Result<Self, Error> {
         let digest = layout::digest_of(described).map_err(layout::Error::from)?;
         // Whoever takes it apart may stop before its end, where its digest is found to be wrong.
         let mut blob = layout.open_blob(described)?;
@@ -83,24 +91,22 @@ impl Maker {
         blob.by_ref().take(6).read_to_end(&mut start)?;
         io::copy(&mut blob, &mut io::sink())?;
         let is_layer = manifest::is_layer(described.media_type());
-        let whole = |reason| Maker { packing: None, made: "whole".to_owned(), reason };
+        let whole = |reason| Maker { packing: None, made: "whole".to_owned(), reason, is_given: false };
+        let made = |packing, made: String| Maker { packing: Some(packing), made, reason: None, is_given: false };
         Ok(match Compression::detect(&start) {
-            Compression::Gzip => match find(fs::open_regular(&layout.blob_path(&digest))?, budget)? {
-                Outcome::Found(recipe) => {
+            Compression::Gzip => match find_watched(fs::open_regular(&layout.blob_path(&digest))?, budget, plain)? {
+                (Outcome::Found(recipe), is_given) => {
                     let first = recipe.members.first().map(|member| member.class.to_string());
-                    let plain = recipe.plain_size();
-                    let packing = Some((Packing::Gzip(recipe.to_bytes()), plain));
-                    Maker { packing, made: first.unwrap_or_default(), reason: None }
+                    let packing = (Packing::Gzip(recipe.to_bytes()), recipe.plain_size());
+                    Maker { is_given, ..made(packing, first.unwrap_or_default()) }
                 }
-                Outcome::Not(reason) => whole(Some(reason.to_string())),
+                (Outcome::Not(reason), _) => whole(Some(reason.to_string())),
             },
             Compression::Zstd => match our_zstd(layout, described)? {
-                Some(packing) => Maker { packing: Some((packing, u64::MAX)), made: "zstd".to_owned(), reason: None },
+                Some(packing) => made((packing, u64::MAX), "zstd".to_owned()),
                 None => whole(Some("zstd of another program or version".to_owned())),
             },
-            Compression::None if is_layer => {
-                Maker { packing: Some((Packing::None, described.size())), made: "tar".to_owned(), reason: None }
-            }
+            Compression::None if is_layer => made((Packing::None, described.size()), "tar".to_owned()),
             Compression::None => whole(None),
             other => whole(Some(format!("compressed in another way: {other:?}"))),
         })

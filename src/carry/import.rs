@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::carry::base::Ground;
 use crate::carry::document::{CarryDocument, FIRST_FORMAT};
-use crate::carry::table::{Prefix, Table};
+use crate::carry::table::{self, Prefix, Table};
 use crate::carry::volume::{Placed, Volume};
 use crate::carry::{Error, frame};
 use crate::compression::LimitedReader;
@@ -99,9 +99,9 @@ impl Import<'_> {
 }
 
 /// Decompresses a frame into its file, which appears when it is right.
-fn take(volume: &Volume, frame: &Placed, work: &Path) -> Result<(), Error> {
+pub(super) fn take(volume: &Volume, frame: &Placed, work: &Path) -> Result<(), Error> {
     let mut hashed = Hashed { inner: volume.frame(frame), hash: Sha256::new() };
-    let most = if frame.number == 0 { TABLE } else { FRAME_PLAIN };
+    let most = if frame.number == 0 { table::MOST } else { FRAME_PLAIN };
     let path = frame_path(work, frame.number);
     let partial = path.with_extension("new");
     let decoded = {
@@ -119,7 +119,7 @@ fn take(volume: &Volume, frame: &Placed, work: &Path) -> Result<(), Error> {
 }
 
 /// Keeps a frame as it is.
-fn keep(volume: &Volume, frame: &Placed, work: &Path) -> Result<(), Error> {
+pub(super) fn keep(volume: &Volume, frame: &Placed, work: &Path) -> Result<(), Error> {
     let mut hashed = Hashed { inner: volume.frame(frame), hash: Sha256::new() };
     let path = waiting_path(work, frame.number);
     let partial = path.with_extension("new");
@@ -160,32 +160,40 @@ pub(super) fn expand(work: &Path, table: &Table, ground: &Ground, progress: &Pro
     // Each takes some 110 MB, the prefix among it.
     let threads = rayon::ThreadPoolBuilder::new().num_threads(frame::AT_ONCE).build().map_err(io::Error::other)?;
     let one = |number: &u64| -> Result<(), Error> {
-        let against: Vec<Slice> = match usize::try_from(number - 1).ok().and_then(|at| table.prefixes.get(at)) {
-            None | Some(Prefix::None) => Vec::new(),
-            Some(Prefix::Contents(refs)) => {
-                let first = table.nested.len();
-                refs.iter().map(|content| ground.contents[*content as usize - first].clone()).collect()
-            }
-            Some(Prefix::Skeleton(layer)) => vec![ground.skeletons[*layer as usize].clone()],
-        };
-        if against.iter().map(Slice::size).fold(0, u64::saturating_add) > MOST_PREFIX {
-            return Err(Error::Odd { what: "a frame", why: "more to be compared with than there can be" });
-        }
-        let prefix = frame::bytes_of(&against)?;
-        let (path, from) = (frame_path(work, *number), waiting_path(work, *number));
-        let partial = path.with_extension("new");
-        let mut decoder = zstd::stream::read::Decoder::with_ref_prefix(fs::open(&from)?, &prefix)?.single_frame();
-        decoder.window_log_max(WINDOW)?;
-        if filled(&partial, &mut LimitedReader::new(decoder, FRAME_PLAIN))?.is_err() {
-            fs::remove_file(&partial)?;
-            return Err(Error::Frame);
-        }
-        fs::rename(&partial, &path)?;
-        fs::remove_file(&from)?;
+        expand_one(work, *number, table, ground)?;
         task.add(1);
         Ok(())
     };
     threads.install(|| waiting.par_iter().map(one).collect())
+}
+
+/// Decompresses a frame that has waited.
+pub(super) fn expand_one(work: &Path, number: u64, table: &Table, ground: &Ground) -> Result<(), Error> {
+    let against: Vec<Slice> = match usize::try_from(number - 1).ok().and_then(|at| table.prefixes.get(at)) {
+        None | Some(Prefix::None) => Vec::new(),
+        Some(Prefix::Contents(refs)) => {
+            let first = table.nested.len();
+            let held = |content: &u32| ground.contents.get(*content as usize - first).cloned().ok_or(Error::NotHere);
+            refs.iter().map(held).collect::<Result<_, _>>()?
+        }
+        Some(Prefix::Skeleton(layer)) => {
+            vec![ground.skeletons.get(*layer as usize).cloned().ok_or(Error::NotHere)?]
+        }
+    };
+    if against.iter().map(Slice::size).fold(0, u64::saturating_add) > MOST_PREFIX {
+        return Err(Error::Odd { what: "a frame", why: "more to be compared with than there can be" });
+    }
+    let prefix = frame::bytes_of(&against)?;
+    let (path, from) = (frame_path(work, number), waiting_path(work, number));
+    let partial = path.with_extension("new");
+    let mut decoder = zstd::stream::read::Decoder::with_ref_prefix(fs::open(&from)?, &prefix)?.single_frame();
+    decoder.window_log_max(WINDOW)?;
+    if filled(&partial, &mut LimitedReader::new(decoder, FRAME_PLAIN))?.is_err() {
+        fs::remove_file(&partial)?;
+        return Err(Error::Frame);
+    }
+    fs::rename(&partial, &path)?;
+    Ok(fs::remove_file(&from)?)
 }
 
 struct Hashed<R> {
@@ -236,6 +244,3 @@ const MOST_PREFIX: u64 = frame::PREFIX + (8 << 20);
 
 /// Plain bytes of a frame of contents, at most: 64 MiB and a content.
 const FRAME_PLAIN: u64 = 80 << 20;
-
-/// Bytes of the table, at most.
-pub(super) const TABLE: u64 = 1 << 30;

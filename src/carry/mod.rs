@@ -39,6 +39,8 @@ mod order;
 mod pack;
 mod parity;
 mod parts;
+pub(crate) mod readers;
+mod reading;
 mod readme;
 mod receipt;
 mod sign;
@@ -54,11 +56,14 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 pub use self::base::{Base, Held, Need, held_by};
-pub use self::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, Made, Totals, VolumeFile};
+pub use self::document::{
+    CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT as DOCUMENT_LIMIT, Made, Totals, VolumeFile,
+};
 pub use self::encoder::{LayerEncoder, encoders};
 pub use self::index::forget as forget_index;
 pub use self::pack::{PackOptions, PackReport, Packed, Whole, pack};
 pub use self::parity::{RepairReport, repair};
+pub use self::reading::Reading;
 pub use self::receipt::{BadCode, Code, Receipt, state_of};
 pub use self::sign::{PrivateKey, PublicKey};
 pub use self::unpack::{UnpackReport, unpack};
@@ -168,6 +173,15 @@ pub enum Error {
         /// What a medium takes.
         most: u64,
     },
+    /// A carry whose first volume is elsewhere.
+    #[error("{}: its first volume is not here, which says what is in the others", directory.display())]
+    Away {
+        /// The carry.
+        directory: PathBuf,
+    },
+    /// A part of a carry that is in a volume elsewhere, or in what the carry is built on.
+    #[error("it is in a volume that is not here, or in what the carry is built on")]
+    NotHere,
     /// An image of which a part is missing.
     #[error("{}: {digest} is missing", layout.display())]
     Missing {

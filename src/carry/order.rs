@@ -34,7 +34,7 @@ impl Ordered {
             let is_stored = matches!(entry.form, Form::Stored(_));
             (is_stored, !chosen.like.contains_key(id), likeness(&entry.path), entry.path.clone(), entry.hash)
         });
-        let nested = ids.iter().filter(|id| matches!(entries[**id as usize].form, Form::Gzip(_))).count();
+        let nested = ids.iter().filter(|id| matches!(entries[**id as usize].form, Form::Gzip(..))).count();
         let held = chosen.count();
         let total = u32::try_from(ids.len() + held).map_err(|_| Error::TooMany("contents"))?;
         let first_held = u32::try_from(nested).expect("fewer than all");
@@ -54,7 +54,7 @@ impl Ordered {
                     ordered.stored.push(slice.clone());
                     ordered.like.extend(chosen.like.get(id).map(|place| first_held + chosen.number(*place)));
                 }
-                Form::Gzip(nested) => {
+                Form::Gzip(nested, _) => {
                     let refs = nested.refs.iter().map(|id| ordered.number(*id)).collect();
                     ordered.nested.push(Nested { refs, ..nested.clone() });
                 }
@@ -77,7 +77,7 @@ pub(super) fn needed(entries: &[Entry], roots: &[u32], chosen: &Chosen) -> Vec<b
     }
     for id in 0..entries.len() {
         // What is in a gzip file is none itself.
-        if let (true, Form::Gzip(nested), false) = (needed[id], &entries[id].form, chosen.holds(id)) {
+        if let (true, Form::Gzip(nested, _), false) = (needed[id], &entries[id].form, chosen.holds(id)) {
             nested.refs.iter().for_each(|inner| needed[*inner as usize] = true);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 
 use oci_spec::image::Descriptor;
 use rayon::prelude::*;
@@ -20,7 +21,7 @@ use crate::carry::order::Ordered;
 use crate::carry::parts::Parts;
 use crate::carry::sign::PrivateKey;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
-use crate::carry::table::{BaseLayer, Blob, Form, Packing, Prefix, Table};
+use crate::carry::table::{self, BaseLayer, Blob, Form, Packing, Prefix, Table};
 use crate::carry::{Error, frame, parity, volume};
 use crate::compression::encode::Budget;
 use crate::digest::{self, Algorithm, Digest, HashingReader};
@@ -165,6 +166,9 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
     let mut writer = spool.writer()?;
     table.frames = groups.iter().map(|group| group.range.len() as u64).collect();
     let bytes = table.to_bytes();
+    if bytes.len() as u64 > table::MOST {
+        return Err(Error::TooMany("contents and blobs"));
+    }
     let from = writer.position();
     writer.append(&bytes)?;
     let table_slice = writer.slice(from)?;
@@ -430,9 +434,14 @@ impl Job<'_> {
         let digest = layout::digest_of(described).map_err(layout::Error::from)?;
         let size = described.size();
         let mut taker = self.contents.taker()?;
-        let Maker { packing, made, reason } = Maker::find(self.layout, described, &self.budget)?;
+        let (maker, split) = self.find(described, &mut taker)?;
+        let Maker { packing, made, reason, is_given } = maker;
         if let Some((packing, limit)) = packing {
-            if let Some((skeleton, plain)) = self.split(described, limit, &mut taker)? {
+            let split = match split {
+                Some(split) if is_given => split,
+                _ => self.split(&mut self.plain(described, limit)?, &mut taker)?,
+            };
+            if let Some((skeleton, plain)) = self.proven(split)? {
                 self.task.add(size);
                 return Ok(Taken {
                     digest,
@@ -460,23 +469,98 @@ impl Job<'_> {
         Ok(refs)
     }
 
-    /// The skeleton of the tar in a blob and how many bytes that has, if it comes back as it was.
-    fn split(
-        &self,
-        described: &Descriptor,
-        limit: u64,
-        taker: &mut Taker<'_>,
-    ) -> Result<Option<(Skeleton, u64)>, Error> {
+    /// Looks for a blob's encoder, and splits what is in the blob meanwhile.
+    fn find(&self, described: &Descriptor, taker: &mut Taker<'_>) -> Result<(Maker, Option<Split>), Error> {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::sync_channel(AHEAD);
+            let mut taker = Some((taker, receiver));
+            let mut splitter = None;
+            let mut piece = Vec::with_capacity(PIECE);
+            let maker = Maker::find(self.layout, described, &self.budget, &mut |plain| {
+                // Most blobs are small or have no encoder, and nothing is given of them.
+                if let Some((taker, receiver)) = taker.take() {
+                    splitter = Some(scope.spawn(move || self.split(&mut Received::new(receiver), taker)));
+                }
+                piece.extend_from_slice(plain);
+                if piece.len() >= PIECE {
+                    // Who has failed says so in the end.
+                    let _ = sender.send(std::mem::replace(&mut piece, Vec::with_capacity(PIECE)));
+                }
+            });
+            let _ = sender.send(piece);
+            drop(sender);
+            let split =
+                splitter.map(|splitter| splitter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let maker = maker?;
+            // A split of what turned out to be nothing has failed for nothing.
+            let split = if maker.is_given { split.transpose()? } else { None };
+            Ok((maker, split))
+        })
+    }
+
+    /// The tar in a blob.
+    fn plain(&self, described: &Descriptor, limit: u64) -> Result<impl Read, Error> {
         let blob = io::BufReader::with_capacity(128 << 10, self.layout.open_blob(described)?);
-        let (_, plain) = crate::compression::decoder(blob)?;
-        let mut plain = HashingReader::new(plain.take(limit), Algorithm::Sha256);
+        Ok(crate::compression::decoder(blob)?.1.take(limit))
+    }
+
+    /// Splits a tar.
+    fn split(&self, plain: &mut dyn Read, taker: &mut Taker<'_>) -> Result<Split, Error> {
+        let mut plain = HashingReader::new(plain, Algorithm::Sha256);
         let skeleton = Skeleton::split(&mut plain, taker)?;
-        let (was, size, _) = plain.finish();
-        let joined = Joined::new(&skeleton.to_bytes(|id| id), &self.contents)?;
+        let (digest, size, _) = plain.finish();
+        Ok(Split { skeleton, digest, size })
+    }
+
+    /// The skeleton of a tar and how many bytes that has, if it comes back as it was.
+    fn proven(&self, split: Split) -> Result<Option<(Skeleton, u64)>, Error> {
+        let joined = Joined::new(&split.skeleton.to_bytes(|id| id), &self.contents)?;
         let (is, _) = Digest::of_reader(joined, Algorithm::Sha256)?;
-        Ok((is == was).then_some((skeleton, size)))
+        Ok((is == split.digest).then_some((split.skeleton, split.size)))
     }
 }
+
+/// A tar that was split.
+struct Split {
+    skeleton: Skeleton,
+    /// Of the tar.
+    digest: Digest,
+    /// Its bytes.
+    size: u64,
+}
+
+/// Reads what another thread sends.
+struct Received {
+    from: Receiver<Vec<u8>>,
+    piece: io::Cursor<Vec<u8>>,
+}
+
+impl Received {
+    fn new(from: Receiver<Vec<u8>>) -> Self {
+        Received { from, piece: io::Cursor::default() }
+    }
+}
+
+impl Read for Received {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.piece.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            match self.from.recv() {
+                Ok(piece) => self.piece = io::Cursor::new(piece),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Bytes that are handed from one thread to another at a time.
+const PIECE: usize = 256 << 10;
+
+/// How many of them may wait.
+const AHEAD: usize = 4;
 
 /// Plain bytes of a frame.
 const FRAME: u64 = 64 << 20;

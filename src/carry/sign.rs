@@ -17,11 +17,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use p256::ecdsa::{DerSignature, SigningKey, VerifyingKey};
-use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
+use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::carry::Error;
 use crate::carry::document::CARRY;
+use crate::digest::Digest;
 use crate::fs;
 
 /// A private key.
@@ -81,6 +82,12 @@ impl PublicKey {
         let why = "no public key for P-256 in PEM";
         let key = key.map_err(|_| Error::Key { path: path.to_owned(), why })?;
         Ok(PublicKey { key, path: path.to_owned() })
+    }
+
+    /// SHA-256 of the key as `openssl pkey -pubin -outform DER` writes it.
+    pub fn fingerprint(&self) -> Digest {
+        let der = self.key.to_public_key_der().expect("a point of the curve can be encoded");
+        Digest::sha256(der.as_bytes())
     }
 
     /// Refuses a document that this key did not sign.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use oci_spec::image::MediaType;
 
 use crate::carry::contents::{Chained, Recent};
-use crate::carry::import::{TABLE, frame_path};
+use crate::carry::import::frame_path;
 use crate::carry::skeleton::Joined;
-use crate::carry::table::{Blob, Form, Packing, Table};
+use crate::carry::table::{self, Blob, Form, Packing, Table};
 use crate::carry::{Error, Lookup};
 use crate::compression::encode::GzipRecipe;
 use crate::compression::{Compression, Encoder, LimitedReader};
@@ -168,8 +168,8 @@ impl io::Write for Limited<'_> {
 
 /// Reads the table of a carry whose first frame is there.
 pub(super) fn table(work: &Path) -> Result<Table, Error> {
-    Table::from_bytes(&fs::read(&frame_path(work, 0), TABLE)?)
+    Table::from_bytes(&fs::read(&frame_path(work, 0), table::MOST)?)
 }
 
-/// Bytes of a skeleton, at most.
-const SKELETON: u64 = 1 << 30;
+/// Bytes of a skeleton, at most: what the side that packs lets one have, and its numbers as they are written.
+pub(super) const SKELETON: u64 = 96 << 20;

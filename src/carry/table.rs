@@ -21,6 +21,7 @@
 //!
 //! The version is 01 where nothing is built on, else 02.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::carry::Error;
@@ -226,6 +227,9 @@ impl Table {
         if in_frames != Some(table.lengths.len() as u64) {
             return Err(Error::Odd { what: WHAT, why: "its frames hold another number of contents" });
         }
+        if table.lengths.contains(&0) {
+            return Err(Error::Odd { what: WHAT, why: "a content without a byte" });
+        }
         let total = table.lengths.iter().try_fold(0_u64, |sum, length| sum.checked_add(*length));
         if total.is_none() {
             return Err(Error::Odd { what: WHAT, why: "more bytes than can be" });
@@ -233,10 +237,10 @@ impl Table {
         let prefixes = if version == WITH_BASE { table.take_bases(&mut reader)? } else { Vec::new() };
         let nested = reader.count(3)?;
         let contents = (table.lengths.len() + nested) as u64 + table.held();
-        if u32::try_from(contents).is_err() {
+        if contents > CONTENTS {
             return Err(Error::TooMany("contents"));
         }
-        // It fits, as fewer than 2^32 do.
+        // It fits, as far fewer than 2^32 do.
         let (held, contents) = (nested + table.held() as usize, contents as usize);
         for prefix in &prefixes {
             if let Prefix::Contents(refs) = prefix
@@ -286,6 +290,7 @@ impl Table {
 impl Table {
     /// Reads what is built on. Whether prefixes refer to something is not known before all is counted.
     fn take_bases(&mut self, reader: &mut Reader<'_>) -> Result<Vec<Prefix>, Error> {
+        let mut named = HashSet::new();
         for _ in 0..reader.count(2)? {
             let digest = digest(reader)?;
             let (mut contents, mut end) = (Vec::new(), 0_u32);
@@ -300,7 +305,7 @@ impl Table {
                 contents.push(start..end);
             }
             // Each is read once, however small the table is.
-            if self.bases.iter().any(|base| base.digest == digest) {
+            if !named.insert(digest.clone()) {
                 return Err(Error::Odd { what: WHAT, why: "a layer that is named twice" });
             }
             self.bases.push(BaseLayer { digest, contents });
@@ -364,6 +369,12 @@ const FIRST: u8 = 1;
 const WITH_BASE: u8 = 2;
 const WHAT: &str = "the table of the carry";
 
+/// Contents of a carry, at most: some terabytes of files as images have them. Both sides have a few words of memory for each.
+pub(super) const CONTENTS: u64 = 1 << 24;
+
+/// Bytes of a table, at most.
+pub(super) const MOST: u64 = 128 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,12 +391,14 @@ mod tests {
         ];
         let table = Table {
             frames: vec![2, 1],
-            lengths: vec![5, 0, 1 << 40],
+            lengths: vec![5, 1, 1 << 40],
             nested: vec![Nested { recipe: b"r".to_vec(), size: 9, refs: vec![2, 1] }],
             blobs: forms.into_iter().map(|form| Blob { digest: digest.clone(), size: 7, form }).collect(),
             ..Table::default()
         };
         comes_back(&table);
+        let empty = Table { frames: vec![1], lengths: vec![0], ..Table::default() };
+        assert!(Table::from_bytes(&empty.to_bytes()).is_err());
         let looped = Table { nested: vec![Nested { refs: vec![0], ..table.nested[0].clone() }], ..Table::default() };
         assert!(Table::from_bytes(&looped.to_bytes()).is_err());
 
@@ -405,7 +418,7 @@ mod tests {
             blobs: built.blobs.clone(),
             bases: built.bases.clone(),
             frames: vec![2, 1],
-            lengths: vec![5, 0, 1],
+            lengths: vec![5, 1, 1],
             nested: built.nested.clone(),
         };
         comes_back(&with(Prefix::None));

@@ -9,6 +9,7 @@ use crate::carry::sign::PublicKey;
 use crate::carry::volume::Volume;
 use crate::carry::{Error, parity};
 use crate::digest::{Algorithm, Digest};
+use crate::escape::in_line;
 use crate::fs::{self, PathContext};
 use crate::progress::{Progress, Unit};
 
@@ -35,6 +36,31 @@ pub struct Checked {
     /// Ranges of bytes that are not what was written, first and last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<(u64, u64)>,
+}
+
+impl Checked {
+    /// What is wrong with it, in words, with its name and its damaged bytes; `None` where nothing is.
+    pub fn finding(&self) -> Option<String> {
+        if self.state == State::Good {
+            return None;
+        }
+        let ranges: Vec<String> = self.damaged.iter().map(|(from, to)| format!("{from}-{to}")).collect();
+        let ranges = if ranges.is_empty() { String::new() } else { format!("; bytes {}", ranges.join(", ")) };
+        Some(format!("{} {}{ranges}", in_line(&self.file), self.state.words()))
+    }
+}
+
+impl State {
+    /// What it is, behind the name of a volume.
+    pub fn words(&self) -> String {
+        match self {
+            State::Good => "is as it was packed".to_owned(),
+            State::Missing => "is not here".to_owned(),
+            State::Foreign => "is another volume, or one of another carry".to_owned(),
+            State::Size(size) => format!("has {size} bytes, which is another number than it was packed with"),
+            State::Damaged => "is damaged".to_owned(),
+        }
+    }
 }
 
 /// What a volume is.

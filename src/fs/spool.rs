@@ -113,6 +113,12 @@ impl Slice {
         self.size
     }
 
+    /// A part of it. Panics where it is none.
+    pub fn part(&self, offset: u64, size: u64) -> Self {
+        assert!(offset.checked_add(size).is_some_and(|end| end <= self.size), "a part lies within the whole");
+        Slice { file: self.file.clone(), offset: self.offset + offset, size }
+    }
+
     /// Whether another has the same bytes, wherever they are.
     pub fn is_same(&self, other: &Slice) -> io::Result<bool> {
         if self == other || self.size != other.size {

@@ -37,6 +37,16 @@ pub(crate) fn of(reader: &str) -> Vec<Vec<u8>> {
         "kernel-set" => vec![kernel_set()],
         "crawler" => vec![CRAWLER.into()],
         "challenge" => vec![CHALLENGES.into()],
+        "carry-document" => {
+            let mut documents: Vec<Vec<u8>> =
+                CARRIES.iter().map(|carry| testdata(&format!("carry/{carry}/carry.json"))).collect();
+            documents.push(receipt());
+            documents
+        }
+        "carry-volume" => CARRIES.iter().map(|carry| testdata(&format!("carry/{carry}/volume-001.zst"))).collect(),
+        "carry-parts" => CARRIES.iter().map(|carry| carry_parts(carry)).collect(),
+        "skeleton" => vec![skeleton()],
+        "recipe" => CLASSES.iter().map(|class| recipe(class)).collect(),
         other => panic!("{other}: no seeds"),
     }
 }
@@ -193,6 +203,77 @@ fn kernel_set() -> Vec<u8> {
     });
     json!({ "format": "haversack.kernels", "version": 1, "kernels": [kernel] }).to_string().into_bytes()
 }
+
+/// The frames of a carry, decompressed, each after its length; contents that it is built on are zeros.
+fn carry_parts(carry: &str) -> Vec<u8> {
+    let mut frames = carry_frames(carry);
+    frames.insert(1, vec![0; 4096]);
+    let mut bytes = Vec::new();
+    for part in frames {
+        bytes.extend_from_slice(&u32::try_from(part.len()).unwrap().to_le_bytes());
+        bytes.extend_from_slice(&part);
+    }
+    bytes
+}
+
+/// What is in the zstd frames of a carry's only volume; the table comes first.
+fn carry_frames(carry: &str) -> Vec<Vec<u8>> {
+    let volume = testdata(&format!("carry/{carry}/volume-001.zst"));
+    let mut rest = &volume[..];
+    let mut frames = Vec::new();
+    while let Some((magic, after)) = rest.split_first_chunk::<4>() {
+        if u32::from_le_bytes(*magic) & 0xffff_fff0 == 0x184d_2a50 {
+            let (length, after) = after.split_first_chunk::<4>().unwrap();
+            rest = &after[u32::from_le_bytes(*length) as usize..];
+            continue;
+        }
+        let mut frame = Vec::new();
+        let length = zstd::zstd_safe::find_frame_compressed_size(rest).unwrap();
+        std::io::copy(&mut zstd::Decoder::new(&rest[..length]).unwrap(), &mut frame).unwrap();
+        frames.push(frame);
+        rest = &rest[length..];
+    }
+    frames
+}
+
+/// The skeleton in a carry of one layer: its last content. The lengths of contents come third in its table, behind those of frames.
+fn skeleton() -> Vec<u8> {
+    let frames = carry_frames(CARRIES[0]);
+    let mut table = &frames[0][b"haversack carry table\x01".len()..];
+    let mut numbers = || {
+        let count = haversack::varint::take(&mut table).unwrap();
+        (0..count).map(|_| haversack::varint::take(&mut table).unwrap()).collect::<Vec<_>>()
+    };
+    let _ = numbers();
+    let length = usize::try_from(*numbers().last().unwrap()).unwrap();
+    let contents = frames.last().unwrap();
+    contents[contents.len() - length..].to_vec()
+}
+
+/// A gzip file of 3,000 bytes in two members, the second with a trailer of its own.
+fn recipe(class: &str) -> Vec<u8> {
+    let mut bytes = vec![1, 2, 0, u8::try_from(class.len()).unwrap()];
+    bytes.extend_from_slice(class.as_bytes());
+    bytes.extend_from_slice(b"\x0a\x1f\x8b\x08\0\0\0\0\0\0\xff\xd0\x0f");
+    bytes.extend_from_slice(b"\x07\xe8\x0712345678\0");
+    bytes
+}
+
+fn receipt() -> Vec<u8> {
+    json!({
+        "carry": "9063fb60bbca1fe17d089979d8e37d41", "site": "plant-7", "state": Digest::sha256(b"x").to_string(),
+        "unpacked": "2026-11-26T15:12:22Z", "code": "37GZ-RUJW-G5AS-ZETA-WAGB-QPX7-ZX6D-OMEW"
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// Carries of both versions of the format, and one that is built on another.
+const CARRIES: [&str; 3] = ["format-1", "format-2/base", "format-2/delta"];
+
+/// One encoder of each family.
+const CLASSES: [&str; 9] =
+    ["pgzip-a-1m", "pgzip-b-1m", "pgzip-d-256k", "go-6-tar", "go-1", "go127-6", "zlib-6-m8", "pigz-6", "gnu-9"];
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

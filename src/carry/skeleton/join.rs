@@ -31,7 +31,8 @@ pub(in crate::carry) struct Joined<L> {
 enum Piece {
     Bytes(Vec<u8>),
     Zeros(u64),
-    Content(u32),
+    /// By their places in the list of what is referred to.
+    Contents(Range<usize>),
 }
 
 impl<L: Lookup> Joined<L> {
@@ -48,6 +49,9 @@ impl<L: Lookup> Joined<L> {
         }
         let (mut refs, mut before) = (Vec::new(), 0);
         while !reader.is_empty() {
+            if refs.len() == REFS {
+                return Err(Error::TooMany("contents in one layer"));
+            }
             before = reader.step(before)?;
             refs.push(before);
         }
@@ -111,13 +115,13 @@ impl<L: Lookup> Joined<L> {
                 let number = if kind == BODY { 1 } else { self.column(NUMBERS, |column| column.number())? };
                 let (range, size) = self.contents(number)?;
                 self.header(size, &further)?;
-                self.pieces.extend(self.refs[range].iter().copied().map(Piece::Content));
+                self.pieces.push_back(Piece::Contents(range));
                 self.padding(size, kind != CUT)?;
             }
             RAW => {
                 let number = self.column(NUMBERS, |column| column.number())?;
                 let (range, _) = self.contents(number)?;
-                self.pieces.extend(self.refs[range].iter().copied().map(Piece::Content));
+                self.pieces.push_back(Piece::Contents(range));
             }
             _ => return Err(Error::Odd { what: WHAT, why: "something unknown in it" }),
         }
@@ -183,8 +187,10 @@ impl<L: Lookup> Read for Joined<L> {
             match self.pieces.pop_front() {
                 Some(Piece::Bytes(bytes)) => self.current = Some(Box::new(io::Cursor::new(bytes))),
                 Some(Piece::Zeros(length)) => self.current = Some(Box::new(io::repeat(0).take(length))),
-                Some(Piece::Content(content)) => {
-                    self.current = Some(self.contents.open(content).map_err(io::Error::other)?);
+                Some(Piece::Contents(mut range)) => {
+                    let Some(place) = range.next() else { continue };
+                    self.pieces.push_front(Piece::Contents(range));
+                    self.current = Some(self.contents.open(self.refs[place]).map_err(io::Error::other)?);
                 }
                 None if self.is_at_end => return Ok(0),
                 None => self.step().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
@@ -192,3 +198,6 @@ impl<L: Lookup> Read for Joined<L> {
         }
     }
 }
+
+/// Contents of a skeleton, at most: twice as many as the side that packs lets one have, and a file more.
+const REFS: usize = super::split::MOST / 2;

@@ -50,7 +50,8 @@ impl Skeleton {
             if read == 0 {
                 break;
             }
-            if read < BLOCK || !has_right_sum(&block) {
+            // The far side holds skeletons in memory, several at one time.
+            if read < BLOCK || !has_right_sum(&block) || skeleton.size() > MOST {
                 skeleton.raw(&block[..read], tar, sink)?;
                 break;
             }
@@ -66,6 +67,11 @@ impl Skeleton {
         }
         skeleton.columns[OPS].push(END);
         Ok(skeleton)
+    }
+
+    /// Bytes that it takes in memory.
+    fn size(&self) -> usize {
+        self.columns.iter().map(Vec::len).sum::<usize>() + self.refs.len() * size_of::<u32>()
     }
 
     /// Which contents, by the numbers of the sink, as often as they are met.
@@ -210,6 +216,9 @@ impl Skeleton {
         Ok(())
     }
 }
+
+/// Bytes of a skeleton after which the rest of its archive is content: some million files, as a kernel's headers are named.
+pub(super) const MOST: usize = 32 << 20;
 
 /// What headers before an entry say of it.
 #[derive(Default)]

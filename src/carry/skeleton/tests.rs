@@ -155,3 +155,27 @@ impl Lookup for Bounded<'_> {
         self.0.open(content)
     }
 }
+
+#[test]
+fn an_archive_that_is_nearly_all_headers_is_content_from_some_size_on() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let value = vec![b'a'; 1_000_000];
+    for number in 0..40 {
+        builder.append_pax_extensions([("comment", &value[..])]).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_size(4);
+        builder.append_data(&mut header, format!("file-{number}"), &b"text"[..]).unwrap();
+    }
+    let (kept, size) = there_and_back(&builder.into_inner().unwrap());
+    // What it has of the archive, and the numbers of what is content.
+    assert!((super::split::MOST..super::split::MOST + (2 << 20)).contains(&size), "{size}");
+    assert!(kept.0.len() > 6_000, "{}", kept.0.len());
+}
+
+#[test]
+fn a_skeleton_with_more_contents_than_there_can_be_is_refused() {
+    let mut bytes = vec![1];
+    bytes.extend_from_slice(&[0; super::COLUMNS]);
+    bytes.resize(bytes.len() + super::split::MOST / 2 + 1, 0);
+    assert!(matches!(Joined::new(&bytes, &Kept::default()), Err(Error::TooMany(_))));
+}

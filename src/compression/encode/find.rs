@@ -59,41 +59,35 @@ pub enum Reason {
 
 /// Finds the recipe of a gzip file. It is proven: [`Outcome::Found`] means that a full run of the encoders gave the very
 /// bytes. Read from its start; where it is left is not known. Holds some megabytes, whatever the size.
-pub fn find<R: Read + Seek>(mut compressed: R, budget: &Budget) -> io::Result<Outcome> {
+pub fn find<R: Read + Seek>(compressed: R, budget: &Budget) -> io::Result<Outcome> {
+    Ok(find_watched(compressed, budget, &mut |_| ())?.0)
+}
+
+/// Like [`find`], and gives `watch` the plain bytes on the way. Whether it was given exactly those, from the first to the last,
+/// is the second answer: where an encoder seemed right and was not, it was given some of them twice.
+pub fn find_watched<R: Read + Seek>(
+    mut compressed: R,
+    budget: &Budget,
+    watch: &mut dyn FnMut(&[u8]),
+) -> io::Result<(Outcome, bool)> {
     compressed.rewind()?;
-    let mut search = Search { input: Input::new(compressed), left: budget.plain, slowest: budget.slowest };
-    let mut recipe = GzipRecipe::default();
-    let mut verbatim = 0;
-    loop {
-        let start = search.input.position();
-        let before = recipe.members.last().map(|member| member.class);
-        match search.member(before)? {
-            Ok(member) => {
-                verbatim += member.header.len();
-                recipe.members.push(member);
-                if recipe.members.len() > MEMBERS || verbatim > VERBATIM {
-                    return Ok(Outcome::Not(Reason::TooManyMembers));
-                }
-            }
-            // The end of the file, or something after the last member.
-            Err(Reason::NotGzip) if !recipe.members.is_empty() => {
-                search.input.seek(start)?;
-                search.input.read(TAIL + 1, &mut recipe.tail)?;
-                let fits = recipe.tail.len() <= TAIL;
-                return Ok(if fits { Outcome::Found(recipe) } else { Outcome::Not(Reason::LongTail) });
-            }
-            Err(reason) => return Ok(Outcome::Not(reason)),
-        }
-    }
+    let (input, left) = (Input::new(compressed), budget.plain);
+    let mut search = Search { input, left, slowest: budget.slowest, watch, given: 0 };
+    let outcome = search.members()?;
+    let is_all = matches!(&outcome, Outcome::Found(recipe) if recipe.plain_size() == search.given);
+    Ok((outcome, is_all))
 }
 
 /// Finds the recipe of a small gzip file, and gives the plain bytes with it.
 pub fn find_in_memory(compressed: &[u8], budget: &Budget) -> Result<(GzipRecipe, Vec<u8>), Reason> {
-    let recipe = match find(io::Cursor::new(compressed), budget).expect("memory is read without errors") {
-        Outcome::Found(recipe) => recipe,
-        Outcome::Not(reason) => return Err(reason),
+    let mut plain = Vec::new();
+    let found = find_watched(io::Cursor::new(compressed), budget, &mut |piece| plain.extend_from_slice(piece));
+    let recipe = match found.expect("memory is read without errors") {
+        (Outcome::Found(recipe), true) => return Ok((recipe, plain)),
+        (Outcome::Found(recipe), false) => recipe,
+        (Outcome::Not(reason), _) => return Err(reason),
     };
-    let mut plain = Vec::with_capacity(usize::try_from(recipe.plain_size()).expect("it is in memory soon"));
+    plain.clear();
     let mut members = compressed;
     for member in &recipe.members {
         members = &members[member.header.len()..];
@@ -104,11 +98,14 @@ pub fn find_in_memory(compressed: &[u8], budget: &Budget) -> Result<(GzipRecipe,
     Ok((recipe, plain))
 }
 
-struct Search<R> {
+struct Search<'a, R> {
     input: Input<R>,
     /// Plain bytes that may still come.
     left: u64,
     slowest: u64,
+    watch: &'a mut dyn FnMut(&[u8]),
+    /// Plain bytes that were given to it.
+    given: u64,
 }
 
 /// What a run of an encoder over a stream came to.
@@ -119,7 +116,38 @@ enum Run {
     TooLarge,
 }
 
-impl<R: Read + Seek> Search<R> {
+impl<R: Read + Seek> Search<'_, R> {
+    fn members(&mut self) -> io::Result<Outcome> {
+        let mut recipe = GzipRecipe::default();
+        let mut verbatim = 0;
+        loop {
+            let start = self.input.position();
+            let before = recipe.members.last().map(|member| member.class);
+            match self.member(before)? {
+                Ok(member) => {
+                    verbatim += member.header.len();
+                    recipe.members.push(member);
+                    if recipe.members.len() > MEMBERS || verbatim > VERBATIM {
+                        return Ok(Outcome::Not(Reason::TooManyMembers));
+                    }
+                }
+                // The end of the file, or something after the last member.
+                Err(Reason::NotGzip) if !recipe.members.is_empty() => {
+                    self.input.seek(start)?;
+                    self.input.read(TAIL + 1, &mut recipe.tail)?;
+                    let fits = recipe.tail.len() <= TAIL;
+                    return Ok(if fits { Outcome::Found(recipe) } else { Outcome::Not(Reason::LongTail) });
+                }
+                Err(reason) => return Ok(Outcome::Not(reason)),
+            }
+        }
+    }
+
+    fn give(&mut self, plain: &[u8]) {
+        self.given = self.given.saturating_add(plain.len() as u64);
+        (self.watch)(plain);
+    }
+
     /// The member that begins here. `likely` is tried first.
     fn member(&mut self, likely: Option<Class>) -> io::Result<Result<Member, Reason>> {
         let Some(header) = self.input.header()?.filter(|header| header.len() <= HEADER) else {
@@ -144,6 +172,7 @@ impl<R: Read + Seek> Search<R> {
             let run = if probe.is_whole {
                 let mut crc = flate2::Crc::new();
                 crc.update(&probe.plain);
+                self.give(&probe.plain);
                 Run::Same { plain: made as u64, crc }
             } else {
                 self.input.seek(body)?;
@@ -187,6 +216,7 @@ impl<R: Read + Seek> Search<R> {
                 return Ok(Run::TooLarge);
             }
             crc.update(&piece[..made]);
+            self.give(&piece[..made]);
             if encoder.write_all(&piece[..made]).is_err() || encoder.inner.expected.len() > MOST_BEHIND {
                 return Ok(Run::Differs);
             }

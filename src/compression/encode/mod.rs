@@ -26,7 +26,7 @@ mod zlib;
 use std::io::{self, Write};
 
 pub use crate::compression::encode::class::{Class, PgzipBlock, UnknownClass};
-pub use crate::compression::encode::find::{Budget, Outcome, Reason, find, find_in_memory};
+pub use crate::compression::encode::find::{Budget, Outcome, Reason, find, find_in_memory, find_watched};
 pub use crate::compression::encode::klauspost::PgzipVariant;
 pub use crate::compression::encode::recipe::{Error, GzipRecipe, Member};
 pub use crate::compression::encode::writes::Writes;

@@ -1,0 +1,5 @@
+//! Fuzzes the reader `carry-volume` (src/readers.rs).
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| haversack::readers::read("carry-volume", bytes));
