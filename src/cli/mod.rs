@@ -3,6 +3,7 @@
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
 //! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
 
+mod carry;
 mod catalog;
 mod config;
 mod configure;
@@ -77,6 +78,9 @@ enum Command {
     Delete(tags::DeleteArgs),
     Pack(pack::PackArgs),
     Unpack(unpack::UnpackArgs),
+    /// Compare carries
+    #[command(subcommand)]
+    Carry(carry::Command),
     /// The ledger: what sites hold, and which carries have arrived there
     #[command(subcommand)]
     Site(site::Command),
@@ -243,6 +247,7 @@ fn run(command: Command, context: &Context) -> Outcome {
         }
         Command::Delete(args) => tags::delete(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Pack(args) => pack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
+        Command::Carry(command) => carry::run(&command, context),
         Command::Unpack(args) => unpack::run(&args, context).map_err(|failure| failure.without_tls(|_| ONE_REGISTRY)),
         Command::Site(command) => site::run(&command, context),
         Command::Serve(args) => serve::run(&args, context),

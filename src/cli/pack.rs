@@ -7,9 +7,8 @@ use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::site::LedgerArgs;
 use crate::cli::{Context, block_on, place};
-use crate::ops::carry::{self, ForSite};
+use crate::ops::carry::{self, ForSite, PackSource};
 use crate::progress::{Unit, amount};
-use crate::reference::ImageRef;
 use crate::registry::CopyOptions;
 
 /// Pack images into a carry: a directory for a disk or discs, in a fraction of the images' bytes
@@ -17,9 +16,10 @@ use crate::registry::CopyOptions;
 #[command(after_help = HELP)]
 pub(super) struct PackArgs {
     /// Images: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
-    /// docker-archive:FILE[:NAME:TAG] or dir:DIR; without a name, all that a layout or an archive lists
-    #[arg(value_name = "REF", required = true, value_parser = place::image)]
-    images: Vec<ImageRef>,
+    /// docker-archive:FILE[:NAME:TAG] or dir:DIR; without a name, all that a layout or an archive lists. Or plain files and
+    /// directories: file:PATH
+    #[arg(value_name = "REF", required = true, value_parser = source)]
+    sources: Vec<PackSource>,
     /// The directory to make
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
@@ -82,7 +82,7 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
         }),
         None => None,
     };
-    let packing = carry::pack(&args.images, &args.out, &access, &copying, &options, ledger.as_ref(), progress);
+    let packing = carry::pack(&args.sources, &args.out, &access, &copying, &options, ledger.as_ref(), progress);
     let report = block_on(async { Ok(packing.await?) })?;
     context.ui.result(&report, |report| {
         let made = if args.plan { "nothing was made; it would be\n" } else { "" };
@@ -132,6 +132,14 @@ fn to_text(report: &PackReport) -> String {
     text
 }
 
+fn source(text: &str) -> Result<PackSource, String> {
+    match text.strip_prefix("file:") {
+        Some("") => Err("expected file:PATH".into()),
+        Some(path) => Ok(PackSource::File(path.into())),
+        None => Ok(PackSource::Image(place::image(text)?)),
+    }
+}
+
 /// Bytes of a medium that files can have. Discs are given with what a file system takes on them subtracted.
 fn medium(text: &str) -> Result<u64, String> {
     let disc = |bytes: u64| bytes - (4 << 20);
@@ -174,6 +182,7 @@ const HELP: &str = "\
 Examples:
   haversack pack docker://quay.io/podman/stable:v5 --out carry
   haversack pack oci:mirror --medium dvd --site plant-7 --out carry
+  haversack pack oci:mirror file:site.yaml file:rpms --out carry
 
 Exit status: 0 packed, 1 failed, 2 wrong command line";
 

@@ -24,6 +24,9 @@ pub(super) struct UnpackArgs {
     /// Refuse the carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
     #[arg(long, value_name = "PUB")]
     key: Option<PathBuf>,
+    /// Also write plain files and directories, which `pack file:PATH` packed, into this directory; nothing there is replaced
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
     /// Where images are made before they are pushed to a registry, and where their receipt is written
     #[arg(long, value_name = "DIR", default_value = ".")]
     work: PathBuf,
@@ -36,6 +39,7 @@ pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
     let options = UnpackOptions {
         key: args.key.as_deref().map(PublicKey::read).transpose()?,
         work: args.work.clone(),
+        files: args.files.clone(),
         now: context.now()?,
     };
     let access = args.registry.access(context)?;
@@ -77,6 +81,9 @@ fn to_text(unpacked: &Unpacked) -> String {
     }
     for name in &unpacked.not_pushed {
         text += &format!("  not pushed, for it has no name that a registry could have: {}\n", in_line(name));
+    }
+    for path in &unpacked.files {
+        text += &format!("  wrote {}\n", in_line(path.display()));
     }
     if let (Some(receipt), Some(file)) = (&report.receipt, &unpacked.receipt_file) {
         let site = receipt.site.as_deref().unwrap_or("SITE");

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::carry::{self, PublicKey, RepairReport, State};
+use crate::carry::{self, Checked, PublicKey, RepairReport, State};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
+use crate::cli::stop::stoppable;
 use crate::cli::{Context, block_on, place};
 use crate::escape::in_line;
 use crate::image::Store;
 use crate::image::store::verify::{self, VerifyOptions, VerifyReport};
+use crate::ops::Scratch;
+use crate::ops::evidence::{By, Evidence};
 use crate::progress::{Unit, amount};
 use crate::reference::{ImageRef, Remote};
 use crate::registry::RemoteImage;
@@ -31,6 +34,10 @@ pub(super) struct VerifyArgs {
     /// Refuse a carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
     #[arg(long, value_name = "PUB")]
     key: Option<PathBuf>,
+    /// Write what was checked and found into this directory, for whoever has to answer for it: report.json, and report.html to
+    /// read or to print
+    #[arg(long, value_name = "DIR", conflicts_with = "repair")]
+    report: Option<PathBuf>,
     /// Most GiB that one layer may decompress to
     #[arg(long, value_name = "GIB", default_value_t = 64)]
     max_layer_size: u64,
@@ -44,6 +51,16 @@ struct Verified {
     #[serde(flatten)]
     report: VerifyReport,
     removed: Vec<PathBuf>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    written: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct CarryVerified {
+    #[serde(flatten)]
+    report: carry::VerifyReport,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    written: Vec<PathBuf>,
 }
 
 pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
@@ -58,16 +75,20 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
             .hint("signatures of images are their referrers: `haversack inspect` lists them"));
     }
     let options = VerifyOptions { layer_limit: args.max_layer_size.saturating_mul(1 << 30) };
-    let (report, removed) = match &args.place {
+    let (report, removed, written) = match &args.place {
         ImageRef::Docker(remote) if args.repair => {
             return Err(Failure::usage(format!("docker://{remote}: a registry's image cannot be repaired"))
                 .hint("copy it there again"));
         }
-        ImageRef::Docker(remote) => (remote_report(remote, args, &options, context)?, Vec::new()),
-        local => local_report(local, args.repair, &options, context)?,
+        ImageRef::Docker(remote) if args.report.is_some() => {
+            return Err(Failure::usage(format!("docker://{remote}: --report is for what lies on a disk"))
+                .hint("copy it to oci:DIR, and check that"));
+        }
+        ImageRef::Docker(remote) => (remote_report(remote, args, &options, context)?, Vec::new(), Vec::new()),
+        local => local_report(local, args, &options, context)?,
     };
     let exit = if report.findings.is_empty() { Exit::Done } else { Exit::No };
-    let verified = Verified { place: args.place.clone(), report, removed };
+    let verified = Verified { place: args.place.clone(), report, removed, written };
     context.ui.result(&verified, Verified::to_text)?;
     Ok(exit)
 }
@@ -80,20 +101,24 @@ fn carry_verified(directory: &Path, args: &VerifyArgs, context: &Context) -> Out
         return Ok(if report.lost.is_empty() { Exit::Done } else { Exit::No });
     }
     let report = carry::verify(directory, key.as_ref(), context.ui.progress())?;
-    context.ui.result(&report, |report| {
-        let mut text = String::new();
-        for volume in &report.volumes {
-            let state = match &volume.state {
-                State::Good => continue,
-                State::Missing => "is not here".to_owned(),
-                State::Foreign => "is another volume, or one of another carry".to_owned(),
-                State::Size(size) => format!("has {size} bytes, which is another number than it was packed with"),
-                State::Damaged => "is damaged".to_owned(),
-            };
-            let ranges: Vec<String> = volume.damaged.iter().map(|(from, to)| format!("{from}-{to}")).collect();
-            let ranges = if ranges.is_empty() { String::new() } else { format!("; bytes {}", ranges.join(", ")) };
-            text += &format!("{} {state}{ranges}\n", in_line(&volume.file));
-        }
+    let mut written = Vec::new();
+    if let Some(to) = &args.report {
+        let scratch = Scratch::default();
+        written = stoppable(
+            &scratch,
+            |signal| context.stopped(signal),
+            || {
+                let work = scratch.directory("haversack-verify-")?;
+                let by = checked_by(context)?;
+                let (volumes, bytes) = (&report.volumes, report.bytes);
+                let evidence = Evidence::of_carry(directory, key.as_ref(), volumes, bytes, by, work.path())?;
+                Ok::<_, Failure>(evidence.write(to)?.to_vec())
+            },
+        )?;
+    }
+    let verified = CarryVerified { report, written };
+    context.ui.result(&verified, |CarryVerified { report, written }| {
+        let text: String = report.volumes.iter().filter_map(Checked::finding).map(|it| it + "\n").collect();
         let bad = report.volumes.iter().filter(|volume| volume.state != State::Good).count();
         let found = match bad {
             0 => "nothing is wrong".to_owned(),
@@ -102,9 +127,10 @@ fn carry_verified(directory: &Path, args: &VerifyArgs, context: &Context) -> Out
         };
         let bytes = amount(report.bytes, Unit::Bytes);
         let signed = if report.signature_checked { ", signed" } else { "" };
-        text + &format!("carry {}{signed}: {} volumes, {bytes}: {found}\n", report.carry, report.volumes.len())
+        let volumes = report.volumes.len();
+        text + &format!("carry {}{signed}: {volumes} volumes, {bytes}: {found}\n", report.carry) + &lines_of(written)
     })?;
-    Ok(if report.is_good() { Exit::Done } else { Exit::No })
+    Ok(if verified.report.is_good() { Exit::Done } else { Exit::No })
 }
 
 fn repaired(report: &RepairReport) -> String {
@@ -122,23 +148,40 @@ fn repaired(report: &RepairReport) -> String {
     text + &format!("carry {}: {made} volumes made again, {lost} lost\n", report.carry)
 }
 
+/// Says what was written, a line each.
+fn lines_of(written: &[PathBuf]) -> String {
+    written.iter().map(|path| format!("wrote {}\n", in_line(path.display()))).collect()
+}
+
+fn checked_by(context: &Context) -> Result<By, Failure> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Ok(By { now: context.now()?, host: in_line(host.trim()) })
+}
+
 fn local_report(
     place: &ImageRef,
-    repair: bool,
+    args: &VerifyArgs,
     options: &VerifyOptions,
     context: &Context,
-) -> Result<(VerifyReport, Vec<PathBuf>), Failure> {
+) -> Result<(VerifyReport, Vec<PathBuf>, Vec<PathBuf>), Failure> {
     let store = Store::open(place)?;
     let only = place.name().map(|name| store.find(Some(name))).transpose()?;
     let report = verify::verify(&store, only.as_ref(), options, context.ui.progress())?;
-    let removed = match (repair, &store) {
+    let removed = match (args.repair, &store) {
         (false, _) => Vec::new(),
         (true, Store::Layout(_) | Store::Dir(_)) => verify::repair(&store, &report)?,
         (true, Store::Archive(_) | Store::DockerArchive(_)) => {
             return Err(Failure::usage("an archive cannot be repaired").hint("copy it anew, or repair the layout"));
         }
     };
-    Ok((report, removed))
+    let written = match &args.report {
+        Some(to) => {
+            let by = checked_by(context)?;
+            Evidence::of_store(&store, only.as_ref(), place.to_string(), &report, by)?.write(to)?.to_vec()
+        }
+        None => Vec::new(),
+    };
+    Ok((report, removed, written))
 }
 
 fn remote_report(
@@ -170,7 +213,7 @@ impl Verified {
             n => format!("{n} findings"),
         };
         lines.push(format!("{}: {images} images, {blobs} blobs, {bytes}: {found}\n", self.place));
-        lines.join("\n")
+        lines.join("\n") + &lines_of(&self.written)
     }
 }
 
@@ -178,5 +221,6 @@ const HELP: &str = "\
 Examples:
   haversack verify oci:mirror
   haversack verify oci-archive:podman.tar
+  haversack verify carry --key packer.pub --report evidence
 
 Exit status: 0 nothing is wrong, 1 something is wrong or the check failed, 2 wrong command line";

@@ -14,6 +14,7 @@
 //! Beside them: what all of them need of names, platforms and manifests.
 
 pub mod build;
+pub mod installed;
 pub mod layer;
 pub mod manifest;
 pub mod name;

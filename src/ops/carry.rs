@@ -14,7 +14,7 @@ use crate::fs::{self, AtomicDir};
 use crate::image::store::layout::{self, ref_name};
 use crate::image::store::referrers::subject_of_tag;
 use crate::image::{Layout, Store, manifest};
-use crate::ops::{Access, Error};
+use crate::ops::{Access, Error, files};
 use crate::progress::Progress;
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, CopyReport, Source, Target, copy, fetch};
@@ -31,13 +31,41 @@ pub struct ForSite {
     pub full: bool,
 }
 
+/// What is packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PackSource {
+    /// An image of any transport; all that a layout or an archive lists, where no name is given.
+    Image(ImageRef),
+    /// A file or a directory, as an artifact (see [`files`]).
+    File(PathBuf),
+}
+
+impl PackSource {
+    async fn gather(
+        &self,
+        layout: &Layout,
+        access: &Access,
+        copying: &CopyOptions,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        match self {
+            PackSource::Image(image) => gather(image, layout, access, copying, progress).await,
+            PackSource::File(path) => {
+                let (artifact, name) = tokio::task::block_in_place(|| files::wrap(path, layout, progress))?;
+                claim(layout, Some(&name), &artifact)?;
+                Ok(layout.tag(&artifact, Some(&name))?)
+            }
+        }
+    }
+}
+
 /// Packs images with what refers to them into a new directory. Those in registries and archives are brought beside it first;
 /// a layout's own files are used where they are on the same file system.
 ///
 /// A layout or an archive without a name means everything that it lists. For a site with a ledger, what it holds does not travel,
 /// and what was packed is written down (but for a plan, which leaves nothing); images are then gathered in the ledger, on whose disk their blobs stay.
 pub async fn pack(
-    images: &[ImageRef],
+    sources: &[PackSource],
     directory: &Path,
     access: &Access,
     copying: &CopyOptions,
@@ -60,8 +88,8 @@ pub async fn pack(
                 layout.take_blob(&base.layout, &held.descriptor(digest))?;
             }
         }
-        for image in images {
-            gather(image, &layout, access, copying, progress).await?;
+        for source in sources {
+            source.gather(&layout, access, copying, progress).await?;
         }
         let options = PackOptions { base, ..options.clone() };
         return tokio::task::block_in_place(|| {
@@ -78,8 +106,8 @@ pub async fn pack(
     staging.push(".images");
     let staging = AtomicDir::create(&directory.with_file_name(staging))?;
     let layout = Layout::create(&staging.path().join("layout"))?;
-    for image in images {
-        gather(image, &layout, access, copying, progress).await?;
+    for source in sources {
+        source.gather(&layout, access, copying, progress).await?;
     }
     // All cores are at work in there for minutes.
     Ok(tokio::task::block_in_place(|| {
@@ -216,6 +244,9 @@ pub struct Unpacked {
     /// Images without a name that a registry could have, and that nothing with a name refers to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_pushed: Vec<String>,
+    /// Plain files and directories that were written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
     /// Where the receipt was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt_file: Option<PathBuf>,
@@ -238,6 +269,8 @@ pub struct UnpackOptions {
     pub key: Option<PublicKey>,
     /// Where images are made that go to a registry, and their receipt is written.
     pub work: PathBuf,
+    /// Where plain files are written that were packed as such; `None` for nowhere: they are artifacts like any other.
+    pub files: Option<PathBuf>,
     /// The time for the receipt, RFC 3339.
     pub now: String,
 }
@@ -252,7 +285,7 @@ pub async fn unpack(
     copying: &CopyOptions,
     progress: &Progress,
 ) -> Result<Unpacked, Error> {
-    let UnpackOptions { key, work, now } = options;
+    let UnpackOptions { key, work, files, now } = options;
     // What is refused makes no layout.
     let carry = CarryDocument::read(directory, key.as_ref())?;
     let unpacked =
@@ -260,12 +293,18 @@ pub async fn unpack(
     let receipt = |report: &UnpackReport, place: &Path| -> Result<Option<PathBuf>, Error> {
         Ok(report.receipt.as_ref().map(|receipt| receipt.write(place)).transpose()?)
     };
+    let extracted = |layout: &Layout, report: &UnpackReport| match files {
+        Some(to) => tokio::task::block_in_place(|| files::extract(layout, &report.images, to)),
+        None => Ok(Vec::new()),
+    };
     let (host, prefix) = match to {
         UnpackTo::Layout(path) => {
             carry.check_base(path)?;
-            let report = unpacked(&Layout::create(path)?)?;
+            let layout = Layout::create(path)?;
+            let report = unpacked(&layout)?;
             let receipt_file = receipt(&report, &path.join(RECEIPTS))?;
-            return Ok(Unpacked { report, pushed: Vec::new(), not_pushed: Vec::new(), receipt_file });
+            let files = extracted(&layout, &report)?;
+            return Ok(Unpacked { report, pushed: Vec::new(), not_pushed: Vec::new(), files, receipt_file });
         }
         UnpackTo::Registry { host, prefix } => (host, prefix),
     };
@@ -280,6 +319,7 @@ pub async fn unpack(
     }
     let mut report = unpacked(&layout)?;
     let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
+    let files = extracted(&layout, &report)?;
     if report.complete {
         let store = Arc::new(Store::Layout(layout.clone()));
         for image in report.images.iter().filter(|image| !layout::is_artifact(image)) {
@@ -306,7 +346,7 @@ pub async fn unpack(
         report.receipt = None;
     }
     let receipt_file = receipt(&report, work)?;
-    Ok(Unpacked { report, pushed, not_pushed, receipt_file })
+    Ok(Unpacked { report, pushed, not_pushed, files, receipt_file })
 }
 
 /// Fetches what a carry is built on from the registry into a layout.

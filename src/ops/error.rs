@@ -30,6 +30,23 @@ pub enum Error {
         /// The second one's.
         other: String,
     },
+    /// A file whose name is not UTF-8, which an annotation has to be.
+    #[error("{}: its name is not UTF-8", .0.display())]
+    FileName(PathBuf),
+    /// Something is where a plain file or directory of a carry belongs.
+    #[error("{}: is there already, and is not what the carry has", .0.display())]
+    InTheWay(PathBuf),
+    /// An artifact of plain files with a name that leads elsewhere, or that its archive has not.
+    #[error("{image}: `{}` is no name of a file of its own", crate::escape::line(title))]
+    Title {
+        /// The artifact.
+        image: String,
+        /// The name.
+        title: String,
+    },
+    /// A package manager's database in an image.
+    #[error("{0}")]
+    Installed(#[from] crate::image::installed::Error),
     /// Packing or unpacking failed.
     #[error("{0}")]
     Carry(#[from] crate::carry::Error),

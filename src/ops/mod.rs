@@ -5,8 +5,11 @@
 
 pub mod carry;
 pub mod connect;
+pub mod diff;
 pub mod doctor;
 pub mod error;
+pub mod evidence;
+pub mod files;
 pub mod gather;
 pub mod kernel_image;
 pub mod login;

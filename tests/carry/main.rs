@@ -9,9 +9,12 @@ mod docker_registry;
 #[path = "../engines/mod.rs"]
 mod engines;
 
+mod diff;
+mod evidence;
 mod faults;
 mod images;
 mod parity;
+mod plain_files;
 mod real;
 mod round_trip;
 mod signed;

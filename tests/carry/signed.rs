@@ -9,7 +9,7 @@ use crate::images::varied;
 use crate::{done, error, haversack};
 
 /// A pair of keys of another library, in files.
-fn pair(dir: &Path, name: &str) {
+pub(crate) fn pair(dir: &Path, name: &str) {
     let pair = KeyPair::generate().unwrap();
     std::fs::write(dir.join(format!("{name}.key")), pair.serialize_pem()).unwrap();
     std::fs::write(dir.join(format!("{name}.pub")), pair.public_key_pem()).unwrap();
