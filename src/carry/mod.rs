@@ -29,6 +29,7 @@ mod contents;
 mod delta;
 mod document;
 mod encoder;
+mod encrypted;
 #[cfg(test)]
 mod forged;
 mod frame;

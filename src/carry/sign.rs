@@ -20,8 +20,8 @@ use p256::ecdsa::{DerSignature, SigningKey, VerifyingKey};
 use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::carry::Error;
 use crate::carry::document::CARRY;
+use crate::carry::{Error, encrypted};
 use crate::digest::Digest;
 use crate::fs;
 
@@ -43,18 +43,27 @@ impl fmt::Debug for PrivateKey {
 }
 
 impl PrivateKey {
-    /// Reads a key in PEM: PKCS #8 (`BEGIN PRIVATE KEY`), or SEC 1 as `openssl ecparam -genkey` writes it. One with a
-    /// password is an error.
-    pub fn read(path: &Path) -> Result<Self, Error> {
+    /// Reads a key in PEM: PKCS #8 (`BEGIN PRIVATE KEY`), SEC 1 as `openssl ecparam -genkey` writes it, or one that
+    /// `cosign generate-key-pair` has encrypted with a password. Others with a password are an error.
+    pub fn read(path: &Path, password: Option<&[u8]>) -> Result<Self, Error> {
         let text = read_text(path)?;
+        let wrong = |why| Error::Key { path: path.to_owned(), why };
+        if encrypted::is_encrypted(&text) {
+            let password = password.ok_or_else(|| wrong("it is encrypted, and no password was given"))?;
+            let der = encrypted::decrypt(&text, password).map_err(wrong)?;
+            let secret =
+                p256::SecretKey::from_pkcs8_der(&der).map_err(|_| wrong("no private key for P-256 is in it"))?;
+            return Ok(PrivateKey(SigningKey::from(secret)));
+        }
         // openssl writes the curve before a key of SEC 1.
         let sec1 = text.find("-----BEGIN EC PRIVATE KEY-----").map(|at| &text[at..]);
         let secret = match sec1 {
             Some(pem) => p256::SecretKey::from_sec1_pem(pem).ok(),
             None => p256::SecretKey::from_pkcs8_pem(&text).ok(),
         };
-        let why = "no private key for P-256 in PEM, or one with a password";
-        let secret = secret.ok_or_else(|| Error::Key { path: path.to_owned(), why })?;
+        let secret = secret.ok_or_else(|| {
+            wrong("no private key for P-256 in PEM, or one that openssl has encrypted with a password")
+        })?;
         Ok(PrivateKey(SigningKey::from(secret)))
     }
 

@@ -1,12 +1,13 @@
 //! `haversack pack`: images into what crosses the gap.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::carry::{PackOptions, PackReport, PrivateKey};
-use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::site::LedgerArgs;
 use crate::cli::{Context, block_on, place};
+use crate::fs;
 use crate::ops::carry::{self, ForSite, PackSource};
 use crate::progress::{Unit, amount};
 use crate::registry::CopyOptions;
@@ -46,9 +47,12 @@ pub(super) struct PackArgs {
     /// Compression level of zstd, 1 to 19
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
-    /// Sign the carry with a private key for P-256 in PEM without a password; `openssl` and `cosign` can check it
+    /// Sign the carry with a private key for P-256 in PEM, or one of `cosign generate-key-pair`; `openssl` and `cosign` can check it
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
+    /// File whose first line is the password of a key of cosign's [default: $COSIGN_PASSWORD]
+    #[arg(long, value_name = "FILE", requires = "sign")]
+    sign_passphrase_file: Option<PathBuf>,
     /// Leave the program that unpacks it out
     #[arg(long)]
     no_program: bool,
@@ -68,7 +72,7 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
         site: args.site.clone(),
         created: context.now()?,
         program: (!args.no_program).then(std::env::current_exe).transpose()?,
-        key: args.sign.as_deref().map(PrivateKey::read).transpose()?,
+        key: args.sign.as_deref().map(|key| signer(key, args, context)).transpose()?,
         ..PackOptions::default()
     };
     let copying = CopyOptions { referrers: !args.no_referrers, ..context.copying() };
@@ -132,6 +136,19 @@ fn to_text(report: &PackReport) -> String {
     text
 }
 
+/// The key that signs, decrypted.
+fn signer(key: &Path, args: &PackArgs, context: &Context) -> Result<PrivateKey, Failure> {
+    let password = match &args.sign_passphrase_file {
+        Some(path) => {
+            let text = fs::read(path, PASSWORD)?;
+            let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+        }
+        None => context.config.variable("COSIGN_PASSWORD").map(|password| password.as_bytes().to_vec()),
+    };
+    Ok(PrivateKey::read(key, password.as_deref())?)
+}
+
 fn source(text: &str) -> Result<PackSource, String> {
     match text.strip_prefix("file:") {
         Some("") => Err("expected file:PATH".into()),
@@ -174,6 +191,9 @@ fn medium(text: &str) -> Result<u64, String> {
     }
     Ok(size)
 }
+
+/// Bytes of a file with a password, at most.
+const PASSWORD: u64 = 64 << 10;
 
 /// Bytes of the smallest volume: the largest content that is not cut has 8 MiB.
 const SMALLEST: u64 = 32 << 20;

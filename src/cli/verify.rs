@@ -10,6 +10,7 @@ use crate::cli::registries::OneRegistryArgs;
 use crate::cli::stop::stoppable;
 use crate::cli::{Context, block_on, place};
 use crate::escape::in_line;
+use crate::fs;
 use crate::image::Store;
 use crate::image::store::verify::{self, VerifyOptions, VerifyReport};
 use crate::ops::Scratch;
@@ -154,8 +155,8 @@ fn lines_of(written: &[PathBuf]) -> String {
 }
 
 fn checked_by(context: &Context) -> Result<By, Failure> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Ok(By { now: context.now()?, host: in_line(host.trim()) })
+    let host = fs::read(Path::new("/proc/sys/kernel/hostname"), HOST).unwrap_or_default();
+    Ok(By { now: context.now()?, host: in_line(String::from_utf8_lossy(&host).trim()) })
 }
 
 fn local_report(
@@ -216,6 +217,9 @@ impl Verified {
         lines.join("\n") + &lines_of(&self.written)
     }
 }
+
+/// Bytes of the name of a machine, at most.
+const HOST: u64 = 4096;
 
 const HELP: &str = "\
 Examples:

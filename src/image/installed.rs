@@ -9,7 +9,6 @@
 //! rpm's older databases (Berkeley DB, NDB) are told and not read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -134,7 +133,7 @@ fn is_database(name: &str) -> bool {
 
 fn may_hide(hidden: &str) -> bool {
     let under = |name: &&str| name.strip_prefix(hidden).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    hidden.is_empty() || NAMES.iter().any(|name| under(&name)) || hidden.starts_with("var/lib/dpkg/status.d")
+    hidden.is_empty() || NAMES.iter().any(under) || hidden.starts_with("var/lib/dpkg/status.d")
 }
 
 fn dpkg(text: &str, packages: &mut Packages) {
@@ -166,7 +165,7 @@ fn rpm(name: &str, path: &Path, packages: &mut Packages) -> Result<(), Error> {
     let damaged = |why: String| Error::Damaged { name: name.to_owned(), why };
     let sql = |error: rusqlite::Error| damaged(error.to_string());
     let mut start = Vec::new();
-    File::open(path).at("open", path)?.take(16).read_to_end(&mut start).at("read", path)?;
+    fs::open_regular(path)?.take(16).read_to_end(&mut start).at("read", path)?;
     if start != b"SQLite format 3\0" {
         return Err(damaged("it is no database of SQLite".to_owned()));
     }

@@ -359,7 +359,7 @@ fn kind_of(tag: Option<&str>, artifact_type: &str) -> String {
 
 /// For the page.
 fn bytes(bytes: &u64) -> String {
-    amount(*bytes, Unit::Bytes).to_string()
+    amount(*bytes, Unit::Bytes)
 }
 
 const OF_CARRY: &str = "The SHA-256 and the size of every volume with what carry.json says. Nobody's signature of carry.json was \

@@ -87,7 +87,7 @@ fn states(dir: &Path) {
     for (name, is_new) in [("old", false), ("new", true)] {
         let layout = Layout::create(&dir.join(name)).unwrap();
         let pick = |old: &'static str, new: &'static str| if is_new { new } else { old };
-        image_with(&layout, "example.org/same:1", &[], &[base.clone()]);
+        image_with(&layout, "example.org/same:1", &[], std::slice::from_ref(&base));
         // A database in the layer above; one that only the lower layer has; a new tag; another manager.
         let status = match is_new {
             false => tar(&[("etc/app", b"1")]),

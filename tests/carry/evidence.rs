@@ -49,6 +49,7 @@ fn a_carry_that_is_right_has_a_report_of_what_was_compared() {
     assert_eq!(verified["written"], json!(["evidence/report.json", "evidence/report.html"]));
     let (report, page) = report(dir, "evidence");
     let volume = fs::read(dir.join("carry/volume-001.zst")).unwrap();
+    let document = fs::read(dir.join("carry/carry.json")).unwrap();
     let carry = &report["carry"];
     assert_eq!(
         json!([
@@ -64,7 +65,7 @@ fn a_carry_that_is_right_has_a_report_of_what_was_compared() {
     assert_eq!(
         json!([carry["id"], carry["site"], carry["needs"], carry["document"], carry["volumes"]]),
         json!([
-            packed["id"], "plant", 0, Digest::sha256(&fs::read(dir.join("carry/carry.json")).unwrap()),
+            packed["id"], "plant", 0, Digest::sha256(&document),
             [{ "file": "volume-001.zst", "size": volume.len(), "digest": Digest::sha256(&volume), "state": "good" }]
         ])
     );
@@ -104,7 +105,7 @@ fn what_is_damaged_or_away_is_in_the_report_and_the_images_are_listed_all_the_sa
     done(dir, &["pack", "oci:from", "--out", "carry", "--no-program"]);
     let volume = dir.join("carry/volume-001.zst");
     let whole = fs::read(&volume).unwrap();
-    let mut bytes = whole.clone();
+    let mut bytes = whole;
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     for (case, bytes, words) in

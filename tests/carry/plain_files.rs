@@ -149,7 +149,7 @@ fn what_cannot_be_packed_is_said_before_a_carry_is_made() {
 }
 
 #[test]
-#[ignore = "needs oras; scripts/test.sh runs it where Go is"]
+#[ignore = "needs oras; scripts/peers.sh installs it where Go is"]
 fn oras_writes_the_same_files() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -157,7 +157,7 @@ fn oras_writes_the_same_files() {
     done(dir, &["pack", "file:Site Notes.txt", "file:rpms", "--out", "carry", "--no-program"]);
     done(dir, &["unpack", "carry", "--to", "oci:to"]);
     for name in ["files/rpms:latest", "files/site-notes.txt:latest"] {
-        let pull = ["pull", "--oci-layout", &format!("to:{name}"), "-o", "pulled"];
+        let pull = ["pull", "--oci-layout-path", "to", name, "-o", "pulled"];
         let output = Command::new("oras").args(pull).current_dir(dir).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -107,3 +107,85 @@ fn openssl_takes_the_signature_with_the_line_in_the_readme() {
         assert_eq!(bundle["messageSignature"]["messageDigest"]["digest"], digest);
     }
 }
+
+/// A command with a password in the environment, as cosign takes it.
+fn with_password(dir: &Path, password: &str, args: &[&str]) -> std::process::Output {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("haversack"));
+    command.args(args).current_dir(dir).env("HOME", dir).env("COSIGN_PASSWORD", password).output().unwrap()
+}
+
+#[test]
+fn a_key_that_cosign_encrypted_signs_with_its_password_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    varied(&dir.join("from"));
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/carry/cosign/password-is-secret");
+    let (private, public) = (format!("{key}.key"), format!("{key}.pub"));
+    let pack = ["pack", "oci:from", "--out", "carry", "--no-program", "--sign", &private];
+    let told = error(dir, &pack);
+    assert!(told.starts_with(&format!("{private}: it is encrypted, and no password was given\nhint: ")), "{told}");
+    let wrong = String::from_utf8(with_password(dir, "Secret", &pack).stderr).unwrap();
+    assert!(wrong.contains("the password is wrong, or the key is damaged"), "{wrong}");
+    assert!(!dir.join("carry").exists());
+    assert!(with_password(dir, "secret", &pack).status.success());
+    assert_eq!(done(dir, &["verify", "carry", "--key", &public])["signature_checked"], true);
+    // The file counts more than the variable; its first line is the password, however it ends.
+    std::fs::write(dir.join("password"), "secret\r\nand a second line").unwrap();
+    std::fs::remove_dir_all(dir.join("carry")).unwrap();
+    let file = [&pack[..], &["--sign-passphrase-file", "password"]].concat();
+    assert!(with_password(dir, "Secret", &file).status.success());
+    assert_eq!(done(dir, &["verify", "carry", "--key", &public])["signature_checked"], true);
+}
+
+#[test]
+fn a_key_that_asks_for_all_memory_is_refused() {
+    use base64::Engine as _;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    varied(&dir.join("from"));
+    for (n, r, expected) in [
+        (1_u64 << 30, 8, "a key that asks for too much memory"),
+        (1 << 20, 4096, "a key that asks for too much memory"),
+        (65535, 8, "a key of cosign's that is damaged"),
+        (0, 8, "a key of cosign's that is damaged"),
+    ] {
+        let key = serde_json::json!({
+            "kdf": { "name": "scrypt", "params": { "N": n, "r": r, "p": 1 }, "salt": "AAAA" },
+            "cipher": { "name": "nacl/secretbox", "nonce": "A".repeat(32) }, "ciphertext": "AAAA",
+        });
+        let body = base64::engine::general_purpose::STANDARD.encode(key.to_string());
+        let label = "ENCRYPTED SIGSTORE PRIVATE KEY";
+        std::fs::write(dir.join("key"), format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")).unwrap();
+        let pack = ["pack", "oci:from", "--out", "carry", "--no-program", "--sign", "key"];
+        let told = String::from_utf8(with_password(dir, "x", &pack).stderr).unwrap();
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+#[ignore = "needs cosign; scripts/peers.sh installs it where Go is"]
+fn cosign_takes_the_signature_with_the_line_in_the_readme() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    varied(&dir.join("from"));
+    let cosign = |directory: &Path, args: &[&str]| {
+        let output =
+            Command::new("cosign").args(args).current_dir(directory).env("COSIGN_PASSWORD", "pass word").output();
+        let output = output.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert!(cosign(dir, &["generate-key-pair", "--output-key-prefix", "k"]).0);
+    let pack = ["pack", "oci:from", "--out", "carry", "--no-program", "--sign", "k.key"];
+    assert!(with_password(dir, "pass word", &pack).status.success());
+    std::fs::copy(dir.join("k.pub"), dir.join("carry/pub.pem")).unwrap();
+    let readme = std::fs::read_to_string(dir.join("carry/README.txt")).unwrap();
+    let line = readme.lines().map(str::trim).find(|line| line.starts_with("cosign verify-blob")).unwrap();
+    let words: Vec<&str> = line.split(' ').skip(1).collect();
+    let (is_good, said) = cosign(&dir.join("carry"), &words);
+    assert!(is_good && said.contains("Verified OK"), "{said}");
+    // And not what was changed.
+    let document = dir.join("carry/carry.json");
+    let changed = std::fs::read_to_string(&document).unwrap().replace("example.org/list:1", "example.org/list:2");
+    std::fs::write(&document, changed).unwrap();
+    assert!(!cosign(&dir.join("carry"), &words).0);
+}

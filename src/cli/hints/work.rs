@@ -52,6 +52,9 @@ pub(super) fn carry_hint(error: &carry::Error) -> Option<&'static str> {
         carry::Error::NoCarry(_) => "name the directory that holds carry.json and the volumes",
         carry::Error::Exists(_) => "choose another name, or remove it",
         carry::Error::Format { .. } | carry::Error::Library(_) => "use the haversack that lies in the carry",
+        carry::Error::Key { why, .. } if why.contains("password") => {
+            "give it in COSIGN_PASSWORD, or in a file with --sign-passphrase-file; one of openssl's is decrypted with `openssl pkey -in KEY -out PLAIN`"
+        }
         carry::Error::Key { .. } => {
             "make a pair with `openssl ecparam -name prime256v1 -genkey -noout` and `openssl pkey -pubout`"
         }
