@@ -174,7 +174,7 @@ pub enum Encoder<W: Write> {
     /// Passes through.
     None(W),
     /// gzip without name and time.
-    Gzip(flate2::write::GzEncoder<W>),
+    Gzip(InPieces<flate2::write::GzEncoder<W>>),
     /// zstd with a checksum.
     Zstd(zstd::stream::write::Encoder<'static, W>),
 }
@@ -188,7 +188,8 @@ impl<W: Write> Encoder<W> {
             Compression::None => Encoder::None(inner),
             Compression::Gzip => {
                 let level = u32::try_from(level.unwrap_or(6).clamp(0, 9)).expect("clamped to 0..=9");
-                Encoder::Gzip(flate2::GzBuilder::new().write(inner, flate2::Compression::new(level)))
+                let encoder = flate2::GzBuilder::new().write(inner, flate2::Compression::new(level));
+                Encoder::Gzip(InPieces::new(encoder))
             }
             Compression::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(inner, level.unwrap_or(3))?;
@@ -208,7 +209,7 @@ impl<W: Write> Encoder<W> {
     pub fn finish(self) -> io::Result<W> {
         match self {
             Encoder::None(inner) => Ok(inner),
-            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Gzip(pieces) => pieces.finish()?.finish(),
             Encoder::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -231,6 +232,58 @@ impl<W: Write> Write for Encoder<W> {
         }
     }
 }
+
+/// Hands on what is written in pieces of 64 KiB, whatever the writes: what zlib-rs makes depends on how it is written, and the same
+/// bytes have to give the same layer.
+pub struct InPieces<W> {
+    inner: W,
+    piece: Vec<u8>,
+}
+
+impl<W: Write> InPieces<W> {
+    /// Writes to `inner`.
+    pub fn new(inner: W) -> Self {
+        InPieces { inner, piece: Vec::with_capacity(PIECE) }
+    }
+
+    /// Hands on the last piece and returns the writer underneath.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.last_piece()?;
+        Ok(self.inner)
+    }
+
+    /// Hands on the last piece; nothing is to be written after it.
+    pub fn last_piece(&mut self) -> io::Result<&mut W> {
+        self.inner.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(&mut self.inner)
+    }
+
+    /// The writer underneath, which lacks the last piece.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
+}
+
+impl<W: Write> Write for InPieces<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let taken = buf.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&buf[..taken]);
+        if self.piece.len() == PIECE {
+            self.inner.write_all(&self.piece)?;
+            self.piece.clear();
+        }
+        Ok(taken)
+    }
+
+    /// What it makes is another then.
+    fn flush(&mut self) -> io::Result<()> {
+        self.last_piece()?.flush()
+    }
+}
+
+/// Bytes of a piece.
+const PIECE: usize = 64 << 10;
 
 /// Ends with an error when more than `limit` bytes come out of `inner`: what stands between us and a bomb.
 pub struct LimitedReader<R> {

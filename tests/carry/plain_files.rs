@@ -51,6 +51,8 @@ fn files_and_directories_arrive_as_they_were_beside_images() {
     let name = |image: &serde_json::Value| image["annotations"]["org.opencontainers.image.ref.name"].clone();
     let names: Vec<_> = packed["images"].as_array().unwrap().iter().map(name).collect();
     assert_eq!(names, ["example.org/app:1", "files/rpms:latest", "files/site-notes.txt:latest"]);
+    // The directory's archive is taken apart, like a layer of ours.
+    assert_eq!(packed["whole"], json!([]), "{packed}");
     // Both names of a hard link are one content.
     assert!(packed["totals"]["carriedBytes"].as_u64().unwrap() < 9_700_000, "{packed}");
 

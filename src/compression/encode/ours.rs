@@ -2,17 +2,21 @@
 
 use std::io::Write;
 
+use flate2::write::DeflateEncoder;
+
+use crate::compression::InPieces;
 use crate::compression::encode::Family;
 
 /// The version that is linked in.
 pub(super) const ZLIB_RS: &str = "0.6.8";
 
-/// An encoder as [`Encoder::Gzip`](crate::compression::Encoder) uses it.
-pub(super) struct Ours(flate2::write::DeflateEncoder<Vec<u8>>);
+/// An encoder as [`Encoder::Gzip`](crate::compression::Encoder) uses it, in the same pieces.
+pub(super) struct Ours(InPieces<DeflateEncoder<Vec<u8>>>);
 
 impl Ours {
     pub(super) fn new(level: u8) -> Self {
-        Ours(flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(u32::from(level))))
+        let encoder = DeflateEncoder::new(Vec::new(), flate2::Compression::new(u32::from(level)));
+        Ours(InPieces::new(encoder))
     }
 }
 
@@ -22,11 +26,12 @@ impl Family for Ours {
     }
 
     fn finish(&mut self) {
-        self.0.try_finish().expect("memory takes it");
+        let encoder = self.0.last_piece().expect("memory takes it");
+        encoder.try_finish().expect("memory takes it");
     }
 
     fn out(&mut self) -> &mut Vec<u8> {
-        self.0.get_mut()
+        self.0.get_mut().get_mut()
     }
 }
 
@@ -38,5 +43,27 @@ mod tests {
     fn the_version_is_the_one_that_is_built_in() {
         let lock = include_str!("../../../Cargo.lock");
         assert!(lock.contains(&format!("name = \"zlib-rs\"\nversion = \"{ZLIB_RS}\"\n")));
+    }
+
+    /// Layers are written header by header, in pieces of every length.
+    #[test]
+    fn what_it_makes_does_not_depend_on_how_it_is_written() {
+        let text: Vec<u8> =
+            (0..60_000).flat_map(|number: u32| format!("{number} of {}\n", number % 97).into_bytes()).collect();
+        let made = |sizes: &[usize]| {
+            let mut encoder = Ours::new(6);
+            let (mut rest, mut sizes) = (&text[..], sizes.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+                encoder.write(piece);
+                rest = after;
+            }
+            encoder.finish();
+            std::mem::take(encoder.out())
+        };
+        let whole = made(&[usize::MAX]);
+        for sizes in [&[512][..], &[512, 3, 509, 8192], &[65536], &[1], &[32768, 1]] {
+            assert!(made(sizes) == whole, "{sizes:?}");
+        }
     }
 }
