@@ -46,7 +46,17 @@ pub(super) struct Entry {
 pub(super) enum Form {
     Stored(Slice),
     /// What was taken apart, and the file as it was: made again once for proof, it is not made again for each layer that has it.
-    Gzip(Nested, Slice),
+    Gzip(Box<(Nested, Slice)>),
+}
+
+impl Form {
+    /// The content's bytes.
+    fn as_it_was(&self) -> &Slice {
+        match self {
+            Form::Stored(slice) => slice,
+            Form::Gzip(gzip) => &gzip.1,
+        }
+    }
 }
 
 /// A gzip file in a layer, taken apart.
@@ -103,7 +113,7 @@ impl Taker<'_> {
         self.writer.append(bytes)?;
         let slice = self.writer.slice(from)?;
         let form = match nested {
-            Some(nested) => Form::Gzip(nested, slice),
+            Some(nested) => Form::Gzip(Box::new((nested, slice))),
             None => Form::Stored(slice),
         };
         let mut known = self.contents.known.lock().expect("no holder panics");
@@ -191,14 +201,12 @@ impl Sink for Taker<'_> {
 impl Lookup for &Contents {
     fn size(&self, content: u32) -> Result<u64, Error> {
         let known = self.known.lock().expect("no holder panics");
-        let (Form::Stored(slice) | Form::Gzip(_, slice)) = &known.entries[content as usize].form;
-        Ok(slice.size())
+        Ok(known.entries[content as usize].form.as_it_was().size())
     }
 
     fn open(&self, content: u32) -> Result<Box<dyn Read + Send>, Error> {
         let known = self.known.lock().expect("no holder panics");
-        let (Form::Stored(slice) | Form::Gzip(_, slice)) = &known.entries[content as usize].form;
-        Ok(Box::new(slice.reader()))
+        Ok(Box::new(known.entries[content as usize].form.as_it_was().reader()))
     }
 }
 
@@ -308,8 +316,8 @@ impl Known {
     /// Names what lies in gzip files after the first of their names, whichever of them was met first.
     fn name_nested(&mut self) {
         for id in 0..self.entries.len() {
-            let Form::Gzip(nested, _) = &self.entries[id].form else { continue };
-            let refs = nested.refs.clone();
+            let Form::Gzip(gzip) = &self.entries[id].form else { continue };
+            let refs = gzip.0.refs.clone();
             let path = self.entries[id].path.clone();
             for (number, content) in refs.iter().enumerate() {
                 let own = name_inside(&path, (refs.len() > 1).then_some(number));

@@ -276,7 +276,7 @@ fn add(places: &mut Vec<Candidate>, place: Candidate, is_named: bool) {
 fn size_of(entry: &Entry) -> u64 {
     match &entry.form {
         Form::Stored(slice) => slice.size(),
-        Form::Gzip(nested, _) => nested.size,
+        Form::Gzip(gzip) => gzip.0.size,
     }
 }
 

@@ -32,7 +32,7 @@ impl Ordered {
         ids.sort_by_cached_key(|id| {
             let entry = &entries[*id as usize];
             let is_stored = matches!(entry.form, Form::Stored(_));
-            (is_stored, !chosen.like.contains_key(id), likeness(&entry.path), entry.path.clone(), entry.hash)
+            (is_stored, !chosen.like.contains_key(id), likeness(&entry.path), &entry.path, &entry.hash)
         });
         let nested = ids.iter().filter(|id| matches!(entries[**id as usize].form, Form::Gzip(..))).count();
         let held = chosen.count();
@@ -54,7 +54,8 @@ impl Ordered {
                     ordered.stored.push(slice.clone());
                     ordered.like.extend(chosen.like.get(id).map(|place| first_held + chosen.number(*place)));
                 }
-                Form::Gzip(nested, _) => {
+                Form::Gzip(gzip) => {
+                    let nested = &gzip.0;
                     let refs = nested.refs.iter().map(|id| ordered.number(*id)).collect();
                     ordered.nested.push(Nested { refs, ..nested.clone() });
                 }
@@ -77,8 +78,8 @@ pub(super) fn needed(entries: &[Entry], roots: &[u32], chosen: &Chosen) -> Vec<b
     }
     for id in 0..entries.len() {
         // What is in a gzip file is none itself.
-        if let (true, Form::Gzip(nested, _), false) = (needed[id], &entries[id].form, chosen.holds(id)) {
-            nested.refs.iter().for_each(|inner| needed[*inner as usize] = true);
+        if let (true, Form::Gzip(gzip), false) = (needed[id], &entries[id].form, chosen.holds(id)) {
+            gzip.0.refs.iter().for_each(|inner| needed[*inner as usize] = true);
         }
     }
     needed
