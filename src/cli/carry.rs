@@ -21,10 +21,10 @@ pub(super) enum Command {
 #[derive(clap::Args)]
 pub(super) struct DiffArgs {
     /// The old carry; or a layout or an archive, of any transport or just its path
-    #[arg(value_name = "OLD", value_parser = place::image_or_path)]
+    #[arg(value_name = "OLD", value_parser = side)]
     old: ImageRef,
     /// The new one
-    #[arg(value_name = "NEW", value_parser = place::image_or_path)]
+    #[arg(value_name = "NEW", value_parser = side)]
     new: ImageRef,
     /// A layout with what the carries are built on, such as that of the site [default: what is made of it is not compared]
     #[arg(long, value_name = "DIR")]
@@ -38,6 +38,14 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
     let Command::Diff(args) = command;
     let scratch = Scratch::default();
     stoppable(&scratch, |signal| context.stopped(signal), || compare(args, &scratch, context))
+}
+
+/// A carry is known by its path; whether there is one is said when it is opened.
+fn side(text: &str) -> Result<ImageRef, String> {
+    match place::image_or_path(text) {
+        Err(_) if !text.contains(':') => Ok(ImageRef::Oci { path: text.into(), name: None }),
+        found => found,
+    }
 }
 
 fn compare(args: &DiffArgs, scratch: &Scratch, context: &Context) -> Outcome {

@@ -225,6 +225,6 @@ const HELP: &str = "\
 Examples:
   haversack verify oci:mirror
   haversack verify oci-archive:podman.tar
-  haversack verify carry --key packer.pub --report evidence
+  haversack verify oci:mirror --report evidence
 
 Exit status: 0 nothing is wrong, 1 something is wrong or the check failed, 2 wrong command line";

@@ -161,7 +161,7 @@ mod tests {
             ("site.yaml", "site.yaml"),
             ("kernel-devel-5.14.0-427.el9.x86_64.rpm", "kernel-devel-5.14.0-427.el9.x86_64.rpm"),
             ("My Notes (2026).TXT", "my-notes-2026-txt"),
-            ("a__b..c", "a_b.c"),
+            ("a__b..c", "a-b-c"),
             (".hidden", "hidden"),
             ("größe", "gr-e"),
             ("…", "file"),
