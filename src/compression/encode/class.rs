@@ -45,8 +45,8 @@ pub enum Class {
         /// 1 to 9; 6 is the default.
         level: u8,
     },
-    /// zlib-rs in the version that is built in, as [`Encoder`](crate::compression::Encoder) uses it: `zlib-rs-0.6.8-6`.
-    /// Of another version is another class, which is unknown here.
+    /// zlib-rs in the version that is built in, as [`Encoder`](crate::compression::Encoder) uses it, in pieces of 64 KiB:
+    /// `zlib-rs-0.6.8-64k-6`. Of another version is another class, which is unknown here.
     Ours {
         /// 0 to 9; 6 is the default.
         level: u8,
@@ -122,7 +122,7 @@ impl fmt::Display for Class {
             }
             Class::Go127 { level } => write!(f, "go127-{level}"),
             Class::Zlib { level, mem_level } => write!(f, "zlib-{level}-m{mem_level}"),
-            Class::Ours { level } => write!(f, "zlib-rs-{ZLIB_RS}-{level}"),
+            Class::Ours { level } => write!(f, "zlib-rs-{ZLIB_RS}-64k-{level}"),
             Class::Pigz { level } => write!(f, "pigz-{level}"),
             Class::Gnu { level } => write!(f, "gnu-{level}"),
         }
@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(name.parse(), Ok(class));
             assert!(names.insert(name));
         }
-        for name in ["", "go-6 ", "go-10", "GO-6", "pgzip-e-1m", "go127-5", "zlib-rs-0.5.0-6", "go-6-6"] {
+        for name in ["", "go-6 ", "go-10", "GO-6", "pgzip-e-1m", "go127-5", "zlib-rs-0.5.0-64k-6", "zlib-rs-0.6.8-6"] {
             assert_eq!(name.parse::<Class>(), Err(UnknownClass(name.to_owned())));
         }
     }
