@@ -24,6 +24,7 @@
 //! On the far side frames lie decompressed in `LAYOUT/.carry-ID.partial/` until all have come; that directory goes away
 //! with the last step.
 
+mod apart;
 mod base;
 mod contents;
 mod delta;

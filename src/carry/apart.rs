@@ -1,0 +1,180 @@
+//! Blobs, taken apart: which encoder made each, its skeleton, its contents; and the proof that it comes back.
+//!
+//! A layer is decompressed once: what the search for its encoder reads is split on another thread meanwhile, as long as the first
+//! encoder that seems right is the one.
+
+use std::io::{self, Read};
+use std::sync::mpsc::Receiver;
+
+use oci_spec::image::Descriptor;
+
+use crate::carry::Error;
+use crate::carry::contents::{Contents, Taker};
+use crate::carry::encoder::Maker;
+use crate::carry::skeleton::{Joined, Sink, Skeleton};
+use crate::carry::table::Packing;
+use crate::compression::encode::Budget;
+use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::image::store::layout::{self, Layout};
+use crate::progress::Task;
+
+/// What takes blobs apart, each on a thread of its own.
+pub(super) struct Job<'a> {
+    pub(super) layout: &'a Layout,
+    /// Where contents are collected.
+    pub(super) contents: Contents,
+    pub(super) budget: Budget,
+    pub(super) task: Task,
+}
+
+/// A blob, taken apart.
+pub(super) struct Taken {
+    pub(super) digest: Digest,
+    /// Bytes.
+    pub(super) size: u64,
+    pub(super) form: TakenForm,
+    /// What made it, see [`Maker`].
+    pub(super) made: String,
+    /// Why it travels as it is, where that was not to be expected.
+    pub(super) reason: Option<String>,
+}
+
+/// A blob as contents, by their ids.
+pub(super) enum TakenForm {
+    Whole(Vec<u32>),
+    Tar { skeleton: Box<Skeleton>, plain: u64, packing: Packing },
+}
+
+impl Job<'_> {
+    /// Takes a blob apart, if it is known how to put it together.
+    pub(super) fn take_apart(&self, described: &Descriptor) -> Result<Taken, Error> {
+        let digest = layout::digest_of(described).map_err(layout::Error::from)?;
+        let size = described.size();
+        let mut taker = self.contents.taker()?;
+        let (maker, split) = self.find(described, &mut taker)?;
+        let Maker { packing, made, reason, is_given } = maker;
+        if let Some((packing, limit)) = packing {
+            let split = match split {
+                Some(split) if is_given => split,
+                _ => self.split(&mut self.plain(described, limit)?, &mut taker)?,
+            };
+            if let Some((skeleton, plain)) = self.proven(split)? {
+                self.task.add(size);
+                return Ok(Taken {
+                    digest,
+                    size,
+                    form: TakenForm::Tar { skeleton: Box::new(skeleton), plain, packing },
+                    made,
+                    reason,
+                });
+            }
+            // What does not come back as it was is not taken apart. It is not known to happen.
+            let reason = Some("its archive did not come back as it was".to_owned());
+            let refs = self.whole(described, &mut taker)?;
+            return Ok(Taken { digest, size, form: TakenForm::Whole(refs), made: "whole".to_owned(), reason });
+        }
+        let refs = self.whole(described, &mut taker)?;
+        Ok(Taken { digest, size, form: TakenForm::Whole(refs), made, reason })
+    }
+
+    /// The blob as it is, checked.
+    fn whole(&self, described: &Descriptor, taker: &mut Taker<'_>) -> Result<Vec<u32>, Error> {
+        let mut refs = Vec::new();
+        let name = format!("\0{}", described.media_type());
+        taker.content(name.as_bytes(), &mut self.layout.open_blob(described)?, &mut refs)?;
+        self.task.add(described.size());
+        Ok(refs)
+    }
+
+    /// Looks for a blob's encoder, and splits what is in the blob meanwhile.
+    fn find(&self, described: &Descriptor, taker: &mut Taker<'_>) -> Result<(Maker, Option<Split>), Error> {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::sync_channel(AHEAD);
+            let mut taker = Some((taker, receiver));
+            let mut splitter = None;
+            let mut piece = Vec::with_capacity(PIECE);
+            let maker = Maker::find(self.layout, described, &self.budget, &mut |plain| {
+                // Most blobs are small or have no encoder, and nothing is given of them.
+                if let Some((taker, receiver)) = taker.take() {
+                    splitter = Some(scope.spawn(move || self.split(&mut Received::new(receiver), taker)));
+                }
+                piece.extend_from_slice(plain);
+                if piece.len() >= PIECE {
+                    // Who has failed says so in the end.
+                    let _ = sender.send(std::mem::replace(&mut piece, Vec::with_capacity(PIECE)));
+                }
+            });
+            let _ = sender.send(piece);
+            drop(sender);
+            let split =
+                splitter.map(|splitter| splitter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let maker = maker?;
+            // A split of what turned out to be nothing has failed for nothing.
+            let split = if maker.is_given { split.transpose()? } else { None };
+            Ok((maker, split))
+        })
+    }
+
+    /// The tar in a blob.
+    fn plain(&self, described: &Descriptor, limit: u64) -> Result<impl Read, Error> {
+        let blob = io::BufReader::with_capacity(128 << 10, self.layout.open_blob(described)?);
+        Ok(crate::compression::decoder(blob)?.1.take(limit))
+    }
+
+    /// Splits a tar.
+    fn split(&self, plain: &mut dyn Read, taker: &mut Taker<'_>) -> Result<Split, Error> {
+        let mut plain = HashingReader::new(plain, Algorithm::Sha256);
+        let skeleton = Skeleton::split(&mut plain, taker)?;
+        let (digest, size, _) = plain.finish();
+        Ok(Split { skeleton, digest, size })
+    }
+
+    /// The skeleton of a tar and how many bytes that has, if it comes back as it was.
+    fn proven(&self, split: Split) -> Result<Option<(Skeleton, u64)>, Error> {
+        let joined = Joined::new(&split.skeleton.to_bytes(|id| id), &self.contents)?;
+        let (is, _) = Digest::of_reader(joined, Algorithm::Sha256)?;
+        Ok((is == split.digest).then_some((split.skeleton, split.size)))
+    }
+}
+
+/// A tar that was split.
+struct Split {
+    skeleton: Skeleton,
+    /// Of the tar.
+    digest: Digest,
+    /// Its bytes.
+    size: u64,
+}
+
+/// Reads what another thread sends.
+struct Received {
+    from: Receiver<Vec<u8>>,
+    piece: io::Cursor<Vec<u8>>,
+}
+
+impl Received {
+    fn new(from: Receiver<Vec<u8>>) -> Self {
+        Received { from, piece: io::Cursor::default() }
+    }
+}
+
+impl Read for Received {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.piece.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            match self.from.recv() {
+                Ok(piece) => self.piece = io::Cursor::new(piece),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Bytes that are handed from one thread to another at a time.
+const PIECE: usize = 256 << 10;
+
+/// How many of them may wait.
+const AHEAD: usize = 4;
