@@ -78,17 +78,7 @@ impl Reading {
             Some(layout) => Ground::of(&carry, &table, layout, work)?,
             None => Ground::default(),
         };
-        let (mut firsts, mut starts, mut next) = (Vec::new(), Vec::with_capacity(table.lengths.len()), 0);
-        for contents in &table.frames {
-            firsts.push(next);
-            let mut start = 0;
-            let end = next + usize::try_from(*contents).map_err(|_| Error::TooMany("contents"))?;
-            for length in &table.lengths[next..end] {
-                starts.push(start);
-                start += length;
-            }
-            next = end;
-        }
+        let (firsts, starts) = table.places();
         let blobs = std::mem::take(&mut table.blobs).into_iter().map(|blob| (blob.digest.clone(), blob)).collect();
         let (decompressed, work) = (Mutex::default(), work.to_owned());
         let recent = Recent::default();
@@ -152,9 +142,7 @@ impl Opened {
         }
         let file = fs::open_regular(&path)?;
         let at = usize::try_from(number - 1).map_err(|_| Error::TooMany("frames"))?;
-        let end = self.firsts.get(at + 1).copied().unwrap_or(self.table.lengths.len());
-        let expected: u64 = self.table.lengths[self.firsts[at]..end].iter().sum();
-        if file.metadata().at("read", &path)?.len() != expected {
+        if file.metadata().at("read", &path)?.len() != self.table.frame_bytes(&self.firsts, at) {
             return Err(Error::Odd { what: "a frame", why: "its contents have another length than the table says" });
         }
         let file = Arc::new(file);

@@ -32,26 +32,18 @@ pub(super) struct Store {
 impl Store {
     /// Opens the decompressed frames in a directory.
     pub(super) fn open(work: &Path, table: Table, held: Vec<Slice>) -> Result<Self, Error> {
-        let mut starts = Vec::with_capacity(table.lengths.len());
+        let (firsts, starts) = table.places();
         let mut frames = Vec::new();
-        let mut first = 0;
-        for (number, contents) in (1_u64..).zip(&table.frames) {
+        for (number, (at, first)) in (1_u64..).zip(firsts.iter().enumerate()) {
             let path = frame_path(work, number);
             let file = fs::open_regular(&path)?;
-            let end = first + usize::try_from(*contents).map_err(|_| Error::TooMany("contents"))?;
-            let mut start = 0;
-            for length in &table.lengths[first..end] {
-                starts.push(start);
-                start += length;
-            }
-            if file.metadata().at("read", &path)?.len() != start {
+            if file.metadata().at("read", &path)?.len() != table.frame_bytes(&firsts, at) {
                 return Err(Error::Odd {
                     what: "a frame",
                     why: "its contents have another length than the table says",
                 });
             }
-            frames.push((first, Arc::new(file)));
-            first = end;
+            frames.push((*first, Arc::new(file)));
         }
         Ok(Store { table, held, starts, frames, recent: Recent::default() })
     }

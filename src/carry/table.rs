@@ -131,6 +131,27 @@ impl Table {
         self.bases.iter().map(BaseLayer::count).sum()
     }
 
+    /// Of each frame its first content with bytes of its own, and of each of those where it begins in its frame.
+    pub(super) fn places(&self) -> (Vec<usize>, Vec<u64>) {
+        let (mut firsts, mut starts) = (Vec::with_capacity(self.frames.len()), Vec::with_capacity(self.lengths.len()));
+        for contents in &self.frames {
+            firsts.push(starts.len());
+            let mut start = 0;
+            // As many as there are: that was checked when it was read.
+            for length in self.lengths[starts.len()..].iter().take(usize::try_from(*contents).unwrap_or(usize::MAX)) {
+                starts.push(start);
+                start += length;
+            }
+        }
+        (firsts, starts)
+    }
+
+    /// Bytes of a frame, decompressed; `firsts` as [`Table::places`] gives it.
+    pub(super) fn frame_bytes(&self, firsts: &[usize], frame: usize) -> u64 {
+        let end = firsts.get(frame + 1).copied().unwrap_or(self.lengths.len());
+        self.lengths[firsts[frame]..end].iter().sum()
+    }
+
     /// The table as bytes.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
