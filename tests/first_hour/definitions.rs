@@ -29,7 +29,7 @@ fn the_catalog_image_is_built_in_an_empty_directory_as_in_a_checkout() {
 }
 
 #[test]
-fn definitions_are_printed_and_a_directory_of_the_name_comes_first() {
+fn definitions_are_printed_and_a_directory_of_the_name_with_one_comes_first() {
     let (dir, checkout) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
     for name in ["bastion", "catalog", "driver-toolkit", "kernels"] {
         let text = std::fs::read_to_string(checkout.join("images").join(name).join("image.toml")).unwrap();
@@ -41,8 +41,12 @@ fn definitions_are_printed_and_a_directory_of_the_name_comes_first() {
     assert_eq!(said(dir.path(), &["build", "--print-definition", "bastion"]), (Some(0), own.to_owned(), String::new()));
     assert_eq!(built(dir.path(), &["bastion", "--output", "oci:out"])[0]["name"], "own");
     std::fs::create_dir(dir.path().join("catalog")).unwrap();
-    let (status, _, talk) = said(dir.path(), &["build", "--print-definition", "catalog"]);
-    assert!(status == Some(1) && talk.starts_with("error: cannot open catalog/image.toml\n"), "{talk}");
+    // Without a definition in it, it is something else.
+    let text = std::fs::read_to_string(checkout.join("images/catalog/image.toml")).unwrap();
+    assert_eq!(said(dir.path(), &["build", "--print-definition", "catalog"]), (Some(0), text, String::new()));
+    std::fs::create_dir(dir.path().join("other")).unwrap();
+    let (status, _, talk) = said(dir.path(), &["build", "--print-definition", "other"]);
+    assert!(status == Some(1) && talk.starts_with("error: cannot open other/image.toml\n"), "{talk}");
     let (status, _, talk) = said(dir.path(), &["build", "katalog", "--output", "oci:out"]);
     let unknown = "error: `katalog`: there is no such directory, and no such definition in the program (bastion, catalog, driver-toolkit, kernels)\n";
     assert_eq!((status, talk.as_str()), (Some(1), unknown));

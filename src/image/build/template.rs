@@ -27,18 +27,18 @@ impl Template {
     }
 
     /// Reads the `image.toml` of a directory, or takes the [definition of the program](embedded) that has this name. A directory
-    /// that is there comes first.
+    /// that has one comes first.
     pub fn find(place: &Path) -> Result<Self, Error> {
         match embedded(place) {
-            _ if place.is_dir() => Template::read(place),
-            Some(text) => {
+            // What is in a directory of this name without one is something else: the kernels that were unpacked to `kernels`.
+            Some(text) if place.join(FILE).try_exists().is_ok_and(|is_there| !is_there) => {
                 Ok(Template { path: format!("{} in the program", place.display()).into(), text: text.to_owned() })
             }
             // What has no slash may be a name that is misspelt.
-            None if place.components().count() == 1 && place != Path::new(".") => {
+            None if place.components().count() == 1 && place != Path::new(".") && !place.is_dir() => {
                 Err(Error::Unknown { name: place.display().to_string() })
             }
-            None => Template::read(place),
+            _ => Template::read(place),
         }
     }
 
