@@ -19,7 +19,6 @@ ls -l "$haversack" | awk '{ printf "one static file of %.1f MB\n", $5 / 1e6 }'
 
 rm -rf "$out"
 mkdir -p "$out/dump"
-chmod 777 "$out/dump"
 
 say "Taking a snapshot from the recorded pages in testdata/catalog"
 "$haversack" catalog snapshot --from testdata/catalog --db "$out/catalog.db"
@@ -32,8 +31,7 @@ find_podman "$PWD"
 if [ "$PODMAN_WORKS" = yes ]; then
     say "Running it with podman in dump-only mode, without a network"
     podman load --quiet --input "$out/catalog.tar"
-    podman run --rm --network none --read-only --user "$(id -u):$(id -g)" -v "$PWD/$out/dump:/tmp/dump:Z" \
-        --env OCT_DUMP_ONLY=true "$image"
+    podman run --rm --network none --read-only -v "$PWD/$out/dump:/tmp/dump:Z" --env OCT_DUMP_ONLY=true "$image"
 else
     say "podman does not run here: dumping with haversack itself"
     "$haversack" dump --db "$out/catalog.db" --dump-dir "$out/dump"

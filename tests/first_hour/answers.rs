@@ -81,14 +81,22 @@ fn a_fetch_is_shown_before_it_is_done_and_leaves_out_what_nobody_builds_with() {
     assert!(status == Some(2) && talk.contains("known roles: build, core, devel, headers, "), "{talk}");
 }
 
-/// The commands of a page's console blocks: a line that begins with `$`, and those that it goes on in.
+/// The commands of a page's console blocks.
 fn commands(page: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+    blocks(page).concat()
+}
+
+/// The console blocks of a page, and their commands: a line that begins with `$`, and those that it goes on in.
+pub(crate) fn blocks(page: &str) -> Vec<Vec<String>> {
+    let mut blocks: Vec<Vec<String>> = Vec::new();
     let mut is_console = false;
     for line in page.lines() {
         if line.trim_start().starts_with("```") {
             is_console = line.contains("console");
-        } else if is_console {
+            if is_console {
+                blocks.push(Vec::new());
+            }
+        } else if let Some(found) = blocks.last_mut().filter(|_| is_console) {
             let goes_on = found.last().is_some_and(|last| last.ends_with('\\'));
             match line.strip_prefix("$ ") {
                 Some(command) => found.push(command.to_owned()),
@@ -101,7 +109,7 @@ fn commands(page: &str) -> Vec<String> {
             }
         }
     }
-    found
+    blocks
 }
 
 /// Words of a command line as a shell has them: quotes, comments, `$PWD`, `$(id -u)`; `None` for what is more than words.

@@ -8,6 +8,7 @@ mod docker_registry;
 mod doctor;
 mod logins;
 mod manual;
+mod pages;
 mod scripts;
 mod settings;
 
