@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
+use crate::escape;
+
 /// The error and what caused it, outermost first.
 pub fn of<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
@@ -13,6 +15,21 @@ pub fn line(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = of(error).map(ToString::to_string).collect();
     texts.dedup();
     texts.join(": ")
+}
+
+/// The texts of the chain, each in one line, outermost first.
+///
+/// A line feed in one came from outside, where it could begin a line that looks like one of ours; but what the readers of files
+/// of the user say shows the lines in question.
+pub fn lines(error: &(dyn Error + 'static)) -> Vec<String> {
+    let one_line = |error: &(dyn Error + 'static)| {
+        let text = error.to_string();
+        if error.is::<toml::de::Error>() { text } else { escape::line(&text).into_owned() }
+    };
+    let mut texts: Vec<String> = of(error).map(one_line).collect();
+    // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
+    texts.dedup();
+    texts
 }
 
 /// The first error of this type in the chain.

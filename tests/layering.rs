@@ -11,12 +11,16 @@ const LEAVES: &[&str] = &[
     "shard",
     "varint",
     "digest",
+    "duration",
+    "environment",
     "escape",
+    "format",
     "compression",
     "reference",
     "fs",
     "mirrors",
     "progress",
+    "table",
     "tarball",
 ];
 

@@ -1,14 +1,12 @@
 //! `haversack carry`: what changes from one carry to the next.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::Context;
+use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::stop::stoppable;
-use crate::cli::{Context, place};
-use crate::escape::in_line;
-use crate::ops::Scratch;
-use crate::ops::diff::{self, Changes, DiffReport, Side};
+use crate::ops::diff::{self, DiffReport};
+use crate::ops::{Scratch, place};
 use crate::reference::ImageRef;
 
 #[derive(clap::Subcommand)]
@@ -21,10 +19,10 @@ pub(super) enum Command {
 #[derive(clap::Args)]
 pub(super) struct DiffArgs {
     /// The old carry; or a layout or an archive, of any transport or just its path
-    #[arg(value_name = "OLD", value_parser = side)]
+    #[arg(value_name = "OLD", value_parser = place::carry_or_image)]
     old: ImageRef,
     /// The new one
-    #[arg(value_name = "NEW", value_parser = side)]
+    #[arg(value_name = "NEW", value_parser = place::carry_or_image)]
     new: ImageRef,
     /// A layout with what the carries are built on, such as that of the site [default: what is made of it is not compared]
     #[arg(long, value_name = "DIR")]
@@ -36,69 +34,12 @@ pub(super) struct DiffArgs {
 
 pub(super) fn run(command: &Command, context: &Context) -> Outcome {
     let Command::Diff(args) = command;
-    let scratch = Scratch::default();
-    stoppable(&scratch, |signal| context.stopped(signal), || compare(args, &scratch, context))
-}
-
-/// A carry is known by its path; whether there is one is said when it is opened.
-fn side(text: &str) -> Result<ImageRef, String> {
-    match place::image_or_path(text) {
-        Err(_) if !text.contains(':') => Ok(ImageRef::Oci { path: text.into(), name: None }),
-        found => found,
-    }
-}
-
-fn compare(args: &DiffArgs, scratch: &Scratch, context: &Context) -> Outcome {
-    for side in [&args.old, &args.new] {
-        if let ImageRef::Docker(remote) = side {
-            return Err(Failure::usage(format!("docker://{remote}: what is compared lies on a disk"))
-                .hint("copy it to oci:DIR first"));
-        }
-    }
-    let [one, other, work] = ["old", "new", "work"].map(|name| scratch.directory(&format!("haversack-{name}-")));
-    let (one, other, work) = (one?, other?, work?);
-    let old = Side::open(&args.old, args.base.as_deref(), one.path())?;
-    let new = Side::open(&args.new, args.base.as_deref(), other.path())?;
-    let report = diff::diff(&old, &new, work.path(), context.ui.progress())?;
-    context.ui.result(&report, to_text)?;
-    let differs = ![&report.images, &report.kernels, &report.catalog].iter().all(|changes| changes.is_empty())
-        || !report.packages.is_empty();
-    Ok(if args.exit_code && differs { Exit::No } else { Exit::of(report.not_compared.is_empty()) })
-}
-
-fn to_text(report: &DiffReport) -> String {
-    let mut text = String::new();
-    section(&mut text, "images", &report.images);
-    for (image, packages) in &report.packages {
-        section(&mut text, &format!("packages of {image}"), packages);
-    }
-    section(&mut text, "kernels", &report.kernels);
-    section(&mut text, "certified catalog", &report.catalog);
-    if text.is_empty() {
-        text += "nothing differs\n";
-    }
-    for line in &report.not_compared {
-        let _ = writeln!(text, "not compared: {}", in_line(line));
-    }
-    text
-}
-
-fn section(text: &mut String, title: &str, changes: &Changes) {
-    if changes.is_empty() {
-        return;
-    }
-    let Changes { added, removed, changed } = changes;
-    let _ = writeln!(text, "{title}: {} added, {} removed, {} changed", added.len(), removed.len(), changed.len());
-    for (sign, list) in [('-', removed), ('+', added)] {
-        for named in list {
-            let line = format!("  {sign} {} {}", in_line(&named.name), in_line(&named.version));
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
-    }
-    for changed in changed {
-        let _ =
-            writeln!(text, "  ~ {}: {} -> {}", in_line(&changed.name), in_line(&changed.old), in_line(&changed.new));
-    }
+    let (scratch, progress) = (Scratch::default(), context.ui.progress());
+    let compare = || diff::compare(&args.old, &args.new, args.base.as_deref(), &scratch, progress);
+    let report = stoppable(&scratch, |signal| context.stopped(signal), compare)?;
+    context.ui.result(&report, DiffReport::to_text)?;
+    let is_no = args.exit_code && report.differs();
+    Ok(if is_no { Exit::No } else { Exit::of(report.not_compared.is_empty()) })
 }
 
 const HELP: &str = "\

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::cli::config::{Setting, example};
 use crate::cli::outcome::{Exit, Outcome};
-use crate::cli::{Args, Context, ui};
+use crate::cli::{Args, Context};
+use crate::table;
 
 /// Show what haversack.toml and the environment set, or an example of a haversack.toml
 #[derive(clap::Args)]
@@ -46,9 +47,7 @@ pub(super) fn run(args: &ConfigArgs, context: &Context) -> Outcome {
     }
     context.ui.result(&configuration, |configuration| {
         let row = |setting: &Setting| [setting.key.clone(), setting.value.clone(), setting.origin.clone()];
-        let rows: Vec<[String; 3]> = configuration.settings.iter().map(row).collect();
-        let rows: Vec<[&str; 3]> = rows.iter().map(|[key, value, origin]| [&**key, &**value, &**origin]).collect();
-        ui::columns(&rows)
+        table::columns(configuration.settings.iter().map(row))
     })?;
     Ok(Exit::Done)
 }

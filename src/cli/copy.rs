@@ -1,19 +1,13 @@
 //! `haversack copy`: an image from one place to another, unchanged.
 
-use std::collections::HashMap;
-
-use serde::Serialize;
-
-use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::Context;
+use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
-use crate::cli::{Context, block_on, place};
-use crate::escape::in_line;
-use crate::image::store::archive;
-use crate::image::{Platform, manifest};
-use crate::ops::connect::Destination;
-use crate::progress::{Unit, amount};
+use crate::image::Platform;
+use crate::ops::copy::{self, Copied, CopyImageOptions};
+use crate::ops::place;
 use crate::reference::ImageRef;
-use crate::registry::{CopyOptions, CopyReport, Memory, copy};
+use crate::registry::CopyOptions;
 
 /// Copy an image between registries, layouts and archives; its digest stays what it is
 #[derive(clap::Args)]
@@ -45,102 +39,33 @@ pub(super) struct CopyArgs {
     registries: RegistryArgs,
 }
 
-#[derive(Serialize)]
-struct Copied {
-    source: ImageRef,
-    destination: ImageRef,
-    dry_run: bool,
-    #[serde(flatten)]
-    report: CopyReport,
-}
-
 pub(super) fn run(args: &CopyArgs, context: &Context) -> Outcome {
     let is_source = |host: &str| matches!(&args.source, ImageRef::Docker(remote) if remote.registry == host);
     let option = |host: &str| if is_source(host) { "--src-tls-verify=false" } else { "--dest-tls-verify=false" };
-    copy_image(args, context).map_err(|failure| failure.without_tls(option))
-}
-
-fn copy_image(args: &CopyArgs, context: &Context) -> Outcome {
-    let options = CopyOptions {
-        platforms: args.platform.clone(),
-        // A directory has no place for them.
-        referrers: !args.no_referrers && !matches!(args.destination, ImageRef::Dir { .. }),
-        parallel: args.parallel.into(),
-        dry_run: args.dry_run,
-        retry: context.http.retry,
-        memory: Memory::new(context.config.cache_dir(), args.parallel.into(), HashMap::new()),
-        expected: match &args.destination {
-            ImageRef::Docker(remote) => remote.target.digest().cloned(),
-            _ => None,
-        },
-        check_blobs: args.check_blobs,
-    };
-    // It outlives the runtime: when a copy fails, others of its writers may still be at work in what then goes away.
-    let mut held = None;
-    let (image, mut report) = block_on(async {
-        let (source, image) = args.registries.source(context)?.open(&args.source).await?;
-        if let ImageRef::DockerArchive { path, .. } = &args.destination
-            && manifest::is_index(image.media_type())
-            && args.platform.len() != 1
-        {
-            let platforms = manifest::children(&image, &source.document(&image).await?)?.len();
-            if platforms != 1 {
-                return Err(archive::Error::SeveralPlatforms { path: path.clone(), platforms }.into());
-            }
-        }
-        let access = args.registries.destination(context)?;
-        let place = Destination::open(&args.destination, &access, args.dry_run).await?;
-        let (place, progress) = (held.insert(place), context.ui.progress());
-        let report = copy(&source, &image, &place.target, place.name.as_deref(), &options, progress).await?;
-        Ok((image, report))
-    })?;
-    if let Some(place) = held.filter(|_| !args.dry_run) {
-        report.digest = place.finish(&image, &report)?;
+    let copied = copy::copy_image(&args.options(context)?, context.ui.progress());
+    let copied = copied.map_err(|error| Failure::from(error).without_tls(option))?;
+    if copied.report.rewritten {
+        context.ui.say(format_args!("the index was rewritten for the platforms asked for: {}", copied.report.digest));
     }
-    if report.rewritten {
-        context.ui.say(format_args!("the index was rewritten for the platforms asked for: {}", report.digest));
-    }
-    let (source, destination) = (args.source.clone(), args.destination.clone());
-    let copied = Copied { source, destination, dry_run: args.dry_run, report };
     context.ui.result(&copied, Copied::to_text)?;
     Ok(Exit::of(copied.report.left_out.is_empty()))
 }
 
-impl Copied {
-    fn to_text(&self) -> String {
-        let CopyReport {
-            digest,
-            sent_blobs,
-            sent_bytes,
-            mounted_blobs,
-            present_blobs,
-            referrers,
-            foreign,
-            not_asked,
-            ..
-        } = &self.report;
-        let sent = amount(*sent_bytes, Unit::Bytes);
-        let verb = if self.dry_run { "would be sent" } else { "sent" };
-        let place = match &self.destination {
-            ImageRef::Docker(remote) if remote.target.digest().is_some() => self.destination.to_string(),
-            destination => format!("{destination}@{digest}"),
-        };
-        let mut text = format!("{place}\n  {sent_blobs} blobs {verb}: {sent}\n");
-        for (count, what) in [
-            (present_blobs, "blobs were there"),
-            (mounted_blobs, "blobs mounted from another repository"),
-            (referrers, "signatures, SBOMs or attestations came along"),
-            (foreign, "layers may not be distributed and are not in the source: they stay where their URLs lead"),
-            (not_asked, "entries without names there were not asked for: they belong to other images, or to none"),
-        ] {
-            if *count > 0 {
-                text += &format!("  {count} {what}\n");
-            }
-        }
-        for left_out in &self.report.left_out {
-            text += &format!("  left out: {}: {}\n", in_line(&left_out.what), in_line(&left_out.because));
-        }
-        text
+impl CopyArgs {
+    fn options(&self, context: &Context) -> Result<CopyImageOptions, Failure> {
+        Ok(CopyImageOptions {
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            copying: CopyOptions {
+                platforms: self.platform.clone(),
+                referrers: !self.no_referrers,
+                dry_run: self.dry_run,
+                check_blobs: self.check_blobs,
+                ..context.copying(self.parallel.into())
+            },
+            from: self.registries.source(context)?,
+            to: self.registries.destination(context)?,
+        })
     }
 }
 

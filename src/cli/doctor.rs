@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::CommandFactory;
 use url::Url;
 
-use crate::cli::hints;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Args, Context, VERSION, block_on};
@@ -67,19 +66,18 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
         Subject::Layout(path) => Some(path.clone()),
         _ => None,
     });
-    let cache = context.config.cache_dir().map(|path| ("cache in", path));
+    let cache = context.config.environment.cache_dir().map(|path| ("cache in", path));
     let places = [("working directory", PathBuf::from(".")), ("temporary files in", std::env::temp_dir())];
     let options = DoctorOptions {
         version: format!("haversack {VERSION}"),
         config: context.config.file().map(Path::to_owned),
         places: places.into_iter().chain(cache).collect(),
-        proxies: context.config.proxies(),
-        path: context.config.path().cloned(),
+        proxies: context.config.environment.proxies(),
+        path: context.config.environment.path().cloned(),
         sources,
         registries: registries.collect(),
         layouts: layouts.collect(),
         access,
-        hint: hints::hint,
     };
     let report = block_on(async { Ok(doctor::doctor(&options).await) })?;
     context.ui.result(&report, |report| report.checks.iter().map(to_text).collect())?;

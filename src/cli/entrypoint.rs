@@ -91,7 +91,7 @@ pub(super) fn run(args: RunArgs, context: &Context) -> Outcome {
     let RefreshArgs { kernels, kernel_source, kernel_options, .. } = &args.refresh;
     // An image of kernels that names no source has nothing to refresh from.
     let has_source = !kernel_source.is_empty() || kernel_options.has_distro();
-    if context.config.is_true("OCT_DUMP_ONLY") || (kernels.kernel_set.is_some() && !has_source) {
+    if context.config.environment.is_true("OCT_DUMP_ONLY") || (kernels.kernel_set.is_some() && !has_source) {
         let release = kernel_options.releases().to_vec();
         let RefreshArgs { place, what, kernels, .. } = args.refresh;
         return dump(&DumpArgs { place, what, kernels, release }, context);
@@ -126,7 +126,7 @@ pub(super) fn refresh(args: &RefreshArgs, context: &Context) -> Outcome {
     // Opened before anything is written: what is wrong with it is the first thing to know.
     let embedded = Snapshot::open(&args.place.db)?;
     let mut options = args.source.options();
-    if context.config.is_true("OCT_FORCE_REGENERATE_DB") {
+    if context.config.environment.is_true("OCT_FORCE_REGENERATE_DB") {
         context.ui.data("OCT: Forced db regeneration.")?;
         options.full = true;
     }

@@ -59,7 +59,7 @@ impl Global {
         HttpOptions {
             offline: self.offline,
             ca_files: self.ca_file,
-            cert_dirs: if self.cert_dir.is_empty() { config.cert_dirs() } else { self.cert_dir },
+            cert_dirs: if self.cert_dir.is_empty() { config.environment.cert_dirs() } else { self.cert_dir },
             read_timeout: Duration::from_secs_f64(self.timeout),
             retry: Retry {
                 retries: self.retries,
@@ -76,29 +76,4 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|seconds| (0.0..=86_400.0).contains(seconds))
         .ok_or_else(|| "expected seconds, 0 to 86400".into())
-}
-
-/// A length of time: `90s`, `15m`, `24h`, `7d`, `1h30m`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("expected a length of time such as 90s, 15m, 24h or 7d, not `{text}`");
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
-    }
-    let (mut rest, mut sum) = (text, 0_u64);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let n: u32 = rest[..end].parse().map_err(|_| wrong())?;
-        let unit = rest[end..].chars().next().expect("found above");
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            'w' => 7 * 86_400,
-            _ => return Err(wrong()),
-        };
-        sum += u64::from(n) * seconds;
-        rest = &rest[end + unit.len_utf8()..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(sum)) }
 }

@@ -24,7 +24,7 @@ pub(super) fn to_stderr(verbose: u8, config: &Config) {
         _ => "haversack=debug",
     };
     // `Targets` rather than `EnvFilter`, which brings an engine for regular expressions.
-    let wanted = config.variable("HAVERSACK_LOG").and_then(|text| text.parse::<Targets>().ok());
+    let wanted = config.environment.variable("HAVERSACK_LOG").and_then(|text| text.parse::<Targets>().ok());
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)

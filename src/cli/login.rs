@@ -52,7 +52,7 @@ struct FileArgs {
 impl FileArgs {
     /// The file that is written, and those that are looked in.
     fn files(&self, context: &Context) -> Result<(PathBuf, AuthFiles), Failure> {
-        let mut paths = context.config.auth_files();
+        let mut paths = context.config.environment.auth_files();
         if let Some(path) = &self.authfile {
             return Ok((path.clone(), AuthFiles { paths: vec![path.clone()], given: None }));
         }

@@ -122,7 +122,7 @@ impl BuildArgs {
             binaries: self.binary.clone(),
             layers: self.layer_options()?,
             explain: self.explain,
-            epoch: context.config.source_date_epoch()?,
+            epoch: context.config.environment.source_date_epoch()?,
             packages: self.packages.options(context)?,
             source: self.registries.source(context)?,
             destination: self.registries.destination(context)?,
@@ -217,7 +217,7 @@ impl PackageArgs {
             let sources = Source::parse_all(words).map_err(|error| Failure::from(error).exit(Exit::Usage))?;
             Ok::<_, Failure>(SourceOptions { sources, ..from.clone() })
         };
-        let index = context.config.variable("JOB_COMPLETION_INDEX");
+        let index = context.config.environment.variable("JOB_COMPLETION_INDEX");
         let shard = self.shard.as_deref().map(|text| Shard::parse(text, index));
         Ok(PackageOptions {
             kernels: sources(&self.kernels)?,

@@ -10,10 +10,8 @@ mod configure;
 mod copy;
 mod doctor;
 mod entrypoint;
-mod format;
 mod gc;
 mod global;
-mod hints;
 mod inspect;
 mod kernel;
 mod log;
@@ -22,7 +20,6 @@ mod make;
 mod manual;
 mod outcome;
 mod pack;
-mod place;
 mod publish;
 mod registries;
 mod serve;
@@ -43,7 +40,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::config::Config;
-use self::global::{Global, duration, seconds};
+use self::global::{Global, seconds};
 use self::outcome::{Exit, Failure, Outcome};
 use self::ui::{ProgressMode, Ui};
 use crate::escape;
@@ -111,16 +108,15 @@ impl Context {
         Ok(Http::new(&self.http)?)
     }
 
-    /// How images are brought from where they are by commands without options for it.
-    fn copying(&self) -> CopyOptions {
-        let default = CopyOptions::default();
-        let memory = Memory::new(self.config.cache_dir(), default.parallel, HashMap::new());
-        CopyOptions { retry: self.http.retry, memory, ..default }
+    /// How images are brought from where they are, with so many transfers at a time.
+    fn copying(&self, parallel: usize) -> CopyOptions {
+        let memory = Memory::new(self.config.environment.cache_dir(), parallel, HashMap::new());
+        CopyOptions { retry: self.http.retry, parallel, memory, ..CopyOptions::default() }
     }
 
     /// The time that is written down, RFC 3339 in UTC.
     fn now(&self) -> Result<String, Failure> {
-        let now = match self.config.source_date_epoch()? {
+        let now = match self.config.environment.source_date_epoch()? {
             Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or_default(),
             None => jiff::Timestamp::now(),
         };
@@ -291,29 +287,6 @@ fn applet(mut args: Vec<OsString>) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_of_time_are_read_in_the_units_that_people_write() {
-        for (text, seconds) in [
-            ("0", Some(0)),
-            ("90", Some(90)),
-            ("90s", Some(90)),
-            ("15m", Some(900)),
-            ("24h", Some(86_400)),
-            ("1h30m", Some(5400)),
-            ("7d", Some(604_800)),
-            ("2w", Some(1_209_600)),
-            ("", None),
-            ("h", None),
-            ("5x", None),
-            ("5é", None),
-            ("1h30", None),
-            ("-1s", None),
-            ("99999999999s", None),
-        ] {
-            assert_eq!(duration(text).ok().map(|it| it.as_secs()), seconds, "{text}");
-        }
-    }
 
     /// The help of each command below this one, with its name.
     fn helps(command: &clap::Command) -> Vec<(String, String)> {

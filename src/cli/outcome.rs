@@ -1,7 +1,7 @@
 //! How a run ends: any error becomes what failed, why, what to do next, and an exit status.
 //!
 //! Errors arrive as they are. Their chain of causes is printed once, and the hint is looked up by type along that
-//! chain: a module's error says what happened, `hints` what a user may do about it.
+//! chain: a module's error says what happened, `ops::hints` what a user may do about it.
 
 use std::error::Error;
 use std::fmt;
@@ -9,10 +9,8 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::causes;
-use crate::cli::hints;
-use crate::escape;
-use crate::ops;
-use crate::registry;
+use crate::cli::config;
+use crate::ops::{self, hints};
 
 /// The exit statuses, the same for all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +68,7 @@ impl Failure {
 
     /// Says what else to do, after what is found for the error's type.
     pub(crate) fn and_hint(mut self, hint: impl Into<String>) -> Self {
-        let first = self.hint.take().or_else(|| causes::of(&*self.error).find_map(hints::hint));
+        let first = self.hint.take().or_else(|| self.known_hint());
         let hint = hint.into();
         self.hint = Some(match first {
             Some(first) => format!("{first}\nhint: {hint}"),
@@ -81,22 +79,7 @@ impl Failure {
 
     /// Names the option of the command in question that takes a registry without TLS; `option` is told its host.
     pub(crate) fn without_tls(self, option: impl Fn(&str) -> &'static str) -> Self {
-        let found = match causes::find::<registry::Error>(&*self.error) {
-            // Of several images, the first one was told.
-            Some(registry::Error::Before(error)) => causes::find(&**error),
-            found => found,
-        };
-        let hint = match found {
-            Some(registry::Error::Tls { host, source }) if source.is_plain() => {
-                format!("if no TLS is intended there, add `{}`", option(host))
-            }
-            Some(registry::Error::Tls { host, .. }) => format!(
-                "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir DIR`; \
-                 `{}` skips the check",
-                option(host)
-            ),
-            _ => return self,
-        };
+        let Some(hint) = hints::without_tls(&*self.error, option) else { return self };
         self.hint(hint)
     }
 
@@ -151,10 +134,12 @@ struct About {
 impl Failure {
     /// What failed, then each cause; and what to do about it.
     fn parts(&self) -> (Vec<String>, Option<String>) {
-        let mut texts: Vec<String> = causes::of(&*self.error).map(one_line).collect();
-        // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
-        texts.dedup();
-        (texts, self.hint.clone().or_else(|| causes::of(&*self.error).find_map(hints::hint)))
+        (causes::lines(&*self.error), self.hint.clone().or_else(|| self.known_hint()))
+    }
+
+    /// What is known about the error's type, or that of one of its causes.
+    fn known_hint(&self) -> Option<String> {
+        causes::of(&*self.error).find_map(|error| config::hint(error).or_else(|| hints::hint(error)))
     }
 
     /// The same for programs, as `--json` prints it.
@@ -190,17 +175,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What one error of the chain says. A line feed in it came from outside, where it could begin a line that looks like one of
-/// ours; but what the readers of files of the user say shows the lines in question.
-fn one_line(error: &(dyn Error + 'static)) -> String {
-    let text = error.to_string();
-    if error.is::<toml::de::Error>() { text } else { escape::line(&text).into_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fs::PathContext;
+    use crate::registry;
 
     #[test]
     fn a_chain_is_printed_once_with_the_hint_for_its_kind() {

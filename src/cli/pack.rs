@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::carry::{PackOptions, PackReport, PrivateKey};
+use crate::carry::{PackOptions, PrivateKey, medium};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::site::LedgerArgs;
-use crate::cli::{Context, block_on, place};
+use crate::cli::{Context, block_on};
 use crate::fs;
 use crate::ops::carry::{self, ForSite, PackSource};
-use crate::progress::{Unit, amount};
-use crate::registry::CopyOptions;
+use crate::registry::{CopyOptions, memory};
 
 /// Pack images into a carry: a directory for a disk or discs, in a fraction of the images' bytes
 #[derive(clap::Args)]
@@ -19,7 +18,7 @@ pub(super) struct PackArgs {
     /// Images: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR; without a name, all that a layout or an archive lists. Or plain files and
     /// directories: file:PATH
-    #[arg(value_name = "REF", required = true, value_parser = source)]
+    #[arg(value_name = "REF", required = true)]
     sources: Vec<PackSource>,
     /// The directory to make
     #[arg(short, long, value_name = "DIR")]
@@ -75,7 +74,7 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
         key: args.sign.as_deref().map(|key| signer(key, args, context)).transpose()?,
         ..PackOptions::default()
     };
-    let copying = CopyOptions { referrers: !args.no_referrers, ..context.copying() };
+    let copying = CopyOptions { referrers: !args.no_referrers, ..context.copying(memory::PARALLEL) };
     let access = args.registry.access(context)?;
     let progress = context.ui.progress();
     let ledger = match &args.site {
@@ -90,50 +89,9 @@ pub(super) fn run(args: &PackArgs, context: &Context) -> Outcome {
     let report = block_on(async { Ok(packing.await?) })?;
     context.ui.result(&report, |report| {
         let made = if args.plan { "nothing was made; it would be\n" } else { "" };
-        format!("{made}{}", to_text(report))
+        format!("{made}{}", report.to_text())
     })?;
     Ok(Exit::Done)
-}
-
-fn to_text(report: &PackReport) -> String {
-    let totals = &report.carry.totals;
-    let bytes = |bytes| amount(bytes, Unit::Bytes);
-    let mut text = format!(
-        "{}: carry {}\n  {} images and referrers, {} blobs, {}\n  carried in {} volumes: {}",
-        report.directory.display(),
-        report.carry.id,
-        report.carry.images.len(),
-        totals.blobs,
-        bytes(totals.blob_bytes),
-        report.carry.volumes.len(),
-        bytes(totals.carried_bytes),
-    );
-    let tenths = totals.blob_bytes.saturating_mul(10).checked_div(totals.carried_bytes).unwrap_or_default();
-    text += &format!(", 1/{}.{}\n", tenths / 10, tenths % 10);
-    let room = totals.content_bytes.saturating_add(totals.held_bytes);
-    text += &format!(
-        "  unpacking needs {} free, of which {} for a while\n",
-        bytes(room.saturating_add(totals.blob_bytes)),
-        bytes(room)
-    );
-    for (class, made) in &report.carry.made_by {
-        text += &format!("  {class}: {} blobs, {}\n", made.blobs, bytes(made.bytes));
-    }
-    for whole in &report.whole {
-        text += &format!("  whole: {} ({}): {}\n", whole.digest, bytes(whole.size), whole.reason);
-    }
-    if !report.carry.parity.is_empty() {
-        let parity: u64 = report.carry.parity.iter().map(|file| file.size).sum();
-        text += &format!("  parity: {} volumes, {}\n", report.carry.parity.len(), bytes(parity));
-    }
-    if !report.carry.needs.is_empty() {
-        let held: u64 = report.carry.needs.iter().map(|need| need.held.size).sum();
-        text += &format!("  held by the site: {} blobs, {}\n", report.carry.needs.len(), bytes(held));
-    }
-    for digest in &report.left_out {
-        text += &format!("  left out, as it may not be distributed: {digest}\n");
-    }
-    text
 }
 
 /// The key that signs, decrypted.
@@ -144,59 +102,13 @@ fn signer(key: &Path, args: &PackArgs, context: &Context) -> Result<PrivateKey, 
             let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
             Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
         }
-        None => context.config.variable("COSIGN_PASSWORD").map(|password| password.as_bytes().to_vec()),
+        None => context.config.environment.variable("COSIGN_PASSWORD").map(|password| password.as_bytes().to_vec()),
     };
     Ok(PrivateKey::read(key, password.as_deref())?)
 }
 
-fn source(text: &str) -> Result<PackSource, String> {
-    match text.strip_prefix("file:") {
-        Some("") => Err("expected file:PATH".into()),
-        Some(path) => Ok(PackSource::File(path.into())),
-        None => Ok(PackSource::Image(place::image(text)?)),
-    }
-}
-
-/// Bytes of a medium that files can have. Discs are given with what a file system takes on them subtracted.
-fn medium(text: &str) -> Result<u64, String> {
-    let disc = |bytes: u64| bytes - (4 << 20);
-    let size = match text {
-        // Sectors of 2,048 bytes: ECMA-130 (80 minutes), ECMA-267, -279 and the Blu-ray Disc Association's figures.
-        "cd" => disc(360_000 * 2048),
-        "dvd" => disc(2_295_104 * 2048),
-        "dvd-dl" => disc(4_171_712 * 2048),
-        "bd" => disc(12_219_392 * 2048),
-        "bd-dl" => disc(24_438_784 * 2048),
-        // A file on FAT32 is one byte shorter than 4 GiB.
-        "fat32" => u64::from(u32::MAX),
-        size => {
-            let digits = size.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-            let unit = match &size[digits.len()..] {
-                "" | "B" => 1,
-                "K" | "kB" => 1000,
-                "KiB" => 1 << 10,
-                "M" | "MB" => 1_000_000,
-                "MiB" => 1 << 20,
-                "G" | "GB" => 1_000_000_000,
-                "GiB" => 1 << 30,
-                "T" | "TB" => 1_000_000_000_000,
-                _ => return Err("expected cd, dvd, dvd-dl, bd, bd-dl, fat32 or a size as 700M, 25G, 4GiB".into()),
-            };
-            let number = digits.parse::<u64>().map_err(|_| "expected a number before the unit")?;
-            number.checked_mul(unit).ok_or("too large")?
-        }
-    };
-    if size < SMALLEST {
-        return Err(format!("a volume has at least {SMALLEST} bytes"));
-    }
-    Ok(size)
-}
-
 /// Bytes of a file with a password, at most.
 const PASSWORD: u64 = 64 << 10;
-
-/// Bytes of the smallest volume: the largest content that is not cut has 8 MiB.
-const SMALLEST: u64 = 32 << 20;
 
 const HELP: &str = "\
 Examples:
@@ -205,28 +117,3 @@ Examples:
   haversack pack oci:mirror file:site.yaml file:rpms --out carry
 
 Exit status: 0 packed, 1 failed, 2 wrong command line";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn media_have_the_sizes_that_are_printed_on_them() {
-        for (text, expected) in [
-            ("cd", Some(737_280_000 - (4 << 20))),
-            ("dvd", Some(4_700_372_992 - (4 << 20))),
-            ("dvd-dl", Some(8_543_666_176 - (4 << 20))),
-            ("bd", Some(25_025_314_816 - (4 << 20))),
-            ("bd-dl", Some(50_050_629_632 - (4 << 20))),
-            ("fat32", Some(4_294_967_295)),
-            ("700M", Some(700_000_000)),
-            ("4GiB", Some(4 << 30)),
-            ("100000000", Some(100_000_000)),
-            ("1M", None),
-            ("floppy", None),
-            ("99999999999T", None),
-        ] {
-            assert_eq!(medium(text).ok(), expected, "{text}");
-        }
-    }
-}

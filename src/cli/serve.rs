@@ -17,6 +17,7 @@ use crate::escape::in_line;
 use crate::fs::PathError;
 use crate::image::Layout;
 use crate::image::store::gc::GcOptions;
+use crate::ops::place;
 use crate::reference::RepositoryName;
 use crate::serve::{
     Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Scrubbing, Server, Shown, Summary,
@@ -28,7 +29,7 @@ use crate::serve::{
 #[command(after_help = HELP)]
 pub(super) struct ServeArgs {
     /// Directory of an OCI layout; of several, the first decides when two have one name for different images
-    #[arg(value_name = "LAYOUT", required = true, value_parser = directory)]
+    #[arg(value_name = "LAYOUT", required = true, value_parser = place::layout)]
     layouts: Vec<PathBuf>,
     /// Address and port to listen at; port 0 is any free one. Not used when systemd hands a socket over (socket activation)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
@@ -43,10 +44,10 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400.0, value_parser = crate::cli::seconds)]
     upload_ttl: f64,
     /// Take away every so often what nothing needs, as `haversack gc` does: 12h, 7d
-    #[arg(long, value_name = "DURATION", requires = "writable", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "DURATION", requires = "writable", value_parser = crate::duration::parse)]
     gc_every: Option<Duration>,
     /// With --gc-every: what was written or needed within this time stays
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::duration::parse)]
     gc_grace: Duration,
     /// With --gc-every: also images whose tag was deleted or given to another one
     #[arg(long, requires = "gc_every")]
@@ -247,13 +248,14 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
 
 /// What keeps which blobs were read. systemd may give several directories; the first is for such things.
 fn state(args: &ServeArgs, context: &Context) -> Option<PathBuf> {
-    let given = || context.config.variable("STATE_DIRECTORY")?.split(':').next().filter(|path| !path.is_empty());
+    let given =
+        || context.config.environment.variable("STATE_DIRECTORY")?.split(':').next().filter(|path| !path.is_empty());
     args.state.clone().or_else(|| Some(given()?.into()))
 }
 
 /// A length of time, or none.
 fn or_off(text: &str) -> Result<Duration, String> {
-    if text == "off" { Ok(Duration::ZERO) } else { crate::cli::duration(text) }
+    if text == "off" { Ok(Duration::ZERO) } else { crate::duration::parse(text) }
 }
 
 /// The socket that systemd or another who started us listens at already (sd_listen_fds(3)).
@@ -308,12 +310,6 @@ fn line(entry: &Entry) -> String {
     let error = error.as_ref().map(|error| format!(": {}", in_line(error))).unwrap_or_default();
     let path = in_line(path);
     format!("{time} {client}{user} {method} {path}{ns} {status} {bytes} B {milliseconds} ms{error}")
-}
-
-/// The path of a layout, with or without its transport.
-pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
-    let path = text.strip_prefix("oci:").unwrap_or(text);
-    if path.is_empty() { Err("expected the directory of a layout".to_owned()) } else { Ok(path.into()) }
 }
 
 const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).expect("it is not zero");

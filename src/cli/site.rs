@@ -86,7 +86,7 @@ pub(super) struct ForgetArgs {
 impl LedgerArgs {
     /// The directory that was given, or the usual one.
     pub(super) fn directory(&self, context: &Context) -> Result<PathBuf, Failure> {
-        let usual = || Some(context.config.state_dir()?.join("sites"));
+        let usual = || Some(context.config.environment.state_dir()?.join("sites"));
         self.ledger.clone().or_else(usual).ok_or_else(|| {
             Failure::usage("there is no place for the ledger: neither XDG_STATE_HOME nor HOME is set")
                 .hint("name a directory with `--ledger DIR`")

@@ -2,7 +2,8 @@
 
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
-use crate::cli::{Context, block_on, place};
+use crate::cli::{Context, block_on};
+use crate::ops::place;
 use crate::ops::tags::{self, DeleteOptions, Deleted};
 use crate::reference::{ImageRef, Remote, Target};
 

@@ -118,16 +118,3 @@ impl Ui {
         });
     }
 }
-
-/// Lines with the columns aligned, the last one ragged.
-pub(crate) fn columns<const N: usize>(rows: &[[&str; N]]) -> String {
-    let rows: Vec<_> = rows.iter().map(|row| row.map(escape::line)).collect();
-    let widths: Vec<usize> = (0..N).map(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}

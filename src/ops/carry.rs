@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
@@ -10,12 +11,13 @@ use serde::Serialize;
 use crate::carry::{self, CarryDocument, LayerEncoder, PackOptions, PackReport, PublicKey, UnpackReport};
 use crate::compression::encode::Budget;
 use crate::digest::Digest;
+use crate::escape::in_line;
 use crate::fs::{self, AtomicDir};
 use crate::image::store::layout::{self, ref_name};
 use crate::image::store::referrers::subject_of_tag;
 use crate::image::{Layout, Store, manifest};
-use crate::ops::{Access, Error, files};
-use crate::progress::Progress;
+use crate::ops::{Access, Error, files, place};
+use crate::progress::{Progress, Unit, amount};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, CopyReport, Source, Target, copy, fetch};
 use crate::site::Site;
@@ -38,6 +40,19 @@ pub enum PackSource {
     Image(ImageRef),
     /// A file or a directory, as an artifact (see [`files`]).
     File(PathBuf),
+}
+
+impl FromStr for PackSource {
+    type Err = String;
+
+    /// `file:PATH`, or an image of any transport.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("file:") {
+            Some("") => Err("expected file:PATH".into()),
+            Some(path) => Ok(PackSource::File(path.into())),
+            None => Ok(PackSource::Image(place::image(text)?)),
+        }
+    }
 }
 
 impl PackSource {
@@ -232,6 +247,27 @@ pub enum UnpackTo {
     },
 }
 
+impl FromStr for UnpackTo {
+    type Err = String;
+
+    /// `oci:DIR` or `docker://HOST[:PORT][/PATH]`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(place) = text.strip_prefix("docker://") {
+            let place = place.trim_end_matches('/');
+            // Whether host and path are well formed is the reference's to say.
+            format!("docker://{place}/x").parse::<ImageRef>().map_err(|error| error.to_string())?;
+            let (host, path) = place.split_once('/').unwrap_or((place, ""));
+            let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+            return Ok(UnpackTo::Registry { host: host.to_owned(), prefix });
+        }
+        match text.parse::<ImageRef>() {
+            Ok(ImageRef::Oci { path, name: None }) => Ok(UnpackTo::Layout(path)),
+            Ok(_) => Err("a carry is unpacked to oci:DIR or docker://HOST[/PATH]; images keep their names".into()),
+            Err(_) => Err("expected oci:DIR or docker://HOST[:PORT][/PATH]".into()),
+        }
+    }
+}
+
 /// What was unpacked, and pushed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unpacked {
@@ -405,6 +441,54 @@ fn destination(host: &str, prefix: &str, name: &str) -> Option<Remote> {
     match format!("docker://{host}/{prefix}{repository}").parse().ok()? {
         ImageRef::Docker(remote) => Some(Remote { target, ..remote }),
         _ => None,
+    }
+}
+
+impl Unpacked {
+    /// What was unpacked, for people.
+    pub fn to_text(&self) -> String {
+        let report = &self.report;
+        if !report.complete {
+            return format!(
+                "carry {}: not complete; bring these volumes and run it again: {}\n",
+                report.carry,
+                report.missing.iter().map(in_line).collect::<Vec<_>>().join(", ")
+            );
+        }
+        let mut text = format!(
+            "carry {}{}: {} images and referrers\n  {} blobs made: {}\n",
+            report.carry,
+            if report.signature_checked { ", signed" } else { "" },
+            report.images.len(),
+            report.made_blobs,
+            amount(report.made_bytes, Unit::Bytes)
+        );
+        if report.present_blobs > 0 {
+            text += &format!("  {} blobs were there\n", report.present_blobs);
+        }
+        if report.needed_blobs > 0 {
+            text += &format!("  {} blobs are from earlier carries\n", report.needed_blobs);
+        }
+        for pushed in &self.pushed {
+            text += &format!("  {}@{}\n", pushed.destination, pushed.report.digest);
+        }
+        for name in &self.not_pushed {
+            text += &format!("  not pushed, for it has no name that a registry could have: {}\n", in_line(name));
+        }
+        for path in &self.files {
+            text += &format!("  wrote {}\n", in_line(path.display()));
+        }
+        if let (Some(receipt), Some(file)) = (&report.receipt, &self.receipt_file) {
+            let site = receipt.site.as_deref().unwrap_or("SITE");
+            text += &format!(
+                "receipt {}\n  {}; whoever packs says `haversack site confirm {} {}`\n",
+                receipt.code,
+                in_line(file.display()),
+                in_line(site),
+                receipt.code
+            );
+        }
+        text
     }
 }
 

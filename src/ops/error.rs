@@ -53,6 +53,18 @@ pub enum Error {
     /// The ledger of a site.
     #[error("{0}")]
     Site(#[from] crate::site::Error),
+    /// An image in a registry is to be repaired.
+    #[error("docker://{0}: a registry's image cannot be repaired")]
+    RepairRemote(Remote),
+    /// An archive is to be repaired.
+    #[error("an archive cannot be repaired")]
+    RepairArchive,
+    /// Evidence of what lies in a registry.
+    #[error("docker://{0}: --report is for what lies on a disk")]
+    EvidenceRemote(Remote),
+    /// Something in a registry is to be compared.
+    #[error("docker://{0}: what is compared lies on a disk")]
+    CompareRemote(Remote),
     /// A temporary directory cannot be made.
     #[error("{0}")]
     NoScratch(#[source] PathError),
@@ -332,6 +344,10 @@ impl Error {
         matches!(
             self,
             Error::DeleteWhat(_)
+                | Error::RepairRemote(_)
+                | Error::RepairArchive
+                | Error::EvidenceRemote(_)
+                | Error::CompareRemote(_)
                 | Error::NoTag(_)
                 | Error::PushTo(_)
                 | Error::NotARepository(_)

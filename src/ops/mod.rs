@@ -5,19 +5,25 @@
 
 pub mod carry;
 pub mod connect;
+pub mod copy;
 pub mod diff;
 pub mod doctor;
 pub mod error;
 pub mod evidence;
 pub mod files;
 pub mod gather;
+pub mod hints;
+pub mod inspect;
 pub mod kernel_image;
 pub mod login;
 pub mod make;
 pub mod matrix;
+pub mod place;
 pub mod scratch;
+pub mod sync;
 pub mod tags;
 pub mod toolkit;
+pub mod verify;
 
 pub use connect::Access;
 pub use error::Error;

@@ -1,6 +1,7 @@
 //! What a copy did: counted while it is under way, and told at its end.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use crate::causes;
 use crate::digest::Digest;
+use crate::escape::in_line;
 use crate::registry::client::Error;
 
 /// What was copied, or with `dry_run` would be.
@@ -53,6 +55,12 @@ pub struct LeftOut {
     pub what: String,
     /// Why.
     pub because: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "left out: {}: {}", in_line(&self.what), in_line(&self.because))
+    }
 }
 
 #[derive(Default)]

@@ -31,6 +31,7 @@ use clap::{ArgAction, Command};
 use serde::de;
 
 use self::keys::{addresses_in, is_secret, is_trust, keys, strings, unknown_key, variable_of};
+use crate::environment::Environment;
 use crate::fs;
 use crate::limits;
 
@@ -39,7 +40,8 @@ pub(crate) use self::example::example;
 /// What was found outside the command line.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
-    environment: BTreeMap<String, OsString>,
+    /// The environment.
+    pub(crate) environment: Environment,
     file: toml::Table,
     /// Where `file` was read from.
     path: Option<PathBuf>,
@@ -60,17 +62,22 @@ pub(crate) enum Error {
     Trust { path: PathBuf, key: String },
     #[error("{origin}: `{value}` is not a valid value for --{option}{reason}")]
     Value { origin: String, option: String, value: String, reason: String },
-    #[error("SOURCE_DATE_EPOCH: `{0}` is not a number of seconds since 1970")]
-    SourceDateEpoch(String),
+}
+
+/// What a user may do about an error, when it is one of the configuration.
+pub(super) fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let Some(Error::Trust { key, .. }) = error.downcast_ref() else { return None };
+    let key = key.rsplit('.').next().unwrap_or(key);
+    Some(format!(
+        "set it in ~/.config/haversack/haversack.toml, in the file that HAVERSACK_CONFIG names, in the environment, or \
+         with --{key}"
+    ))
 }
 
 impl Config {
     /// Reads the environment and, where there is one, the file.
-    #[expect(clippy::disallowed_methods, reason = "this is the place")]
     pub(crate) fn load(command: &Command) -> Result<Self, Error> {
-        let environment: BTreeMap<String, OsString> =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
-        let mut config = Config { environment, ..Config::default() };
+        let mut config = Config { environment: Environment::of_process(), ..Config::default() };
         if let Some(path) = config.find() {
             let bytes = fs::read(&path, 1 << 20)?;
             let invalid = |source| Error::Parse { path: path.clone(), source: Box::new(source) };
@@ -117,8 +124,8 @@ impl Config {
             return None;
         }
         let variable = variable_of(&option);
-        let origin = match self.environment.get(&variable) {
-            Some(value) if !value.is_empty() => variable,
+        let origin = match self.environment.set(&variable) {
+            Some(_) => variable,
             _ => {
                 let key = keys(&self.file, "").into_iter().find(|key| key.rsplit('.').next() == Some(&option))?;
                 format!("{}: {key}", self.path.as_ref()?.display())
@@ -131,20 +138,6 @@ impl Config {
     /// The file that was read.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.path.as_deref()
-    }
-
-    /// Where programs are looked for.
-    pub(crate) fn path(&self) -> Option<&OsString> {
-        self.environment.get("PATH")
-    }
-
-    /// Variables of the environment that name proxies, with their values; as curl, in both cases.
-    pub(crate) fn proxies(&self) -> Vec<(String, String)> {
-        let is_proxy = |name: &str| {
-            ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"].iter().any(|known| name.eq_ignore_ascii_case(known))
-        };
-        let set = self.environment.iter().filter(|(name, value)| is_proxy(name) && !value.is_empty());
-        set.map(|(name, value)| (name.clone(), value.to_string_lossy().into_owned())).collect()
     }
 
     /// The addresses that options of commands have without the command line: the command and the option, the address, and
@@ -177,7 +170,7 @@ impl Config {
         let mut options = BTreeMap::new();
         variables_of(command, &mut options);
         let by_variable = options.iter().filter_map(|(variable, option)| {
-            let value = self.environment.get(variable).filter(|value| !value.is_empty())?;
+            let value = self.environment.set(variable)?;
             let value = shown(option, value.to_string_lossy().into_owned());
             Some(Setting { key: option.clone(), value, origin: variable.clone() })
         });
@@ -188,66 +181,9 @@ impl Config {
     pub(crate) fn unread(&self, command: &Command) -> Vec<String> {
         let mut options = BTreeMap::new();
         variables_of(command, &mut options);
-        let ours = self.environment.keys().filter(|name| name.starts_with("HAVERSACK_"));
+        let ours = self.environment.names().filter(|name| name.starts_with("HAVERSACK_"));
         let is_known = |name: &String| options.contains_key(name) || OTHERS.contains(&name.as_str());
         ours.filter(|name| !is_known(name)).cloned().collect()
-    }
-
-    /// The value of an environment variable that is set and is UTF-8.
-    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.get(name)?.to_str()
-    }
-
-    /// Whether a variable is exactly `true`, as the old images' scripts asked.
-    pub(crate) fn is_true(&self, name: &str) -> bool {
-        self.variable(name) == Some("true")
-    }
-
-    /// `SOURCE_DATE_EPOCH` (reproducible-builds.org), in seconds since 1970: no time in what is built is later.
-    pub(crate) fn source_date_epoch(&self) -> Result<Option<i64>, Error> {
-        let Some(text) = self.variable("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
-        // What a ustar header can hold, which is in the year 2242.
-        let epoch = text.parse().ok().filter(|epoch| (0..=0o77_777_777_777).contains(epoch));
-        epoch.map(Some).ok_or_else(|| Error::SourceDateEpoch(text.to_owned()))
-    }
-
-    /// Where podman and docker keep credentials, in the order in which podman looks for them.
-    pub(crate) fn auth_files(&self) -> Vec<PathBuf> {
-        let path = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        if let Some(file) = path("REGISTRY_AUTH_FILE") {
-            return vec![file];
-        }
-        let home = path("HOME");
-        let config = path("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
-        let docker = path("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
-        // As podman has it where nobody logged in by a session of systemd: root, and containers.
-        let user = rustix::process::getuid().as_raw();
-        let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
-        let runtime = runtime.or_else(|| Some(format!("/run/containers/{user}/auth.json").into()));
-        let files =
-            [runtime, config.map(|dir| dir.join("containers/auth.json")), docker.map(|dir| dir.join("config.json"))];
-        files.into_iter().flatten().collect()
-    }
-
-    /// Where what makes the next run faster is kept, `$XDG_CACHE_HOME/haversack`; it may be removed at any time.
-    pub(crate) fn cache_dir(&self) -> Option<PathBuf> {
-        let path = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")))?;
-        Some(cache.join("haversack"))
-    }
-
-    /// Where what must not be lost is kept, `$XDG_STATE_HOME/haversack` (XDG Base Directory Specification).
-    pub(crate) fn state_dir(&self) -> Option<PathBuf> {
-        let path = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let state = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")))?;
-        Some(state.join("haversack"))
-    }
-
-    /// Where podman and docker keep the certificates of hosts.
-    pub(crate) fn cert_dirs(&self) -> Vec<PathBuf> {
-        let home = self.environment.get("HOME").filter(|home| !home.is_empty());
-        let user = home.map(|home| Path::new(home).join(".config/containers/certs.d"));
-        user.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
     }
 
     /// Puts the defaults into the commands' options.
@@ -258,12 +194,7 @@ impl Config {
     fn apply_at(&self, command: Command, table: &toml::Table) -> Command {
         let command = command.mut_args(|arg| {
             let Some(long) = arg.get_long() else { return arg };
-            let from_environment = || {
-                self.environment
-                    .get(&variable_of(long))
-                    .filter(|value| !value.is_empty())
-                    .map(|value| vec![value.clone()])
-            };
+            let from_environment = || Some(vec![self.environment.set(&variable_of(long))?.clone()]);
             match from_environment().or_else(|| table.get(long).map(strings)) {
                 // A flag is set by what people write for yes.
                 Some(values) if matches!(arg.get_action(), ArgAction::SetTrue) => {
@@ -283,7 +214,7 @@ impl Config {
     }
 
     fn find(&mut self) -> Option<PathBuf> {
-        let set = |name| self.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name| self.environment.set(name).map(PathBuf::from);
         if let Some(path) = set("HAVERSACK_CONFIG") {
             return Some(path);
         }

@@ -21,19 +21,9 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     assert_eq!(page(&config, &[]), None);
     config.file = toml::from_str("[sub]\npage-size = 1").unwrap();
     assert_eq!(page(&config, &[]).as_deref(), Some("1"));
-    config.environment.insert("HAVERSACK_PAGE_SIZE".into(), "2".into());
+    config.environment = Environment::from_iter([("HAVERSACK_PAGE_SIZE".to_owned(), "2".into())]);
     assert_eq!(page(&config, &[]).as_deref(), Some("2"));
     assert_eq!(page(&config, &["--page-size", "3"]).as_deref(), Some("3"));
-}
-
-#[test]
-fn the_source_date_is_seconds_or_an_error() {
-    let mut config = Config::default();
-    assert_eq!(config.source_date_epoch().unwrap(), None);
-    for (text, epoch) in [("", Ok(None)), ("1700000000", Ok(Some(1_700_000_000))), ("-1", Err(())), ("now", Err(()))] {
-        config.environment.insert("SOURCE_DATE_EPOCH".into(), text.into());
-        assert_eq!(config.source_date_epoch().map_err(drop), epoch, "{text}");
-    }
 }
 
 #[test]
@@ -69,7 +59,7 @@ fn a_default_from_outside_satisfies_an_option_that_is_required() {
     };
     let mut config = Config::default();
     assert!(config.apply(command()).try_get_matches_from(["haversack", "sub"]).is_err());
-    config.environment.insert("HAVERSACK_URL".into(), "https://h".into());
+    config.environment = Environment::from_iter([("HAVERSACK_URL".to_owned(), "https://h".into())]);
     let matches = config.apply(command()).try_get_matches_from(["haversack", "sub"]).unwrap();
     assert_eq!(matches.subcommand().unwrap().1.get_one::<String>("url").unwrap(), "https://h");
 }
@@ -89,7 +79,7 @@ fn a_value_is_blamed_on_where_it_stands() {
     config.file = toml::from_str("[sub]\npage-size = 'x'").unwrap();
     let reason = "`x` is not a valid value for --page-size: invalid digit found in string";
     assert_eq!(blamed(&config, &[]), Some(format!("haversack.toml: sub.page-size: {reason}")));
-    config.environment.insert("HAVERSACK_PAGE_SIZE".into(), "x".into());
+    config.environment = Environment::from_iter([("HAVERSACK_PAGE_SIZE".to_owned(), "x".into())]);
     assert_eq!(blamed(&config, &[]), Some(format!("HAVERSACK_PAGE_SIZE: {reason}")));
     assert_eq!(blamed(&config, &["--page-size", "x"]), None);
 }

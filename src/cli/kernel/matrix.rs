@@ -8,13 +8,13 @@ use crate::cli::Context;
 use crate::cli::kernel::source::{self, SourceArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
-use crate::cli::ui;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::release::Machine;
 use crate::kernel::set::Filter;
 use crate::kernel::source::SourceOptions;
 use crate::ops::matrix::{self, GRAPH, MatrixOptions, MatrixReport, PAYLOADS};
 use crate::reference::ImageRef;
+use crate::table;
 
 #[derive(Args)]
 pub(in crate::cli) struct MatrixArgs {
@@ -112,7 +112,7 @@ impl MatrixArgs {
             payloads: self.payloads.clone(),
             registry_map: self.registry_map.clone(),
             missing_in: self.missing_in.clone(),
-            cache: self.cache.clone().or_else(|| Some(context.config.cache_dir()?.join("matrix"))),
+            cache: self.cache.clone().or_else(|| Some(context.config.environment.cache_dir()?.join("matrix"))),
             parallel: self.parallel.into(),
             source: self.registries.source(context)?,
             destination: self.registries.destination(context)?,
@@ -121,18 +121,12 @@ impl MatrixArgs {
 }
 
 fn table(matrix: &Matrix) -> String {
-    let rows: Vec<[String; 5]> = matrix
-        .entries
-        .iter()
-        .map(|entry| {
-            let machines = entry.machines.iter().map(Machine::as_str).collect::<Vec<_>>().join(",");
-            let releases = entry.releases.iter().cloned().collect::<Vec<_>>().join(" ");
-            [entry.kernel.clone(), entry.rhel.clone(), machines, entry.rt.clone().unwrap_or_default(), releases]
-        })
-        .collect();
-    let mut rows = rows.iter().map(|row| row.each_ref().map(String::as_str)).collect::<Vec<_>>();
-    rows.insert(0, ["KERNEL", "RHEL", "MACHINES", "RT", "RELEASES"]);
-    ui::columns(&rows)
+    let rows = matrix.entries.iter().map(|entry| {
+        let machines = entry.machines.iter().map(Machine::as_str).collect::<Vec<_>>().join(",");
+        let releases = entry.releases.iter().cloned().collect::<Vec<_>>().join(" ");
+        [entry.kernel.clone(), entry.rhel.clone(), machines, entry.rt.clone().unwrap_or_default(), releases]
+    });
+    table::with_head(["KERNEL", "RHEL", "MACHINES", "RT", "RELEASES"], rows)
 }
 
 fn mapping(text: &str) -> Result<(String, String), String> {

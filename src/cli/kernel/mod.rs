@@ -12,7 +12,6 @@ use serde::Serialize;
 use self::matrix::MatrixArgs;
 use self::source::SourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::ui;
 use crate::cli::{Context, block_on};
 use crate::fs;
 use crate::kernel::classify::Role;
@@ -24,6 +23,7 @@ use crate::kernel::unpack::{self, Keys, Status, UnpackOptions, UnpackReport, Unp
 use crate::limits;
 use crate::ops::gather::{self, Gathered};
 use crate::progress::{Narration, Progress, Unit, amount};
+use crate::table;
 
 /// Kernel packages: which there are, and directories in which modules can be built for them
 #[derive(Subcommand)]
@@ -278,31 +278,18 @@ fn gather(from: &SourceOptions, context: &Context) -> Result<Gathered, Failure> 
 }
 
 fn table(set: &KernelSet) -> String {
-    let rows: Vec<[String; 5]> = set
-        .kernels
-        .iter()
-        .map(|kernel| {
-            let release = &kernel.release;
-            let mut roles: Vec<&str> = kernel.packages.iter().map(|package| package.role.name()).collect();
-            roles.dedup();
-            [
-                release.distribution.clone(),
-                release.uname.clone(),
-                release.machine.to_string(),
-                release.flavour.clone(),
-                roles.join(","),
-            ]
-        })
-        .collect();
-    let mut rows = rows.iter().map(|row| row.each_ref().map(String::as_str)).collect::<Vec<_>>();
-    rows.insert(0, ["DISTRIBUTION", "RELEASE", "MACHINE", "FLAVOUR", "PACKAGES"]);
-    ui::columns(&rows)
+    let rows = set.kernels.iter().map(|kernel| {
+        let release = &kernel.release;
+        let mut roles: Vec<&str> = kernel.packages.iter().map(|package| package.role.name()).collect();
+        roles.dedup();
+        let (distribution, uname) = (release.distribution.clone(), release.uname.clone());
+        [distribution, uname, release.machine.to_string(), release.flavour.clone(), roles.join(",")]
+    });
+    table::with_head(["DISTRIBUTION", "RELEASE", "MACHINE", "FLAVOUR", "PACKAGES"], rows)
 }
 
 fn unpacked(report: &UnpackReport) -> String {
-    let mut rows =
-        vec![["KERNEL".to_owned(), "STATUS".into(), "COMPILER".into(), "CONFIG (MD5)".into(), "DIRECTORY".into()]];
-    for (name, kernel) in &report.kernels {
+    let rows = report.kernels.iter().map(|(name, kernel)| {
         let status = match kernel.status {
             Status::Unpacked => "unpacked",
             Status::Unchanged => "unchanged",
@@ -310,16 +297,15 @@ fn unpacked(report: &UnpackReport) -> String {
         };
         let compiler = kernel.compiler.as_ref().map(|compiler| format!("{} {}", compiler.name, compiler.version));
         let config = kernel.config.as_ref().map(|config| config.md5.clone());
-        rows.push([
+        [
             name.clone(),
             status.into(),
             compiler.unwrap_or_else(|| "-".into()),
             config.unwrap_or_else(|| "-".into()),
             kernel.kernel_directory.as_ref().unwrap_or(&kernel.directory).display().to_string(),
-        ]);
-    }
-    let rows: Vec<[&str; 5]> = rows.iter().map(|row| row.each_ref().map(String::as_str)).collect();
-    ui::columns(&rows)
+        ]
+    });
+    table::with_head(["KERNEL", "STATUS", "COMPILER", "CONFIG (MD5)", "DIRECTORY"], rows)
 }
 
 const KEYRING_LIMIT: u64 = 16 << 20;

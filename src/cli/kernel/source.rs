@@ -123,7 +123,7 @@ impl SourceArgs {
     fn redhat(&self, context: &Context) -> Result<Option<RedHatOptions>, Failure> {
         let token = match &self.token_file {
             Some(path) => Some(String::from_utf8_lossy(&fs::read(path, TOKEN_LIMIT)?).trim().to_owned()),
-            None => context.config.variable("REDHAT_OFFLINE_TOKEN").map(str::to_owned),
+            None => context.config.environment.variable("REDHAT_OFFLINE_TOKEN").map(str::to_owned),
         };
         let (api, sso, names) = (self.redhat_api.clone(), self.redhat_sso.clone(), self.package.clone());
         Ok(token.map(|offline_token| RedHatOptions { api, sso, offline_token, names }))

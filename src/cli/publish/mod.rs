@@ -1,7 +1,6 @@
 //! `haversack publish`: packages to Artifactory, boot artifacts to S3 and the Image Management Service.
 
 mod artifactory;
-mod hints;
 mod ims;
 mod input;
 mod settings;
@@ -12,7 +11,6 @@ use std::path::Path;
 use clap::Subcommand;
 use url::Url;
 
-pub(super) use self::hints::hint;
 use super::config::Config;
 use super::outcome::{Failure, Outcome};
 use super::ui::Ui;

@@ -220,7 +220,7 @@ impl Mounted {
 
 /// The value of a variable that is set and not empty.
 pub(super) fn variable<'c>(config: &'c Config, name: &str) -> Option<&'c str> {
-    config.variable(name).map(str::trim).filter(|value| !value.is_empty())
+    config.environment.variable(name).map(str::trim).filter(|value| !value.is_empty())
 }
 
 /// A client that also trusts `cert`, and does not check the certificates of `unchecked`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::causes;
-use crate::ops::doctor::{Check, DoctorOptions, machine};
+use crate::ops::doctor::{Check, DoctorOptions, advice, machine};
 use crate::registry::AuthFiles;
 use crate::registry::auth;
 
@@ -16,7 +16,7 @@ pub(super) fn files(options: &DoctorOptions) -> Vec<Check> {
         let contents = match auth::contents(path) {
             Ok(contents) => contents,
             Err(error) => {
-                let next = options.next(&error, "correct it, or remove it and log in again");
+                let next = advice(&error, "correct it, or remove it and log in again");
                 checks.push(Check::fail("credentials", causes::line(&error), next));
                 continue;
             }

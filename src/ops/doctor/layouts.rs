@@ -6,10 +6,10 @@ use crate::causes;
 use crate::digest::Digest;
 use crate::image::store::inspect;
 use crate::image::store::layout::{self, Layout};
-use crate::ops::doctor::{Check, DoctorOptions};
+use crate::ops::doctor::{Check, advice};
 use crate::progress::{Unit, amount};
 
-pub(super) fn layout(path: &Path, options: &DoctorOptions) -> Check {
+pub(super) fn layout(path: &Path) -> Check {
     let shown = path.display();
     let next = format!("`haversack verify oci:{shown}` names all that is wrong; copy the image there again");
     match look(path) {
@@ -19,7 +19,7 @@ pub(super) fn layout(path: &Path, options: &DoctorOptions) -> Check {
         }
         Ok(Found { missing: Some(missing), .. }) => Check::fail("layout", format!("{shown}: {missing}"), next),
         Err(error) => {
-            let next = options.next(&error, &next);
+            let next = advice(&error, &next);
             Check::fail("layout", causes::line(&error), next)
         }
     }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::causes;
 use crate::fs::{self, PathContext};
 use crate::http;
-use crate::ops::doctor::{Check, DoctorOptions};
+use crate::ops::doctor::{Check, DoctorOptions, advice};
 use crate::progress::{Unit, amount};
 
 pub(super) fn program(options: &DoctorOptions) -> Check {
@@ -90,7 +90,7 @@ pub(super) fn trust(options: &DoctorOptions, client: Option<&http::Error>) -> Ve
         (count, None) => Check::ok("trust", format!("{count} certificate authorities of this machine")),
     }];
     if let Some(error) = client {
-        let next = options.next(error, "correct the file, or leave it out");
+        let next = advice(error, "correct the file, or leave it out");
         checks.push(Check::fail("trust", causes::line(error), next));
     } else if !options.access.http.ca_files.is_empty() {
         let files = options.access.http.ca_files.iter().map(|path| path.display().to_string());

@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 use url::Url;
 
+use crate::causes;
 use crate::http;
-use crate::ops::Access;
+use crate::ops::{Access, hints};
 
 /// What is looked at.
 pub struct DoctorOptions {
@@ -39,8 +40,6 @@ pub struct DoctorOptions {
     pub layouts: Vec<PathBuf>,
     /// How all of them are spoken to, and where credentials are.
     pub access: Access,
-    /// What to do about an error.
-    pub hint: fn(&(dyn Error + 'static)) -> Option<String>,
 }
 
 /// An address that commands would ask.
@@ -108,7 +107,7 @@ pub async fn doctor(options: &DoctorOptions) -> DoctorReport {
     checks.extend(options.proxies.iter().map(|(variable, value)| machine::proxy(variable, value)));
     checks.extend(credentials::files(options));
     checks.extend(network);
-    checks.extend(options.layouts.iter().map(|path| layouts::layout(path, options)));
+    checks.extend(options.layouts.iter().map(|path| layouts::layout(path)));
     checks.push(machine::podman(options.path.as_deref()));
     let count = |state| checks.iter().filter(|check| check.state == state).count();
     DoctorReport { warned: count(State::Warn), failed: count(State::Fail), checks }
@@ -128,9 +127,7 @@ impl Check {
     }
 }
 
-impl DoctorOptions {
-    /// What to do about an error that has a hint, or else `otherwise`.
-    fn next(&self, error: &(dyn Error + 'static), otherwise: &str) -> String {
-        crate::causes::of(error).find_map(self.hint).unwrap_or_else(|| otherwise.to_owned())
-    }
+/// What to do about an error that has a hint, or else `otherwise`.
+fn advice(error: &(dyn Error + 'static), otherwise: &str) -> String {
+    causes::of(error).find_map(hints::hint).unwrap_or_else(|| otherwise.to_owned())
 }

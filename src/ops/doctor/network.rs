@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::causes;
 use crate::http::{self, Http};
-use crate::ops::doctor::{Check, DoctorOptions, State, credentials};
+use crate::ops::doctor::{Check, DoctorOptions, State, advice, credentials};
 use crate::registry;
 use crate::registry::auth::Login;
 
@@ -39,7 +39,7 @@ pub(super) async fn sources(
                 Check::ok("source", format!("{shown}: answers"))
             }
             Err(error) => {
-                let next = options.next(&error, "check the address and the network");
+                let next = advice(&error, "check the address and the network");
                 Check::fail("source", format!("{shown}: {}", without_url(&error)), next)
             }
         };
@@ -72,7 +72,7 @@ pub(super) async fn registries(options: &DoctorOptions, checks: &mut Vec<Check>)
                     format!("log in again with `haversack login {host}`, or out with `haversack logout {host}`");
                 let next = match &error {
                     registry::Error::WrongLogin { .. } => login,
-                    _ => tls.unwrap_or_else(|| options.next(&error, "check the name and the network")),
+                    _ => tls.unwrap_or_else(|| advice(&error, "check the name and the network")),
                 };
                 let found = causes::line(&error);
                 Check::fail("registry", if found.contains(host) { found } else { format!("{host}: {found}") }, next)

@@ -16,6 +16,7 @@
 //!
 //! `index.json` is written first, blobs go after it. Killed at any moment, a run leaves a layout that lacks nothing.
 
+mod collected;
 mod mark;
 mod record;
 
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
+pub use self::collected::Collected;
 use self::mark::{Documents, Mark};
 use self::record::Record;
 use crate::digest::Digest;

@@ -8,6 +8,10 @@ use crate::site;
 pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
     let hint = match error {
         ops::Error::NoScratch(_) => "name a directory on a disk with room in TMPDIR",
+        ops::Error::RepairRemote(_) => "copy it there again",
+        ops::Error::RepairArchive => "copy it anew, or repair the layout",
+        ops::Error::EvidenceRemote(_) => "copy it to oci:DIR, and check that",
+        ops::Error::CompareRemote(_) => "copy it to oci:DIR first",
         ops::Error::SameName(_) => {
             "leave the name out of `--output` and `--push`, or choose one image (of kernels, with `--release`)"
         }

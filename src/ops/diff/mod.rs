@@ -1,13 +1,15 @@
 //! What changes from one carry to the next, for people: images, the packages in them, kernels, the certified catalog.
 
+mod changes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex};
-use serde::Serialize;
 
+pub use self::changes::{Changed, Changes, DiffReport, Named};
 use crate::carry::{self, Reading};
 use crate::catalog::diff as catalog_diff;
 use crate::catalog::store::Snapshot;
@@ -21,78 +23,10 @@ use crate::image::store::layout::{self, ref_name};
 use crate::image::store::referrers::subject_of_tag;
 use crate::image::{Layout, Store};
 use crate::kernel::set::KernelSet;
-use crate::ops::Error;
+use crate::ops::{Error, Scratch};
 use crate::progress::Progress;
 use crate::reference::ImageRef;
 use crate::tarball;
-
-/// What differs; what is only in the first is removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct DiffReport {
-    /// Images, by name.
-    pub images: Changes,
-    /// Packages of images that both have, by image and platform.
-    pub packages: BTreeMap<String, Changes>,
-    /// Kernels, `DISTRIBUTION UNAME MACHINE`.
-    pub kernels: Changes,
-    /// Facts of the certified catalog.
-    pub catalog: Changes,
-    /// What was not compared, and why.
-    pub not_compared: Vec<String>,
-}
-
-/// Things that are there or not, or changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Changes {
-    /// Only in the second.
-    pub added: Vec<Named>,
-    /// Only in the first.
-    pub removed: Vec<Named>,
-    /// In both, and not the same.
-    pub changed: Vec<Changed>,
-}
-
-/// Something that is only in one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Named {
-    /// What it is called.
-    pub name: String,
-    /// Its digest or version; nothing where the name says it all.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub version: String,
-}
-
-/// Something that is in both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Changed {
-    /// What it is called.
-    pub name: String,
-    /// Its digest or versions in the first.
-    pub old: String,
-    /// The same in the second.
-    pub new: String,
-}
-
-impl Changes {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
-    }
-
-    /// Compares what has a name and a version.
-    fn of(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Self {
-        let named = |(name, version): (&String, &String)| Named { name: name.clone(), version: version.clone() };
-        let changed = old.iter().filter_map(|(name, old)| {
-            let new = new.get(name).filter(|new| *new != old)?;
-            Some(Changed { name: name.clone(), old: old.clone(), new: new.clone() })
-        });
-        Changes {
-            changed: changed.collect(),
-            added: new.iter().filter(|(name, _)| !old.contains_key(*name)).map(named).collect(),
-            removed: old.iter().filter(|(name, _)| !new.contains_key(*name)).map(named).collect(),
-        }
-    }
-}
 
 /// One of the two that are compared.
 pub struct Side {
@@ -222,6 +156,26 @@ impl Platform {
         let variables = self.config.config().as_ref()?.env().as_ref()?;
         variables.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
     }
+}
+
+/// Compares what lies at two places, with temporary files in directories of their own.
+pub fn compare(
+    old: &ImageRef,
+    new: &ImageRef,
+    base: Option<&Path>,
+    scratch: &Scratch,
+    progress: &Progress,
+) -> Result<DiffReport, Error> {
+    for side in [old, new] {
+        if let ImageRef::Docker(remote) = side {
+            return Err(Error::CompareRemote(remote.clone()));
+        }
+    }
+    let [one, other, work] = ["old", "new", "work"].map(|name| scratch.directory(&format!("haversack-{name}-")));
+    let (one, other, work) = (one?, other?, work?);
+    let old = Side::open(old, base, one.path())?;
+    let new = Side::open(new, base, other.path())?;
+    diff(&old, &new, work.path(), progress)
 }
 
 /// Compares two carries, layouts or archives. `work` is an empty directory for files out of images, each as large as

@@ -1,4 +1,4 @@
-//! What a user may do about the errors of publishing.
+//! Hints for publishing: S3, the Image Management Service, Artifactory.
 
 use std::error::Error;
 
@@ -8,8 +8,7 @@ use crate::publish::artifactory;
 use crate::publish::ims::{api, artifact, image_files, token};
 use crate::publish::s3;
 
-/// What a user may do about one error of a chain, when it is one of publishing.
-pub(in crate::cli) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+pub(super) fn publish_hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<s3::Error>() {
         return s3_hint(error);
     }

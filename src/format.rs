@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// A text with places for fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Format(Vec<Piece>);
+pub struct Format(Vec<Piece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
@@ -57,7 +57,7 @@ fn field(text: &str) -> Result<Piece, String> {
 
 impl Format {
     /// The text with the fields of a result. The error names a field that is not there, and those that are.
-    pub(super) fn fill(&self, result: &Value) -> Result<String, String> {
+    pub fn fill(&self, result: &Value) -> Result<String, String> {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {

@@ -1,9 +1,11 @@
-//! What a user may do about an error: looked up by its type along the chain of causes.
+//! What a user may do about an error, looked up by its type along the chain of causes.
 //!
-//! A module's error says what happened; what to type next is here, and for `publish` in its own file.
+//! A module's error says what happened and does not know who asked; what to type next is here. The command line ends with it, and
+//! the doctor adds it to what it found.
 
 mod catalog;
 mod packages;
+mod publish;
 mod transport;
 mod work;
 
@@ -12,11 +14,11 @@ use std::path::Path;
 
 use self::catalog::catalog_hint;
 use self::packages::{kernel_hint, packages_hint};
+use self::publish::publish_hint;
 use self::transport::{DAMAGED, archive_hint, http_hint, path_hint, registry_hint};
 use self::work::{carry_hint, ops_hint, site_hint};
 use crate::carry;
-use crate::cli::config;
-use crate::cli::publish;
+use crate::causes;
 use crate::fs::PathError;
 use crate::http;
 use crate::image::build::plan;
@@ -27,16 +29,9 @@ use crate::registry;
 use crate::site;
 
 /// What a user may do about one error of the chain.
-pub(in crate::cli) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<http::Error>() {
         return http_hint(error);
-    }
-    if let Some(config::Error::Trust { key, .. }) = error.downcast_ref() {
-        let key = key.rsplit('.').next().unwrap_or(key);
-        return Some(format!(
-            "set it in ~/.config/haversack/haversack.toml, in the file that HAVERSACK_CONFIG names, in the environment, or \
-             with --{key}"
-        ));
     }
     if let Some(error) = error.downcast_ref::<PathError>() {
         return path_hint(error);
@@ -65,9 +60,30 @@ pub(in crate::cli) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(plan::Error::NoBinary { platform }) = error.downcast_ref() {
         return Some(format!("give one with `--binary {platform}=PATH`, or choose with `--platform`"));
     }
-    if let Some(hint) = publish::hint(error) {
+    if let Some(hint) = publish_hint(error) {
         return Some(hint);
     }
     let theirs = kernel_hint(error).or_else(|| packages_hint(error));
     theirs.or_else(|| catalog_hint(error)).map(Into::into)
+}
+
+/// Names the option that takes a registry without TLS, or without a certificate that is trusted, when that is what an error is
+/// about; `option` is told the host.
+pub fn without_tls(error: &(dyn Error + 'static), option: impl Fn(&str) -> &'static str) -> Option<String> {
+    let found = match causes::find::<registry::Error>(error) {
+        // Of several images, the first one was told.
+        Some(registry::Error::Before(error)) => causes::find(&**error),
+        found => found,
+    };
+    match found? {
+        registry::Error::Tls { host, source } if source.is_plain() => {
+            Some(format!("if no TLS is intended there, add `{}`", option(host)))
+        }
+        registry::Error::Tls { host, .. } => Some(format!(
+            "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir DIR`; `{}` \
+             skips the check",
+            option(host)
+        )),
+        _ => None,
+    }
 }

@@ -3,10 +3,10 @@
 use std::io;
 
 use crate::causes;
-use crate::cli::hints::hint;
 use crate::fs::PathError;
 use crate::http;
 use crate::image::store::archive;
+use crate::ops::hints::hint;
 use crate::registry;
 
 pub(super) fn archive_hint(error: &archive::Error) -> Option<&'static str> {

@@ -8,16 +8,30 @@ use crate::image::store::{self, archive};
 use crate::reference::{self, ImageRef};
 
 /// Parses a reference; the error suggests what to write.
-pub(super) fn image(text: &str) -> Result<ImageRef, String> {
+pub fn image(text: &str) -> Result<ImageRef, String> {
     text.parse().map_err(|error| explained(text, &error))
 }
 
 /// Parses a reference, or takes the path of a layout, a directory or an archive.
-pub(super) fn image_or_path(text: &str) -> Result<ImageRef, String> {
+pub fn image_or_path(text: &str) -> Result<ImageRef, String> {
     match at(Path::new(text), None) {
         Some(found) => Ok(found),
         None => image(text),
     }
+}
+
+/// The same for what may be a carry, which is known by its path; whether there is one is said when it is opened.
+pub fn carry_or_image(text: &str) -> Result<ImageRef, String> {
+    match image_or_path(text) {
+        Err(_) if !text.contains(':') => Ok(ImageRef::Oci { path: text.into(), name: None }),
+        found => found,
+    }
+}
+
+/// The directory of a layout, with or without its transport.
+pub fn layout(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("oci:").unwrap_or(text);
+    if path.is_empty() { Err("expected the directory of a layout".to_owned()) } else { Ok(path.into()) }
 }
 
 /// What lies at a path.

@@ -1,0 +1,183 @@
+//! Is everything what its name says: what `haversack verify` does with images and carries.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::carry::{self, Checked, PublicKey, State};
+use crate::escape::in_line;
+use crate::fs;
+use crate::image::Store;
+use crate::image::store::verify::{self, VerifyReport};
+use crate::ops::evidence::{By, Evidence};
+use crate::ops::{Access, Error, Scratch, block_on};
+use crate::progress::{Progress, Unit, amount};
+use crate::reference::{ImageRef, Remote};
+use crate::registry::RemoteImage;
+
+pub use crate::image::store::verify::VerifyOptions;
+
+/// What is checked, and what is done about it.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// An image, a whole layout or an archive.
+    pub place: ImageRef,
+    /// Limits.
+    pub limits: VerifyOptions,
+    /// Whether what is broken is removed from a layout, so that a copy fetches it again.
+    pub repair: bool,
+    /// Where evidence is written.
+    pub evidence: Option<PathBuf>,
+    /// How its registry is spoken to.
+    pub access: Access,
+    /// The time that is written into evidence, RFC 3339.
+    pub now: String,
+}
+
+/// What was found in images.
+#[derive(Debug, Serialize)]
+pub struct Verified {
+    /// What was checked.
+    pub place: ImageRef,
+    /// What was found.
+    #[serde(flatten)]
+    pub report: VerifyReport,
+    /// Files that were removed.
+    pub removed: Vec<PathBuf>,
+    /// Evidence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub written: Vec<PathBuf>,
+}
+
+/// What was found in a carry.
+#[derive(Debug, Serialize)]
+pub struct CarryVerified {
+    /// What was found.
+    #[serde(flatten)]
+    pub report: carry::VerifyReport,
+    /// Evidence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub written: Vec<PathBuf>,
+}
+
+/// Whether a reference is the directory of a carry.
+pub fn carry_at(place: &ImageRef) -> Option<&Path> {
+    match place {
+        ImageRef::Oci { path, name: None } => {
+            (path.join(carry::CARRY).is_file() && !path.join("oci-layout").exists()).then_some(path)
+        }
+        _ => None,
+    }
+}
+
+/// Checks an image, a layout or an archive.
+pub fn check(options: &CheckOptions, progress: &Progress) -> Result<Verified, Error> {
+    let place = options.place.clone();
+    match &options.place {
+        ImageRef::Docker(remote) if options.repair => Err(Error::RepairRemote(remote.clone())),
+        ImageRef::Docker(remote) if options.evidence.is_some() => Err(Error::EvidenceRemote(remote.clone())),
+        ImageRef::Docker(remote) => {
+            let report = in_registry(remote, options, progress)?;
+            Ok(Verified { place, report, removed: Vec::new(), written: Vec::new() })
+        }
+        local => on_disk(local, options, progress),
+    }
+}
+
+fn in_registry(remote: &Remote, options: &CheckOptions, progress: &Progress) -> Result<VerifyReport, Error> {
+    block_on(async {
+        let repository = options.access.repository(remote, false).await?;
+        let (image, _) = repository.document(remote.target()).await?;
+        let contents = RemoteImage::new(repository, image);
+        // It reads and decompresses on all cores; only what arrives is the runtime's work.
+        let verified = || verify::verify(&contents, None, &options.limits, progress);
+        Ok(tokio::task::block_in_place(verified)?)
+    })
+}
+
+fn on_disk(place: &ImageRef, options: &CheckOptions, progress: &Progress) -> Result<Verified, Error> {
+    let store = Store::open(place)?;
+    let only = place.name().map(|name| store.find(Some(name))).transpose()?;
+    let report = verify::verify(&store, only.as_ref(), &options.limits, progress)?;
+    let removed = match (options.repair, &store) {
+        (false, _) => Vec::new(),
+        (true, Store::Layout(_) | Store::Dir(_)) => verify::repair(&store, &report)?,
+        (true, Store::Archive(_) | Store::DockerArchive(_)) => return Err(Error::RepairArchive),
+    };
+    let written = match &options.evidence {
+        Some(to) => {
+            let by = by(&options.now);
+            Evidence::of_store(&store, only.as_ref(), place.to_string(), &report, by)?.write(to)?.to_vec()
+        }
+        None => Vec::new(),
+    };
+    Ok(Verified { place: place.clone(), report, removed, written })
+}
+
+/// Checks the volumes of a carry, and writes evidence where that is asked for, with the time `now`.
+pub fn check_carry(
+    directory: &Path,
+    key: Option<&PublicKey>,
+    evidence: Option<&Path>,
+    now: &str,
+    scratch: &Scratch,
+    progress: &Progress,
+) -> Result<CarryVerified, Error> {
+    let report = carry::verify(directory, key, progress)?;
+    let written = match evidence {
+        Some(to) => {
+            let work = scratch.directory("haversack-verify-")?;
+            let (volumes, bytes) = (&report.volumes, report.bytes);
+            let evidence = Evidence::of_carry(directory, key, volumes, bytes, by(now), work.path())?;
+            evidence.write(to)?.to_vec()
+        }
+        None => Vec::new(),
+    };
+    Ok(CarryVerified { report, written })
+}
+
+fn by(now: &str) -> By {
+    let host = fs::read(Path::new("/proc/sys/kernel/hostname"), HOST).unwrap_or_default();
+    By { now: now.to_owned(), host: in_line(String::from_utf8_lossy(&host).trim()) }
+}
+
+impl Verified {
+    /// What was found, for people.
+    pub fn to_text(&self) -> String {
+        let VerifyReport { images, blobs, bytes, findings } = &self.report;
+        let mut text: String = findings.iter().map(|finding| in_line(finding) + "\n").collect();
+        text.extend(self.removed.iter().map(|path| format!("removed {}\n", in_line(path.display()))));
+        let (bytes, found) = (amount(*bytes, Unit::Bytes), found(findings.len()));
+        text += &format!("{}: {images} images, {blobs} blobs, {bytes}: {found}\n", self.place);
+        text + &lines_of(&self.written)
+    }
+}
+
+impl CarryVerified {
+    /// What was found, for people.
+    pub fn to_text(&self) -> String {
+        let report = &self.report;
+        let text: String = report.volumes.iter().filter_map(Checked::finding).map(|it| it + "\n").collect();
+        let bad = report.volumes.iter().filter(|volume| volume.state != State::Good).count();
+        let signed = if report.signature_checked { ", signed" } else { "" };
+        let (volumes, bytes) = (report.volumes.len(), amount(report.bytes, Unit::Bytes));
+        let line = format!("carry {}{signed}: {volumes} volumes, {bytes}: {}\n", report.carry, found(bad));
+        text + &line + &lines_of(&self.written)
+    }
+}
+
+fn found(count: usize) -> String {
+    match count {
+        0 => "nothing is wrong".to_owned(),
+        1 => "1 finding".to_owned(),
+        n => format!("{n} findings"),
+    }
+}
+
+/// Says what was written, a line each.
+fn lines_of(written: &[PathBuf]) -> String {
+    written.iter().map(|path| format!("wrote {}\n", in_line(path.display()))).collect()
+}
+
+/// Bytes of the name of a machine, at most.
+const HOST: u64 = 4096;
