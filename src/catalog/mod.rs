@@ -17,8 +17,11 @@ pub mod client;
 pub mod constraint;
 pub mod diff;
 pub mod entry;
+pub mod import;
+pub mod question;
 pub mod snapshot;
 pub mod store;
+mod text;
 pub mod tree;
 
 pub use self::client::Error as ClientError;

@@ -83,11 +83,6 @@ impl Failure {
         self.hint(hint)
     }
 
-    /// Says first what it is about: the file that was read.
-    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
-        Failure { error: Box::new(About { what: what.to_string(), source: self.error }), ..self }
-    }
-
     /// Ends the run with another status than 1.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
@@ -122,13 +117,6 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
         let is_usage = causes::find::<ops::Error>(&error).is_some_and(ops::Error::is_usage);
         Failure { error: Box::new(error), hint: None, exit: if is_usage { Exit::Usage } else { Exit::No } }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-struct About {
-    what: String,
-    source: Box<dyn Error + Send + Sync>,
 }
 
 impl Failure {

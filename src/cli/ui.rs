@@ -98,6 +98,11 @@ impl Ui {
         self.talk(format_args!("warning: {}", escape::line(&line.to_string())));
     }
 
+    /// Warns of each of these.
+    pub(crate) fn warn_of(&self, lines: impl IntoIterator<Item = impl Display>) {
+        lines.into_iter().for_each(|line| self.warn(line));
+    }
+
     /// Says on stderr why the run failed.
     pub(crate) fn error(&self, text: impl Display) {
         self.talk(format_args!("error: {text}"));

@@ -15,5 +15,6 @@ pub mod release;
 pub mod resolve;
 pub mod set;
 pub mod source;
+mod text;
 pub mod unpack;
 pub mod version;

@@ -151,6 +151,23 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The dump directory is not there.
+    #[error("{}: no such directory to dump to", .0.display())]
+    NoDumpDirectory(PathBuf),
+    /// Nothing can be written into the dump directory.
+    #[error("{}: cannot be written to", directory.display())]
+    NotWritable {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another refresh of the same directory is at work.
+    #[error("{}: another refresh is under way", .0.display())]
+    RefreshUnderWay(PathBuf),
+    /// A package that is to be unpacked is on a server.
+    #[error("{0} is not here")]
+    NotHere(String),
     /// A matrix for a definition that makes one image.
     #[error("--matrix: this definition makes one image of all kernels")]
     MatrixOfOneImage,
@@ -345,6 +362,7 @@ impl Error {
             self,
             Error::DeleteWhat(_)
                 | Error::RepairRemote(_)
+                | Error::NotHere(_)
                 | Error::RepairArchive
                 | Error::EvidenceRemote(_)
                 | Error::CompareRemote(_)

@@ -4,6 +4,7 @@
 //! [`Progress`](crate::progress::Progress) and, where it is worth a line of its own, to `tracing` as a warning.
 
 pub mod carry;
+pub mod catalog_image;
 pub mod connect;
 pub mod copy;
 pub mod diff;
@@ -18,6 +19,7 @@ pub mod kernel_image;
 pub mod login;
 pub mod make;
 pub mod matrix;
+pub mod packages;
 pub mod place;
 pub mod scratch;
 pub mod sync;

@@ -3,21 +3,18 @@
 mod check;
 mod info;
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use url::Url;
 
 use self::info::DiffArgs;
-pub(super) use self::info::{age, age_text};
+use crate::catalog::Snapshot;
 use crate::catalog::entry::Kind;
-use crate::catalog::snapshot::{self, How, SnapshotOptions, SnapshotReport, Source};
-use crate::catalog::store::Open;
-use crate::catalog::tree::{self, DumpOptions, DumpReport, ImportReport};
-use crate::catalog::{Draft, Info, Snapshot};
+use crate::catalog::import::{self, Imported};
+use crate::catalog::snapshot::{self, SnapshotOptions, SnapshotReport, Source};
+use crate::catalog::tree::{self, DumpOptions, DumpReport};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::escape::in_line;
@@ -191,7 +188,7 @@ fn take(args: SnapshotArgs, context: &Context) -> Outcome {
     let report =
         block_on(async { Ok(snapshot::snapshot(&source, &args.db.db, &options, context.ui.progress()).await?) })?;
     notes(&report, context);
-    context.ui.result(&report, snapshot_text)?;
+    context.ui.result(&report, SnapshotReport::to_text)?;
     Ok(Exit::of(report.is_complete()))
 }
 
@@ -200,102 +197,22 @@ pub(super) fn notes(report: &SnapshotReport, context: &Context) {
     if report.resumed {
         context.ui.say("Went on with what an interrupted run had fetched");
     }
-    for (kind, done) in &report.kinds {
-        for line in done.notes.iter().chain(&done.odd) {
-            context.ui.warn(line);
-        }
-        if let Some(reason) = &done.failed {
-            let kind_name = kind.plural();
-            match report.info.kinds.get(kind) {
-                Some(old) => {
-                    context.ui.warn(format_args!("the {kind_name} are still those of {}: {reason}", old.taken));
-                }
-                None => {
-                    context.ui.warn(format_args!("the snapshot has no {kind_name}: {reason}"));
-                }
-            }
-        }
-    }
-}
-
-fn snapshot_text(report: &SnapshotReport) -> String {
-    let mut text = String::new();
-    for (kind, done) in &report.kinds {
-        let about = report.info.kinds.get(kind).map(|info| info.rows).unwrap_or_default();
-        let how = match done.how {
-            How::Full => "read in full",
-            How::Refresh => "refreshed",
-            How::Unchanged => "unchanged",
-            How::Kept => "could not be read, kept as they were",
-        };
-        let _ = writeln!(text, "{}: {about} ({how}, {} rows read, {} removed)", kind.plural(), done.read, done.removed);
-    }
-    let _ = writeln!(text, "taken: {}\ncontent: {}", report.info.taken, report.info.digest);
-    text
+    context.ui.warn_of(report.warnings());
 }
 
 fn dump(args: &DumpArgs, context: &Context) -> Outcome {
     let snapshot = Snapshot::open(&args.db.db)?;
     let report = tree::dump(&snapshot, &args.directory, &args.what.options())?;
-    context.ui.result(&report, dump_text)?;
-    Ok(dump_exit(&report, context))
-}
-
-/// Says what the tree lacks because the snapshot does, and gives the status.
-pub(super) fn dump_exit(report: &DumpReport, context: &Context) -> Exit {
-    for kind in &report.missing {
-        let kind = kind.plural();
-        context.ui.warn(format_args!("the snapshot has no {kind}: certsuite will take none for certified"));
-    }
-    Exit::of(report.missing.is_empty())
-}
-
-pub(super) fn dump_text(report: &DumpReport) -> String {
-    format!(
-        "{}: {} image keys, {} operator bundles, {} charts\n",
-        report.directory.join("data").display(),
-        report.containers,
-        report.operators,
-        report.charts
-    )
+    context.ui.result(&report, DumpReport::to_text)?;
+    context.ui.warn_of(report.warnings());
+    Ok(Exit::of(report.missing.is_empty()))
 }
 
 fn import(args: &ImportArgs, context: &Context) -> Outcome {
-    #[derive(Serialize)]
-    struct Imported {
-        read: ImportReport,
-        info: Info,
-    }
-    let (draft, open) = Draft::open(&args.db.db, &format!("import {}", args.tree.display()), false)?;
-    if open == Open::Resumed {
-        // An import is quick, and the tree may be another one by now.
-        draft.discard()?;
-        return import(args, context);
-    }
-    let (read, kinds) = match tree::read(&args.tree, &draft) {
-        Ok(read) => read,
-        Err(error) => {
-            draft.discard()?;
-            return Err(error.into());
-        }
-    };
-    let taken = kinds.iter().map(|(_, info)| info.taken).min().unwrap_or_default();
-    let imported = Imported { read, info: draft.finish(taken, kinds)?.info()? };
-    for line in imported.read.passed_over.iter().chain(&imported.read.odd) {
-        context.ui.warn(line);
-    }
-    let complete = imported.read.odd.is_empty();
-    context.ui.result(&imported, |Imported { read, info }| {
-        format!(
-            "{}: {} image keys, {} operator bundles, {} charts\ncontent: {}\n",
-            args.db.db.display(),
-            read.containers,
-            read.operators,
-            read.charts,
-            info.digest
-        )
-    })?;
-    Ok(Exit::of(complete))
+    let imported = import::import(&args.tree, &args.db.db)?;
+    context.ui.warn_of(imported.read.passed_over.iter().chain(&imported.read.odd));
+    context.ui.result(&imported, Imported::to_text)?;
+    Ok(Exit::of(imported.read.odd.is_empty()))
 }
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {

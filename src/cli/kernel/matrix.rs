@@ -9,12 +9,10 @@ use crate::cli::kernel::source::{self, SourceArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::kernel::matrix::Matrix;
-use crate::kernel::release::Machine;
 use crate::kernel::set::Filter;
 use crate::kernel::source::SourceOptions;
 use crate::ops::matrix::{self, GRAPH, MatrixOptions, MatrixReport, PAYLOADS};
 use crate::reference::ImageRef;
-use crate::table;
 
 #[derive(Args)]
 pub(in crate::cli) struct MatrixArgs {
@@ -86,8 +84,8 @@ pub(super) fn run(args: &MatrixArgs, context: &Context) -> Outcome {
         Some(Format::Json) => context.ui.data(serde_json::to_string_pretty(&matrix)?)?,
         Some(Format::Github) => context.ui.data(matrix.github())?,
         Some(Format::GithubInclude) => context.ui.data(matrix.github_include())?,
-        Some(Format::Table) => context.ui.data(table(&matrix).trim_end())?,
-        None => context.ui.result(&matrix, table)?,
+        Some(Format::Table) => context.ui.data(matrix.to_text().trim_end())?,
+        None => context.ui.result(&matrix, Matrix::to_text)?,
     }
     Ok(Exit::of(complete))
 }
@@ -118,15 +116,6 @@ impl MatrixArgs {
             destination: self.registries.destination(context)?,
         })
     }
-}
-
-fn table(matrix: &Matrix) -> String {
-    let rows = matrix.entries.iter().map(|entry| {
-        let machines = entry.machines.iter().map(Machine::as_str).collect::<Vec<_>>().join(",");
-        let releases = entry.releases.iter().cloned().collect::<Vec<_>>().join(" ");
-        [entry.kernel.clone(), entry.rhel.clone(), machines, entry.rt.clone().unwrap_or_default(), releases]
-    });
-    table::with_head(["KERNEL", "RHEL", "MACHINES", "RT", "RELEASES"], rows)
 }
 
 fn mapping(text: &str) -> Result<(String, String), String> {

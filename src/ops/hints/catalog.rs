@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
-use crate::catalog::{ClientError, WalkError, charts, recorded, tree};
+use crate::catalog::{ClientError, WalkError, charts, question, recorded, tree};
 
 pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<StoreError>() {
@@ -18,6 +18,21 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
             }
             StoreError::Sqlite { .. } => Some("if the file is damaged, remove it and take the snapshot again"),
             StoreError::Path(_) => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<question::Error>() {
+        return match error {
+            question::Error::OpenShift(_) => {
+                Some("`oc get clusterversion` shows it; leave the option out to ask for any version")
+            }
+            question::Error::Kubernetes(_) => {
+                Some("`kubectl version` shows it; leave the option out to ask for any version")
+            }
+            question::Error::Image(_) => Some(
+                "the catalog knows images by the registry's name, such as `registry.connect.redhat.com/ORG/NAME:TAG`",
+            ),
+            question::Error::Lacking { .. } => Some("take them, too: `haversack catalog snapshot`"),
+            question::Error::Digest { .. } | question::Error::Store(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<SnapshotError>() {

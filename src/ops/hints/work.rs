@@ -8,6 +8,13 @@ use crate::site;
 pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
     let hint = match error {
         ops::Error::NoScratch(_) => "name a directory on a disk with room in TMPDIR",
+        ops::Error::NoDumpDirectory(_) | ops::Error::NotWritable { .. } => {
+            "mount a directory there that this user may write to: `podman run -v DIR:/tmp/dump:Z …`"
+        }
+        ops::Error::RefreshUnderWay(_) => "wait for it to end, or refresh into another directory",
+        ops::Error::NotHere(_) => {
+            "fetch the packages first: haversack kernel fetch SOURCE… --to DIR, then unpack dir:DIR"
+        }
         ops::Error::RepairRemote(_) => "copy it there again",
         ops::Error::RepairArchive => "copy it anew, or repair the layout",
         ops::Error::EvidenceRemote(_) => "copy it to oci:DIR, and check that",

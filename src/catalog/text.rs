@@ -1,0 +1,197 @@
+//! Snapshots, trees and answers for people.
+
+use std::fmt::Write as _;
+
+use crate::catalog::check::Verdict;
+use crate::catalog::diff::Diff;
+use crate::catalog::entry::Instant;
+use crate::catalog::import::Imported;
+use crate::catalog::snapshot::{How, SnapshotReport};
+use crate::catalog::store::{Answer, Info};
+use crate::catalog::tree::DumpReport;
+use crate::escape::in_line;
+use crate::progress::{Unit, amount};
+
+impl Instant {
+    /// Whole seconds since then; none when it is in the future.
+    pub fn age(self) -> i64 {
+        (Instant::now().micros() - self.micros()).max(0) / 1_000_000
+    }
+
+    /// How old what was taken then is, in words.
+    pub fn age_text(self) -> String {
+        let ahead = self.micros() - Instant::now().micros();
+        match (ahead / 3_600_000_000, self.age() / 3600) {
+            // Clocks differ by minutes.
+            (0, _) if ahead > 300_000_000 => "in the future by this host's clock".into(),
+            (hours @ 1.., _) => format!("{hours} h in the future by this host's clock"),
+            (_, hours @ ..48) => format!("{hours} h old"),
+            (_, hours) => format!("{} days old", hours / 24),
+        }
+    }
+}
+
+impl SnapshotReport {
+    /// What should be known beside the counts: what could not be read, and what is odd.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (kind, done) in &self.kinds {
+            lines.extend(done.notes.iter().chain(&done.odd).cloned());
+            let Some(reason) = &done.failed else { continue };
+            let kind_name = kind.plural();
+            lines.push(match self.info.kinds.get(kind) {
+                Some(old) => format!("the {kind_name} are still those of {}: {reason}", old.taken),
+                None => format!("the snapshot has no {kind_name}: {reason}"),
+            });
+        }
+        lines
+    }
+
+    /// What was taken, by kind.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (kind, done) in &self.kinds {
+            let about = self.info.kinds.get(kind).map(|info| info.rows).unwrap_or_default();
+            let how = match done.how {
+                How::Full => "read in full",
+                How::Refresh => "refreshed",
+                How::Unchanged => "unchanged",
+                How::Kept => "could not be read, kept as they were",
+            };
+            let (kind, read, removed) = (kind.plural(), done.read, done.removed);
+            let _ = writeln!(text, "{kind}: {about} ({how}, {read} rows read, {removed} removed)");
+        }
+        let _ = writeln!(text, "taken: {}\ncontent: {}", self.info.taken, self.info.digest);
+        text
+    }
+}
+
+impl DumpReport {
+    /// What the tree lacks because the snapshot does.
+    pub fn warnings(&self) -> Vec<String> {
+        let line = |kind: &str| format!("the snapshot has no {kind}: certsuite will take none for certified");
+        self.missing.iter().map(|kind| line(kind.plural())).collect()
+    }
+
+    /// What was written, in a line.
+    pub fn to_text(&self) -> String {
+        let data = self.directory.join("data");
+        let DumpReport { containers, operators, charts, .. } = self;
+        format!("{}: {containers} image keys, {operators} operator bundles, {charts} charts\n", data.display())
+    }
+}
+
+impl Imported {
+    /// What was read, and the digest of it.
+    pub fn to_text(&self) -> String {
+        let (db, read, content) = (self.db.display(), &self.read, &self.info.digest);
+        let counts = [(read.containers, "image keys"), (read.operators, "operator bundles"), (read.charts, "charts")];
+        let counts = counts.map(|(count, what)| format!("{count} {what}")).join(", ");
+        format!("{db}: {counts}\ncontent: {content}\n")
+    }
+}
+
+impl Diff {
+    /// What differs, a line each, and how much of it there is.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (sign, facts) in [('-', &self.removed), ('+', &self.added)] {
+            text.extend(facts.iter().map(|fact| format!("{sign} {}\n", in_line(fact))));
+        }
+        for change in &self.changed {
+            let _ = writeln!(text, "~ {}: {} -> {}", in_line(&change.what), in_line(&change.old), in_line(&change.new));
+        }
+        let (added, removed, changed) = (self.added.len(), self.removed.len(), self.changed.len());
+        text + &format!("{added} added, {removed} removed, {changed} changed\n")
+    }
+}
+
+impl Info {
+    /// What a snapshot of so many bytes holds, by kind.
+    pub fn to_text(&self, bytes: u64) -> String {
+        let age = self.taken.age_text();
+        let mut text =
+            format!("taken: {}, {age}\ncontent: {}\nsize: {}\n", self.taken, self.digest, amount(bytes, Unit::Bytes));
+        for (kind, about) in &self.kinds {
+            let _ = writeln!(text, "{}: {} rows, {} answers", kind.plural(), about.rows, about.answers);
+            let _ = writeln!(text, "  from {}", in_line(&about.source));
+            if !about.filter.is_empty() {
+                let _ = writeln!(text, "  where {}", in_line(&about.filter));
+            }
+            let _ = match about.walked.is_known() {
+                true => writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked),
+                false => writeln!(text, "  imported; written {}", about.taken),
+            };
+        }
+        text
+    }
+}
+
+impl Verdict {
+    /// The answer and what decided it, or else what is `near`; from the snapshot that was taken then.
+    pub fn to_text(&self, near: &[String], taken: Instant) -> String {
+        let mut text = String::from(if self.certified { "certified\n" } else { "not certified\n" });
+        match &self.row {
+            Some(Answer::Operator(bundle)) => {
+                let _ = writeln!(
+                    text,
+                    "bundle: {} for OpenShift {}, channel {}{}",
+                    in_line(&bundle.csv_name),
+                    in_line(&bundle.ocp_version),
+                    in_line(&bundle.channel),
+                    in_line(identity(&bundle.id))
+                );
+            }
+            Some(Answer::Container(image)) => {
+                let _ = writeln!(
+                    text,
+                    "image: {} {}{}",
+                    in_line(image.digests.first().map_or("without a digest", String::as_str)),
+                    in_line(&image.architecture),
+                    in_line(identity(&image.id))
+                );
+                for repository in &image.repositories {
+                    let tags = repository.tags.join(", ");
+                    let _ = writeln!(
+                        text,
+                        "  {}",
+                        in_line(format_args!("{}/{}: {tags}", repository.registry, repository.repository))
+                    );
+                }
+            }
+            Some(Answer::Chart(chart)) => {
+                let provider = if chart.provider_type.is_empty() { "unknown" } else { &chart.provider_type };
+                let kube = if chart.kube_version.is_empty() { "any" } else { &chart.kube_version };
+                let line = format!("{} {}, provider {provider}, Kubernetes {kube}", chart.name, chart.version);
+                let _ = writeln!(text, "chart: {}", in_line(line));
+            }
+            None => {
+                if let Some(reason) = &self.reason {
+                    let _ = writeln!(text, "reason: {reason}");
+                }
+                if !near.is_empty() {
+                    let _ = writeln!(text, "certified: {}", in_line(near.join(", ")));
+                }
+            }
+        }
+        let _ = writeln!(text, "snapshot: {taken}, {}", taken.age_text());
+        text
+    }
+}
+
+fn identity(id: &str) -> String {
+    if id.is_empty() { String::new() } else { format!(" (_id {id})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_from_the_future_is_said_to_be() {
+        let hours = |hours: i64| Instant::now().plus_seconds(hours * 3600 + 30).age_text();
+        assert_eq!(hours(-3), "2 h old");
+        assert_eq!(hours(-72), "2 days old");
+        assert_eq!(hours(5), "5 h in the future by this host's clock");
+    }
+}

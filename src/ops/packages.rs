@@ -1,0 +1,152 @@
+//! Packages of kernels fetched and unpacked: what `haversack kernel fetch` and `kernel unpack` do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::fs;
+use crate::http::HttpOptions;
+use crate::kernel::classify::Role;
+use crate::kernel::download::{self, FetchReport};
+use crate::kernel::group::Kernel;
+use crate::kernel::source::SourceOptions;
+use crate::kernel::unpack::{self, Keys, UnpackReport};
+use crate::limits;
+use crate::ops::gather::{self, Gathered};
+use crate::ops::{Error, block_on};
+use crate::progress::{Progress, Unit, amount};
+
+/// What is fetched, and where to.
+#[derive(Clone, Debug)]
+pub struct FetchOptions {
+    /// Sources, and which of their kernels are wanted.
+    pub from: SourceOptions,
+    /// Only packages of these roles; all, when empty.
+    pub roles: Vec<Role>,
+    /// The directory to fetch into.
+    pub to: PathBuf,
+    /// Maximum number of transfers from one host at a time.
+    pub per_host: usize,
+    /// How servers are spoken to.
+    pub http: HttpOptions,
+}
+
+/// What a fetch would bring.
+#[derive(Debug, Serialize)]
+pub struct WouldFetch {
+    /// Always true.
+    pub dry_run: bool,
+    /// The packages, by name.
+    pub packages: Vec<WouldFetchPackage>,
+    /// Bytes of those whose size is stated.
+    pub bytes: u64,
+}
+
+/// A package that would be fetched.
+#[derive(Debug, Serialize)]
+pub struct WouldFetchPackage {
+    /// Its file.
+    pub file: String,
+    /// Bytes, where the source states them.
+    pub size: Option<u64>,
+    /// Where it is.
+    pub location: String,
+}
+
+/// What is unpacked, and where to.
+#[derive(Clone, Debug)]
+pub struct UnpackKernels {
+    /// Sources on the disk, and which of their kernels are wanted; rpm packages are signed by a key in its key ring.
+    pub from: SourceOptions,
+    /// The directory to unpack into.
+    pub to: PathBuf,
+    /// The most that one package may decompress to, in bytes.
+    pub package_limit: u64,
+    /// How servers are spoken to.
+    pub http: HttpOptions,
+}
+
+/// What was unpacked.
+#[derive(Debug)]
+pub struct UnpackedKernels {
+    /// What became of each kernel.
+    pub report: UnpackReport,
+    /// What is wrong with some, a line each.
+    pub warnings: Vec<String>,
+    /// Whether all sources could be read and modules can be built for all kernels.
+    pub complete: bool,
+}
+
+impl FetchOptions {
+    /// The kernels with the packages that are wanted of them.
+    pub fn gather(&self, progress: &Progress) -> Result<Gathered, Error> {
+        let mut gathered = gather::kernels(&self.from, &self.http, progress)?;
+        if !self.roles.is_empty() {
+            let kernels = &mut gathered.kernels;
+            kernels.iter_mut().for_each(|kernel| kernel.packages.retain(|(role, _)| self.roles.contains(role)));
+            kernels.retain(|kernel| !kernel.packages.is_empty());
+        }
+        Ok(gathered)
+    }
+}
+
+/// Says what a fetch of these kernels would bring.
+pub fn would_fetch(kernels: &[Kernel]) -> WouldFetch {
+    let packages = kernels.iter().flat_map(|kernel| &kernel.packages);
+    let packages = packages.map(|(_, package)| (package.name.to_string(), package)).collect::<BTreeMap<_, _>>();
+    let packages = packages.into_iter().map(|(file, package)| WouldFetchPackage {
+        file,
+        size: package.size,
+        location: package.location.clone(),
+    });
+    let packages: Vec<_> = packages.collect();
+    let bytes = limits::total(packages.iter().filter_map(|package| package.size));
+    WouldFetch { dry_run: true, packages, bytes }
+}
+
+/// Fetches what was gathered. Where there are [marks](crate::progress::Narration), there is no other progress.
+pub fn fetch(gathered: Gathered, options: &FetchOptions, progress: &Progress) -> Result<FetchReport, Error> {
+    let Gathered { kernels, mirrors, .. } = gathered;
+    let from = &options.from;
+    let places = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &*package.location);
+    let http = gather::client(from, places, &options.http)?;
+    let redhat = gather::redhat(from, &http);
+    let how = download::FetchOptions { per_host: options.per_host, redhat, mirrors, narration: from.narration };
+    // Bars and marks would write over each other.
+    let off = Progress::off();
+    let progress = if from.narration.marks { &off } else { progress };
+    block_on(async { Ok(download::fetch(&http, kernels, &options.to, &how, progress).await?) })
+}
+
+/// Unpacks kernels whose packages are here.
+pub fn unpack(options: &UnpackKernels, progress: &Progress) -> Result<UnpackedKernels, Error> {
+    let Gathered { kernels, complete, .. } = gather::kernels(&options.from, &options.http, progress)?;
+    let mut packages = kernels.iter().flat_map(|kernel| &kernel.packages);
+    if let Some((_, remote)) = packages.find(|(_, package)| package.location.contains("://")) {
+        return Err(Error::NotHere(remote.location.clone()));
+    }
+    let keys = options.from.keyring.as_deref().map(keys).transpose()?;
+    let how = unpack::UnpackOptions { package_limit: options.package_limit, keys };
+    let report = unpack::unpack(&kernels, &options.to, &how, progress)?;
+    Ok(UnpackedKernels { warnings: report.warnings(&kernels), complete: complete && report.is_complete(), report })
+}
+
+fn keys(path: &Path) -> Result<Keys, Error> {
+    Keys::from_armor(&fs::read(path, KEYRING_LIMIT)?).map_err(|error| Error::from(error).about(path.display()))
+}
+
+impl WouldFetch {
+    /// The packages with their sizes, and the sum.
+    pub fn to_text(&self) -> String {
+        let size = |size: Option<u64>| size.map_or("unknown size".to_owned(), |size| amount(size, Unit::Bytes));
+        let lines = self.packages.iter().map(|package| format!("{:>12}  {}\n", size(package.size), package.file));
+        let unknown = self.packages.iter().filter(|package| package.size.is_none()).count();
+        let more = if unknown > 0 { format!(", and {unknown} of unknown size") } else { String::new() };
+        let total = amount(self.bytes, Unit::Bytes);
+        lines.collect::<String>() + &format!("{} packages would be fetched: {total}{more}\n", self.packages.len())
+    }
+}
+
+/// Bytes of a key ring, at most.
+const KEYRING_LIMIT: u64 = 16 << 20;
