@@ -52,6 +52,11 @@ impl Environment {
         self.0.get(name)?.to_str()
     }
 
+    /// The same without white space around it, where something is left.
+    pub fn word(&self, name: &str) -> Option<&str> {
+        self.variable(name).map(str::trim).filter(|value| !value.is_empty())
+    }
+
     /// Whether a variable is exactly `true`, as the old images' scripts asked.
     pub fn is_true(&self, name: &str) -> bool {
         self.variable(name) == Some("true")

@@ -21,6 +21,7 @@ pub mod make;
 pub mod matrix;
 pub mod packages;
 pub mod place;
+pub mod publish;
 pub mod scratch;
 pub mod sync;
 pub mod tags;

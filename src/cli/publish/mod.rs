@@ -2,20 +2,16 @@
 
 mod artifactory;
 mod ims;
-mod input;
 mod settings;
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use clap::Subcommand;
-use url::Url;
 
 use super::config::Config;
-use super::outcome::{Failure, Outcome};
+use super::outcome::Outcome;
 use super::ui::Ui;
 use super::{Context, refusal};
-use crate::fs;
 use crate::publish::ims::manifest::pretty;
 
 #[derive(Subcommand)]
@@ -74,34 +70,6 @@ pub(super) fn tell_usage(args: &[OsString], error: &clap::Error, ui: &Ui) {
     }
 }
 
-/// The content of a file with a secret, without white space around it.
-fn secret(path: &Path) -> Result<String, Failure> {
-    let bytes = fs::read(path, SECRET_LIMIT)?;
-    let text = String::from_utf8(bytes).map_err(|_| Failure::new(format!("{}: not a text", path.display())))?;
-    Ok(text.trim().to_owned())
-}
-
-/// Parses the address of a server.
-fn server(text: &str) -> Result<Url, String> {
-    let text = text.trim();
-    // `localhost:80` would be a scheme and a path.
-    if !text.contains("://") {
-        return Err(format!("the scheme is missing: write https://{text}, or http://{text} for a server without TLS"));
-    }
-    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("expected https://HOST or http://HOST".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "user names and passwords are not accepted in addresses, where everybody on the machine can read them; use the \
-                    environment or a file"
-                .into(),
-        );
-    }
-    Ok(url)
-}
-
 /// Parses `KEY=VALUE`.
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -109,8 +77,6 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         _ => Err("expected KEY=VALUE".into()),
     }
 }
-
-const SECRET_LIMIT: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::ims::ImsArgs;
-use crate::cli::outcome::Failure;
-use crate::cli::{Context, block_on};
 use crate::fs::{self, PathContext};
 use crate::image::{Layout, Platform, Store};
-use crate::ops::Scratch;
+use crate::ops::publish::ims::UploadOptions;
+use crate::ops::{Error, Scratch, block_on};
+use crate::progress::Progress;
 use crate::publish::ims::Kind;
 use crate::publish::ims::bundle::{Bundle, is_bundle};
 use crate::publish::ims::image_files::ImageFiles;
@@ -28,48 +27,40 @@ pub(super) struct Input {
 }
 
 /// The files by what they are.
-pub(super) struct Files {
+pub struct Files {
     pub(super) paths: BTreeMap<Kind, PathBuf>,
     /// Holds those that were taken out of an image.
     _directory: Option<TempDir>,
 }
 
-pub(super) fn input(args: &ImsArgs, scratch: &Scratch, context: &Context) -> Result<Input, Failure> {
-    let named = named(args);
-    if let Some(directory) = args.from.as_ref().map(Path::new).filter(|directory| is_bundle(directory)) {
+pub(super) fn input(options: &UploadOptions, scratch: &Scratch, progress: &Progress) -> Result<Input, Error> {
+    let named = options.files.clone();
+    if let Some(directory) = options.from.as_ref().map(Path::new).filter(|directory| is_bundle(directory)) {
         if !named.is_empty() {
-            return Err(Failure::usage(format!("{}: a bundle has its files in it", directory.display())));
+            return Err(Error::Usage(format!("{}: a bundle has its files in it", directory.display())));
         }
-        return from_bundle(directory, args);
+        return from_bundle(directory, options);
     }
-    let name = args.name.clone().ok_or_else(|| Failure::usage("the image's name is missing"))?;
-    let files = match &args.from {
-        Some(reference) => from_image(reference, named, args, scratch, context)?,
+    let name = options.name.clone().ok_or_else(|| Error::Usage("the image's name is missing".to_owned()))?;
+    let files = match &options.from {
+        Some(reference) => from_image(reference, named, options, scratch, progress)?,
         None => Files { paths: named, _directory: None },
     };
-    let arch = args.arch.clone().unwrap_or_else(|| "x86_64".to_owned());
-    Ok(Input { name, arch, metadata: args.metadata.clone(), files, bundle: None })
+    let arch = options.arch.clone().unwrap_or_else(|| "x86_64".to_owned());
+    Ok(Input { name, arch, metadata: options.metadata.clone(), files, bundle: None })
 }
 
-fn named(args: &ImsArgs) -> BTreeMap<Kind, PathBuf> {
-    let files = [&args.rootfs, &args.kernel, &args.initrd, &args.debug, &args.boot_parameters];
-    Kind::ALL.into_iter().zip(files).filter_map(|(kind, path)| Some((kind, path.clone()?))).collect()
-}
-
-fn from_bundle(directory: &Path, args: &ImsArgs) -> Result<Input, Failure> {
+fn from_bundle(directory: &Path, options: &UploadOptions) -> Result<Input, Error> {
     let bundle = Bundle::read(directory)?;
-    if let Some(arch) = args.arch.as_ref().filter(|arch| **arch != bundle.arch) {
+    if let Some(arch) = options.arch.as_ref().filter(|arch| **arch != bundle.arch) {
         let directory = directory.display();
-        return Err(Failure::usage(format!(
-            "{directory}: the bundle is for {}, and `--arch` says {arch}",
-            bundle.arch
-        )));
+        return Err(Error::Usage(format!("{directory}: the bundle is for {}, and `--arch` says {arch}", bundle.arch)));
     }
     let paths = bundle.artifacts.iter().map(|stated| (stated.kind, directory.join(stated.kind.key()))).collect();
     let mut metadata = bundle.metadata.clone();
-    metadata.extend(args.metadata.iter().cloned());
+    metadata.extend(options.metadata.iter().cloned());
     Ok(Input {
-        name: args.name.clone().unwrap_or_else(|| bundle.name.clone()),
+        name: options.name.clone().unwrap_or_else(|| bundle.name.clone()),
         arch: bundle.arch.clone(),
         metadata: metadata.into_iter().collect(),
         files: Files { paths, _directory: None },
@@ -81,15 +72,15 @@ fn from_bundle(directory: &Path, args: &ImsArgs) -> Result<Input, Failure> {
 fn from_image(
     reference: &str,
     named: BTreeMap<Kind, PathBuf>,
-    args: &ImsArgs,
+    options: &UploadOptions,
     scratch: &Scratch,
-    context: &Context,
-) -> Result<Files, Failure> {
-    let reference: ImageRef = reference.parse().map_err(|error| Failure::usage(format!("--from: {error}")))?;
+    progress: &Progress,
+) -> Result<Files, Error> {
+    let reference: ImageRef = reference.parse().map_err(|error| Error::Usage(format!("--from: {error}")))?;
     let directory = scratch.directory("haversack-ims.")?;
-    let architecture = if args.arch.as_deref() == Some("aarch64") { "arm64" } else { "amd64" };
+    let architecture = if options.arch.as_deref() == Some("aarch64") { "arm64" } else { "amd64" };
     let (store, image) = match &reference {
-        ImageRef::Docker(_) => fetch(&reference, architecture, directory.path(), args, context)?,
+        ImageRef::Docker(_) => fetch(&reference, architecture, directory.path(), options, progress)?,
         _ => Store::open_image(&reference)?,
     };
     let image = ImageFiles::open(&store, &image, architecture)?;
@@ -101,9 +92,9 @@ fn from_image(
         image.extract(&path, &place)?;
         paths.insert(kind, place);
     }
-    if !paths.contains_key(&Kind::Rootfs) && !args.allow_no_rootfs {
+    if !paths.contains_key(&Kind::Rootfs) && !options.allow_no_rootfs {
         let place = directory.path().join("rootfs.squashfs");
-        context.ui.say("making a squashfs of the image's files");
+        (options.say)("making a squashfs of the image's files");
         image.squashfs(&place)?;
         paths.insert(Kind::Rootfs, place);
     }
@@ -115,23 +106,23 @@ fn fetch(
     reference: &ImageRef,
     architecture: &str,
     directory: &Path,
-    args: &ImsArgs,
-    context: &Context,
-) -> Result<(Store, oci_spec::image::Descriptor), Failure> {
+    options: &UploadOptions,
+    progress: &Progress,
+) -> Result<(Store, oci_spec::image::Descriptor), Error> {
     let root = directory.join("layout");
     std::fs::create_dir(&root).at("create", &root)?;
     let layout = Layout::create(&root)?;
     let platform = Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None };
-    let options = CopyOptions {
+    let copying = CopyOptions {
         platforms: vec![platform],
         referrers: false,
-        retry: context.http.retry,
+        retry: options.access.http.retry,
         ..CopyOptions::default()
     };
     block_on(async {
-        let (source, image) = args.auth.access(args.src_tls_verify, context)?.open(reference).await?;
-        copy(&source, &image, &Target::Layout(layout), Some("image"), &options, context.ui.progress()).await?;
-        Ok(())
+        let (source, image) = options.access.open(reference).await?;
+        copy(&source, &image, &Target::Layout(layout), Some("image"), &copying, progress).await?;
+        Ok::<_, Error>(())
     })?;
     let store = Store::Layout(Layout::open(&root)?);
     let image = store.find(Some("image"))?;
