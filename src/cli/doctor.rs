@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::CommandFactory;
 use url::Url;
@@ -10,38 +9,21 @@ use url::Url;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Args, Context, VERSION, block_on};
-use crate::http::{HttpOptions, Retry};
-use crate::ops::doctor::{self, Check, DoctorOptions, Source, State};
-use crate::ops::login::LoginPlace;
-use crate::reference::ImageRef;
+use crate::ops::doctor::{self, Check, DoctorOptions, Source, Subject};
 
 /// Find out what stands in the way: clock, room, certificates, proxies, credentials, who answers, layouts, podman
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct DoctorArgs {
     /// What to look at besides: a registry, HOST[:PORT] or docker://…; a layout, DIR or oci:DIR; a URL
-    #[arg(value_name = "WHAT", value_parser = subject)]
+    #[arg(value_name = "WHAT")]
     subjects: Vec<Subject>,
     #[command(flatten)]
     registry: OneRegistryArgs,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Subject {
-    Registry(String),
-    Layout(PathBuf),
-    Url(Url),
-}
-
 pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
-    let mut access = args.registry.access(context)?;
-    // Nobody waits for a doctor: what does not answer soon stands in the way.
-    access.http = HttpOptions {
-        connect_timeout: PATIENCE.min(access.http.connect_timeout),
-        read_timeout: PATIENCE.min(access.http.read_timeout),
-        retry: Retry { retries: 0, ..access.http.retry },
-        ..access.http
-    };
+    let access = args.registry.access(context)?.impatient();
     let mut sources: Vec<Source> = Vec::new();
     let named = args.subjects.iter().filter_map(|subject| match subject {
         Subject::Url(url) => Some(("named here".to_owned(), url.clone(), true)),
@@ -80,43 +62,11 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
         access,
     };
     let report = block_on(async { Ok(doctor::doctor(&options).await) })?;
-    context.ui.result(&report, |report| report.checks.iter().map(to_text).collect())?;
+    context.ui.result(&report, |report| report.checks.iter().map(Check::to_text).collect())?;
     let (warned, failed) = (report.warned, report.failed);
     context.ui.say(format_args!("{} checks: {failed} failed, {warned} warnings", report.checks.len()));
     Ok(Exit::of(failed == 0))
 }
-
-fn to_text(check: &Check) -> String {
-    let state = match check.state {
-        State::Ok => "ok",
-        State::Warn => "warn",
-        State::Fail => "fail",
-    };
-    let next =
-        check.next.as_ref().map(|next| format!("      next: {}\n", next.replace("\nhint: ", "; "))).unwrap_or_default();
-    format!("{state:<4}  {:<11}  {}\n{next}", check.check, check.found)
-}
-
-fn subject(text: &str) -> Result<Subject, String> {
-    if let Some(Ok(url)) = text.contains("://").then(|| text.parse::<Url>())
-        && matches!(url.scheme(), "http" | "https")
-    {
-        return Ok(Subject::Url(url));
-    }
-    match text.parse::<ImageRef>() {
-        Ok(ImageRef::Docker(remote)) => return Ok(Subject::Registry(remote.registry)),
-        Ok(ImageRef::Oci { path, .. }) => return Ok(Subject::Layout(path)),
-        _ if Path::new(text).is_dir() => return Ok(Subject::Layout(text.into())),
-        _ => {}
-    }
-    let place: Result<LoginPlace, _> = text.parse();
-    place.map(|place| Subject::Registry(place.registry)).map_err(|_| {
-        format!("expected a registry (HOST[:PORT]), the directory of a layout or a URL; there is no directory `{text}`")
-    })
-}
-
-/// The longest wait for a connection, and for the next byte.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 const HELP: &str = "\
 Asked are the addresses that commands have without the command line (by default, in haversack.toml or the environment;

@@ -8,7 +8,7 @@ use clap::ArgAction;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::ops::Access;
-use crate::ops::login::{self, LoginOptions, LoginPlace};
+use crate::ops::login::{self, LoggedIn, LoggedOut, LoginOptions, LoginPlace};
 use crate::registry::AuthFiles;
 
 /// Log in to a registry: try a user and password there, and keep them in podman's file
@@ -82,10 +82,7 @@ pub(super) fn login(args: &LoginArgs, context: &Context) -> Outcome {
     if !report.checked {
         context.ui.warn(format_args!("{}: the registry lets everybody in and did not check the password", args.place));
     }
-    context.ui.result(&report, |report| {
-        let kept = report.helper.clone().unwrap_or_else(|| report.file.display().to_string());
-        format!("logged in to {} as {}; kept in {kept}\n", report.registry, report.user)
-    })?;
+    context.ui.result(&report, LoggedIn::to_text)?;
     Ok(Exit::Done)
 }
 
@@ -95,9 +92,7 @@ pub(super) fn logout(args: &LogoutArgs, context: &Context) -> Outcome {
     if let Some(origin) = &report.remaining {
         context.ui.warn(format_args!("credentials for {} are still found in {origin}", report.registry));
     }
-    context.ui.result(&report, |report| {
-        format!("logged out of {}; taken out of {}\n", report.registry, report.file.display())
-    })?;
+    context.ui.result(&report, LoggedOut::to_text)?;
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,5 @@
 //! `haversack build`: from definitions to images.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::cli::Context;
@@ -12,10 +11,8 @@ use crate::compression::Compression;
 use crate::image::{LayerOptions, Platform, Template};
 use crate::kernel::source::{Source, SourceOptions};
 use crate::ops::Scratch;
-use crate::ops::make::explain::Explained;
-use crate::ops::make::{self, Built, Made, MakeOptions, MakeReport, Skipped};
-use crate::ops::toolkit::{PackageOptions, Toolkit};
-use crate::progress::{Unit, amount};
+use crate::ops::make::{self, MakeOptions, MakeReport};
+use crate::ops::toolkit::PackageOptions;
 use crate::reference::ImageRef;
 use crate::shard::Shard;
 
@@ -153,44 +150,8 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
 
 fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {
     let (report, complete) = make::make(&args.options(context)?, scratch, context.ui.progress())?;
-    context.ui.result(&report, to_text)?;
+    context.ui.result(&report, MakeReport::to_text)?;
     Ok(if complete { Exit::Done } else { Exit::Partial })
-}
-
-fn to_text(report: &MakeReport) -> String {
-    match report {
-        MakeReport::Explained(explained) => explained.iter().map(Explained::to_text).collect(),
-        MakeReport::Toolkits(toolkits) => toolkits.iter().map(Toolkit::to_text).collect(),
-        MakeReport::Images(images) => images.iter().map(made).collect(),
-    }
-}
-
-fn made(made: &Made) -> String {
-    match made {
-        Made::Built(image) => built(image),
-        Made::Skipped(Skipped { output, fingerprint, .. }) => {
-            let outputs = output.iter().map(|output| format!("{output}\n")).collect::<String>();
-            format!("{outputs}  nothing built: it is there, made of the same inputs ({fingerprint})\n")
-        }
-    }
-}
-
-fn built(image: &Built) -> String {
-    let mut text = String::new();
-    for output in &image.output {
-        let _ = writeln!(text, "{output}");
-    }
-    let _ = writeln!(text, "  digest   {}", image.report.digest);
-    if let Some(sbom) = &image.sbom {
-        let _ = writeln!(text, "  sbom     {sbom}");
-    }
-    let _ = writeln!(text, "  created  {}", image.report.created);
-    for image in &image.report.images {
-        let bytes = image.layers.iter().map(|layer| layer.size).sum();
-        let (layers, size) = (image.layers.len(), amount(bytes, Unit::Bytes));
-        let _ = writeln!(text, "  {:<8} {}, {layers} layers, {size}", image.platform.to_string(), image.manifest);
-    }
-    text
 }
 
 impl From<Compressor> for Compression {

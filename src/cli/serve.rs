@@ -273,22 +273,7 @@ fn tls(args: &ServeArgs) -> Option<Identity> {
         return Some(Identity::Files { certificate: certificate.clone(), key: key.clone() });
     }
     let directory = args.tls_self_signed.clone()?;
-    let mut names: Vec<String> = args.name.iter().map(|name| host(name).to_owned()).collect();
-    names.extend((!args.listen.ip().is_unspecified()).then(|| args.listen.ip().to_string()));
-    Some(Identity::Own { directory, names })
-}
-
-/// A name without its port.
-fn host(name: &str) -> &str {
-    let host = match name.rsplit_once(':') {
-        Some((host, port))
-            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            host
-        }
-        _ => name,
-    };
-    host.trim_matches(['[', ']'])
+    Some(Identity::own(directory, &args.name, args.listen.ip()))
 }
 
 /// The access log: a line on stderr for each request, as JSON with `--json`.
@@ -299,17 +284,8 @@ fn log(args: &ServeArgs, context: &Context) -> Log {
     let (ui, is_json) = (Ui::new(context.ui.is_quiet(), false, ProgressMode::None), context.ui.is_json());
     Arc::new(move |entry: &Entry| match is_json {
         true => ui.say(serde_json::to_string(entry).unwrap_or_default()),
-        false => ui.say(line(entry)),
+        false => ui.say(entry),
     })
-}
-
-fn line(entry: &Entry) -> String {
-    let Entry { time, client, user, method, path, ns, status, bytes, milliseconds, error } = entry;
-    let user = user.as_ref().map(|user| format!(" {}", in_line(user))).unwrap_or_default();
-    let ns = ns.as_ref().map(|ns| format!(" ns={}", in_line(ns))).unwrap_or_default();
-    let error = error.as_ref().map(|error| format!(": {}", in_line(error))).unwrap_or_default();
-    let path = in_line(path);
-    format!("{time} {client}{user} {method} {path}{ns} {status} {bytes} B {milliseconds} ms{error}")
 }
 
 const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).expect("it is not zero");

@@ -1,17 +1,11 @@
 //! `haversack site`: what sites hold, and which carries have arrived there.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Serialize;
-
-use crate::carry::{Code, Held, Receipt};
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::digest::Digest;
-use crate::escape::in_line;
-use crate::progress::{Unit, amount};
-use crate::site::{Record, Site, sites};
+use crate::ops::sites::{self, Forgotten};
+use crate::site::Site;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -103,124 +97,29 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
     }
 }
 
-/// What `site show` says of a carry.
-#[derive(Serialize)]
-struct Shown {
-    site: String,
-    carry: String,
-    created: String,
-    images: usize,
-    carried_bytes: u64,
-    /// When its arrival was confirmed.
-    arrived: Option<String>,
-    /// By what.
-    confirmed_by: Option<String>,
-}
-
-impl Shown {
-    fn of(site: &str, record: &Record) -> Self {
-        Shown {
-            site: site.to_owned(),
-            carry: record.carry.clone(),
-            created: record.created.clone(),
-            images: record.images.len(),
-            carried_bytes: record.carried_bytes,
-            arrived: record.arrived.as_ref().map(|arrived| arrived.when.clone()),
-            confirmed_by: record.arrived.as_ref().map(|arrived| arrived.by.clone()),
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let arrived = match (&self.arrived, &self.confirmed_by) {
-            (Some(when), Some(by)) => format!("arrived, by {} of {}", in_line(by), in_line(when)),
-            _ => "not confirmed".to_owned(),
-        };
-        format!(
-            "{}  {}  {}  {} images and referrers  {}  {arrived}\n",
-            in_line(&self.site),
-            in_line(&self.carry),
-            in_line(&self.created),
-            self.images,
-            amount(self.carried_bytes, Unit::Bytes)
-        )
-    }
-}
-
-fn to_text(shown: &[Shown]) -> String {
-    shown.iter().map(Shown::to_text).collect()
-}
-
 fn confirm(args: &ConfirmArgs, context: &Context) -> Outcome {
-    let site = Site::open(&args.ledger.directory(context)?, &args.site)?;
-    let mut confirmed = Vec::new();
-    for text in &args.receipts {
-        let path = Path::new(text);
-        let record = match text.parse::<Code>() {
-            Ok(code) => site.confirm_code(&code, &context.now()?)?,
-            Err(_) if path.exists() => {
-                let receipt = Receipt::read(path)?;
-                if receipt.site.as_ref().is_some_and(|name| *name != args.site) {
-                    let other = receipt.site.unwrap_or_default();
-                    return Err(Failure::new(format!("{text}: it is a receipt of {}, not of {}", other, args.site)));
-                }
-                site.confirm(&receipt, &context.now()?)?
-            }
-            Err(bad) => {
-                let why = format!("{text}: no file, and no code either: {bad}");
-                return Err(Failure::new(why).hint("type the code again; `unpack` on the far side said it"));
-            }
-        };
-        confirmed.push(Shown::of(&args.site, &record));
-    }
-    context.ui.result(&confirmed, |shown| to_text(shown))?;
+    let ledger = args.ledger.directory(context)?;
+    let confirmed = sites::confirm(&ledger, &args.site, &args.receipts, &context.now()?)?;
+    context.ui.result(&confirmed, |shown| sites::to_text(shown))?;
     Ok(Exit::Done)
 }
 
 fn show(args: &ShowArgs, context: &Context) -> Outcome {
-    let ledger = args.ledger.directory(context)?;
-    let names = match &args.site {
-        Some(name) => vec![name.clone()],
-        None => sites(&ledger)?,
-    };
-    let mut shown = Vec::new();
-    for name in names {
-        shown.extend(Site::read(&ledger, &name)?.records()?.iter().map(|record| Shown::of(&name, record)));
-    }
-    context.ui.result(&shown, |shown| to_text(shown))?;
+    let shown = sites::show(&args.ledger.directory(context)?, args.site.as_deref())?;
+    context.ui.result(&shown, |shown| sites::to_text(shown))?;
     Ok(Exit::Done)
 }
 
 fn inventory(args: &InventoryArgs, context: &Context) -> Outcome {
     let held = Site::read(&args.ledger.directory(context)?, &args.site)?.held(args.assume_arrived)?;
-    context.ui.result(&held, |held: &BTreeMap<Digest, Held>| {
-        let line = |(digest, held): (&Digest, &Held)| {
-            format!("{digest} {} {}\n", held.size, in_line(held.image.as_deref().unwrap_or("-")))
-        };
-        held.iter().map(line).collect()
-    })?;
+    context.ui.result(&held, sites::inventory_text)?;
     Ok(Exit::Done)
 }
 
-#[derive(Serialize)]
-struct Forgotten {
-    site: String,
-    /// Bytes of blobs that are gone from the ledger.
-    freed_bytes: u64,
-}
-
 fn forget(args: &ForgetArgs, context: &Context) -> Outcome {
-    let site = Site::open(&args.ledger.directory(context)?, &args.site)?;
-    let ids: Vec<String> = match args.all {
-        true => site.records()?.into_iter().map(|record| record.carry).collect(),
-        false => args.carries.clone(),
-    };
-    let forgotten = Forgotten { site: args.site.clone(), freed_bytes: site.forget(&ids)? };
-    if args.all {
-        site.remove()?;
-    }
-    context.ui.result(&forgotten, |forgotten| {
-        format!("{}: forgotten, {} are free\n", in_line(&forgotten.site), amount(forgotten.freed_bytes, Unit::Bytes))
-    })?;
+    let carries = if args.all { None } else { Some(&*args.carries) };
+    let forgotten = sites::forget(&args.ledger.directory(context)?, &args.site, carries)?;
+    context.ui.result(&forgotten, Forgotten::to_text)?;
     Ok(Exit::Done)
 }
 

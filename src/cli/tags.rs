@@ -4,15 +4,15 @@ use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on};
 use crate::ops::place;
-use crate::ops::tags::{self, DeleteOptions, Deleted};
-use crate::reference::{ImageRef, Remote, Target};
+use crate::ops::tags::{self, DeleteOptions, Deleted, Tags};
+use crate::reference::Remote;
 
 /// List the tags of a repository
 #[derive(clap::Args)]
 #[command(after_help = LIST_HELP)]
 pub(super) struct ListTagsArgs {
     /// Repository: docker://HOST/REPOSITORY
-    #[arg(value_name = "REPOSITORY", value_parser = repository)]
+    #[arg(value_name = "REPOSITORY", value_parser = place::repository)]
     repository: Remote,
     #[command(flatten)]
     registry: OneRegistryArgs,
@@ -23,7 +23,7 @@ pub(super) struct ListTagsArgs {
 #[command(after_help = DELETE_HELP)]
 pub(super) struct DeleteArgs {
     /// Image: docker://HOST/REPOSITORY:TAG or docker://HOST/REPOSITORY@DIGEST
-    #[arg(value_name = "REF", value_parser = remote)]
+    #[arg(value_name = "REF", value_parser = place::remote)]
     image: Remote,
     /// Delete it although other tags name it; they go with it
     #[arg(short, long)]
@@ -41,11 +41,8 @@ pub(super) struct DeleteArgs {
 pub(super) fn list_tags(args: &ListTagsArgs, context: &Context) -> Outcome {
     let access = args.registry.access(context)?;
     let report = block_on(async { Ok(tags::list(&args.repository, &access).await?) })?;
-    if !report.refused.is_empty() {
-        let (count, first) = (report.refused.len(), &report.refused[0]);
-        context.ui.warn(format_args!("{count} names that the registry lists are no tags and were left out: {first}"));
-    }
-    context.ui.result(&report, |report| report.tags.iter().map(|tag| format!("{tag}\n")).collect())?;
+    context.ui.warn_of(report.warning());
+    context.ui.result(&report, Tags::to_text)?;
     Ok(Exit::of(report.refused.is_empty()))
 }
 
@@ -58,38 +55,8 @@ pub(super) fn delete(args: &DeleteArgs, context: &Context) -> Outcome {
     };
     let access = args.registry.access(context)?;
     let report = block_on(async { Ok(tags::delete(&options, &access).await?) })?;
-    context.ui.result(&report, to_text)?;
+    context.ui.result(&report, Deleted::to_text)?;
     Ok(Exit::Done)
-}
-
-fn to_text(report: &Deleted) -> String {
-    let Deleted { image, digest, tags, only_tag } = report;
-    if *only_tag {
-        return format!("deleted the tag {image}\n  {digest} is still there\n");
-    }
-    let tags = match tags {
-        Some(tags) if tags.is_empty() => "no tag named it".to_owned(),
-        Some(tags) => format!("tags gone: {}", tags.join(", ")),
-        None => "its tags are not known: the registry does not list them".to_owned(),
-    };
-    format!("deleted {image}\n  {digest}\n  {tags}\n")
-}
-
-fn remote(text: &str) -> Result<Remote, String> {
-    match place::image(text)? {
-        ImageRef::Docker(remote) => Ok(remote),
-        _ => Err("expected an image in a registry, docker://HOST/REPOSITORY:TAG".to_owned()),
-    }
-}
-
-fn repository(text: &str) -> Result<Remote, String> {
-    match place::image(text)? {
-        ImageRef::Docker(remote) if remote.target == Target::Unnamed => Ok(remote),
-        ImageRef::Docker(remote) => {
-            Err(format!("tags are those of a repository; write docker://{}", remote.with(Target::Unnamed)))
-        }
-        _ => Err("expected a repository of a registry, docker://HOST/REPOSITORY".to_owned()),
-    }
 }
 
 const LIST_HELP: &str = "\

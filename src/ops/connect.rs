@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci_spec::image::Descriptor;
 use tempfile::TempDir;
 
 use crate::digest::Digest;
 use crate::fs::PathContext;
-use crate::http::{HostTls, Http, HttpOptions};
+use crate::http::{HostTls, Http, HttpOptions, Retry};
 use crate::image::store::layout;
 use crate::image::{Layout, Place, Store};
 use crate::ops::Error;
@@ -38,6 +39,17 @@ impl Access {
         let Some(path) = named else { return Ok(AuthFiles { paths: usual, given: None }) };
         std::fs::metadata(path).at("read", path)?;
         Ok(AuthFiles { paths: vec![path.to_owned()], given: None })
+    }
+
+    /// The same for those who only want to know whether somebody answers: what does not answer soon stands in the way.
+    pub fn impatient(mut self) -> Self {
+        self.http = HttpOptions {
+            connect_timeout: PATIENCE.min(self.http.connect_timeout),
+            read_timeout: PATIENCE.min(self.http.read_timeout),
+            retry: Retry { retries: 0, ..self.http.retry },
+            ..self.http
+        };
+        self
     }
 
     /// Opens what a reference names for reading, and finds the image.
@@ -142,3 +154,6 @@ impl Destination {
         Ok(layout::digest_of(&added)?)
     }
 }
+
+/// The longest wait for a connection, and for the next byte.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::carry;
 use crate::catalog;
 use crate::digest::{self, Digest};
 use crate::fs::{self, PathError};
@@ -253,6 +254,24 @@ pub enum Error {
     /// Files out of an image.
     #[error("{0}")]
     ImageFiles(#[from] publish::ims::image_files::Error),
+    /// A receipt of another site.
+    #[error("{receipt}: it is a receipt of {other}, not of {site}")]
+    ReceiptOfOther {
+        /// The file.
+        receipt: String,
+        /// Whose it is.
+        other: String,
+        /// Whose it should be.
+        site: String,
+    },
+    /// Neither a receipt's file nor its code.
+    #[error("{text}: no file, and no code either: {bad}")]
+    NoReceipt {
+        /// What was given.
+        text: String,
+        /// Why it is not a code.
+        bad: carry::BadCode,
+    },
     /// A package that is to be unpacked is on a server.
     #[error("{0} is not here")]
     NotHere(String),

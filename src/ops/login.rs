@@ -52,6 +52,21 @@ pub struct LoggedIn {
     pub checked: bool,
 }
 
+impl LoggedIn {
+    /// What was kept where, in a line.
+    pub fn to_text(&self) -> String {
+        let kept = self.helper.clone().unwrap_or_else(|| self.file.display().to_string());
+        format!("logged in to {} as {}; kept in {kept}\n", self.registry, self.user)
+    }
+}
+
+impl LoggedOut {
+    /// What was taken out of what, in a line.
+    pub fn to_text(&self) -> String {
+        format!("logged out of {}; taken out of {}\n", self.registry, self.file.display())
+    }
+}
+
 /// A login that was taken out.
 #[derive(Debug, Serialize)]
 pub struct LoggedOut {

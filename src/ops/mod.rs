@@ -23,6 +23,7 @@ pub mod packages;
 pub mod place;
 pub mod publish;
 pub mod scratch;
+pub mod sites;
 pub mod sync;
 pub mod tags;
 pub mod toolkit;

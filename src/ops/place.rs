@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::image::Store;
 use crate::image::store::{self, archive};
-use crate::reference::{self, ImageRef};
+use crate::reference::{self, ImageRef, Remote, Target};
 
 /// Parses a reference; the error suggests what to write.
 pub fn image(text: &str) -> Result<ImageRef, String> {
@@ -25,6 +25,25 @@ pub fn carry_or_image(text: &str) -> Result<ImageRef, String> {
     match image_or_path(text) {
         Err(_) if !text.contains(':') => Ok(ImageRef::Oci { path: text.into(), name: None }),
         found => found,
+    }
+}
+
+/// An image in a registry.
+pub fn remote(text: &str) -> Result<Remote, String> {
+    match image(text)? {
+        ImageRef::Docker(remote) => Ok(remote),
+        _ => Err("expected an image in a registry, docker://HOST/REPOSITORY:TAG".to_owned()),
+    }
+}
+
+/// A repository of a registry, without a tag or a digest.
+pub fn repository(text: &str) -> Result<Remote, String> {
+    match image(text)? {
+        ImageRef::Docker(remote) if remote.target == Target::Unnamed => Ok(remote),
+        ImageRef::Docker(remote) => {
+            Err(format!("tags are those of a repository; write docker://{}", remote.with(Target::Unnamed)))
+        }
+        _ => Err("expected a repository of a registry, docker://HOST/REPOSITORY".to_owned()),
     }
 }
 

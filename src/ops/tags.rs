@@ -47,6 +47,35 @@ pub struct Deleted {
     pub only_tag: bool,
 }
 
+impl Tags {
+    /// What is said of names that are no tags.
+    pub fn warning(&self) -> Option<String> {
+        let (count, first) = (self.refused.len(), self.refused.first()?);
+        Some(format!("{count} names that the registry lists are no tags and were left out: {first}"))
+    }
+
+    /// The tags, a line each.
+    pub fn to_text(&self) -> String {
+        self.tags.iter().map(|tag| format!("{tag}\n")).collect()
+    }
+}
+
+impl Deleted {
+    /// What was deleted, for people.
+    pub fn to_text(&self) -> String {
+        let Deleted { image, digest, tags, only_tag } = self;
+        if *only_tag {
+            return format!("deleted the tag {image}\n  {digest} is still there\n");
+        }
+        let tags = match tags {
+            Some(tags) if tags.is_empty() => "no tag named it".to_owned(),
+            Some(tags) => format!("tags gone: {}", tags.join(", ")),
+            None => "its tags are not known: the registry does not list them".to_owned(),
+        };
+        format!("deleted {image}\n  {digest}\n  {tags}\n")
+    }
+}
+
 /// Lists the tags of a repository.
 pub async fn list(image: &Remote, access: &Access) -> Result<Tags, Error> {
     let listed = access.repository(image, false).await?.tags().await?;

@@ -1,10 +1,13 @@
 //! The access log: a line for each request, written when its answer was sent or given up.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
+
+use crate::escape::in_line;
 
 /// Who is told of each request.
 pub type Log = Arc<dyn Fn(&Entry) + Send + Sync>;
@@ -35,6 +38,18 @@ pub struct Entry {
     /// Why the answer was refused or not sent to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The line for people.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { time, client, user, method, path, ns, status, bytes, milliseconds, error } = self;
+        let user = user.as_ref().map(|user| format!(" {}", in_line(user))).unwrap_or_default();
+        let ns = ns.as_ref().map(|ns| format!(" ns={}", in_line(ns))).unwrap_or_default();
+        let error = error.as_ref().map(|error| format!(": {}", in_line(error))).unwrap_or_default();
+        let path = in_line(path);
+        write!(f, "{time} {client}{user} {method} {path}{ns} {status} {bytes} B {milliseconds} ms{error}")
+    }
 }
 
 /// A request under way; when it is dropped the log gets its line.

@@ -44,6 +44,28 @@ pub enum Identity {
     },
 }
 
+impl Identity {
+    /// An authority in this directory, for these names with or without ports and for the address that is listened at.
+    pub fn own(directory: PathBuf, names: &[String], listen: IpAddr) -> Self {
+        let mut names: Vec<String> = names.iter().map(|name| host(name).to_owned()).collect();
+        names.extend((!listen.is_unspecified()).then(|| listen.to_string()));
+        Identity::Own { directory, names }
+    }
+}
+
+/// A name without its port.
+fn host(name: &str) -> &str {
+    let host = match name.rsplit_once(':') {
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => name,
+    };
+    host.trim_matches(['[', ']'])
+}
+
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -8,6 +8,7 @@ mod credentials;
 mod layouts;
 mod machine;
 mod network;
+mod subject;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use url::Url;
 
+pub use self::subject::Subject;
 use crate::causes;
 use crate::http;
 use crate::ops::{Access, hints};
@@ -114,6 +116,21 @@ pub async fn doctor(options: &DoctorOptions) -> DoctorReport {
 }
 
 impl Check {
+    /// The check in a line, and what to do next in another.
+    pub fn to_text(&self) -> String {
+        let state = match self.state {
+            State::Ok => "ok",
+            State::Warn => "warn",
+            State::Fail => "fail",
+        };
+        let next = self
+            .next
+            .as_ref()
+            .map(|next| format!("      next: {}\n", next.replace("\nhint: ", "; ")))
+            .unwrap_or_default();
+        format!("{state:<4}  {:<11}  {}\n{next}", self.check, self.found)
+    }
+
     fn ok(check: &'static str, found: impl Into<String>) -> Self {
         Check { check, state: State::Ok, found: found.into(), next: None }
     }

@@ -24,6 +24,7 @@ pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
         ops::Error::NoRootfs => {
             "name it with `--rootfs FILE`; an image that is not to boot is taken with `--allow-no-rootfs`"
         }
+        ops::Error::NoReceipt { .. } => "type the code again; `unpack` on the far side said it",
         ops::Error::NotHere(_) => {
             "fetch the packages first: haversack kernel fetch SOURCE… --to DIR, then unpack dir:DIR"
         }

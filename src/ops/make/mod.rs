@@ -3,6 +3,7 @@
 pub mod explain;
 pub mod inputs;
 pub mod output;
+mod text;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
