@@ -29,7 +29,7 @@ use crate::kernel::unpack::deb::Control;
 use crate::kernel::unpack::rpm::Head;
 use crate::kernel::unpack::tree::Tree;
 use crate::kernel::unpack::{cpio, deb, rpm};
-use crate::registry::challenge;
+use crate::registry::auth::challenge;
 use crate::registry::sync::List;
 use crate::tarball;
 

@@ -10,7 +10,7 @@ use crate::ops::{Access, Error};
 use crate::reference::{self, Remote, Target};
 use crate::registry::AuthFiles;
 use crate::registry::auth::Login;
-use crate::registry::logins::{self, Kept};
+use crate::registry::auth::logins::{self, Kept};
 
 /// What a login is for: `HOST[:PORT]`, or `HOST[:PORT]/NAMESPACE` for a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

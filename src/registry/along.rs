@@ -11,7 +11,8 @@ use crate::digest::Digest;
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
 use crate::registry::client::Error;
-use crate::registry::copy::{Job, Parts, Target};
+use crate::registry::copy::{Job, Parts};
+use crate::registry::ends::Target;
 use crate::registry::referrers::{self, Referrer};
 
 impl Job<'_> {

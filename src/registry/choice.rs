@@ -13,7 +13,8 @@ use crate::image::Platform;
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
 use crate::registry::client::Error;
-use crate::registry::copy::{CopyOptions, Parts, Source};
+use crate::registry::copy::{CopyOptions, Parts};
+use crate::registry::ends::Source;
 
 /// A choice of platforms, and which of them were there.
 pub(super) struct Choice<'a> {

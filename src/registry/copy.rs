@@ -16,36 +16,19 @@ use url::Url;
 use crate::digest::Digest;
 use crate::http::Retry;
 use crate::image::store::layout;
-use crate::image::{Layout, Platform, Store, manifest};
+use crate::image::{Layout, Platform, manifest};
 use crate::limits;
 use crate::progress::{Progress, Task, Unit};
 use crate::registry::choice::Choice;
 use crate::registry::client::Error;
 use crate::registry::copied::{CopyReport, Counts};
 use crate::registry::download::Watch;
+use crate::registry::ends::{Source, Target};
 use crate::registry::memory::{self, Memory};
 use crate::registry::referrers;
 use crate::registry::repository::Repository;
 use crate::registry::stored::receive;
 use crate::registry::upload::Mounted;
-
-/// Where images come from.
-#[derive(Clone)]
-pub enum Source {
-    /// A registry.
-    Repository(Repository),
-    /// A layout or an archive.
-    Store(Arc<Store>),
-}
-
-/// Where images go.
-#[derive(Clone)]
-pub enum Target {
-    /// A registry.
-    Repository(Repository),
-    /// A layout.
-    Layout(Layout),
-}
 
 /// How to copy.
 #[derive(Clone, Debug)]
@@ -455,14 +438,4 @@ enum Found {
     Nowhere,
     /// Nowhere, and the registry has begun an upload for it.
     Awaited(Url),
-}
-
-impl Target {
-    /// A name for the place in which a blob needs to be once.
-    fn store(&self) -> String {
-        match self {
-            Target::Repository(repository) => repository.registry().host().to_owned(),
-            Target::Layout(layout) => layout.root().display().to_string(),
-        }
-    }
 }

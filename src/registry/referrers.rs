@@ -17,7 +17,7 @@ use crate::image::store::layout;
 pub use crate::image::store::referrers::Referrer;
 use crate::image::store::referrers::{self, cosign_tags, fallback_tag};
 use crate::registry::client::Error;
-use crate::registry::copy::{Source, Target};
+use crate::registry::ends::{Source, Target};
 use crate::registry::memory::Memory;
 use crate::registry::repository::Repository;
 

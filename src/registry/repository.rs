@@ -18,7 +18,8 @@ use crate::image::manifest;
 use crate::image::store::layout;
 use crate::limits;
 use crate::reference::{self, Remote, RepositoryName, Tag, Target};
-use crate::registry::client::{Error, Registry, Scope, again};
+use crate::registry::auth::token::Scope;
+use crate::registry::client::{Error, Registry, again};
 
 /// One repository of a registry.
 #[derive(Clone)]

@@ -12,8 +12,8 @@ use crate::fs::PathContext;
 use crate::image::store::layout;
 use crate::image::{Layout, PartialBlob, Store};
 use crate::registry::client::Error;
-use crate::registry::copy::Source;
 use crate::registry::download::{CHUNKS_AHEAD, Chunks, Watch};
+use crate::registry::ends::Source;
 
 /// Writes a blob into a layout, behind what an earlier attempt left of it; it gets its name when it is what was
 /// described.

@@ -12,8 +12,8 @@ use crate::digest::Digest;
 use crate::image::manifest;
 use crate::image::store::verify::Contents;
 use crate::registry::client::Error;
-use crate::registry::copy::Source;
 use crate::registry::download::Chunks;
+use crate::registry::ends::Source;
 use crate::registry::repository::Repository;
 
 /// One image of a repository.

@@ -21,7 +21,8 @@ use crate::progress::{Progress, Unit};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::client::Error;
 use crate::registry::copied::CopyReport;
-use crate::registry::copy::{CopyOptions, Source, Target, copy};
+use crate::registry::copy::{CopyOptions, copy};
+use crate::registry::ends::{Source, Target};
 use crate::registry::session::Session;
 
 /// How to copy many images.

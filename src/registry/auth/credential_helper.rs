@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::registry::auth::{Error, Login};
+use crate::registry::auth::login::{Error, Login};
 
 #[derive(Deserialize)]
 struct Answer {

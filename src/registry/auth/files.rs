@@ -9,8 +9,6 @@
 //! `docker-credential-NAME`, asked with the host on its standard input.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -18,8 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 
 use crate::causes;
-use crate::fs::{self, PathError};
-use crate::registry::helper::{helper, is_not_installed};
+use crate::fs;
+use crate::registry::auth::credential_helper::{helper, is_not_installed};
+use crate::registry::auth::login::{Error, Login};
 
 /// Where credentials are looked for, in this order. Files that are not there are passed over.
 #[derive(Clone, Debug, Default)]
@@ -28,68 +27,6 @@ pub struct AuthFiles {
     pub paths: Vec<PathBuf>,
     /// A login that is known without them, for whichever registry.
     pub given: Option<Login>,
-}
-
-/// How to introduce oneself. Its debug form holds no secret.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Login {
-    /// Not at all.
-    Anonymous,
-    /// With a password.
-    Basic {
-        /// The user.
-        user: String,
-        /// The password.
-        password: String,
-    },
-    /// With a token that others are given for.
-    Identity(String),
-}
-
-/// Why credentials cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file that cannot be read.
-    #[error("{0}")]
-    Read(#[from] PathError),
-    /// A file that is something else.
-    #[error("{}: not a file of credentials", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// An entry that cannot be decoded.
-    #[error("{}: the entry for `{key}` is not base64 of USER:PASSWORD", path.display())]
-    Entry {
-        /// The file.
-        path: PathBuf,
-        /// Which entry.
-        key: String,
-    },
-    /// A helper that does not answer.
-    #[error("the credential helper `{program}` gave no credentials for {registry}")]
-    Helper {
-        /// The program.
-        program: String,
-        /// For which registry.
-        registry: String,
-        /// What happened.
-        source: io::Error,
-    },
-    /// A helper that keeps credentials does not do what it is told.
-    #[error("the credential helper `{program}` failed to {verb} for {registry}")]
-    Told {
-        /// The program.
-        program: String,
-        /// What it was told: `store` or `erase`.
-        verb: &'static str,
-        /// For which registry.
-        registry: String,
-        /// What happened.
-        source: io::Error,
-    },
 }
 
 impl AuthFiles {
@@ -177,16 +114,6 @@ pub fn contents(path: &std::path::Path) -> Result<Contents, Error> {
     let is_kept = |entry: &Option<Entry>| entry.as_ref().is_some_and(has_some);
     let places = file.auths.into_iter().filter(|(_, entry)| is_kept(entry)).map(|(place, _)| place).collect();
     Ok(Contents { places, helpers: file.cred_helpers, store: file.creds_store.filter(|name| !name.is_empty()) })
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Login::Anonymous => f.write_str("Anonymous"),
-            Login::Basic { user, .. } => write!(f, "Basic({user})"),
-            Login::Identity(_) => f.write_str("Identity"),
-        }
-    }
 }
 
 /// A file of credentials. Some programs write `null` for what is not there.

@@ -13,9 +13,11 @@ use serde_json::{Map, Value, json};
 
 use crate::fs::{self, AtomicFile, PathContext};
 use crate::http;
+use crate::registry::auth::credential_helper;
+use crate::registry::auth::files;
+use crate::registry::auth::token::Scope;
 use crate::registry::auth::{self, Login};
-use crate::registry::client::{Error, Registry, Scope};
-use crate::registry::helper;
+use crate::registry::client::{Error, Registry};
 
 /// Where a login is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub fn keep(path: &Path, place: &str, user: &str, password: &str) -> Result<Kept
     let mut file = read(path)?;
     if let Some(name) = helper_for(&file, place) {
         let told = json!({ "ServerURL": place, "Username": user, "Secret": password });
-        helper::tell(&name, "store", place, told.to_string().as_bytes())?;
+        credential_helper::tell(&name, "store", place, told.to_string().as_bytes())?;
         return Ok(Kept::Helper(name));
     }
     let auths = file.entry("auths").or_insert_with(|| json!({}));
@@ -80,7 +82,7 @@ pub fn forget(path: &Path, place: &str) -> Result<bool, auth::Error> {
     let mut file = read(path)?;
     let name = helper_for(&file, place);
     let by_helper = match &name {
-        Some(name) => helper::tell(name, "erase", place, place.as_bytes()).is_ok(),
+        Some(name) => credential_helper::tell(name, "erase", place, place.as_bytes()).is_ok(),
         None => false,
     };
     let auths = file.get_mut("auths").and_then(Value::as_object_mut);
@@ -100,7 +102,7 @@ fn read(path: &Path) -> Result<Map<String, Value>, auth::Error> {
     if !path.exists() {
         return Ok(Map::new());
     }
-    let bytes = fs::read(path, auth::FILE_LIMIT)?;
+    let bytes = fs::read(path, files::FILE_LIMIT)?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }

@@ -1,15 +1,36 @@
-//! What is copied from: documents and blobs of a repository or of a store on the disk.
+//! The two ends of a copy: a repository of a registry, or a store on the disk.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
+use crate::image::{Layout, Store};
 use crate::registry::client::Error;
-use crate::registry::copy::{Parts, Source};
+use crate::registry::copy::Parts;
 use crate::registry::download::Chunks;
+use crate::registry::repository::Repository;
 use crate::registry::stored::read_blob;
+
+/// Where images come from.
+#[derive(Clone)]
+pub enum Source {
+    /// A registry.
+    Repository(Repository),
+    /// A layout or an archive.
+    Store(Arc<Store>),
+}
+
+/// Where images go.
+#[derive(Clone)]
+pub enum Target {
+    /// A registry.
+    Repository(Repository),
+    /// A layout.
+    Layout(Layout),
+}
 
 impl Source {
     /// Reads a manifest or an index, exactly as described.
@@ -100,5 +121,15 @@ impl Source {
         }
         parts.documents.push((described.clone(), bytes));
         Ok(())
+    }
+}
+
+impl Target {
+    /// A name for the place in which a blob needs to be once.
+    pub(super) fn store(&self) -> String {
+        match self {
+            Target::Repository(repository) => repository.registry().host().to_owned(),
+            Target::Layout(layout) => layout.root().display().to_string(),
+        }
     }
 }
