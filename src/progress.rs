@@ -5,11 +5,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "lines and marks of progress are printed here")]
 
-use std::io::Write;
+use std::fmt;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::escape;
 
@@ -27,20 +29,23 @@ enum Mode {
 pub enum Unit {
     /// Bytes, shown as KiB, MiB, GiB.
     Bytes,
-    /// Anything else: rows, files, images.
+    /// Anything else: files, images.
     Items,
+    /// Rows that come many at a time; what has come of the next ones is shown in bytes.
+    Rows,
 }
 
 /// One piece of work that is under way.
 pub struct Task {
     display: Display,
     done: AtomicU64,
+    arrived: Arc<AtomicU64>,
 }
 
 enum Display {
     Nothing,
-    Lines { name: String, unit: Unit, total: Option<u64>, started: Instant, next_line: AtomicU64 },
-    Bar(ProgressBar),
+    Lines { name: String, unit: Unit, total: OnceLock<u64>, started: Instant, next_line: AtomicU64 },
+    Bar { bar: ProgressBar, unit: Unit },
 }
 
 impl Progress {
@@ -59,15 +64,21 @@ impl Progress {
         Progress(Mode::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15))))
     }
 
+    /// Whether anybody watches.
+    pub fn is_shown(&self) -> bool {
+        !matches!(self.0, Mode::Off)
+    }
+
     /// Starts a task; `total` is how much there will be, where that is known.
     pub fn task(&self, name: impl Into<String>, unit: Unit, total: Option<u64>) -> Task {
         let name = escape::line(&name.into()).into_owned();
+        let arrived = Arc::new(AtomicU64::new(0));
         let display = match &self.0 {
             Mode::Off => Display::Nothing,
             Mode::Plain => Display::Lines {
                 name,
                 unit,
-                total,
+                total: total.map(OnceLock::from).unwrap_or_default(),
                 started: Instant::now(),
                 next_line: AtomicU64::new(PLAIN_INTERVAL.as_secs()),
             },
@@ -76,12 +87,12 @@ impl Progress {
                     Some(total) => ProgressBar::new(total),
                     None => ProgressBar::no_length(),
                 });
-                bar.set_style(style(unit, total.is_some()));
+                bar.set_style(style(unit, total.is_some(), &arrived));
                 bar.set_message(name);
-                Display::Bar(bar)
+                Display::Bar { bar, unit }
             }
         };
-        Task { display, done: AtomicU64::new(0) }
+        Task { display, done: AtomicU64::new(0), arrived }
     }
 
     /// Runs `print` with the bars out of the way, so that a line on the terminal does not cut through one.
@@ -99,7 +110,13 @@ impl Task {
         let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
         match &self.display {
             Display::Nothing => {}
-            Display::Bar(bar) => bar.inc(n),
+            Display::Bar { bar, .. } => {
+                bar.inc(n);
+                // A total may have been an estimate.
+                if bar.length().is_some_and(|total| total < done) {
+                    bar.set_length(done);
+                }
+            }
             Display::Lines { name, unit, total, started, next_line } => {
                 let now = started.elapsed().as_secs();
                 let due = next_line.load(Ordering::Relaxed);
@@ -108,12 +125,39 @@ impl Task {
                         .compare_exchange(due, now + PLAIN_INTERVAL.as_secs(), Ordering::Relaxed, Ordering::Relaxed)
                         .is_ok()
                 {
-                    let of = total.map(|total| format!(" of {}", amount(total, *unit))).unwrap_or_default();
+                    let of = total.get().map(|total| format!(" of {}", amount(*total, *unit))).unwrap_or_default();
                     // A closed stderr is no reason to stop the work.
                     let _ = writeln!(std::io::stderr(), "{}: {}{of}", escape::line(name), amount(done, *unit));
                 }
             }
         }
+    }
+
+    /// So many bytes have come of rows that are not done yet.
+    pub fn arrived(&self, bytes: u64) {
+        self.arrived.fetch_add(bytes, Ordering::Relaxed);
+        if let Display::Bar { bar, .. } = &self.display {
+            bar.tick();
+        }
+    }
+
+    /// Says how much there will be, where that was not known when the task began.
+    pub fn set_total(&self, total: u64) {
+        match &self.display {
+            Display::Bar { bar, unit } if bar.length().is_none() => {
+                bar.set_length(total.max(self.done()));
+                bar.set_style(style(*unit, true, &self.arrived));
+            }
+            Display::Lines { total: known, .. } => {
+                let _ = known.set(total);
+            }
+            Display::Bar { .. } | Display::Nothing => {}
+        }
+    }
+
+    /// A reader of which each byte counts.
+    pub fn reading<R: Read>(&self, inner: R) -> impl Read + use<'_, R> {
+        Reading { task: self, inner }
     }
 
     /// How much is done.
@@ -124,9 +168,22 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Display::Bar(bar) = &self.display {
+        if let Display::Bar { bar, .. } = &self.display {
             bar.finish_and_clear();
         }
+    }
+}
+
+struct Reading<'a, R> {
+    task: &'a Task,
+    inner: R,
+}
+
+impl<R: Read> Read for Reading<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.task.add(read as u64);
+        Ok(read)
     }
 }
 
@@ -168,19 +225,29 @@ impl Narration {
 pub fn amount(n: u64, unit: Unit) -> String {
     match unit {
         Unit::Bytes => indicatif::BinaryBytes(n).to_string(),
-        Unit::Items => n.to_string(),
+        Unit::Items | Unit::Rows => n.to_string(),
     }
 }
 
-fn style(unit: Unit, bounded: bool) -> ProgressStyle {
-    let template = match (unit, bounded) {
-        // 60 columns hold them: a name of 22, a bar of what is left, what is done of how much, how long it will take.
-        (Unit::Bytes, true) => "{msg:22!} {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}",
-        (Unit::Bytes, false) => "{msg:22!} {spinner} {binary_bytes} {binary_bytes_per_sec}",
-        (Unit::Items, true) => "{msg:22!} {wide_bar} {pos}/{len} {eta}",
-        (Unit::Items, false) => "{msg:22!} {spinner} {pos}",
+fn style(unit: Unit, bounded: bool, arrived: &Arc<AtomicU64>) -> ProgressStyle {
+    let rest = match (unit, bounded) {
+        (Unit::Bytes, true) => "{wide_bar} {binary_bytes}/{binary_total_bytes} {eta}",
+        (Unit::Bytes, false) => "{spinner} {binary_bytes} {binary_bytes_per_sec}",
+        (Unit::Items, true) => "{wide_bar} {pos}/{len} {eta}",
+        (Unit::Items, false) => "{spinner} {pos}",
+        (Unit::Rows, true) => "{wide_bar} {pos}/{len} {arrived} {eta}",
+        (Unit::Rows, false) => "{spinner} {pos} {arrived}",
     };
-    ProgressStyle::with_template(template).expect("the templates above are well-formed")
+    // 60 columns hold them: a name of 22, a bar of what is left, what is done of how much, how long it will take. Where there is
+    // more room, a third of it is for the name.
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    let name = (columns / 3).max(22);
+    let arrived = arrived.clone();
+    ProgressStyle::with_template(&format!("{{msg:{name}!}} {rest}"))
+        .expect("the templates above are well-formed")
+        .with_key("arrived", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{}", BinaryBytes(arrived.load(Ordering::Relaxed)));
+        })
 }
 
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -191,15 +258,17 @@ mod tests {
 
     #[test]
     fn every_template_is_well_formed_and_counting_works_unseen() {
-        for unit in [Unit::Bytes, Unit::Items] {
+        for unit in [Unit::Bytes, Unit::Items, Unit::Rows] {
             for bounded in [true, false] {
-                style(unit, bounded);
+                style(unit, bounded, &Arc::default());
             }
         }
         let task = Progress::off().task("x", Unit::Items, None);
         task.add(2);
         task.add(3);
         assert_eq!(task.done(), 5);
+        std::io::copy(&mut task.reading(&b"123"[..]), &mut std::io::sink()).unwrap();
+        assert_eq!(task.done(), 8);
         assert_eq!(amount(1536, Unit::Bytes), "1.50 KiB");
     }
 }

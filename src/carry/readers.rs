@@ -16,6 +16,7 @@ use crate::carry::{CarryDocument, Error, Lookup, Receipt};
 use crate::compression::encode::GzipRecipe;
 use crate::fs::{self, Slice, Spool};
 use crate::image::Layout;
+use crate::progress::{Progress, Unit};
 
 /// `carry.json` in a directory, and a receipt, which is JSON as well.
 pub(crate) fn document(directory: &Path, bytes: &[u8]) -> Result<(), Error> {
@@ -81,8 +82,9 @@ pub(crate) fn parts(directory: &Path, bytes: &[u8]) -> Result<(), Error> {
     let layout = Layout::create(&directory.join("layout"))?;
     let blobs = table.blobs.clone();
     let store = Arc::new(Store::open(directory, table, held)?);
+    let task = Progress::off().task("", Unit::Bytes, None);
     for blob in blobs.iter().filter(|blob| blob.size <= READ) {
-        let _ = store.blob(blob, &layout);
+        let _ = store.blob(blob, &layout, &task);
     }
     Ok(())
 }

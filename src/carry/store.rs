@@ -16,6 +16,7 @@ use crate::compression::encode::GzipRecipe;
 use crate::compression::{Compression, Encoder, LimitedReader};
 use crate::fs::{self, PathContext, Slice};
 use crate::image::store::layout::{BlobWriter, Layout, descriptor};
+use crate::progress::Task;
 
 /// Contents, decompressed, and what is made of them.
 pub(super) struct Store {
@@ -55,11 +56,12 @@ impl Store {
     }
 
     /// Makes a blob, unless it is there. Returns whether it was made.
-    pub(super) fn blob(self: &Arc<Self>, blob: &Blob, layout: &Layout) -> Result<bool, Error> {
+    pub(super) fn blob(self: &Arc<Self>, blob: &Blob, layout: &Layout, task: &Task) -> Result<bool, Error> {
         if layout.holds(&blob.digest, blob.size) {
+            task.add(blob.size);
             return Ok(false);
         }
-        let mut writer = Limited { left: blob.size, inner: layout.blob_writer(blob.digest.algorithm())? };
+        let mut writer = Limited { left: blob.size, inner: layout.blob_writer(blob.digest.algorithm())?, task };
         let made = self.write(blob, &mut writer);
         let wrong = |source: io::Error| Error::Blob { digest: blob.digest.clone(), source };
         made.map_err(|error| match error {
@@ -141,6 +143,8 @@ impl Lookup for Arc<Store> {
 struct Limited<'a> {
     inner: BlobWriter<'a>,
     left: u64,
+    /// Is told what comes out.
+    task: &'a Task,
 }
 
 impl io::Write for Limited<'_> {
@@ -150,6 +154,7 @@ impl io::Write for Limited<'_> {
             .checked_sub(bytes.len() as u64)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "more bytes come out than the blob has"))?;
         self.inner.write_all(bytes)?;
+        self.task.add(bytes.len() as u64);
         Ok(bytes.len())
     }
 

@@ -130,8 +130,7 @@ fn make(carry: &CarryDocument, work: &Path, layout: &Layout, progress: &Progress
     let documents = documents_of(carry, &store)?;
     let is_document = |blob: &&Blob| documents.contains(&blob.digest);
     let make = |blob: &Blob| -> Result<Option<u64>, Error> {
-        let made = store.blob(blob, layout)?;
-        task.add(blob.size);
+        let made = store.blob(blob, layout, &task)?;
         Ok(made.then_some(blob.size))
     };
     let mut made: Vec<Option<u64>> =

@@ -9,6 +9,7 @@
 //! `include`; see <https://catalog.redhat.com/api/containers/docs/>.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use reqwest::StatusCode;
 use reqwest::header::DATE;
@@ -17,12 +18,14 @@ use url::Url;
 
 use crate::catalog::entry::{Bundle, Image, Instant, Kind, Repository, stored_registry};
 use crate::http::{self, Http, Retriable, Verdict};
+use crate::progress::Task;
 
 /// The API at a base URL.
 #[derive(Clone)]
 pub struct Catalog {
     http: Http,
     base: Url,
+    task: Option<Arc<Task>>,
 }
 
 /// Which page of which list.
@@ -185,7 +188,12 @@ impl Error {
 impl Catalog {
     /// The API below `base`, such as `https://catalog.redhat.com/api/containers`.
     pub fn new(http: Http, base: &Url) -> Self {
-        Catalog { http, base: base.clone() }
+        Catalog { http, base: base.clone(), task: None }
+    }
+
+    /// The same, where bytes that come are told to a task.
+    pub fn watched(&self, task: &Arc<Task>) -> Self {
+        Catalog { task: Some(task.clone()), ..self.clone() }
     }
 
     /// The base that the lists are below.
@@ -206,7 +214,8 @@ impl Catalog {
             return Err(http::Error::status(response).await.into());
         }
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
-        let body = http::read_limited(response, BODY_LIMIT).await?;
+        let watch = |bytes| self.task.iter().for_each(|task| task.arrived(bytes));
+        let body = http::read_watched(response, BODY_LIMIT, watch).await?;
         let page = parse(&body, request.kind, request.fields, &url)?;
         if let Some(got) = page.page.filter(|got| *got != request.page) {
             return Err(Error::WrongPage { url: Box::new(url), asked: request.page, got });

@@ -193,7 +193,12 @@ struct Patience(Duration);
 ///
 /// A server that sends a byte now and then, so that no wait for the next one is long, is given up ([`Error::TooSlow`]): after
 /// [`Http::deadline`] and what the bytes take at [`SLOWEST`].
-pub async fn read_limited(mut response: Response, limit: u64) -> Result<Vec<u8>, Error> {
+pub async fn read_limited(response: Response, limit: u64) -> Result<Vec<u8>, Error> {
+    read_watched(response, limit, |_| {}).await
+}
+
+/// The same, and `watch` is told how many bytes each piece has.
+pub async fn read_watched(mut response: Response, limit: u64, watch: impl Fn(u64)) -> Result<Vec<u8>, Error> {
     let url = response.url().clone();
     let Patience(patience) = response.extensions().get().copied().unwrap_or(Patience(DEADLINE));
     let started = Instant::now();
@@ -203,6 +208,7 @@ pub async fn read_limited(mut response: Response, limit: u64) -> Result<Vec<u8>,
             return Err(Error::TooLarge { url: Box::new(url), limit });
         }
         body.extend_from_slice(&chunk);
+        watch(chunk.len() as u64);
         if started.elapsed() > patience + Duration::from_secs(body.len() as u64 / SLOWEST) {
             return Err(Error::TooSlow {
                 url: Box::new(url),

@@ -90,8 +90,10 @@ pub async fn copy(
     }
     let rewritten = top.digest() != image.digest();
     let counts = Counts::default();
+    // What the path ends in tells more of the image than what it begins with, where there is room for a part of it only.
+    let place = source.name();
     let task = progress.task(
-        format!("copying {}", source.name()),
+        format!("copying {}", place.rsplit('/').next().unwrap_or(&place)),
         Unit::Bytes,
         Some(limits::total(parts.blobs.values().map(Descriptor::size))),
     );

@@ -11,6 +11,9 @@ mod manual;
 mod pages;
 mod scripts;
 mod settings;
+#[path = "../stand_in/mod.rs"]
+mod stand_in;
+mod terminals;
 
 use std::path::Path;
 use std::process::{Command, Output};

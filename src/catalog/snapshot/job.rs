@@ -8,7 +8,7 @@ use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::snapshot::walk::{self, Key, Range, Throttle, Walk};
 use crate::catalog::snapshot::{Error, How, KindReport, SnapshotOptions, Taken};
 use crate::catalog::store::{self, Draft, KindInfo};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Task, Unit};
 use serde::{Deserialize, Serialize};
 
 /// The work on one kind of the API.
@@ -204,9 +204,13 @@ impl Job<'_> {
     }
 
     async fn walk(&self, state: &mut State, report: &mut KindReport) -> Result<(), Error> {
-        let task = self.progress.task(format!("Reading {}", self.kind.plural()), Unit::Items, None);
+        let total = self.old.as_ref().map(|old| old.rows).filter(|rows| *rows > 0);
+        let task = Arc::new(self.progress.task(format!("Reading {}", self.kind.plural()), Unit::Rows, total));
         let walk = self.along(Key::Created, Fields::All);
         let ranges = std::mem::take(&mut state.left);
+        if let ([everything], None) = (&ranges[..], total) {
+            self.count_for(&task, &walk, everything);
+        }
         let mut kept = state.clone();
         walk.run(self.catalog, self.throttle, ranges, &task, |page, left| {
             report.read += page.rows.len() as u64;
@@ -216,8 +220,25 @@ impl Job<'_> {
         .await
     }
 
+    /// Finds out how many rows there are, for whoever watches: beside the walk, which neither waits for it nor needs it, for
+    /// counting is what the server takes longest for.
+    fn count_for(&self, task: &Arc<Task>, walk: &Walk, range: &Range) {
+        if !self.progress.is_shown() || self.options.parallel < 2 {
+            return;
+        }
+        let walk = Walk { fields: Fields::Ids, ..walk.clone() };
+        let (request, task) = (walk.request(range, 1, true), Arc::downgrade(task));
+        let (catalog, throttle) = (self.catalog.clone(), self.throttle.clone());
+        tokio::spawn(async move {
+            let total = throttle.count(&catalog, &request).await;
+            if let (Some(total), Some(task)) = (total, task.upgrade()) {
+                task.set_total(total);
+            }
+        });
+    }
+
     async fn delta(&self, state: &mut State, report: &mut KindReport) -> Result<(), Error> {
-        let task = self.progress.task(format!("Updating {}", self.kind.plural()), Unit::Items, None);
+        let task = Arc::new(self.progress.task(format!("Updating {}", self.kind.plural()), Unit::Rows, None));
         let mut walk = self.along(Key::Updated, Fields::All);
         if self.kind == Kind::Container {
             // Without `certified==true`, or an image that is no longer certified would not be seen to leave.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
@@ -18,7 +19,7 @@ impl Job<'_> {
     ///
     /// What agrees is noted after every few ranges, so that an interrupted sweep goes on with the rest.
     pub(super) async fn sweep(&self, state: &mut State, report: &mut KindReport) -> Result<bool, Error> {
-        let task = self.progress.task(format!("Comparing {}", self.kind.plural()), Unit::Items, None);
+        let task = Arc::new(self.progress.task(format!("Comparing {}", self.kind.plural()), Unit::Rows, None));
         let mut ranges = match &state.unswept {
             Some(left) => left.clone(),
             None => {
@@ -37,6 +38,7 @@ impl Job<'_> {
             let ids = self.dated()?;
             let leaves: Vec<Range> =
                 ranges.iter().flat_map(|range| cut(&ids, range, (self.throttle.page_size() * 9 / 10).max(1))).collect();
+            task.set_total(leaves.iter().map(|range| bounds(&ids, range)).map(|(from, to)| (to - from) as u64).sum());
             let mut differing = Vec::new();
             let mut done = 0;
             for some in leaves.chunks(SWEPT_AT_ONCE) {
@@ -65,7 +67,7 @@ impl Job<'_> {
         leaves: &[Range],
         trusting: bool,
         state: &State,
-        task: &Task,
+        task: &Arc<Task>,
         report: &mut KindReport,
     ) -> Result<Option<Vec<Range>>, Error> {
         let seen = Cell::new(HashSet::new());

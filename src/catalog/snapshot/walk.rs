@@ -14,7 +14,7 @@
 //! was, is cut in two. How many requests may be under way is shared by all walks of a run ([`Throttle`]): it is halved
 //! when the server is overloaded, and grows again one by one.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -255,14 +255,15 @@ impl Walk {
     pub(super) async fn run<E: From<Error>>(
         &self,
         catalog: &Catalog,
-        throttle: &std::sync::Arc<Throttle>,
+        throttle: &Arc<Throttle>,
         ranges: Vec<Range>,
-        task: &Task,
+        task: &Arc<Task>,
         mut visit: impl FnMut(&Page, &[Range]) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut open: Vec<Option<Open>> =
             ranges.into_iter().map(|range| Some(Open { range, in_flight: false, density: 0.0 })).collect();
         let mut requests = JoinSet::new();
+        let catalog = &catalog.watched(task);
         let mut arrived: Option<(Page, Vec<Range>)> = None;
         loop {
             self.share_out(&mut open, throttle);

@@ -62,10 +62,9 @@ impl BaseImage {
         let mut files = RootFs::default();
         for layer in &layers {
             let failed = |source| Error::BaseLayer { layer: layer.digest().to_string(), source };
-            let blob = BufReader::with_capacity(BUFFER, self.layout.open_blob(layer)?);
+            let blob = BufReader::with_capacity(BUFFER, task.reading(self.layout.open_blob(layer)?));
             let (_, content) = compression::decoder(blob).map_err(failed)?;
             files.apply(content).map_err(failed)?;
-            task.add(layer.size());
         }
         Ok(known.entry(platform.clone()).or_insert(Arc::new(files)).clone())
     }

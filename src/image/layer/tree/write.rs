@@ -51,13 +51,15 @@ impl Tree {
                     layer.opaque(path, mtime).at("write", OUT)?;
                 }
                 Kind::Bytes(bytes) => {
-                    layer.file(path, &meta, bytes.len() as u64, &bytes[..]).at("write", OUT)?;
+                    layer.file(path, &meta, bytes.len() as u64, task.reading(&bytes[..])).at("write", OUT)?;
                 }
                 Kind::File { source, size } => {
                     let file = SparseReader::new(crate::fs::open_file(source)?).at("open", source)?;
-                    layer.file(path, &meta, *size, file).at("pack", source)?;
+                    layer.file(path, &meta, *size, task.reading(file)).at("pack", source)?;
                 }
-                Kind::Slice(slice) => layer.file(path, &meta, slice.size(), slice.reader()).at("pack", path)?,
+                Kind::Slice(slice) => {
+                    layer.file(path, &meta, slice.size(), task.reading(slice.reader())).at("pack", path)?;
+                }
                 Kind::Symlink(target) | Kind::Merge(target) => layer.symlink(path, &meta, target).at("write", OUT)?,
                 Kind::HardLink(target) => {
                     if !self.nodes.get(&Name::new(target)).is_some_and(|node| node.kind.is_file()) {
@@ -67,7 +69,6 @@ impl Tree {
                 }
                 Kind::Whiteout => layer.whiteout(path, mtime).at("write", OUT)?,
             }
-            task.add(node.size());
         }
         Ok(())
     }
