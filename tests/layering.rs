@@ -71,7 +71,7 @@ const OFFLINE: &[(&str, &[&str])] = &[
 fn no_use_breaks_the_table() {
     let mut broken = Vec::new();
     for (file, module) in modules() {
-        let known = used_by(&fs::read_to_string(&file).unwrap());
+        let known = used_by(&fs::read_to_string(&file).unwrap(), &module);
         for used in known {
             if !may_know(&module, &used) {
                 broken.push(format!("{module} ({}) uses crate::{used}", file.display()));
@@ -104,7 +104,12 @@ fn the_table_is_enforced() {
     }
     let source =
         "use crate::fs::{self, PathError};\n    let x = crate::http::Http::new();\n// crate::carry in a comment\n";
-    assert_eq!(used_by(source), ["fs", "http"]);
+    assert_eq!(used_by(source, "image::layer"), ["fs", "http"]);
+    let source =
+        "use super::{Error, plan};\n    super::super::http::get(); pub(super) fn x() {}\n    image::super_fast();\n";
+    assert_eq!(used_by(source, "image::build::plan"), ["image::build", "image::http"]);
+    let source = "use super::super::super::http::Http;\nuse crate::kernel::source::redhat::RedHat;\n";
+    assert_eq!(used_by(source, "image::build::plan"), ["http", "kernel::source"]);
 }
 
 fn may_know(module: &str, used: &str) -> bool {
@@ -123,37 +128,123 @@ fn may_know(module: &str, used: &str) -> bool {
     rules.last_key_value().is_some_and(|(_, allowed)| allowed.contains(&used_top.as_str()))
 }
 
-/// The paths after `crate::` (or `haversack::` in main.rs) in code. Braces directly after it are not our style.
-fn used_by(source: &str) -> Vec<String> {
+/// The modules that code names by `crate::`, `haversack::` (in main.rs) or `super::`, of which the last counts from `module`. Braces
+/// directly after a marker name the module itself.
+fn paths_in(source: &str, module: &str) -> Vec<Vec<String>> {
     let code = source.lines().map(|line| line.split("//").next().unwrap_or_default());
-    let mut used = Vec::new();
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+    let mut found = Vec::new();
     for line in code {
-        for marker in ["crate::", "haversack::"] {
-            for (at, _) in line.match_indices(marker) {
-                let path: String = line[at + marker.len()..]
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
-                    .collect();
-                let modules: Vec<&str> = path
-                    .split("::")
-                    .take_while(|part| !part.is_empty() && part.chars().all(|c| !c.is_uppercase()))
-                    .take(2)
-                    .collect();
-                // `crate::http::Http` gives http; `crate::fs::read(..)` gives fs::read, of which the module counts.
-                let path = modules.join("::");
-                let path =
-                    if path.contains("::") && LEAVES.contains(&modules[0]) { modules[0].to_owned() } else { path };
-                let path = match path.strip_prefix("http::") {
-                    Some(_) => "http".to_owned(),
-                    None => path,
-                };
-                if !path.is_empty() {
-                    used.push(path);
-                }
+        let mut at = 0;
+        while let Some(start) = line[at..].find(is_word).map(|start| at + start) {
+            let word = &line[start..][..line[start..].find(|c| !is_word(c)).unwrap_or(line.len() - start)];
+            at = start + word.len();
+            let mut parts: Vec<&str> = word.split("::").collect();
+            let mut base: Vec<&str> = match parts[0] {
+                "crate" | "haversack" if parts.len() > 1 => Vec::new(),
+                "super" if parts.len() > 1 => module.split("::").collect(),
+                _ => continue,
+            };
+            while parts.first() == Some(&"super") {
+                base.pop();
+                parts.remove(0);
+            }
+            parts.retain(|part| !matches!(*part, "crate" | "haversack"));
+            let modules =
+                parts.into_iter().take_while(|part| !part.is_empty() && part.chars().all(|c| !c.is_uppercase()));
+            let path: Vec<String> = base.into_iter().chain(modules).map(str::to_owned).collect();
+            found.extend((!path.is_empty()).then_some(path));
+        }
+    }
+    found
+}
+
+/// The same as far as the table goes: two parts, but of `http` and the leaves, which are whole.
+fn used_by(source: &str, module: &str) -> Vec<String> {
+    let shown = |path: Vec<String>| match &*path[0] {
+        first if first == "http" || LEAVES.contains(&first) => first.to_owned(),
+        _ => path[..path.len().min(2)].join("::"),
+    };
+    paths_in(source, module).into_iter().map(shown).collect()
+}
+
+/// Which rooms, the directories below `src`, know each other, with the files that make it so. What is above or below is no other
+/// room: a directory's own file knows its parts, and they know it.
+fn rooms_known() -> BTreeMap<String, BTreeMap<String, String>> {
+    let modules = modules();
+    let room_of: BTreeMap<&str, String> = modules
+        .iter()
+        .map(|(file, module)| {
+            let room = file.parent().unwrap().strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+            (module.as_str(), room.to_str().unwrap().to_owned())
+        })
+        .collect();
+    let mut known: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for (file, module) in modules.iter().filter(|(_, module)| !module.ends_with("tests")) {
+        let source = fs::read_to_string(file).unwrap();
+        // Tests stand last, and may take from everywhere what they need.
+        let code = source.split("#[cfg(test)]\nmod").next().unwrap();
+        for path in paths_in(code, module) {
+            let named = (1..=path.len()).rev().map(|parts| path[..parts].join("::"));
+            let Some((used, other)) = named.filter_map(|name| room_of.get_key_value(name.as_str())).next() else {
+                continue;
+            };
+            let room = &room_of[module.as_str()];
+            let is_inside = |one: &str, of: &str| format!("{one}/").starts_with(&format!("{of}/")) || of.is_empty();
+            if !is_inside(room, other) && !is_inside(other, room) {
+                let why = format!("{module} uses {used}");
+                known.entry(room.clone()).or_default().entry(other.clone()).or_insert(why);
             }
         }
     }
-    used
+    known
+}
+
+/// A way from a room back to it, if there is one.
+fn circle(known: &BTreeMap<String, BTreeMap<String, String>>, room: &str) -> Option<Vec<String>> {
+    let mut came_by: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    let mut open = vec![room];
+    while let Some(at) = open.pop() {
+        for (next, why) in known.get(at).into_iter().flatten() {
+            if came_by.contains_key(next.as_str()) {
+                continue;
+            }
+            came_by.insert(next, (at, why));
+            if next != room {
+                open.push(next);
+                continue;
+            }
+            let (mut way, mut back) = (Vec::new(), room);
+            loop {
+                let (before, why) = came_by[back];
+                way.insert(0, why.to_owned());
+                if before == room {
+                    return Some(way);
+                }
+                back = before;
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn rooms_know_each_other_in_no_circle() {
+    let known = rooms_known();
+    assert!(known.len() > 20, "{known:?}");
+    let circles: Vec<String> = known.keys().filter_map(|room| circle(&known, room)).map(|way| way.join(", ")).collect();
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
+
+    let of = |edges: &[(&str, &str)]| {
+        let mut known: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for (one, other) in edges {
+            known.entry((*one).to_owned()).or_default().insert((*other).to_owned(), format!("{one} uses {other}"));
+        }
+        known
+    };
+    assert_eq!(circle(&of(&[("a", "b"), ("b", "c"), ("a", "c")]), "a"), None);
+    let way = ["a uses b", "b uses c", "c uses a"].map(str::to_owned).to_vec();
+    assert_eq!(circle(&of(&[("a", "b"), ("b", "c"), ("b", "d"), ("c", "a")]), "a"), Some(way));
 }
 
 fn modules() -> Vec<(PathBuf, String)> {

@@ -11,8 +11,8 @@ use crate::compression::Compression;
 use crate::image::{LayerOptions, Platform, Template};
 use crate::kernel::source::{Source, SourceOptions};
 use crate::ops::Scratch;
+use crate::ops::make::toolkit::PackageOptions;
 use crate::ops::make::{self, MakeOptions, MakeReport};
-use crate::ops::toolkit::PackageOptions;
 use crate::reference::ImageRef;
 use crate::shard::Shard;
 

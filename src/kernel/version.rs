@@ -240,6 +240,19 @@ const MACHINES: &[&str] = &[
 /// Debian's flavours that begin with a digit.
 const NUMBERED_FLAVOURS: &[&str] = &["486", "586", "686", "4kc", "5kc", "64k", "64kb", "16k"];
 
+/// SUSE counts rebuilds per package, in the last number of a version: `24.33.2` of the headers goes with `24.33.1` of the
+/// sources, and `3.1.gd4e7682` with `3.2.gd4e7682`.
+pub(crate) fn without_rebuild(version: &str) -> String {
+    let Some((before, last)) = version.rsplit_once('.') else { return version.to_owned() };
+    if last.bytes().all(|b| b.is_ascii_digit()) {
+        return before.to_owned();
+    }
+    match before.rsplit_once('.') {
+        Some((before, count)) if count.bytes().all(|b| b.is_ascii_digit()) => format!("{before}.{last}"),
+        _ => version.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ use crate::kernel::matrix::{self, Entry, Matrix, payload};
 use crate::kernel::release::Machine;
 use crate::kernel::set::Filter;
 use crate::kernel::source::SourceOptions;
-use crate::ops::toolkit::variables::tag;
+use crate::ops::make::toolkit::variables::tag;
 use crate::ops::{Access, Error, block_on, gather};
 use crate::progress::{Progress, Unit};
 use crate::reference::{ImageRef, Remote};

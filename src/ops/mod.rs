@@ -26,7 +26,6 @@ pub mod scratch;
 pub mod sites;
 pub mod sync;
 pub mod tags;
-pub mod toolkit;
 pub mod verify;
 
 pub use connect::Access;

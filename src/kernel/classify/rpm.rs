@@ -3,9 +3,9 @@
 //! Where a package tells its release, that has the last word; what is here is what its name tells else.
 
 use crate::kernel::classify::{Class, Reason, Role, Shared, is_version, told_release};
-use crate::kernel::group::without_rebuild;
 use crate::kernel::package::{Name, Package};
 use crate::kernel::release::{Machine, Release};
+use crate::kernel::version::without_rebuild;
 
 /// What the release part of a version says about who made the package.
 #[derive(Clone, Copy, PartialEq, Eq)]

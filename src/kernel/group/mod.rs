@@ -11,7 +11,6 @@ mod shared;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::kernel::classify::{Class, Reason, Role, classify, told_release};
-pub(crate) use crate::kernel::group::shared::without_rebuild;
 use crate::kernel::group::shared::{Needed, Pool};
 use crate::kernel::package::{Name, Package};
 use crate::kernel::release::{Machine, Release};

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use crate::kernel::classify::{Reason, Role, Shared};
 use crate::kernel::package::{Format, Name, Package, Relation};
 use crate::kernel::release::{Machine, Release};
+use crate::kernel::version::without_rebuild;
 
 /// Packages that kernels may share.
 pub(super) struct Pool {
@@ -293,19 +294,6 @@ fn for_building(relation: &Relation, format: Format) -> bool {
                 || name.starts_with("linux-") && name.contains("-headers-")
         }
         Format::Rpm => name.starts_with("kernel-devel") || name.starts_with("kernel-source"),
-    }
-}
-
-/// SUSE counts rebuilds per package, in the last number of a version: `24.33.2` of the headers goes with `24.33.1` of the
-/// sources, and `3.1.gd4e7682` with `3.2.gd4e7682`.
-pub(crate) fn without_rebuild(version: &str) -> String {
-    let Some((before, last)) = version.rsplit_once('.') else { return version.to_owned() };
-    if last.bytes().all(|b| b.is_ascii_digit()) {
-        return before.to_owned();
-    }
-    match before.rsplit_once('.') {
-        Some((before, count)) if count.bytes().all(|b| b.is_ascii_digit()) => format!("{before}.{last}"),
-        _ => version.to_owned(),
     }
 }
 

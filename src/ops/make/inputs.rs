@@ -17,7 +17,7 @@ use crate::image::build::sbom::{self, Component};
 use crate::image::store::layout;
 use crate::image::{Definition, Inputs, Layout, Platform, manifest};
 use crate::ops::make::MakeOptions;
-use crate::ops::toolkit::kept;
+use crate::ops::make::toolkit::kept;
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
 use crate::reference::{ImageRef, Target as RemoteTarget};

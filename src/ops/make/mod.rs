@@ -4,6 +4,7 @@ pub mod explain;
 pub mod inputs;
 pub mod output;
 mod text;
+pub mod toolkit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::image::{Definition, LayerOptions, Layout, Platform, Template};
 use crate::ops::make::explain::{Explained, explain};
 use crate::ops::make::inputs::{FoundBase, inputs};
 use crate::ops::make::output::{Outputs, Workplace};
-use crate::ops::toolkit::{self, PackageOptions, Toolkit};
+use crate::ops::make::toolkit::{PackageOptions, Toolkit};
 use crate::ops::{Access, Error, Scratch};
 use crate::progress::Progress;
 use crate::reference::ImageRef;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::ops::make::explain::Explained;
+use crate::ops::make::toolkit::Toolkit;
 use crate::ops::make::{Built, Made, MakeReport, Skipped};
-use crate::ops::toolkit::Toolkit;
 use crate::progress::{Unit, amount};
 
 impl MakeReport {

@@ -24,8 +24,8 @@ use crate::kernel::source::{Mirrors, SourceOptions, Wanted};
 use crate::kernel::unpack::{self, UnpackOptions};
 use crate::ops::gather::{self, Gathered};
 use crate::ops::make::MakeOptions;
-use crate::ops::toolkit::compiler;
-use crate::ops::toolkit::universes::Universes;
+use crate::ops::make::toolkit::compiler;
+use crate::ops::make::toolkit::universes::Universes;
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
 
