@@ -70,3 +70,45 @@ fn without_git_the_date_that_is_given_is_said_and_else_nothing() {
         assert_eq!(version::of(dir.path(), epoch), said, "{epoch:?}");
     }
 }
+
+/// What the Containerfile is built with is what the program in the image says: the script tells podman, and the Containerfile writes
+/// it where the build looks.
+#[test]
+fn the_image_is_told_the_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (checkout, source, bin) = (dir.path().join("checkout"), dir.path().join("source"), dir.path().join("bin"));
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for directory in [&checkout.join("scripts"), &source.join("version"), &bin] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::copy(ours.join("scripts/image.sh"), checkout.join("scripts/image.sh")).unwrap();
+    git(&checkout, &["init", "--quiet"]);
+    git(&checkout, &["add", "."]);
+    git(&checkout, &["commit", "--quiet", "--message", "one"]);
+    // Stands for podman: writes its arguments down, a line each.
+    fs::write(bin.join("podman"), "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
+    fs::set_permissions(bin.join("podman"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let told = || {
+        let output =
+            Command::new(checkout.join("scripts/image.sh")).arg("--quiet").env("PATH", &path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("build\n") && text.ends_with("--tag\nlocalhost/haversack\n--quiet\n.\n"), "{text}");
+        text.lines().find_map(|line| line.strip_prefix("COMMIT=")).unwrap().to_owned()
+    };
+    let containerfile = fs::read_to_string(ours.join("Containerfile")).unwrap();
+    let write = containerfile.lines().find_map(|line| line.strip_prefix("RUN ").filter(|it| it.contains("COMMIT")));
+    let said = |commit: &str| {
+        let status =
+            Command::new("sh").args(["-c", write.unwrap()]).current_dir(&source).env("COMMIT", commit).status();
+        assert!(status.unwrap().success());
+        version::of(&source, None)
+    };
+    assert_eq!(said(""), "");
+    let commit = git(&checkout, &["rev-parse", "HEAD"]);
+    assert_eq!(said(&told()), format!(" ({} 2025-11-26)", &commit[..12]));
+    fs::write(checkout.join("scripts/image.sh"), fs::read_to_string(ours.join("scripts/image.sh")).unwrap() + "\n")
+        .unwrap();
+    assert_eq!(said(&told()), format!(" ({}+changes 2025-11-26)", &commit[..12]));
+}

@@ -1,7 +1,7 @@
 //! From which commit the program is built, and of which date: what `--version` adds to the version.
 //!
 //! The commit is git's; in an archive that git made (`git archive`, the tarballs of forges) it stands in `version/commit.txt`,
-//! which git fills in then. The date is that of `SOURCE_DATE_EPOCH` (reproducible-builds.org) or else the commit's. So two
+//! which git fills in then; a build of an image writes it there (`Containerfile`). The date is that of `SOURCE_DATE_EPOCH` (reproducible-builds.org) or else the commit's. So two
 //! builds of one commit say the same, and none says when it was made. Where neither is known, nothing is said.
 
 use std::path::Path;
@@ -32,15 +32,16 @@ fn from_git(directory: &Path) -> Option<(String, String)> {
     let commit = git(directory, &["rev-parse", "--short=12", "HEAD"])?;
     let date = git(directory, &["show", "--no-patch", "--format=%ct", "HEAD"])?;
     let is_changed = !git(directory, &["status", "--porcelain", "--untracked-files=no"])?.is_empty();
-    Some((if is_changed { format!("{commit}+changes") } else { commit }, day(date.parse().ok()?)))
+    Some((if is_changed { format!("{commit}{CHANGES}") } else { commit }, day(date.parse().ok()?)))
 }
 
-/// `version/commit.txt` is `$Format:%H %ct$`, until git writes it into an archive.
+/// `version/commit.txt` is `$Format:%H %ct$`, until git writes it into an archive. `+changes` behind the commit stays there.
 fn from_archive(directory: &Path) -> Option<(String, String)> {
     let text = std::fs::read_to_string(directory.join("version/commit.txt")).ok()?;
     let (commit, seconds) = text.trim().split_once(' ')?;
+    let (commit, changes) = commit.strip_suffix(CHANGES).map_or((commit, ""), |commit| (commit, CHANGES));
     let is_commit = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-    Some((is_commit.then(|| commit[..12].to_owned())?, day(seconds.parse().ok()?)))
+    Some((is_commit.then(|| format!("{}{changes}", &commit[..12]))?, day(seconds.parse().ok()?)))
 }
 
 fn git(directory: &Path, args: &[&str]) -> Option<String> {
@@ -60,3 +61,6 @@ fn day(seconds: i64) -> String {
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
 }
+
+/// Stands behind the commit of sources that were changed since.
+const CHANGES: &str = "+changes";
