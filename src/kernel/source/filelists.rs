@@ -14,8 +14,9 @@ use crate::http::Http;
 use crate::kernel::package::{Format, Name};
 use crate::kernel::source::Error;
 use crate::kernel::source::cache::Cache;
-use crate::kernel::source::rpm_md::{Index, Xml, XmlError, append, attribute, join};
+use crate::kernel::source::rpm_md::{Index, join};
 use crate::kernel::source::transfer::{self, Expected};
+use crate::kernel::source::xml::{Xml, XmlError, append, append_reference, attribute};
 use crate::limits::{self, Count};
 
 /// Where a repository's list of files is.
@@ -78,12 +79,7 @@ pub(crate) fn parse(reader: impl BufRead, paths: &BTreeSet<String>) -> Result<Ve
                 }
             }
             Event::Text(part) => append(&mut text, &part)?,
-            Event::GeneralRef(reference) => match &*reference {
-                "amp" => append(&mut text, "&")?,
-                "lt" => append(&mut text, "<")?,
-                "gt" => append(&mut text, ">")?,
-                _ => {}
-            },
+            Event::GeneralRef(reference) => append_reference(&mut text, &reference)?,
             Event::End(tag) if tag.local_name().as_ref() == "file" && paths.contains(&text) => {
                 let (name, version, architecture) = package.clone();
                 kept.several(limits::PACKAGE_OVERHEAD + name.len() + text.len())?;

@@ -15,6 +15,7 @@ pub mod preset;
 pub mod redhat;
 pub(crate) mod rpm_md;
 mod transfer;
+mod xml;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::kernel::source::redhat::RedHat;
 
 pub use self::apt::AptRepository;
 pub use self::options::SourceOptions;
-pub use self::rpm_md::XmlError;
+pub use self::xml::XmlError;
 
 /// A place with packages.
 #[derive(Clone, Debug, PartialEq, Eq)]

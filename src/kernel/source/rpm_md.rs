@@ -5,10 +5,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader};
 
-use quick_xml::Reader;
-use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use url::Url;
 
@@ -20,8 +18,9 @@ use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relati
 use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::modules::Modules;
 use crate::kernel::source::transfer::{self, Expected};
+use crate::kernel::source::xml::{Xml, XmlError, append, append_reference, attribute};
 use crate::kernel::source::{self, Error, Listing, Options, Wanted};
-use crate::limits::{self, Count, Depth, Exceeded, PACKAGE_OVERHEAD, Pieces, RELATION_OVERHEAD};
+use crate::limits::{self, Count, Exceeded, PACKAGE_OVERHEAD, RELATION_OVERHEAD};
 
 /// Where the indexes of a repository are.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,23 +35,6 @@ pub(crate) struct Indexes {
 pub(super) struct Index {
     pub(super) href: String,
     pub(super) expected: Expected,
-}
-
-/// Why an XML file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum XmlError {
-    /// It is not well-formed, or cannot be read.
-    #[error("not well-formed")]
-    Syntax(#[from] quick_xml::Error),
-    /// It is well-formed and still not what it should be.
-    #[error("{0}")]
-    Content(&'static str),
-    /// It cannot be decompressed.
-    #[error("cannot be decompressed")]
-    Io(#[from] io::Error),
-    /// There is more of something than is taken.
-    #[error("{0}")]
-    Exceeded(#[from] Exceeded),
 }
 
 /// Lists the kernel packages of a repository: `url` is its directory, or a mirror list or metalink that names several.
@@ -230,40 +212,6 @@ struct Partial {
     kept: usize,
 }
 
-/// An XML document from outside: no tag or text of it is longer, and no element deeper, than the limits.
-pub(super) struct Xml<R: BufRead> {
-    reader: Reader<Pieces<R>>,
-    depth: Depth,
-}
-
-impl<R: BufRead> Xml<R> {
-    pub(super) fn new(reader: R) -> Self {
-        let pieces = Pieces::new(reader, limits::XML_PIECE, "bytes in an XML tag or text");
-        Xml { reader: Reader::from_reader(pieces), depth: Depth::default() }
-    }
-
-    pub(super) fn next<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Event<'a>, XmlError> {
-        self.reader.get_mut().next_piece();
-        let event = self.reader.read_event_into(buffer).map_err(|error| match error {
-            // What the reader below says is the cause.
-            quick_xml::Error::Io(error) => XmlError::Io(io::Error::new(error.kind(), error)),
-            error => XmlError::Syntax(error),
-        })?;
-        match event {
-            Event::Start(_) => self.depth.enter()?,
-            Event::End(_) => self.depth.leave(),
-            _ => {}
-        }
-        Ok(event)
-    }
-}
-
-/// Appends to a text, which entities cut into many.
-pub(super) fn append(text: &mut String, part: &str) -> Result<(), Exceeded> {
-    text.push_str(part);
-    limits::at_most(text.len(), limits::XML_PIECE, "bytes in an XML tag or text")
-}
-
 /// Reads `primary.xml`.
 pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) -> Result<Listing, XmlError> {
     let mut reader = Xml::new(reader);
@@ -320,13 +268,8 @@ pub(crate) fn parse_primary(reader: impl BufRead, base: &Url, wanted: Wanted) ->
                 }
             }
             Event::Text(part) => append(&mut text, &part)?,
-            Event::GeneralRef(reference) => match &*reference {
-                "amp" => append(&mut text, "&")?,
-                "lt" => append(&mut text, "<")?,
-                "gt" => append(&mut text, ">")?,
-                // Descriptions may have others; nothing that is kept does.
-                _ => {}
-            },
+            // Descriptions may have others; nothing that is kept does.
+            Event::GeneralRef(reference) => append_reference(&mut text, &reference)?,
             Event::End(tag) => match tag.local_name().as_ref() {
                 "name" if package.name.is_empty() => package.name = std::mem::take(&mut text),
                 "arch" => package.architecture = std::mem::take(&mut text),
@@ -433,12 +376,6 @@ fn relation(tag: &BytesStart<'_>) -> Result<Option<Relation>, XmlError> {
     let epoch = attribute(tag, "epoch")?.filter(|epoch| epoch != "0");
     let version = version.map(|version| epoch.map_or(version.clone(), |epoch| format!("{epoch}:{version}")));
     Ok(Some(Relation { name, version: comparison.zip(version) }))
-}
-
-pub(super) fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<String>, XmlError> {
-    let Some(attribute) = tag.try_get_attribute(name).map_err(quick_xml::Error::from)? else { return Ok(None) };
-    let value = attribute.normalized_value(XmlVersion::Implicit1_0)?;
-    Ok(Some(value.into_owned()))
 }
 
 /// Joins a place to its repository. A repository may name places on other hosts, but only by HTTP.

@@ -6,6 +6,7 @@
 mod compiler;
 mod packages;
 mod recipe;
+mod report;
 mod universes;
 pub(crate) mod variables;
 
@@ -15,11 +16,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci_spec::image::Descriptor;
-use serde::Serialize;
 
-use crate::causes;
 use crate::fs;
-use crate::image::build::assemble::BuildReport;
 use crate::image::build::definition::Base;
 use crate::image::build::packages::join;
 use crate::image::build::sbom::{self, Contents};
@@ -36,11 +34,11 @@ use crate::ops::make::output::{Outputs, Workplace};
 pub(crate) use crate::ops::make::toolkit::packages::kept;
 use crate::ops::make::toolkit::packages::{OfKernel, Packages};
 use crate::ops::make::toolkit::recipe::{RECIPE, Recipes};
+pub use crate::ops::make::toolkit::report::{Status, Toolkit};
 use crate::ops::make::toolkit::variables::{tag, values, without_rt};
 use crate::ops::make::{MakeOptions, MakeReport};
 use crate::ops::{Error, Scratch};
 use crate::progress::Progress;
-use crate::reference::ImageRef;
 use crate::shard::Shard;
 
 /// Images of kernels and of their packages.
@@ -83,39 +81,6 @@ struct Wanted {
     kernel: String,
     rhel: String,
     machines: BTreeSet<Machine>,
-}
-
-/// What became of it.
-#[derive(Debug, Serialize)]
-pub struct Toolkit {
-    /// The definition's name.
-    pub name: String,
-    /// What `uname -r` prints without the machine.
-    pub kernel: String,
-    /// For which machines it was wanted.
-    pub machines: BTreeSet<Machine>,
-    /// What became of it.
-    pub status: Status,
-    /// Where it is.
-    pub output: Vec<ImageRef>,
-    /// What was made.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub report: Option<BuildReport>,
-    /// Why it failed, or what it lacks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// What became of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// It was built.
-    Built,
-    /// All outputs have it, made by the same recipe.
-    Present,
-    /// It could not be built.
-    Failed,
 }
 
 /// All that the images of one run have in common.
@@ -498,30 +463,6 @@ fn usable(kernel: &Kernel) -> Result<(), Error> {
         return Err(Error::HeadersIncomplete { release, missing: kernel.missing.join(", ") });
     }
     Ok(())
-}
-
-impl Toolkit {
-    fn new(wanted: &Wanted, name: &str, status: Status, output: Vec<ImageRef>) -> Self {
-        let Wanted { kernel, machines, .. } = wanted.clone();
-        Toolkit { name: name.to_owned(), kernel, machines, status, output, report: None, error: None }
-    }
-
-    fn failed(wanted: &Wanted, error: &Error) -> Self {
-        let error = Some(causes::line(error));
-        Toolkit { error, ..Toolkit::new(wanted, "", Status::Failed, Vec::new()) }
-    }
-
-    /// What became of it, and where it is, a line each.
-    pub fn to_text(&self) -> String {
-        let digest = self.report.as_ref().map(|report| format!("  {}", report.digest)).unwrap_or_default();
-        let status = match self.status {
-            Status::Built => "built",
-            Status::Present => "present",
-            Status::Failed => "failed",
-        };
-        let output: String = self.output.iter().map(|output| format!("    {output}\n")).collect();
-        format!("{status:8} {}{digest}\n{output}", self.kernel)
-    }
 }
 
 const MATRIX_LIMIT: u64 = 64 << 20;
