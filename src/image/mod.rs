@@ -24,7 +24,7 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-pub use build::{Definition, Inputs, LayerCache, Part, Template};
-pub use layer::{Layer, LayerOptions, LayerWriter, Tree};
+pub use build::{Definition, Inputs, Part, Template};
+pub use layer::{Layer, LayerCache, LayerOptions, LayerWriter, Tree};
 pub use platform::Platform;
 pub use store::{Archive, Dir, DockerArchive, Layout, PartialBlob, Place, Store};

@@ -139,7 +139,7 @@ mod tests {
     use crate::fs;
     use crate::image::Layout;
     use crate::image::build::plan::CatalogInput;
-    use crate::image::build::{assemble, plan};
+    use crate::image::build::{Assembly, plan};
 
     const TEXT: &str = "name = 'x'\ntags = ['1']\nbase = 'oci:b'\nentrypoint = ['/a']\n[[layers]]\n\
                         files = [{ src = 'a', dest = '/a', mode = '0644' }]";
@@ -211,7 +211,9 @@ mod tests {
             let (options, progress) = (LayerOptions::default(), Progress::off());
             let known = fingerprint(&definition, &inputs, &plan, None, &options, &progress).unwrap();
             let layout = Layout::create(&dir.path().join("layout")).unwrap();
-            let (_, report) = assemble(&definition, &inputs, &plan, None, &options, &layout, &progress).unwrap();
+            let (definition, inputs, plan, base) = (&definition, &inputs, &plan, None);
+            let (options, layout, progress) = (&options, &layout, &progress);
+            let (_, report) = Assembly { definition, inputs, plan, base, options, layout, progress }.write().unwrap();
             // What is known before is what the image says afterwards.
             assert_eq!(report.fingerprint, known);
             (known, report.digest)

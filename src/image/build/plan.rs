@@ -16,7 +16,7 @@ use crate::image::build::sbom::Component;
 use crate::image::layer::rootfs::RootFs;
 use crate::image::layer::roots;
 use crate::image::layer::tree::{self, Below, Kind, Node, Overrides, Tree};
-use crate::image::{LayerCache, Part, Platform};
+use crate::image::{LayerCache, Platform};
 
 /// What a definition takes from elsewhere.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,19 @@ pub struct Inputs {
     pub components: Vec<Component>,
     /// `SOURCE_DATE_EPOCH`: no time in the image is later.
     pub epoch: Option<i64>,
+}
+
+/// A layer, or one of several that a layer of the definition becomes.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What the history says about it, where not what the definition says.
+    pub name: Option<String>,
+    /// For which platform; for all, without.
+    pub platform: Option<Platform>,
+    /// What is in it.
+    pub tree: Tree,
+    /// The packages that it is made of.
+    pub components: Vec<Component>,
 }
 
 /// The certified catalog, ready to be packed.

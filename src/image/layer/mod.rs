@@ -6,12 +6,14 @@
 //!
 //! See [`pax`](crate::image::layer::pax) for the tar.
 
+pub mod cache;
 pub mod pax;
 pub mod rootfs;
 pub mod roots;
 pub(crate) mod sparse;
 pub mod tree;
 
+pub use cache::LayerCache;
 pub use tree::Tree;
 
 use std::io::{self, Write};

@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::image::build::assemble::BuildReport;
 use crate::image::build::definition::Base;
 use crate::image::build::sbom::{self, Contents};
-use crate::image::build::{BaseImage, assemble, fingerprint, plan};
+use crate::image::build::{Assembly, BaseImage, fingerprint, plan};
 use crate::image::store::layout;
 use crate::image::{Definition, LayerOptions, Layout, Platform, Template};
 use crate::ops::make::explain::{Explained, explain};
@@ -155,8 +155,9 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
             explained.push(explain(definition, &inputs, laid.as_ref().unwrap_or(&plan)));
             continue;
         };
-        let (layout, base) = (place.layout(), base.as_ref());
-        let (image, report) = assemble(definition, &inputs, &plan, base, &options.layers, layout, progress)?;
+        let (inputs, plan, base, layout) = (&inputs, &plan, base.as_ref(), place.layout());
+        let assembly = Assembly { definition, inputs, plan, base, options: &options.layers, layout, progress };
+        let (image, report) = assembly.write()?;
         youngest = youngest.max(report.created.as_second());
         let sbom = (!options.no_sbom).then(|| {
             let base = found.as_ref().map(|base| (base.reference.to_string(), base.image.digest().to_string()));

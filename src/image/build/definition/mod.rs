@@ -27,6 +27,7 @@
 
 mod check;
 mod keys;
+mod packages;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,10 +36,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use self::keys::TOP;
 pub(crate) use self::keys::{Keys, unknown_key};
+pub use self::packages::{KernelsDefinition, PackagesDefinition};
 use crate::fs::{self, PathError};
 use crate::image::Platform;
 use crate::image::build::embedded::EMBEDDED;
-use crate::image::build::packages::{KernelsDefinition, PackagesDefinition};
 use crate::limits;
 use crate::reference::ImageRef;
 

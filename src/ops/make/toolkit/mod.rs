@@ -19,9 +19,8 @@ use oci_spec::image::Descriptor;
 
 use crate::fs;
 use crate::image::build::definition::Base;
-use crate::image::build::packages::join;
 use crate::image::build::sbom::{self, Contents};
-use crate::image::build::{BaseImage, assemble, plan};
+use crate::image::build::{Assembly, BaseImage, join, plan};
 use crate::image::{Definition, Inputs, LayerCache, Layout, Place, Platform, Template};
 use crate::kernel::classify::Role;
 use crate::kernel::group::Kernel;
@@ -271,7 +270,16 @@ impl Workshop<'_> {
             }
             components.push(inputs.components());
             let options = &self.options.layers;
-            images.push(assemble(&definition, &inputs, &plan, base.as_ref(), options, &layout, self.progress)?);
+            let assembly = Assembly {
+                definition: &definition,
+                inputs: &inputs,
+                plan: &plan,
+                base: base.as_ref(),
+                options,
+                layout: &layout,
+                progress: self.progress,
+            };
+            images.push(assembly.write()?);
             definitions.push(definition);
         }
         let (image, report) = join(&images, &layout)?;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::fs::{self, PathContext};
 use crate::http::Http;
-use crate::image::build::packages::{KernelsDefinition, PackagesDefinition};
+use crate::image::build::definition::{KernelsDefinition, PackagesDefinition};
 use crate::image::build::sbom::Component;
 use crate::image::layer::tree::{Kind, Node};
 use crate::image::{Definition, Part, Tree};
