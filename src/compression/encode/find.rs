@@ -168,6 +168,9 @@ impl<R: Read + Seek> Search<'_, R> {
         if made as u64 > self.left {
             return Ok(Err(Reason::TooLarge));
         }
+        if !probe.is_whole && !is_pgzip(&header) {
+            probe.plain.truncate(SHORT_PROBE);
+        }
         for class in candidates(&header, likely, probe.is_whole).into_iter().filter(|class| probe.agrees(*class)) {
             let run = if probe.is_whole {
                 let mut crc = flate2::Crc::new();
@@ -312,7 +315,7 @@ impl Write for Comparison {
 /// The classes to try, the likeliest first: by operating system, extra flags and time in the header. Those that would
 /// have written another header are left out for small files, of which there are many.
 fn candidates(header: &[u8], likely: Option<Class>, is_small: bool) -> Vec<Class> {
-    let is_pgzip = header[4..8] == [0x00, 0x09, 0x6e, 0x88];
+    let is_pgzip = is_pgzip(header);
     let level = match header[8] {
         2 => 9,
         4 => 1,
@@ -345,8 +348,15 @@ fn candidates(header: &[u8], likely: Option<Class>, is_small: bool) -> Vec<Class
     likely.into_iter().chain(classes.into_iter().map(|(_, class)| class)).collect()
 }
 
+/// Whether a header has the time that pgzip writes.
+fn is_pgzip(header: &[u8]) -> bool {
+    header[4..8] == [0x00, 0x09, 0x6e, 0x88]
+}
+
 /// Plain bytes that are tried first; a block of pgzip and some.
 const PROBE: usize = (1 << 20) + (64 << 10);
+/// Where the header is not pgzip's: two of pigz' pieces and some, and the first blocks of all others.
+const SHORT_PROBE: usize = 320 << 10;
 /// What is inflated at a time.
 const PIECE: usize = 64 << 10;
 /// An encoder that is so far behind is not the one: the longest wait is for pgzip, 32 MiB of plain bytes.

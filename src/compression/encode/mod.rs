@@ -5,6 +5,7 @@
 //! made a gzip file, and proves it.
 
 mod bits;
+mod chains;
 mod class;
 mod find;
 mod go;

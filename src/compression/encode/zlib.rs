@@ -1,6 +1,6 @@
 //! zlib at levels 1 to 9, and GNU gzip, which it came from: hash chains over a window of 64 KiB.
 
-use crate::compression::encode::matches::{common, four};
+use crate::compression::encode::chains::{AHEAD, Chains, HALF, Match, REACH, ROOM, SHORTEST, WINDOW, Wanted};
 use crate::compression::encode::tokens::Tokens;
 use crate::compression::encode::trees::{Blocks, matches, rough_size};
 use crate::compression::encode::{Family, boxed};
@@ -46,19 +46,8 @@ const EFFORTS: [Effort; 9] = [
     effort(32, 258, 258, 4096, false),
 ];
 
-const HALF: usize = 1 << 15;
-const WINDOW: usize = 2 * HALF;
-const SHORTEST: usize = 3;
-const LONGEST: usize = 258;
-/// What has to be ahead, unless the end is near.
-const AHEAD: usize = LONGEST + SHORTEST + 1;
-/// The longest distance.
-const REACH: usize = HALF - AHEAD;
 /// A match of three bytes has to be nearer than this.
 const TOO_FAR: usize = 4096;
-
-/// The window, and some room after it for what is read over its end.
-const ROOM: usize = WINDOW + 1024;
 
 /// An encoder of both kinds.
 pub(super) struct Zlib {
@@ -67,8 +56,6 @@ pub(super) struct Zlib {
     effort: Effort,
     /// Tokens of a block.
     block: usize,
-    shift: u32,
-    mask: usize,
     blocks: Blocks,
     tokens: Tokens,
     window: Box<[u8; ROOM]>,
@@ -76,11 +63,9 @@ pub(super) struct Zlib {
     index: usize,
     /// Where the block began; below 0 that has left the window.
     block_start: isize,
-    /// The last place with each hash, and for each place the one before with the same hash; 0 is none.
-    head: Box<[u16; 1 << 16]>,
-    previous: Box<[u16; HALF]>,
-    /// The match at the place before, which a better one may replace: its length and place.
-    pending: (usize, usize),
+    chains: Chains,
+    /// The match at the place before, which a better one may replace.
+    pending: Match,
     /// Whether the byte before is neither written nor part of a match yet.
     has_literal: bool,
     /// Whether it was seen that nothing follows.
@@ -94,21 +79,19 @@ impl Zlib {
             Flavour::Zlib { mem_level } => ((1 << (mem_level + 6)) - 1, u32::from(mem_level) + 7),
             Flavour::Gnu => ((1 << 15) - 1, 15),
         };
+        let effort = EFFORTS[usize::from(level) - 1];
         Zlib {
             flavour,
             level,
-            effort: EFFORTS[usize::from(level) - 1],
+            effort,
             block,
-            shift: hash_bits.div_ceil(3),
-            mask: (1 << hash_bits) - 1,
             blocks: Blocks::new(),
             tokens: Tokens::with_capacity(block),
             window: boxed(),
             end: 0,
             index: 0,
             block_start: 0,
-            head: boxed(),
-            previous: boxed(),
+            chains: Chains::new(hash_bits, effort.chain),
             pending: (SHORTEST - 1, 0),
             has_literal: false,
             knows_end: false,
@@ -119,9 +102,10 @@ impl Zlib {
     /// piece it ends with a byte, but not the stream.
     pub(super) fn piece(mut self, history: &[u8], data: &[u8], is_last: bool) -> Vec<u8> {
         self.window[..history.len()].copy_from_slice(history);
-        // The last places of the history are entered with what comes after them.
-        let ahead = data.len().min(2);
-        self.window[history.len()..history.len() + ahead].copy_from_slice(&data[..ahead]);
+        // The last places of the history are entered with what comes after them: the chains look at up to eight bytes.
+        let after = data.len().min(8);
+        self.window[history.len()..history.len() + after].copy_from_slice(&data[..after]);
+        let ahead = after.min(2);
         for index in 0..(history.len() + ahead).saturating_sub(2) {
             self.insert(index);
         }
@@ -155,64 +139,27 @@ impl Zlib {
         self.end -= HALF;
         self.pending.1 = self.pending.1.wrapping_sub(HALF);
         self.block_start -= HALF as isize;
-        for place in &mut self.head[..=self.mask] {
-            *place = place.saturating_sub(HALF as u16);
-        }
-        for place in &mut *self.previous {
-            *place = place.saturating_sub(HALF as u16);
-        }
+        self.chains.slide();
     }
 
     #[inline(always)]
     fn insert(&mut self, index: usize) -> usize {
-        let bytes = four(&self.window[..], index) as usize;
-        let (a, b, c) = (bytes & 255, bytes >> 8 & 255, bytes >> 16 & 255);
-        let hash = ((a << (2 * self.shift)) ^ (b << self.shift) ^ c) & self.mask & 0xffff;
-        let before = self.head[hash];
-        self.previous[index & (HALF - 1)] = before;
-        self.head[hash] = index as u16;
-        usize::from(before)
+        self.chains.insert(&self.window, index)
     }
 
-    /// The best match longer than `longer_than` from the candidate on: its length, cut at the end, and its place.
+    /// The best match longer than `longer_than` from the candidate on; its length is cut at the end.
     #[inline(always)]
-    fn search(&self, candidate: usize, longer_than: usize) -> (usize, usize) {
-        let index = self.index & (WINDOW - 1);
+    fn search(&self, candidate: usize, longer_than: usize) -> Match {
         let lookahead = self.end - self.index;
-        let mut best = (longer_than, self.pending.1);
         let chain = if longer_than >= self.effort.good { self.effort.chain >> 2 } else { self.effort.chain };
         let nice = match self.flavour {
             Flavour::Zlib { .. } => self.effort.nice.min(lookahead),
             Flavour::Gnu => self.effort.nice,
         };
-        let limit = index.saturating_sub(REACH);
-        let window = &*self.window;
-        let here = &window[index..index + LONGEST];
-        // A longer match agrees in the byte at the end of the best one, and in those before it.
-        let tail = |start: usize, length: usize| {
-            let word = four(window, (start & 0xffff) + (length.saturating_sub(3) & 0x1ff));
-            if length < 3 { word & 0xff_ffff } else { word }
-        };
-        let mut wanted = tail(index, best.0);
-        let mut at = candidate;
-        for _ in 0..chain {
-            if tail(at, best.0) == wanted {
-                let place = at & 0xffff;
-                let length = common(&window[place..place + LONGEST], here);
-                if length > best.0 {
-                    best = (length, place);
-                    if length >= nice {
-                        break;
-                    }
-                    wanted = tail(index, length);
-                }
-            }
-            at = usize::from(self.previous[at & (HALF - 1)]);
-            if at <= limit {
-                break;
-            }
-        }
-        (best.0.min(lookahead), best.1)
+        let (index, than, is_all_there) = (self.index, (longer_than, self.pending.1), lookahead >= AHEAD);
+        let (length, place) =
+            self.chains.search(&self.window, Wanted { index, candidate, than, chain, nice, is_all_there });
+        (length.min(lookahead), place)
     }
 
     /// Works on what is in the window, up to where a match could reach beyond it; `closing`, up to its end.

@@ -1,0 +1,332 @@
+//! The hash chains of zlib and GNU gzip, and the longest match in them.
+//!
+//! A chain holds the places with the same hash of three bytes, the last one first. Of the first so many, the longest match is taken, of
+//! equally long ones that which comes first. [`Chains::search`] finds the same one as a walk through the whole chain does, without
+//! the walk: what is longer than five bytes is also in the chains of its sixes, which are short, and its ordinal in the chain
+//! of three says whether the walk would have come so far.
+
+use crate::compression::encode::boxed;
+use crate::compression::encode::matches::{common, eight, four};
+
+pub(super) const HALF: usize = 1 << 15;
+pub(super) const WINDOW: usize = 2 * HALF;
+/// The window, and some room after it for what is read over its end.
+pub(super) const ROOM: usize = WINDOW + 1024;
+pub(super) type Window = [u8; ROOM];
+pub(super) const SHORTEST: usize = 3;
+pub(super) const LONGEST: usize = 258;
+/// What has to be ahead, unless the end is near.
+pub(super) const AHEAD: usize = LONGEST + SHORTEST + 1;
+/// The longest distance.
+pub(super) const REACH: usize = HALF - AHEAD;
+
+/// A match: its length and place. Below [`SHORTEST`] there is none.
+pub(super) type Match = (usize, usize);
+
+/// The chains of a window. Places are below [`WINDOW`]; 0 is none.
+pub(super) struct Chains {
+    shift: u32,
+    mask: usize,
+    /// The last place with each hash.
+    head: Box<[u16; 1 << 16]>,
+    /// For each place the one before with the same hash.
+    previous: Box<[u16; HALF]>,
+    /// Where long chains are searched.
+    sixes: Option<Box<Sixes>>,
+}
+
+/// What a search looks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Where the match is to be used. It is entered.
+    pub(super) index: usize,
+    /// The place before it with the same hash, less than [`REACH`] away.
+    pub(super) candidate: usize,
+    /// What is to be beaten, and what is the answer if it is not.
+    pub(super) than: Match,
+    /// Candidates looked at.
+    pub(super) chain: usize,
+    /// A match this long ends the search.
+    pub(super) nice: usize,
+    /// Whether all bytes of every place are there: [`AHEAD`] of them follow.
+    pub(super) is_all_there: bool,
+}
+
+impl Chains {
+    /// Chains with so many bits of hash, of which so many candidates are looked at.
+    pub(super) fn new(hash_bits: u32, chain: usize) -> Self {
+        Chains {
+            shift: hash_bits.div_ceil(3),
+            mask: (1 << hash_bits) - 1,
+            head: boxed(),
+            previous: boxed(),
+            sixes: (chain >= LONG).then(Box::default),
+        }
+    }
+
+    /// Enters a place and says which one was before it, 0 if none.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, window: &Window, index: usize) -> usize {
+        let bytes = four(window, index) as usize;
+        let (a, b, c) = (bytes & 255, bytes >> 8 & 255, bytes >> 16 & 255);
+        let hash = ((a << (2 * self.shift)) ^ (b << self.shift) ^ c) & self.mask & 0xffff;
+        let before = usize::from(self.head[hash]);
+        self.previous[index & (HALF - 1)] = before as u16;
+        self.head[hash] = index as u16;
+        if let Some(sixes) = &mut self.sixes {
+            sixes.insert(window, index, before);
+        }
+        before
+    }
+
+    /// The window slides by half.
+    pub(super) fn slide(&mut self) {
+        forget(&mut self.head[..=self.mask]);
+        forget(&mut *self.previous);
+        if let Some(sixes) = &mut self.sixes {
+            forget(&mut *sixes.head);
+            forget(&mut *sixes.previous);
+        }
+    }
+
+    /// The best match. What is beyond the end of the data counts for its length.
+    #[inline(always)]
+    pub(super) fn search(&self, window: &Window, wanted: Wanted) -> Match {
+        let index = wanted.index & (WINDOW - 1);
+        let mut hunt = Hunt::new(window, index, wanted.than);
+        let limit = index.saturating_sub(REACH);
+        let sixes = self.sixes.as_deref().filter(|_| wanted.is_all_there);
+        let mut at = wanted.candidate;
+        for _ in 0..wanted.chain {
+            if let Some(sixes) = sixes.filter(|_| hunt.best.0 >= SIX - 1) {
+                return sixes.search(hunt, wanted, at, limit);
+            }
+            if hunt.is_better(at) && hunt.best.0 >= wanted.nice {
+                break;
+            }
+            at = usize::from(self.previous[at & (HALF - 1)]);
+            if at <= limit {
+                break;
+            }
+        }
+        hunt.best
+    }
+}
+
+fn forget(places: &mut [u16]) {
+    for place in places {
+        *place = place.saturating_sub(HALF as u16);
+    }
+}
+
+/// A search under way.
+struct Hunt<'a> {
+    window: &'a Window,
+    here: &'a [u8],
+    index: usize,
+    best: Match,
+    /// The bytes around the end of the best match, of which the last is behind it: what is longer agrees in them.
+    tail: u32,
+}
+
+impl<'a> Hunt<'a> {
+    #[inline(always)]
+    fn new(window: &'a Window, index: usize, best: Match) -> Self {
+        let tail = tail(window, index, best.0);
+        Hunt { window, here: &window[index..index + LONGEST], index, best, tail }
+    }
+
+    /// Whether the match at a place is longer than the best one; then it is the best.
+    #[inline(always)]
+    fn is_better(&mut self, place: usize) -> bool {
+        let Some(length) = self.longer(place) else { return false };
+        self.take((length, place & 0xffff));
+        true
+    }
+
+    /// How long the match at a place is, if it is longer than the best one.
+    #[inline(always)]
+    fn longer(&self, place: usize) -> Option<usize> {
+        if tail(self.window, place, self.best.0) != self.tail {
+            return None;
+        }
+        let place = place & 0xffff;
+        let length = common(&self.window[place..place + LONGEST], self.here);
+        (length > self.best.0).then_some(length)
+    }
+
+    #[inline(always)]
+    fn take(&mut self, best: Match) {
+        self.best = best;
+        self.tail = tail(self.window, self.index, best.0);
+    }
+}
+
+#[inline(always)]
+fn tail(window: &Window, start: usize, length: usize) -> u32 {
+    let word = four(window, (start & 0xffff) + (length.saturating_sub(3) & 0x1ff));
+    if length < 3 { word & 0xff_ffff } else { word }
+}
+
+/// Chains of places with the same six bytes, and where each place is in its chain of three.
+struct Sixes {
+    head: Box<[u16; 1 << 15]>,
+    previous: Box<[u16; HALF]>,
+    /// How many places come before it in the chain of three. It wraps, and counts from anywhere: differences are what counts, and
+    /// only between places within reach of each other, of which there are fewer than [`HALF`].
+    ordinals: Box<[u16; HALF]>,
+}
+
+impl Default for Sixes {
+    fn default() -> Self {
+        Sixes { head: boxed(), previous: boxed(), ordinals: boxed() }
+    }
+}
+
+impl Sixes {
+    #[inline(always)]
+    fn hash(window: &Window, index: usize) -> usize {
+        let six = eight(window, index) << 16;
+        (six.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, window: &Window, index: usize, before: usize) {
+        let hash = Self::hash(window, index);
+        self.previous[index & (HALF - 1)] = self.head[hash];
+        self.head[hash] = index as u16;
+        self.ordinals[index & (HALF - 1)] = self.ordinals[before & (HALF - 1)].wrapping_add(1);
+    }
+
+    #[inline(always)]
+    fn ordinal(&self, place: usize) -> u16 {
+        self.ordinals[place & (HALF - 1)]
+    }
+
+    /// Goes on with the places up to `from`, where five bytes or more are the best so far.
+    #[inline(always)]
+    fn search(&self, mut hunt: Hunt<'_>, wanted: Wanted, mut from: usize, limit: usize) -> Match {
+        loop {
+            let (mut at, offset) = self.rarest(&hunt, from);
+            while at > from + offset {
+                at = usize::from(self.previous[at & (HALF - 1)]);
+            }
+            let better = loop {
+                if at <= limit + offset {
+                    return hunt.best;
+                }
+                let place = at - offset;
+                if let Some(length) = hunt.longer(place) {
+                    break (length, place);
+                }
+                at = usize::from(self.previous[at & (HALF - 1)]);
+            };
+            let steps = self.ordinal(wanted.candidate).wrapping_sub(self.ordinal(better.1));
+            if usize::from(steps) >= wanted.chain {
+                return hunt.best;
+            }
+            hunt.take(better);
+            if better.0 >= wanted.nice {
+                return better;
+            }
+            from = better.1 - 1;
+        }
+    }
+
+    /// What is longer than the best match has all of its sixes, and one that takes in the byte behind it: the chain of that which was
+    /// last seen the farthest away, and how far from the start it is. Sixes that begin at or after a place where the match
+    /// may be are not all entered yet.
+    #[inline(always)]
+    fn rarest(&self, hunt: &Hunt<'_>, from: usize) -> (usize, usize) {
+        let mut rarest = (usize::from(self.previous[hunt.index & (HALF - 1)]), 0);
+        let last = (hunt.best.0 - (SIX - 1)).min(hunt.index - from);
+        for offset in 1..=last {
+            let head = usize::from(self.head[Self::hash(hunt.window, hunt.index + offset)]);
+            if head + rarest.1 < rarest.0 + offset {
+                rarest = (head, offset);
+            }
+        }
+        rarest
+    }
+}
+
+const SIX: usize = 6;
+/// From so many candidates on, sixes are worth their upkeep.
+const LONG: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compression::encode::boxed;
+
+    /// Windows in which the same six bytes, the same hash and longer and longer matches come up again and again.
+    fn windows() -> Vec<(&'static str, Box<Window>)> {
+        let mut state = 1_u64;
+        let mut random = move |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut kinds: Vec<(&'static str, Box<Window>)> = Vec::new();
+        let mut kind = |name, byte: &mut dyn FnMut(usize, &[u8]) -> u8| {
+            let mut window: Box<Window> = boxed();
+            for at in 0..WINDOW {
+                window[at] = byte(at, &window[..at]);
+            }
+            kinds.push((name, window));
+        };
+        kind("zeros", &mut |_, _| 0);
+        kind("a period of seven", &mut |at, _| b"abcabcd"[at % 7]);
+        kind("two letters", &mut |_, _| b'a' + random(2) as u8);
+        kind("any bytes", &mut |_, _| random(256) as u8);
+        let words: Vec<Vec<u8>> = (0..300).map(|word| format!("{:x} ", word * word).into_bytes()).collect();
+        let mut word = (0, 0);
+        kind("words", &mut |_, _| {
+            if word.1 == words[word.0].len() {
+                word = (random(words.len()), 0);
+            }
+            word.1 += 1;
+            words[word.0][word.1 - 1]
+        });
+        let mut from = 0;
+        kind("copies of what was, with faults", &mut |at, before| {
+            if at < 64 || random(40) == 0 {
+                from = random(at.max(1));
+                return random(4) as u8;
+            }
+            from = (from + 1).min(at - 1);
+            before[from]
+        });
+        kinds
+    }
+
+    #[test]
+    fn sixes_find_what_a_walk_finds() {
+        for (name, window) in windows() {
+            for (hash_bits, chain) in [(15, 4096), (16, 256)] {
+                let mut quick = Chains::new(hash_bits, chain);
+                assert!(quick.sixes.is_some());
+                let mut plain = Chains::new(hash_bits, 0);
+                let mut found = 0;
+                for index in 0..REACH + (8 << 10) {
+                    let candidate = plain.insert(&window, index);
+                    assert_eq!(quick.insert(&window, index), candidate);
+                    // Some are enough; the numbers below share no factor with this one.
+                    if candidate == 0 || index - candidate > REACH || index % 13 > 0 {
+                        continue;
+                    }
+                    let than = ([2, 3, 4, 5, 6, 9, 40, 200][index % 8], 7);
+                    let chain = if index % 3 == 0 { chain >> 2 } else { chain };
+                    let nice = if index % 5 == 0 { 130 } else { LONGEST };
+                    let wanted = Wanted { index, candidate, than, chain, nice, is_all_there: true };
+                    let best = plain.search(&window, wanted);
+                    assert_eq!(quick.search(&window, wanted), best, "{name}, {wanted:?}");
+                    found += usize::from(best != than);
+                    // Before the end of the data the walk is the only way.
+                    let wanted = Wanted { is_all_there: false, ..wanted };
+                    assert_eq!(quick.search(&window, wanted), best, "{name}, {wanted:?}");
+                }
+                assert!(found > 0, "{name}");
+            }
+        }
+    }
+}
