@@ -34,6 +34,8 @@ elif [ -n "$(missing)" ]; then
         # One by one where not all can be had: a missing one costs its own tests only.
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $debian >/dev/null ||
             for package in $debian; do DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null || true; done
+        # A daemon that is not asked for would change a machine's network: in CI only.
+        [ -z "${CI:-}" ] || command -v dockerd >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq docker.io >/dev/null || true
         # Not where Docker's own is, which Debian's would take the place of.
         command -v containerd >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq containerd >/dev/null || true
     elif command -v dnf >/dev/null; then
@@ -78,9 +80,28 @@ cargo test --locked 2>&1 | tee "$log"
 
 . scripts/podman.sh
 find_podman "$PWD"
+dockerd_runs() {
+    command -v dockerd >/dev/null && command -v docker >/dev/null || return 1
+    local dir daemon status=1
+    dir=$(mktemp -d)
+    dockerd --bridge=none --iptables=false --ip6tables=false --ip-forward=false --storage-driver=vfs --host "unix://$dir/socket" \
+        --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" >"$dir/log" 2>&1 &
+    daemon=$!
+    for _ in $(seq 100); do
+        docker -H "unix://$dir/socket" version >/dev/null 2>&1 && status=0 && break
+        kill -0 "$daemon" 2>/dev/null || break
+        sleep 0.2
+    done
+    kill "$daemon" 2>/dev/null || true
+    wait "$daemon" 2>/dev/null || true
+    rm -rf "$dir"
+    return $status
+}
 have() {
     case $1 in
         podman) [ "$PODMAN_WORKS" = yes ] ;;
+        # Its daemon needs root and the right to mount.
+        dockerd) dockerd_runs ;;
         # Making a file system needs root and the right to mount.
         mount) local dir; dir=$(mktemp -d); mount -t tmpfs tmpfs "$dir" 2>/dev/null && umount "$dir" ;;
         # The machine's own sources of Debian's packages are reachable.

@@ -1,5 +1,6 @@
 //! Encoders whose bytes are frozen, against what the real ones make, and recipes of gzip files.
 
+mod docker;
 mod golden;
 mod properties;
 mod real;

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use crate::{Chance, encode};
 
 /// Runs a shell command, which has to succeed.
-fn shell(command: &str, directory: &Path) -> String {
+pub(crate) fn shell(command: &str, directory: &Path) -> String {
     let output = Command::new("sh").arg("-c").arg(command).current_dir(directory).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -88,7 +88,7 @@ fn ten_thousand_pieces_are_what_go_makes_of_them() {
 }
 
 /// A layout with one uncompressed layer: this program's own sources as a tar.
-fn plain_layout(directory: &Path) -> Vec<u8> {
+pub(crate) fn plain_layout(directory: &Path) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     tar.mode(tar::HeaderMode::Deterministic);
     tar.append_dir_all("src", Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
@@ -132,15 +132,24 @@ fn plain_layout(directory: &Path) -> Vec<u8> {
 
 /// The class of the one gzip file in a directory, which is made again and compared.
 fn class_in(directory: &Path) -> String {
+    let [class] = classes_in(directory).try_into().unwrap();
+    class
+}
+
+/// The classes of the gzip files in a directory, each of which is made again and compared.
+pub(crate) fn classes_in(directory: &Path) -> Vec<String> {
     let mut gzips = haversack::fs::list(directory).unwrap();
     gzips.retain(|path| fs::read(path).unwrap().starts_with(&[0x1f, 0x8b]));
-    assert_eq!(gzips.len(), 1, "{gzips:?}");
-    let outcome = find(File::open(&gzips[0]).unwrap(), &Budget::default()).unwrap();
-    let Outcome::Found(recipe) = outcome else { panic!("{}: {outcome:?}", directory.display()) };
+    gzips.iter().map(|gzip| class_of(gzip)).collect()
+}
+
+fn class_of(gzip: &Path) -> String {
+    let outcome = find(File::open(gzip).unwrap(), &Budget::default()).unwrap();
+    let Outcome::Found(recipe) = outcome else { panic!("{}: {outcome:?}", gzip.display()) };
     let recipe = GzipRecipe::from_bytes(&recipe.to_bytes()).unwrap();
     let mut made = Vec::new();
-    recipe.rebuild(flate2::read::GzDecoder::new(File::open(&gzips[0]).unwrap()), &mut made).unwrap();
-    assert!(made == fs::read(&gzips[0]).unwrap());
+    recipe.rebuild(flate2::read::GzDecoder::new(File::open(gzip).unwrap()), &mut made).unwrap();
+    assert!(made == fs::read(gzip).unwrap());
     recipe.members[0].class.to_string()
 }
 
