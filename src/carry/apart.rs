@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::sync::mpsc::Receiver;
 
 use oci_spec::image::Descriptor;
+use twox_hash::XxHash3_128;
 
 use crate::carry::Error;
 use crate::carry::contents::{Contents, Taker};
@@ -14,7 +15,7 @@ use crate::carry::encoder::Maker;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
 use crate::carry::table::Packing;
 use crate::compression::encode::Budget;
-use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::digest::Digest;
 use crate::image::store::layout::{self, Layout};
 use crate::progress::Task;
 
@@ -123,17 +124,17 @@ impl Job<'_> {
 
     /// Splits a tar.
     fn split(&self, plain: &mut dyn Read, taker: &mut Taker<'_>) -> Result<Split, Error> {
-        let mut plain = HashingReader::new(plain, Algorithm::Sha256);
+        let mut plain = Printed::new(plain);
         let skeleton = Skeleton::split(&mut plain, taker)?;
-        let (digest, size, _) = plain.finish();
-        Ok(Split { skeleton, digest, size })
+        Ok(Split { skeleton, print: plain.print() })
     }
 
     /// The skeleton of a tar and how many bytes that has, if it comes back as it was.
     fn proven(&self, split: Split) -> Result<Option<(Skeleton, u64)>, Error> {
         let joined = Joined::new(&split.skeleton.to_bytes(|id| id), &self.contents)?;
-        let (is, _) = Digest::of_reader(joined, Algorithm::Sha256)?;
-        Ok((is == split.digest).then_some((split.skeleton, split.size)))
+        let mut joined = Printed::new(joined);
+        io::copy(&mut joined, &mut io::sink())?;
+        Ok((joined.print() == split.print).then_some((split.skeleton, split.print.size)))
     }
 }
 
@@ -141,9 +142,42 @@ impl Job<'_> {
 struct Split {
     skeleton: Skeleton,
     /// Of the tar.
-    digest: Digest,
-    /// Its bytes.
+    print: Print,
+}
+
+/// What a tar is told by within one run: XXH3, of 128 bits, is ten times as fast as SHA-256 and tells apart what a mistake of ours
+/// makes. Against what others make of a carry there are the digests, which the far side compares.
+#[derive(PartialEq, Eq)]
+struct Print {
+    hash: u128,
+    /// Bytes.
     size: u64,
+}
+
+/// Takes the print of what is read.
+struct Printed<R> {
+    inner: R,
+    hasher: XxHash3_128,
+    size: u64,
+}
+
+impl<R: Read> Printed<R> {
+    fn new(inner: R) -> Self {
+        Printed { inner, hasher: XxHash3_128::new(), size: 0 }
+    }
+
+    fn print(&self) -> Print {
+        Print { hash: self.hasher.finish_128(), size: self.size }
+    }
+}
+
+impl<R: Read> Read for Printed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.write(&buffer[..read]);
+        self.size += read as u64;
+        Ok(read)
+    }
 }
 
 /// Reads what another thread sends.

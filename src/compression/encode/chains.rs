@@ -2,8 +2,8 @@
 //!
 //! A chain holds the places with the same hash of three bytes, the last one first. Of the first so many, the longest match is taken, of
 //! equally long ones that which comes first. [`Chains::search`] finds the same one as a walk through the whole chain does, without
-//! the walk: what is longer than five bytes is also in the chains of its sixes, which are short, and its ordinal in the chain
-//! of three says whether the walk would have come so far.
+//! the walk: what is longer than three bytes is also in the chain of its first four, and what is longer than five in those of all its
+//! sixes, which are short; its ordinal in the chain of three says whether the walk would have come so far.
 
 use crate::compression::encode::boxed;
 use crate::compression::encode::matches::{common, eight, four};
@@ -32,7 +32,7 @@ pub(super) struct Chains {
     /// For each place the one before with the same hash.
     previous: Box<[u16; HALF]>,
     /// Where long chains are searched.
-    sixes: Option<Box<Sixes>>,
+    quick: Option<Box<Quick>>,
 }
 
 /// What a search looks for.
@@ -60,7 +60,7 @@ impl Chains {
             mask: (1 << hash_bits) - 1,
             head: boxed(),
             previous: boxed(),
-            sixes: (chain >= LONG).then(Box::default),
+            quick: (chain >= LONG).then(Box::default),
         }
     }
 
@@ -73,8 +73,8 @@ impl Chains {
         let before = usize::from(self.head[hash]);
         self.previous[index & (HALF - 1)] = before as u16;
         self.head[hash] = index as u16;
-        if let Some(sixes) = &mut self.sixes {
-            sixes.insert(window, index, before);
+        if let Some(quick) = &mut self.quick {
+            quick.insert(window, index, before);
         }
         before
     }
@@ -83,9 +83,9 @@ impl Chains {
     pub(super) fn slide(&mut self) {
         forget(&mut self.head[..=self.mask]);
         forget(&mut *self.previous);
-        if let Some(sixes) = &mut self.sixes {
-            forget(&mut *sixes.head);
-            forget(&mut *sixes.previous);
+        if let Some(quick) = &mut self.quick {
+            quick.fours.slide();
+            quick.sixes.slide();
         }
     }
 
@@ -93,19 +93,30 @@ impl Chains {
     #[inline(always)]
     pub(super) fn search(&self, window: &Window, wanted: Wanted) -> Match {
         let index = wanted.index & (WINDOW - 1);
-        let mut hunt = Hunt::new(window, index, wanted.than);
-        let limit = index.saturating_sub(REACH);
-        let sixes = self.sixes.as_deref().filter(|_| wanted.is_all_there);
+        let hunt = Hunt::new(window, index, wanted.than);
+        match &self.quick {
+            Some(quick) if wanted.is_all_there => {
+                let best = quick.search(hunt.clone(), wanted);
+                // Without a match of four bytes, the first one of three is the longest.
+                if best.0 < SHORTEST { self.walk(hunt, wanted, SHORTEST) } else { best }
+            }
+            _ => self.walk(hunt, wanted, LONGEST),
+        }
+    }
+
+    /// Looks at one candidate after the other, until a match is long enough.
+    #[inline(always)]
+    fn walk(&self, mut hunt: Hunt<'_>, wanted: Wanted, enough: usize) -> Match {
         let mut at = wanted.candidate;
         for _ in 0..wanted.chain {
-            if let Some(sixes) = sixes.filter(|_| hunt.best.0 >= SIX - 1) {
-                return sixes.search(hunt, wanted, at, limit);
-            }
-            if hunt.is_better(at) && hunt.best.0 >= wanted.nice {
-                break;
+            if let Some(length) = hunt.longer(at) {
+                hunt.take((length, at & 0xffff));
+                if length >= wanted.nice.min(enough) {
+                    break;
+                }
             }
             at = usize::from(self.previous[at & (HALF - 1)]);
-            if at <= limit {
+            if at <= hunt.limit {
                 break;
             }
         }
@@ -120,10 +131,13 @@ fn forget(places: &mut [u16]) {
 }
 
 /// A search under way.
+#[derive(Clone)]
 struct Hunt<'a> {
     window: &'a Window,
     here: &'a [u8],
     index: usize,
+    /// Up to here places are out of reach.
+    limit: usize,
     best: Match,
     /// The bytes around the end of the best match, of which the last is behind it: what is longer agrees in them.
     tail: u32,
@@ -132,16 +146,8 @@ struct Hunt<'a> {
 impl<'a> Hunt<'a> {
     #[inline(always)]
     fn new(window: &'a Window, index: usize, best: Match) -> Self {
-        let tail = tail(window, index, best.0);
-        Hunt { window, here: &window[index..index + LONGEST], index, best, tail }
-    }
-
-    /// Whether the match at a place is longer than the best one; then it is the best.
-    #[inline(always)]
-    fn is_better(&mut self, place: usize) -> bool {
-        let Some(length) = self.longer(place) else { return false };
-        self.take((length, place & 0xffff));
-        true
+        let (here, limit) = (&window[index..index + LONGEST], index.saturating_sub(REACH));
+        Hunt { window, here, index, limit, best, tail: tail(window, index, best.0) }
     }
 
     /// How long the match at a place is, if it is longer than the best one.
@@ -168,61 +174,72 @@ fn tail(window: &Window, start: usize, length: usize) -> u32 {
     if length < 3 { word & 0xff_ffff } else { word }
 }
 
-/// Chains of places with the same six bytes, and where each place is in its chain of three.
-struct Sixes {
-    head: Box<[u16; 1 << 15]>,
-    previous: Box<[u16; HALF]>,
-    /// How many places come before it in the chain of three. It wraps, and counts from anywhere: differences are what counts, and
-    /// only between places within reach of each other, of which there are fewer than [`HALF`].
-    ordinals: Box<[u16; HALF]>,
+/// What makes long chains short.
+#[derive(Default)]
+struct Quick {
+    fours: Grams<4>,
+    sixes: Grams<6>,
+    ordinals: Ordinals,
 }
 
-impl Default for Sixes {
-    fn default() -> Self {
-        Sixes { head: boxed(), previous: boxed(), ordinals: boxed() }
-    }
-}
-
-impl Sixes {
-    #[inline(always)]
-    fn hash(window: &Window, index: usize) -> usize {
-        let six = eight(window, index) << 16;
-        (six.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize
-    }
-
+impl Quick {
     #[inline(always)]
     fn insert(&mut self, window: &Window, index: usize, before: usize) {
-        let hash = Self::hash(window, index);
-        self.previous[index & (HALF - 1)] = self.head[hash];
-        self.head[hash] = index as u16;
-        self.ordinals[index & (HALF - 1)] = self.ordinals[before & (HALF - 1)].wrapping_add(1);
+        self.fours.insert(window, index);
+        self.sixes.insert(window, index);
+        self.ordinals.insert(index, before);
     }
 
+    /// The best match, if it has more than three bytes.
     #[inline(always)]
-    fn ordinal(&self, place: usize) -> u16 {
-        self.ordinals[place & (HALF - 1)]
+    fn search(&self, mut hunt: Hunt<'_>, wanted: Wanted) -> Match {
+        let mut at = wanted.candidate;
+        if hunt.best.0 < SIX - 1 {
+            let than = hunt.best;
+            hunt.take((than.0.max(3), than.1));
+            at = self.fours.before(hunt.index);
+            loop {
+                if at <= hunt.limit {
+                    return if hunt.best.0 == 3 { than } else { hunt.best };
+                }
+                if let Some(length) = hunt.longer(at) {
+                    if self.ordinals.steps(wanted.candidate, at) >= wanted.chain {
+                        return if hunt.best.0 == 3 { than } else { hunt.best };
+                    }
+                    hunt.take((length, at));
+                    if length >= SIX - 1 {
+                        if length >= wanted.nice {
+                            return hunt.best;
+                        }
+                        at -= 1;
+                        break;
+                    }
+                }
+                at = self.fours.before(at);
+            }
+        }
+        self.search_sixes(hunt, wanted, at)
     }
 
     /// Goes on with the places up to `from`, where five bytes or more are the best so far.
     #[inline(always)]
-    fn search(&self, mut hunt: Hunt<'_>, wanted: Wanted, mut from: usize, limit: usize) -> Match {
+    fn search_sixes(&self, mut hunt: Hunt<'_>, wanted: Wanted, mut from: usize) -> Match {
         loop {
             let (mut at, offset) = self.rarest(&hunt, from);
             while at > from + offset {
-                at = usize::from(self.previous[at & (HALF - 1)]);
+                at = self.sixes.before(at);
             }
             let better = loop {
-                if at <= limit + offset {
+                if at <= hunt.limit + offset {
                     return hunt.best;
                 }
                 let place = at - offset;
                 if let Some(length) = hunt.longer(place) {
                     break (length, place);
                 }
-                at = usize::from(self.previous[at & (HALF - 1)]);
+                at = self.sixes.before(at);
             };
-            let steps = self.ordinal(wanted.candidate).wrapping_sub(self.ordinal(better.1));
-            if usize::from(steps) >= wanted.chain {
+            if self.ordinals.steps(wanted.candidate, better.1) >= wanted.chain {
                 return hunt.best;
             }
             hunt.take(better);
@@ -238,21 +255,88 @@ impl Sixes {
     /// may be are not all entered yet.
     #[inline(always)]
     fn rarest(&self, hunt: &Hunt<'_>, from: usize) -> (usize, usize) {
-        let mut rarest = (usize::from(self.previous[hunt.index & (HALF - 1)]), 0);
+        let mut rarest = (self.sixes.before(hunt.index), 0);
         let last = (hunt.best.0 - (SIX - 1)).min(hunt.index - from);
         for offset in 1..=last {
-            let head = usize::from(self.head[Self::hash(hunt.window, hunt.index + offset)]);
-            if head + rarest.1 < rarest.0 + offset {
-                rarest = (head, offset);
+            let last_seen = self.sixes.last(hunt.window, hunt.index + offset);
+            if last_seen + rarest.1 < rarest.0 + offset {
+                rarest = (last_seen, offset);
             }
         }
         rarest
     }
 }
 
+/// Chains of places with the same so many bytes, at most eight.
+struct Grams<const LENGTH: usize> {
+    head: Box<[u16; 1 << 15]>,
+    previous: Box<[u16; HALF]>,
+}
+
+impl<const LENGTH: usize> Default for Grams<LENGTH> {
+    fn default() -> Self {
+        Grams { head: boxed(), previous: boxed() }
+    }
+}
+
+impl<const LENGTH: usize> Grams<LENGTH> {
+    #[inline(always)]
+    fn hash(window: &Window, index: usize) -> usize {
+        let bytes = eight(window, index) << (64 - 8 * LENGTH);
+        (bytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, window: &Window, index: usize) {
+        let hash = Self::hash(window, index);
+        self.previous[index & (HALF - 1)] = self.head[hash];
+        self.head[hash] = index as u16;
+    }
+
+    /// The last place with the same bytes as are here.
+    #[inline(always)]
+    fn last(&self, window: &Window, index: usize) -> usize {
+        usize::from(self.head[Self::hash(window, index)])
+    }
+
+    /// The place before in the chain of one that is entered.
+    #[inline(always)]
+    fn before(&self, place: usize) -> usize {
+        usize::from(self.previous[place & (HALF - 1)])
+    }
+
+    fn slide(&mut self) {
+        forget(&mut *self.head);
+        forget(&mut *self.previous);
+    }
+}
+
+/// How many places come before each in its chain of three. Numbers wrap, and count from anywhere: differences are what counts, and only
+/// between places within reach of each other, of which there are fewer than [`HALF`].
+struct Ordinals(Box<[u16; HALF]>);
+
+impl Default for Ordinals {
+    fn default() -> Self {
+        Ordinals(boxed())
+    }
+}
+
+impl Ordinals {
+    #[inline(always)]
+    fn insert(&mut self, index: usize, before: usize) {
+        self.0[index & (HALF - 1)] = self.0[before & (HALF - 1)].wrapping_add(1);
+    }
+
+    /// Steps from a place to one in the same chain.
+    #[inline(always)]
+    fn steps(&self, from: usize, to: usize) -> usize {
+        usize::from(self.0[from & (HALF - 1)].wrapping_sub(self.0[to & (HALF - 1)]))
+    }
+}
+
 const SIX: usize = 6;
-/// From so many candidates on, sixes are worth their upkeep.
-const LONG: usize = 128;
+/// From so many candidates on, more chains are worth their upkeep.
+const LONG: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -300,11 +384,11 @@ mod tests {
     }
 
     #[test]
-    fn sixes_find_what_a_walk_finds() {
+    fn the_quick_search_finds_what_a_walk_finds() {
         for (name, window) in windows() {
             for (hash_bits, chain) in [(15, 4096), (16, 256)] {
                 let mut quick = Chains::new(hash_bits, chain);
-                assert!(quick.sixes.is_some());
+                assert!(quick.quick.is_some());
                 let mut plain = Chains::new(hash_bits, 0);
                 let mut found = 0;
                 for index in 0..REACH + (8 << 10) {

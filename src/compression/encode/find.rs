@@ -344,7 +344,8 @@ fn candidates(header: &[u8], likely: Option<Class>, is_small: bool) -> Vec<Class
         .map(|class| (unlikeliness(class), class))
         .filter(|(unlikeliness, _)| !is_small || *unlikeliness < 2)
         .collect();
-    classes.sort_by_key(|(unlikeliness, _)| *unlikeliness);
+    // What packagers compress change logs and manual pages with comes first of those that are as likely.
+    classes.sort_by_key(|(unlikeliness, class)| (*unlikeliness, !matches!(class, Class::Gnu { .. })));
     likely.into_iter().chain(classes.into_iter().map(|(_, class)| class)).collect()
 }
 
