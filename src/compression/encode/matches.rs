@@ -15,22 +15,17 @@ pub(super) fn four(bytes: &[u8], at: usize) -> u32 {
 /// How many bytes from the start of both are equal, at most as many as the shorter has.
 #[inline(always)]
 pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
+    let most = a.len().min(b.len());
+    let (a, b) = (&a[..most], &b[..most]);
     let mut length = 0;
-    let (a_words, a_rest) = a.as_chunks::<8>();
-    let (b_words, b_rest) = b.as_chunks::<8>();
-    for (x, y) in a_words.iter().zip(b_words) {
-        let differ = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+    while length + 8 <= most {
+        let differ = eight(a, length) ^ eight(b, length);
         if differ != 0 {
             return length + (differ.trailing_zeros() >> 3) as usize;
         }
         length += 8;
     }
-    let rest = if a_words.len() == b_words.len() {
-        a_rest.iter().zip(b_rest).take_while(|(x, y)| x == y).count()
-    } else {
-        a[length..].iter().zip(&b[length..]).take_while(|(x, y)| x == y).count()
-    };
-    length + rest
+    length + a[length..].iter().zip(&b[length..]).take_while(|(x, y)| x == y).count()
 }
 
 #[cfg(test)]
