@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::fs::{PathContext, PathError, create_dir_all};
@@ -19,12 +20,19 @@ pub struct Spool(Arc<Inner>);
 struct Inner {
     directory: PathBuf,
     /// Files that nobody writes to now, and where each ends.
-    idle: Mutex<Vec<(Arc<File>, u64)>>,
+    idle: Mutex<Vec<(Numbered, u64)>>,
+}
+
+/// A file, and a number that no other file of the process has or had.
+#[derive(Clone)]
+struct Numbered {
+    file: Arc<File>,
+    number: u64,
 }
 
 /// Writes contents, and has a file for itself while it does. There are as many files as there are writers at one time.
 pub struct SpoolWriter {
-    file: Arc<File>,
+    file: Numbered,
     end: u64,
     /// Whether the file ends before `end`, with a hole that nothing followed.
     is_short: bool,
@@ -34,7 +42,7 @@ pub struct SpoolWriter {
 /// Some bytes in a spool. Equal when they are the same ones.
 #[derive(Clone)]
 pub struct Slice {
-    file: Arc<File>,
+    file: Numbered,
     offset: u64,
     size: u64,
 }
@@ -59,7 +67,7 @@ impl Spool {
             None => {
                 let directory = &self.0.directory;
                 create_dir_all(directory)?;
-                (Arc::new(tempfile::tempfile_in(directory).at("create a file in", directory)?), 0)
+                (Numbered::new(Arc::new(tempfile::tempfile_in(directory).at("create a file in", directory)?)), 0)
             }
         };
         Ok(SpoolWriter { file, end, is_short: false, spool: self.clone() })
@@ -74,7 +82,7 @@ impl SpoolWriter {
 
     /// Adds bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), PathError> {
-        self.file.write_all_at(bytes, self.end).at("write to a file in", &self.spool.0.directory)?;
+        self.file.file.write_all_at(bytes, self.end).at("write to a file in", &self.spool.0.directory)?;
         self.end += bytes.len() as u64;
         self.is_short &= bytes.is_empty();
         Ok(())
@@ -89,10 +97,16 @@ impl SpoolWriter {
     /// What was added from a position on.
     pub fn slice(&mut self, from: u64) -> Result<Slice, PathError> {
         if self.is_short {
-            self.file.set_len(self.end).at("write to a file in", &self.spool.0.directory)?;
+            self.file.file.set_len(self.end).at("write to a file in", &self.spool.0.directory)?;
             self.is_short = false;
         }
         Ok(Slice { file: self.file.clone(), offset: from, size: self.end - from })
+    }
+}
+
+impl Numbered {
+    fn new(file: Arc<File>) -> Self {
+        Numbered { file, number: FILES.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
@@ -105,7 +119,7 @@ impl Drop for SpoolWriter {
 impl Slice {
     /// Bytes of a file that somebody else has written.
     pub fn of(file: Arc<File>, offset: u64, size: u64) -> Self {
-        Slice { file, offset, size }
+        Slice { file: Numbered::new(file), offset, size }
     }
 
     /// Bytes.
@@ -117,6 +131,11 @@ impl Slice {
     pub fn part(&self, offset: u64, size: u64) -> Self {
         assert!(offset.checked_add(size).is_some_and(|end| end <= self.size), "a part lies within the whole");
         Slice { file: self.file.clone(), offset: self.offset + offset, size }
+    }
+
+    /// Which bytes of which file they are: no other slice of the process has or had the same, but for its clones.
+    pub(crate) fn identity(&self) -> [u64; 3] {
+        [self.file.number, self.offset, self.size]
     }
 
     /// Whether another has the same bytes, wherever they are.
@@ -148,7 +167,7 @@ impl Read for SliceReader {
         if wanted == 0 {
             return Ok(0);
         }
-        let read = self.slice.file.read_at(&mut buffer[..wanted], self.slice.offset + self.position)?;
+        let read = self.slice.file.file.read_at(&mut buffer[..wanted], self.slice.offset + self.position)?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -159,7 +178,7 @@ impl Read for SliceReader {
 
 impl PartialEq for Slice {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.file, &other.file) && (self.offset, self.size) == (other.offset, other.size)
+        self.identity() == other.identity()
     }
 }
 
@@ -173,6 +192,9 @@ impl fmt::Debug for Slice {
 
 /// Bytes that are compared at one time.
 const COMPARED: usize = 64 << 10;
+
+/// How many files have had a number.
+static FILES: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ use crate::image::build::definition::Definition;
 use crate::image::build::fingerprint::{self, FINGERPRINT};
 use crate::image::build::plan::{Inputs, Plan, PlannedLayer};
 use crate::image::layer::tree::{self, Tree};
-use crate::image::layer::{Layer, LayerOptions};
+use crate::image::layer::{Layer, LayerCache, LayerOptions};
 use crate::image::store::layout::{self, Layout};
 use crate::progress::{Progress, Task, Unit};
 
@@ -158,13 +158,14 @@ impl Assembly<'_> {
     fn write_layers(&self, plan: &Plan, parts: &[Planned<'_>], task: &Task) -> Result<Vec<Layer>, Error> {
         let write = |(_, _, tree): &Planned<'_>| {
             let cache = &self.inputs.cache;
-            if let Some(layer) = cache.find(tree, self.options, plan.epoch) {
+            let key = LayerCache::key(tree, self.options, plan.epoch);
+            if let Some(layer) = cache.find(&key) {
                 return Ok(layer);
             }
             let blob = self.layout.blob_writer(Algorithm::Sha256)?;
             let (layer, blob) = tree.write(blob, self.options, plan.created(), plan.epoch, task)?;
             blob.finish()?;
-            cache.add(tree, self.options, plan.epoch, &layer);
+            cache.add(key, &layer);
             Ok(layer)
         };
         // Whoever is ready takes the next one, large as they are.

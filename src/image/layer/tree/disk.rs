@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -39,8 +40,8 @@ impl Tree {
         let path = relative(dest)?;
         let overrides = Overrides { file_mode: mode, ..Overrides::default() };
         let name = Name::new(&path);
-        self.put(name.clone(), node(source, &metadata, &overrides)?)?;
-        Ok(self.nodes.get_mut(&name).expect("just added"))
+        self.put(name.clone(), Arc::new(node(source, &metadata, &overrides)?))?;
+        Ok(Arc::make_mut(self.nodes.get_mut(&name).expect("just added")))
     }
 
     /// Adds what is in a directory on the disk, under an absolute name that it takes itself, too.
@@ -84,7 +85,7 @@ impl Tree {
                     None => drop(first_names.insert((metadata.dev(), metadata.ino()), path.clone())),
                 }
             }
-            self.put(Name::new(&path), node)?;
+            self.put(Name::new(&path), Arc::new(node))?;
         }
         Ok(())
     }

@@ -3,12 +3,14 @@
 //! A tree is names and metadata in memory and contents on the disk. It is what `--explain` shows and what is written.
 
 mod disk;
+mod key;
 mod over;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use self::disk::Overrides;
 pub use self::over::Below;
@@ -20,7 +22,8 @@ use crate::image::name::Name;
 /// As it is put together, a tree need not have the directories that its entries lie in; [`Tree::over`] adds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
-    nodes: BTreeMap<Name, Node>,
+    /// Shared by all trees that have them: a clone of a tree is a list of names.
+    nodes: BTreeMap<Name, Arc<Node>>,
     /// Other names of files, by the name that has the content.
     links: BTreeMap<Name, BTreeSet<Name>>,
 }
@@ -163,12 +166,12 @@ impl Kind {
 impl Tree {
     /// Adds an entry under an absolute name, in place of one of that name.
     pub fn insert(&mut self, dest: &str, node: Node) -> Result<(), Error> {
-        self.put(Name::new(&relative(dest)?), node)
+        self.put(Name::new(&relative(dest)?), Arc::new(node))
     }
 
     /// Adds an entry under a name relative to the root, in place of one of that name.
     pub fn add(&mut self, path: &Path, node: Node) -> Result<(), Error> {
-        self.put(Name::new(path), node)
+        self.put(Name::new(path), Arc::new(node))
     }
 
     /// Adds what is in a package under an absolute name, beside what other packages put there.
@@ -176,11 +179,12 @@ impl Tree {
     /// Packages share directories, links and files that are the same; a file with other content is an error.
     pub fn add_package(&mut self, package: &Tree, dest: &str, name: &str) -> Result<(), Error> {
         let root = if dest.bytes().all(|b| b == b'/') { PathBuf::new() } else { relative(dest)? };
-        for (path, package_node) in package.nodes() {
-            let path = root.join(path);
-            let mut node = package_node.clone();
-            if let Kind::HardLink(target) = &mut node.kind {
-                *target = root.join(&*target);
+        for (inside, package_node) in &package.nodes {
+            let path = root.join(inside.path());
+            let mut node = Arc::clone(package_node);
+            if let Kind::HardLink(target) = &node.kind {
+                let target = root.join(target);
+                Arc::make_mut(&mut node).kind = Kind::HardLink(target);
             }
             let name_of = Name::new(&path);
             if let Some(there) = self.nodes.get(&name_of) {
@@ -221,15 +225,18 @@ impl Tree {
 
     /// Gives what has no time of its own this one, in seconds since 1970: the layer is the same in every image.
     pub fn settle_times(&mut self, time: i64) {
-        for node in self.nodes.values_mut() {
-            node.mtime.get_or_insert(time);
+        for node in self.nodes.values_mut().filter(|node| node.mtime.is_none()) {
+            Arc::make_mut(node).mtime = Some(time);
         }
     }
 
     /// Lets everybody read files and enter directories.
     pub fn make_readable(&mut self) {
         for node in self.nodes.values_mut() {
-            node.mode |= if node.kind.is_directory() { 0o555 } else { 0o444 };
+            let mode = node.mode | if node.kind.is_directory() { 0o555 } else { 0o444 };
+            if mode != node.mode {
+                Arc::make_mut(node).mode = mode;
+            }
         }
     }
 
@@ -240,12 +247,12 @@ impl Tree {
 
     /// The entries with their names, relative to the root, in the order they are written.
     pub fn nodes(&self) -> impl Iterator<Item = (PathBuf, &Node)> {
-        self.nodes.iter().map(|(name, node)| (name.path(), node))
+        self.nodes.iter().map(|(name, node)| (name.path(), &**node))
     }
 
     /// Bytes of content of all entries.
     pub fn size(&self) -> u64 {
-        self.nodes.values().map(Node::size).sum()
+        self.nodes.values().map(|node| node.size()).sum()
     }
 
     /// The time of the youngest thing that came from the disk.
@@ -271,7 +278,7 @@ impl Tree {
         }
     }
 
-    fn put(&mut self, name: Name, mut node: Node) -> Result<(), Error> {
+    fn put(&mut self, name: Name, mut node: Arc<Node>) -> Result<(), Error> {
         let not_a_directory = |above: &Name, name: &Name| {
             let (above, path) = (above.path(), name.path());
             Err(Error::NotADirectory { above, path })
@@ -289,7 +296,7 @@ impl Tree {
                 // Something new in what is removed.
                 Kind::Whiteout => {
                     let above = above.clone();
-                    self.nodes.insert(above, Node::new(Kind::Opaque, 0o755));
+                    self.nodes.insert(above, Arc::new(Node::new(Kind::Opaque, 0o755)));
                 }
                 _ if there.kind.is_directory() => {}
                 _ => return not_a_directory(above, &name),
@@ -309,11 +316,11 @@ impl Tree {
         match &node.kind {
             // A directory that was declared stays what it is.
             Kind::Parent if there.is_some_and(|it| matches!(it.kind, Kind::Directory | Kind::Opaque)) => return Ok(()),
-            Kind::Directory | Kind::Parent if was_removed => node.kind = Kind::Opaque,
+            Kind::Directory | Kind::Parent if was_removed => Arc::make_mut(&mut node).kind = Kind::Opaque,
             // One name cannot be both, removed and there, but a directory can be new.
             Kind::Whiteout => match there.filter(|there| there.kind.is_directory()) {
-                Some(there) => node = Node { kind: Kind::Opaque, ..there.clone() },
-                None if inside.is_some() => node = Node::new(Kind::Opaque, 0o755),
+                Some(there) => node = Arc::new(Node { kind: Kind::Opaque, ..Node::clone(there) }),
+                None if inside.is_some() => node = Arc::new(Node::new(Kind::Opaque, 0o755)),
                 None => {}
             },
             kind if kind.is_directory() => {}
@@ -346,8 +353,8 @@ impl Tree {
         let Some(mut names) = self.links.remove(name) else { return };
         let Some(first) = names.pop_first() else { return };
         for other in &names {
-            let link = Node { kind: Kind::HardLink(first.path()), ..node.clone() };
-            self.nodes.insert(other.clone(), link);
+            let link = Node { kind: Kind::HardLink(first.path()), ..Node::clone(&node) };
+            self.nodes.insert(other.clone(), Arc::new(link));
         }
         if !names.is_empty() {
             self.links.insert(first.clone(), names);

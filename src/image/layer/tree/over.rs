@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use crate::image::layer::pax::Meta;
 use crate::image::layer::rootfs::{self, RootFs};
@@ -52,17 +53,20 @@ impl Tree {
         let mut useless = Vec::new();
         for (name, node) in &self.nodes {
             let mut place = laying.directory(&name.parent(), name)?.join(name.last());
-            let mut node = node.clone();
-            match &mut node.kind {
+            let mut node = Arc::clone(node);
+            match &node.kind {
                 Kind::Directory | Kind::Parent => place = laying.led_to(place),
                 // The link has a name above its own, so that where it leads is known already.
                 Kind::HardLink(target) => {
                     if let Some(to) = moved.get(&Name::new(target)) {
-                        *target = to.path();
+                        Arc::make_mut(&mut node).kind = Kind::HardLink(to.path());
                     }
                 }
                 Kind::Merge(_) if below.look(&place).is_some() => continue,
-                Kind::Merge(target) => node.kind = Kind::Symlink(std::mem::take(target)),
+                Kind::Merge(target) => {
+                    let link = Kind::Symlink(target.clone());
+                    Arc::make_mut(&mut node).kind = link;
+                }
                 Kind::Whiteout if below.look(&place).is_none() => {
                     useless.push(name.clone());
                     continue;
@@ -72,7 +76,7 @@ impl Tree {
             if node.kind == Kind::Parent
                 && let Some(Seen::Directory(there)) = below.look(&place)
             {
-                node = there.node(node.mtime);
+                node = Arc::new(there.node(node.mtime));
             }
             if place != *name {
                 moved.insert(name.clone(), place.clone());
@@ -98,7 +102,8 @@ impl Tree {
         for (file, first) in late {
             let Some(node) = self.nodes.get(&file).filter(|node| node.kind.is_file()).cloned() else { continue };
             self.unlink(&file);
-            self.nodes.insert(file.clone(), Node { kind: Kind::HardLink(first.path()), ..node });
+            let link = Node { kind: Kind::HardLink(first.path()), ..Node::clone(&node) };
+            self.nodes.insert(file.clone(), Arc::new(link));
             self.links.entry(first).or_default().insert(file);
         }
     }
@@ -180,7 +185,7 @@ impl Laying<'_> {
     }
 
     /// Puts an entry in its place, and into directories as they are below.
-    fn put(&mut self, place: Name, node: Node) -> Result<(), Error> {
+    fn put(&mut self, place: Name, node: Arc<Node>) -> Result<(), Error> {
         let missing = place.ancestors().take_while(|above| !self.made.nodes.contains_key(*above));
         let missing: Vec<Name> = missing.map(Name::from).collect();
         for above in missing.into_iter().rev() {
@@ -188,7 +193,7 @@ impl Laying<'_> {
                 Some(Seen::Directory(there)) => there.node(None),
                 _ => Node::new(Kind::Parent, 0o755),
             };
-            self.made.put(above, parent)?;
+            self.made.put(above, Arc::new(parent))?;
         }
         self.made.put(place, node)
     }
@@ -260,7 +265,7 @@ fn look_in<'a>(tree: &'a Tree, name: &Name) -> InTree<'a> {
         Kind::Whiteout => InTree::Gone,
         Kind::Symlink(target) | Kind::Merge(target) => InTree::Here(Seen::Link(target), true),
         kind if kind.is_directory() => {
-            let Node { mode, uid, gid, mtime, xattrs, .. } = node.clone();
+            let Node { mode, uid, gid, mtime, xattrs, .. } = Node::clone(node);
             let attributes = Attributes { mode, uid, gid, xattrs, mtime };
             InTree::Here(Seen::Directory(attributes), !matches!(kind, Kind::Parent))
         }
