@@ -126,7 +126,7 @@ fn every_command_of_ours_on_the_pages_is_one_that_the_program_takes() {
     let pages = ["README.md", "CONTRIBUTING.md"].map(|name| root.join(name)).into_iter().chain(docs);
     let mut checked = 0;
     // What pages speak of as a path has to be one.
-    for name in ["carry", "store", "mirror", "packages"] {
+    for name in ["carry", "safe", "store", "mirror", "packages"] {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
     for page in pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
