@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::{Context, block_on};
+use crate::cli::ui::Ui;
+use crate::cli::{Context, block_on, prompt};
 use crate::ops::Access;
 use crate::ops::login::{self, LoggedIn, LoggedOut, LoginOptions, LoginPlace};
 use crate::registry::AuthFiles;
@@ -18,10 +19,10 @@ pub(super) struct LoginArgs {
     /// Registry, HOST[:PORT], or a part of it, HOST[:PORT]/NAMESPACE
     #[arg(value_name = "REGISTRY")]
     place: LoginPlace,
-    /// User name
+    /// User name [default: asked for on a terminal]
     #[arg(short, long, value_name = "NAME")]
-    username: String,
-    /// Read the password or token from standard input
+    username: Option<String>,
+    /// Read the password or token from standard input instead of asking for it on a terminal
     #[arg(long)]
     password_stdin: bool,
     /// Check the registry's certificate; `false` also takes plain HTTP
@@ -40,6 +41,36 @@ pub(super) struct LogoutArgs {
     place: LoginPlace,
     #[command(flatten)]
     file: FileArgs,
+}
+
+impl LoginArgs {
+    /// User and password, of which those that are not given are asked for as `podman login` asks.
+    fn credentials(&self, ui: &Ui) -> Result<(String, String), Failure> {
+        let (place, name) = (&self.place, self.username.as_deref());
+        if !prompt::is_possible() || self.password_stdin {
+            let user = name.unwrap_or("NAME");
+            let hint = format!("haversack login {place} --username {user} --password-stdin < FILE");
+            let usage = |message| Err(Failure::usage(message).hint(hint));
+            return match name {
+                None => usage("nobody can be asked for the user here: add --username"),
+                Some(_) if !self.password_stdin => {
+                    usage("nobody can be asked for the password here: add --password-stdin, or run it on a terminal")
+                }
+                Some(name) => Ok((name.to_owned(), password()?)),
+            };
+        }
+        let user = match name {
+            Some(name) => name.to_owned(),
+            None => prompt::line(ui, &format!("Username for {place}: "))?,
+        };
+        if user.is_empty() {
+            return Err(Failure::usage("no user was named"));
+        }
+        match prompt::hidden(ui, &format!("Password of {user}: "))? {
+            password if password.is_empty() => Err(Failure::usage("no password was typed")),
+            password => Ok((user, password)),
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -66,17 +97,10 @@ impl FileArgs {
 }
 
 pub(super) fn login(args: &LoginArgs, context: &Context) -> Outcome {
-    if !args.password_stdin {
-        let hint = format!(
-            "haversack login {} --username {} --password-stdin < FILE, or from `read -rs` through a pipe",
-            args.place, args.username
-        );
-        return Err(Failure::usage("a password is read from standard input only: add --password-stdin").hint(hint));
-    }
     let (file, auth) = args.file.files(context)?;
     let access = Access { http: context.http.clone(), auth, verify_tls: args.tls_verify };
-    let options =
-        LoginOptions { place: args.place.clone(), user: args.username.clone(), password: password()?, file, access };
+    let (user, password) = args.credentials(&context.ui)?;
+    let options = LoginOptions { place: args.place.clone(), user, password, file, access };
     let report = block_on(async { Ok(login::login(&options).await?) })
         .map_err(|failure| failure.without_tls(|_| super::ONE_REGISTRY))?;
     if !report.checked {
@@ -118,6 +142,7 @@ The file is that of `podman login`: $REGISTRY_AUTH_FILE, else $XDG_RUNTIME_DIR/c
 is found, too. Where the file names a credential helper, that keeps the password.
 
 Examples:
+  haversack login quay.io
   haversack login quay.io --username team+robot --password-stdin
   haversack login registry.local:5000 --username me --password-stdin --authfile auth.json
 

@@ -20,6 +20,7 @@ mod make;
 mod manual;
 mod outcome;
 mod pack;
+mod prompt;
 mod publish;
 mod registries;
 mod serve;

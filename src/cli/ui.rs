@@ -115,6 +115,13 @@ impl Ui {
         });
     }
 
+    /// Writes a question to stderr, to be answered behind it, even with `--quiet`.
+    pub(crate) fn ask(&self, question: &str) {
+        self.progress.suspend(|| {
+            let _ = write!(io::stderr().lock(), "{}", escape::lines(question));
+        });
+    }
+
     fn talk(&self, line: impl Display) {
         let line = line.to_string();
         // When stderr is gone there is nobody to tell.

@@ -238,13 +238,56 @@ fn a_registry_that_keeps_its_images_is_said_to() {
     assert_eq!((status, talk), (Some(0), warned));
 }
 
+/// What a terminal shows of a login at which these keys are typed, a second after another, and its status.
+fn login_on_a_terminal(dir: &Path, args: &str, keys: &[&str]) -> (Option<i32>, String) {
+    let program = assert_cmd::cargo::cargo_bin!("haversack").display();
+    let keys: String = keys.iter().map(|keys| format!("sleep 1; printf '{keys}'; ")).collect();
+    let script = format!(
+        "({keys}sleep 2) | script --quiet --return --echo always --log-out said --command \
+         '{program} login --tls-verify=false {args}; status=$?; stty -a | grep -q \" echo \" && exit $status' > /dev/null"
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]).current_dir(dir).env("HOME", dir);
+    let status = bash.env_remove("XDG_RUNTIME_DIR").env_remove("REGISTRY_AUTH_FILE").status().unwrap();
+    let said = std::fs::read_to_string(dir.join("said")).unwrap().replace('\r', "");
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("Script ")).collect();
+    (status.code(), lines.join("\n").trim_end().to_owned())
+}
+
+#[test]
+#[ignore = "needs docker-registry, script and podman"]
+fn on_a_terminal_user_and_password_are_asked_for_and_the_password_is_not_shown() {
+    let (registry, dir) = (DockerRegistry::guarded("me", "secret"), tempfile::tempdir().unwrap());
+    let (dir, host) = (dir.path(), registry.address.as_str());
+    let args = format!("{host} --authfile auth.json");
+    let shown = format!("Username for {host}: me\nPassword of me: \nlogged in to {host} as me; kept in auth.json");
+    assert_eq!(login_on_a_terminal(dir, &args, &["me\\n", "secrex\\177t\\n"]), (Some(0), shown));
+    let (done, text) = other(dir, "podman", &["login", "--get-login", "--authfile", "auth.json", host]);
+    assert_eq!((done, text.as_str()), (true, "me\n"));
+    std::fs::remove_file(dir.join("auth.json")).unwrap();
+    // Ctrl-C ends it as a signal does; the terminal shows again what is typed.
+    let (status, shown) = login_on_a_terminal(dir, &format!("{args} --username me"), &["sec\\003"]);
+    assert_eq!((status, shown.as_str()), (Some(130), "Password of me:"));
+    assert!(!dir.join("auth.json").exists());
+}
+
 #[test]
 fn a_password_is_not_taken_from_the_command_line() {
     let dir = tempfile::tempdir().unwrap();
-    let (status, _, talk) = said(dir.path(), &["login", "r.example", "--username", "me"]);
-    let why = "error: a password is read from standard input only: add --password-stdin\n\
-               hint: haversack login r.example --username me --password-stdin < FILE, or from `read -rs` through a pipe\n";
-    assert_eq!((status, talk.as_str()), (Some(2), why));
+    // Nobody sits at a pipe.
+    let login_without = |args: &[&str]| {
+        let mut command = command(dir.path(), &[&["login", "r.example"], args].concat());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let why = "error: nobody can be asked for the password here: add --password-stdin, or run it on a terminal\n\
+               hint: haversack login r.example --username me --password-stdin < FILE\n";
+    assert_eq!(login_without(&["--username", "me"]), (Some(2), why.to_owned()));
+    for args in [&[][..], &["--password-stdin"]] {
+        let why = "error: nobody can be asked for the user here: add --username\n\
+                   hint: haversack login r.example --username NAME --password-stdin < FILE\n";
+        assert_eq!(login_without(args), (Some(2), why.to_owned()));
+    }
     let empty = login(dir.path(), "r.example", "me", "\n", &[]);
     assert_eq!(empty, (Some(2), String::new(), "error: there is no password on standard input\n".to_owned()));
 }
