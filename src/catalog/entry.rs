@@ -186,15 +186,17 @@ impl fmt::Display for Instant {
     }
 }
 
+/// What is not known is `null`.
 impl Serialize for Instant {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if self.is_known() { serializer.collect_str(self) } else { serializer.serialize_none() }
     }
 }
 
 impl<'de> Deserialize<'de> for Instant {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map_or(Ok(Instant::default()), |text| text.parse().map_err(serde::de::Error::custom))
     }
 }
 
@@ -242,5 +244,11 @@ mod tests {
         assert_eq!(text.parse::<Instant>().unwrap().to_string(), text);
         assert_eq!("2026-05-20T10:11:12Z".parse::<Instant>().unwrap().to_string(), "2026-05-20T10:11:12.000000+00:00");
         assert!("yesterday".parse::<Instant>().is_err());
+        let json = |instant: Instant| serde_json::to_string(&instant).unwrap();
+        for (instant, shown) in [(Instant::default(), "null"), (Instant::FIRST, "\"1970-01-01T00:00:00.000001+00:00\"")]
+        {
+            assert_eq!(json(instant), shown);
+            assert_eq!(serde_json::from_str::<Instant>(shown).unwrap(), instant);
+        }
     }
 }

@@ -37,7 +37,9 @@ impl Built {
         if let Some(sbom) = &self.sbom {
             let _ = writeln!(text, "  sbom     {sbom}");
         }
-        let _ = writeln!(text, "  created  {}", self.report.created);
+        if self.report.created != jiff::Timestamp::UNIX_EPOCH {
+            let _ = writeln!(text, "  created  {}", self.report.created);
+        }
         for image in &self.report.images {
             let bytes = image.layers.iter().map(|layer| layer.size).sum();
             let (layers, size) = (image.layers.len(), amount(bytes, Unit::Bytes));

@@ -375,8 +375,9 @@ fn configure(
     config.set_variant(platform.variant.clone().or(config.variant().clone()));
 }
 
+/// 1970 is what an image says of whose inputs no date is known.
 fn as_text<S: serde::Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(time)
+    if *time == jiff::Timestamp::UNIX_EPOCH { serializer.serialize_none() } else { serializer.collect_str(time) }
 }
 
 #[cfg(test)]
