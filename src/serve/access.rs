@@ -114,6 +114,8 @@ type Hashes = HashMap<String, Arc<str>>;
 struct Users {
     stamp: Option<Stamp>,
     hashes: Arc<Hashes>,
+    /// When the file was last looked at.
+    looked: Option<Instant>,
 }
 
 impl Guard {
@@ -122,7 +124,7 @@ impl Guard {
         // Without random numbers nothing is remembered wrongly, but what is remembered could be looked for.
         let _ = rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty());
         let users = match &access.htpasswd {
-            Some(path) => Users { stamp: Stamp::at(path), hashes: Arc::new(read(path)?) },
+            Some(path) => Users { stamp: Stamp::at(path), hashes: Arc::new(read(path)?), looked: None },
             None => Users::default(),
         };
         let places = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
@@ -193,8 +195,8 @@ impl Guard {
 
     async fn login(&self, path: &Path, header: &[u8], client: IpAddr) -> Result<String, Refusal> {
         let key = sha2::Sha256::new().chain_update(self.key).chain_update(header).finalize().into();
-        let users = self.users(path);
         let known = self.known.lock().expect("no holder panics").get(&key).cloned();
+        let users = self.users(path, if known.is_some() { LOOK } else { Duration::ZERO });
         let holds =
             |known: &Known| known.since.elapsed() < REMEMBERED && users.get(known.user.as_ref()) == known.hash.as_ref();
         let known = match known.filter(holds) {
@@ -254,9 +256,13 @@ impl Guard {
         *n += 1;
     }
 
-    /// The users, read again when the file has changed.
-    fn users(&self, path: &Path) -> Arc<Hashes> {
+    /// The users, read again when the file has changed. It is not looked at more often than `every`.
+    fn users(&self, path: &Path, every: Duration) -> Arc<Hashes> {
         let mut users = self.users.lock().expect("no holder panics");
+        if users.looked.is_some_and(|looked| looked.elapsed() < every) {
+            return users.hashes.clone();
+        }
+        users.looked = Some(Instant::now());
         let stamp = Stamp::at(path);
         if users.stamp != stamp {
             match read(path) {
@@ -304,6 +310,8 @@ fn read(path: &Path) -> Result<Hashes, Error> {
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Of a password that nobody has, at the usual cost.
 const NOBODY: &str = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+/// How often the file is looked at for those whose answer is remembered: not for each of the thousand requests of a pull.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long an answer holds.
 const REMEMBERED: Duration = Duration::from_secs(300);
 /// Wrong passwords from one address in the time of a penalty.

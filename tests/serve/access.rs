@@ -60,6 +60,7 @@ fn passwords_are_asked_for_and_checked_and_in_no_log() {
     assert_eq!(send(&serve, "GET", "/v2/", &ann, b"").status, 401);
     // A file that is none keeps those who were there.
     std::fs::write(&file, "dora:{SHA}x").unwrap();
+    assert_eq!(send(&serve, "GET", "/v2/", &basic("dora", "x"), b"").status, 401);
     assert_eq!(send(&serve, "GET", "/v2/", &basic("carl", "new"), b"").status, 200);
     let log = serve.log_with("the users stay as they were");
     assert!(log.contains(" ann GET /v2/a/b/manifests/1 200"), "{log}");
