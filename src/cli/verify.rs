@@ -7,7 +7,7 @@ use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::stop::stoppable;
-use crate::ops::verify::{self, CarryVerified, CheckOptions, Verified, VerifyOptions};
+use crate::ops::verify::{self, CarryVerified, CheckOptions, EvidenceTo, Verified, VerifyOptions};
 use crate::ops::{Scratch, place};
 use crate::reference::ImageRef;
 
@@ -47,16 +47,26 @@ pub(super) fn run(args: &VerifyArgs, context: &Context) -> Outcome {
             .hint("signatures of images are their referrers: `haversack inspect` lists them"));
     }
     let options = CheckOptions {
-        place: args.place.clone(),
         limits: VerifyOptions { layer_limit: args.max_layer_size.saturating_mul(1 << 30) },
         repair: args.repair,
-        evidence: args.report.clone(),
-        access: args.registry.access(context)?,
-        now: context.now()?,
+        evidence: args.evidence(context)?,
     };
-    let verified = verify::check(&options, context.ui.progress())?;
+    let progress = context.ui.progress();
+    let verified = match &args.place {
+        // Credentials are of no interest elsewhere, nor whether they can be read.
+        ImageRef::Docker(remote) => verify::check_remote(remote, &args.registry.access(context)?, &options, progress)?,
+        local => verify::check_local(local, &options, progress)?,
+    };
     context.ui.result(&verified, Verified::to_text)?;
     Ok(if verified.report.findings.is_empty() { Exit::Done } else { Exit::No })
+}
+
+impl VerifyArgs {
+    /// What `--report` asks for. Nothing else has a time in it.
+    fn evidence(&self, context: &Context) -> Result<Option<EvidenceTo>, Failure> {
+        let Some(directory) = self.report.clone() else { return Ok(None) };
+        Ok(Some(EvidenceTo { directory, now: context.now()? }))
+    }
 }
 
 fn check_carry(directory: &Path, args: &VerifyArgs, context: &Context) -> Outcome {
@@ -66,8 +76,8 @@ fn check_carry(directory: &Path, args: &VerifyArgs, context: &Context) -> Outcom
         context.ui.result(&report, RepairReport::to_text)?;
         return Ok(if report.lost.is_empty() { Exit::Done } else { Exit::No });
     }
-    let (scratch, now) = (Scratch::default(), context.now()?);
-    let check = || verify::check_carry(directory, key.as_ref(), args.report.as_deref(), &now, &scratch, progress);
+    let (scratch, evidence) = (Scratch::default(), args.evidence(context)?);
+    let check = || verify::check_carry(directory, key.as_ref(), evidence.as_ref(), &scratch, progress);
     let verified = stoppable(&scratch, |signal| context.stopped(signal), check)?;
     context.ui.result(&verified, CarryVerified::to_text)?;
     Ok(if verified.report.is_good() { Exit::Done } else { Exit::No })

@@ -17,20 +17,23 @@ use crate::registry::RemoteImage;
 
 pub use crate::image::store::verify::VerifyOptions;
 
-/// What is checked, and what is done about it.
+/// How images are checked, and what is done about what is found.
 #[derive(Clone, Debug)]
 pub struct CheckOptions {
-    /// An image, a whole layout or an archive.
-    pub place: ImageRef,
     /// Limits.
     pub limits: VerifyOptions,
     /// Whether what is broken is removed from a layout, so that a copy fetches it again.
     pub repair: bool,
-    /// Where evidence is written.
-    pub evidence: Option<PathBuf>,
-    /// How its registry is spoken to.
-    pub access: Access,
-    /// The time that is written into evidence, RFC 3339.
+    /// The evidence that is asked for.
+    pub evidence: Option<EvidenceTo>,
+}
+
+/// Evidence that is asked for.
+#[derive(Clone, Debug)]
+pub struct EvidenceTo {
+    /// The directory to write it into.
+    pub directory: PathBuf,
+    /// The time that is written into it, RFC 3339.
     pub now: String,
 }
 
@@ -70,32 +73,32 @@ pub fn carry_at(place: &ImageRef) -> Option<&Path> {
     }
 }
 
-/// Checks an image, a layout or an archive.
-pub fn check(options: &CheckOptions, progress: &Progress) -> Result<Verified, Error> {
-    let place = options.place.clone();
-    match &options.place {
-        ImageRef::Docker(remote) if options.repair => Err(Error::RepairRemote(remote.clone())),
-        ImageRef::Docker(remote) if options.evidence.is_some() => Err(Error::EvidenceRemote(remote.clone())),
-        ImageRef::Docker(remote) => {
-            let report = in_registry(remote, options, progress)?;
-            Ok(Verified { place, report, removed: Vec::new(), written: Vec::new() })
-        }
-        local => on_disk(local, options, progress),
+/// Checks an image in a registry.
+pub fn check_remote(
+    remote: &Remote,
+    access: &Access,
+    options: &CheckOptions,
+    progress: &Progress,
+) -> Result<Verified, Error> {
+    if options.repair {
+        return Err(Error::RepairRemote(remote.clone()));
     }
-}
-
-fn in_registry(remote: &Remote, options: &CheckOptions, progress: &Progress) -> Result<VerifyReport, Error> {
-    block_on(async {
-        let repository = options.access.repository(remote, false).await?;
+    if options.evidence.is_some() {
+        return Err(Error::EvidenceRemote(remote.clone()));
+    }
+    let report = block_on(async {
+        let repository = access.repository(remote, false).await?;
         let (image, _) = repository.document(remote.target()).await?;
         let contents = RemoteImage::new(repository, image);
         // It reads and decompresses on all cores; only what arrives is the runtime's work.
         let verified = || verify::verify(&contents, None, &options.limits, progress);
-        Ok(tokio::task::block_in_place(verified)?)
-    })
+        Ok::<_, Error>(tokio::task::block_in_place(verified)?)
+    })?;
+    Ok(Verified { place: ImageRef::Docker(remote.clone()), report, removed: Vec::new(), written: Vec::new() })
 }
 
-fn on_disk(place: &ImageRef, options: &CheckOptions, progress: &Progress) -> Result<Verified, Error> {
+/// Checks an image, a whole layout or an archive on the disk.
+pub fn check_local(place: &ImageRef, options: &CheckOptions, progress: &Progress) -> Result<Verified, Error> {
     let store = Store::open(place)?;
     let only = place.name().map(|name| store.find(Some(name))).transpose()?;
     let report = verify::verify(&store, only.as_ref(), &options.limits, progress)?;
@@ -106,20 +109,19 @@ fn on_disk(place: &ImageRef, options: &CheckOptions, progress: &Progress) -> Res
     };
     let written = match &options.evidence {
         Some(to) => {
-            let by = by(&options.now);
-            Evidence::of_store(&store, only.as_ref(), place.to_string(), &report, by)?.write(to)?.to_vec()
+            let evidence = Evidence::of_store(&store, only.as_ref(), place.to_string(), &report, by(&to.now))?;
+            evidence.write(&to.directory)?.to_vec()
         }
         None => Vec::new(),
     };
     Ok(Verified { place: place.clone(), report, removed, written })
 }
 
-/// Checks the volumes of a carry, and writes evidence where that is asked for, with the time `now`.
+/// Checks the volumes of a carry, and writes evidence where that is asked for.
 pub fn check_carry(
     directory: &Path,
     key: Option<&PublicKey>,
-    evidence: Option<&Path>,
-    now: &str,
+    evidence: Option<&EvidenceTo>,
     scratch: &Scratch,
     progress: &Progress,
 ) -> Result<CarryVerified, Error> {
@@ -128,8 +130,8 @@ pub fn check_carry(
         Some(to) => {
             let work = scratch.directory("haversack-verify-")?;
             let (volumes, bytes) = (&report.volumes, report.bytes);
-            let evidence = Evidence::of_carry(directory, key, volumes, bytes, by(now), work.path())?;
-            evidence.write(to)?.to_vec()
+            let evidence = Evidence::of_carry(directory, key, volumes, bytes, by(&to.now), work.path())?;
+            evidence.write(&to.directory)?.to_vec()
         }
         None => Vec::new(),
     };

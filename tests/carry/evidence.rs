@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use assert_cmd::cargo::cargo_bin;
 use haversack::digest::Digest;
 use haversack::image::Layout;
 use serde_json::{Value, json};
@@ -161,4 +163,25 @@ fn error_of(dir: &Path) -> String {
     let output = crate::haversack(dir, &["verify", "docker://registry.example/app:1", "--report", "x"]);
     assert_eq!(output.status.code(), Some(2));
     String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn what_only_reports_and_registries_need_is_not_asked_for_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    varied(&dir.join("from"));
+    done(dir, &["pack", "oci:from", "--out", "carry", "--no-program"]);
+    let verify = |place: &str, more: &[&str]| {
+        let mut command = Command::new(cargo_bin!("haversack"));
+        command.args(["verify", place]).args(more).current_dir(dir).env("HOME", dir);
+        let output = command.env("SOURCE_DATE_EPOCH", "yesterday").env("HAVERSACK_AUTHFILE", "none").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for place in ["oci:from", "carry"] {
+        assert_eq!(verify(place, &[]), (Some(0), String::new()), "{place}");
+        let (status, stderr) = verify(place, &["--report", "evidence"]);
+        assert!(status == Some(1) && stderr.contains("SOURCE_DATE_EPOCH"), "{place}: {stderr}");
+    }
+    let (status, stderr) = verify("docker://registry.example/app:1", &[]);
+    assert!(status == Some(1) && stderr.contains("none"), "{stderr}");
 }
