@@ -33,6 +33,29 @@ fn addresses_without_a_scheme_or_with_secrets_are_refused_in_words() {
 }
 
 #[test]
+fn what_is_odd_is_said_whatever_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rootfs"), "no squashfs").unwrap();
+    let mut command = haversack(dir.path());
+    command.args(["--offline", "--quiet", "publish", "ims", "n", "-r", "rootfs", "--ims-url", "http://ims.example"]);
+    command.env("HAVERSACK_LOG", "off").env("OAUTH_CLIENT_ENDPOINT", "https://tokens.example");
+    command.env("OAUTH_CLIENT_ID", "id").env("OAUTH_CLIENT_SECRET", "secret").env("S3_ENDPOINT", "https://s3.example");
+    let run = command.env("S3_BUCKET", "b").env("S3_ACCESS_KEY", "a").env("S3_SECRET_KEY", "k").output().unwrap();
+    let run = Run::of(run);
+    let warnings: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(
+        warnings,
+        [
+            "warning: rootfs: does not begin as a squashfs does",
+            "warning: http://ims.example/: secrets and tokens are sent there without TLS",
+        ],
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.status, 1, "{}", run.stdout);
+}
+
+#[test]
 fn what_the_store_refuses_is_explained() {
     let wrong_region = r#"<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is wrong;
         expecting 'eu-west-1'</Message><Region>eu-west-1</Region></Error>"#;

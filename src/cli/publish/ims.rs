@@ -118,7 +118,8 @@ pub(super) fn upload(args: &ImsArgs, context: &Context) -> Outcome {
 pub(super) fn set_job_status(args: &JobStatusArgs, context: &Context) -> Outcome {
     let set = || {
         let patience = args.service.patience(context);
-        let ims = args.service.options().ims(patience, &context.http, &context.config.environment)?;
+        let warn = |line: &str| context.ui.warn(line);
+        let ims = args.service.options().ims(patience, &context.http, &context.config.environment, warn)?;
         let job = block_on(async { Ok(ims.set_job_status(args.job.as_str(), &args.status).await?) })?;
         Ok(json!({ "ims_job_record": job }))
     };
@@ -149,8 +150,8 @@ fn report(result: Result<Value, Failed>, context: &Context) -> Outcome {
 fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let scratch = Scratch::default();
     // What was taken out of an image goes away with `_files`.
-    let say = |line: &str| context.ui.say(line);
-    let options = args.options(&say, context)?;
+    let (say, warn) = (|line: &str| context.ui.say(line), |line: &str| context.ui.warn(line));
+    let options = args.options(&say, &warn, context)?;
     let order = || ims::order(&options, &scratch, context.ui.progress());
     let (order, _files) = stoppable(&scratch, |name| stopped_early(name, context), order)?;
     if let Some(directory) = &args.bundle {
@@ -164,7 +165,7 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
         return Ok(ims::plan(&order, &bucket));
     }
     let (patience, environment) = (args.service.patience(context), &context.config.environment);
-    let ims = args.service.options().ims(patience.clone(), &context.http, environment)?;
+    let ims = args.service.options().ims(patience.clone(), &context.http, environment, warn)?;
     let bucket = args.s3.options().bucket(patience, &context.http, environment)?;
     let upload = Upload::new(&ims, &bucket, &order);
     let mut left = Vec::new();
@@ -197,7 +198,12 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
 }
 
 impl ImsArgs {
-    fn options<'a>(&self, say: &'a dyn Fn(&str), context: &Context) -> Result<UploadOptions<'a>, Failure> {
+    fn options<'a>(
+        &self,
+        say: &'a dyn Fn(&str),
+        warn: &'a dyn Fn(&str),
+        context: &Context,
+    ) -> Result<UploadOptions<'a>, Failure> {
         let files = [&self.rootfs, &self.kernel, &self.initrd, &self.debug, &self.boot_parameters];
         let files = Kind::ALL.into_iter().zip(files).filter_map(|(kind, path)| Some((kind, path.clone()?)));
         let environment = &context.config.environment;
@@ -218,6 +224,7 @@ impl ImsArgs {
             state: state_directory(environment),
             access: self.auth.access(self.src_tls_verify, context)?,
             say,
+            warn,
         })
     }
 }

@@ -40,6 +40,8 @@ pub struct UploadOptions<'a> {
     pub access: Access,
     /// Told what takes long.
     pub say: &'a dyn Fn(&str),
+    /// Told what is odd.
+    pub warn: &'a dyn Fn(&str),
 }
 
 /// The id of a job: a UUID, in lower case as the service compares it.
@@ -85,7 +87,7 @@ pub fn order(options: &UploadOptions, scratch: &Scratch, progress: &Progress) ->
         }
         match kind {
             Kind::Rootfs if !artifact.is_squashfs() => {
-                tracing::warn!("{}: does not begin as a squashfs does", path.display());
+                (options.warn)(&format!("{}: does not begin as a squashfs does", path.display()));
             }
             Kind::Kernel | Kind::DebugKernel => artifact.check_architecture(&arch)?,
             _ => {}

@@ -57,8 +57,14 @@ pub struct S3Options {
 }
 
 impl ServiceOptions {
-    /// The service.
-    pub fn ims(&self, patience: Arc<Patience>, http: &HttpOptions, environment: &Environment) -> Result<Ims, Error> {
+    /// The service; `warn` is told when secrets go there in the clear.
+    pub fn ims(
+        &self,
+        patience: Arc<Patience>,
+        http: &HttpOptions,
+        environment: &Environment,
+        warn: impl Fn(&str),
+    ) -> Result<Ims, Error> {
         refuse(self.has_secret, "--oauth-client-secret", "OAUTH_CLIENT_SECRET")?;
         let base = match &self.url {
             Some(url) => url.clone(),
@@ -86,7 +92,7 @@ impl ServiceOptions {
             None => mounted.value(environment, "OAUTH_CLIENT_SECRET", "client-secret")?,
         };
         for place in [&base, &endpoint] {
-            check_scheme(place);
+            check_scheme(place, &warn);
         }
         let cert = self.cert.clone().or_else(|| environment.word("CA_CERT").map(PathBuf::from)).or_else(mounted_ca);
         let places = [&base, &endpoint];
@@ -197,10 +203,10 @@ fn url(what: &'static str, text: &str) -> Result<Url, Error> {
     server(text).map_err(|why| Error::Address { what, text: text.trim().to_owned(), why })
 }
 
-fn check_scheme(place: &Url) {
+fn check_scheme(place: &Url, warn: impl Fn(&str)) {
     let is_local = matches!(place.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
     if place.scheme() == "http" && !is_local {
-        tracing::warn!("{place}: secrets and tokens are sent there without TLS");
+        warn(&format!("{place}: secrets and tokens are sent there without TLS"));
     }
 }
 
