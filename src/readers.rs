@@ -23,7 +23,7 @@ use crate::kernel::package::Relation;
 use crate::kernel::resolve::{self, Request, Universe};
 use crate::kernel::set::KernelSet;
 use crate::kernel::source::keyring::Keyring;
-use crate::kernel::source::modules::Modules;
+use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::{Wanted, apt, crawler, filelists, rpm_md};
 use crate::kernel::unpack::deb::Control;
 use crate::kernel::unpack::rpm::Head;

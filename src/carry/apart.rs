@@ -11,7 +11,7 @@ use twox_hash::XxHash3_128;
 
 use crate::carry::Error;
 use crate::carry::contents::{Contents, Taker};
-use crate::carry::encoder::Maker;
+use crate::carry::maker::Maker;
 use crate::carry::skeleton::{Joined, Sink, Skeleton};
 use crate::carry::table::Packing;
 use crate::compression::encode::Budget;

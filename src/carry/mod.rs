@@ -29,13 +29,13 @@ mod base;
 mod contents;
 mod delta;
 mod document;
-mod encoder;
 mod encrypted;
 #[cfg(test)]
 mod forged;
 mod frame;
 mod import;
 mod index;
+mod maker;
 mod medium;
 mod numbering;
 mod order;
@@ -63,8 +63,8 @@ pub use self::base::{Base, Held, Need, held_by};
 pub use self::document::{
     CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT as DOCUMENT_LIMIT, Made, Totals, VolumeFile,
 };
-pub use self::encoder::{LayerEncoder, encoders};
 pub use self::index::forget as forget_index;
+pub use self::maker::{LayerEncoder, encoders};
 pub use self::medium::medium;
 pub use self::pack::{PackOptions, PackReport, Packed, Whole, pack};
 pub use self::parity::{RepairReport, repair};

@@ -14,8 +14,8 @@ use crate::carry::base::{Base, Need};
 use crate::carry::contents::{Contents, Entry};
 use crate::carry::delta::{self, Chosen};
 use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT, Made, Totals, VolumeFile};
-use crate::carry::encoder;
 use crate::carry::frame::Group;
+use crate::carry::maker;
 use crate::carry::order::Ordered;
 use crate::carry::parts::Parts;
 use crate::carry::sign::PrivateKey;
@@ -120,7 +120,7 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
     let total = blobs.iter().chain(&documents).map(Descriptor::size).fold(0, u64::saturating_add);
     let task = progress.task("taking apart", Unit::Bytes, Some(total));
     let job = Job { layout, contents: Contents::new(scratch.path()), budget: options.budget, task };
-    let threads = encoder::threads()?;
+    let threads = maker::threads()?;
     let mut taken: Vec<Taken> =
         threads.install(|| blobs.par_iter().map(|blob| job.take_apart(blob)).collect::<Result<_, Error>>())?;
     taken.extend(documents.iter().map(|document| job.take_apart(document)).collect::<Result<Vec<_>, Error>>()?);

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use crate::carry::base::Ground;
 use crate::carry::document::CarryDocument;
-use crate::carry::encoder::threads;
 use crate::carry::import::{Import, expand, is_here, missing_volumes};
+use crate::carry::maker::threads;
 use crate::carry::sign::PublicKey;
 use crate::carry::store::{self, Store};
 use crate::carry::table::{Blob, Form};

@@ -106,10 +106,10 @@ pub(super) struct ServeArgs {
     #[arg(long, help_heading = "Access")]
     plain_passwords: bool,
     /// Connections at one time; others wait
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = Limits::CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
     /// Seconds without a byte after which a connection is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = crate::cli::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::IDLE.as_secs_f64(), value_parser = crate::cli::seconds)]
     idle_timeout: f64,
     /// No line for each request
     #[arg(long)]

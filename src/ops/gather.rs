@@ -16,7 +16,7 @@ use crate::kernel::source::cache::Cache;
 use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
-use crate::kernel::source::modules::Modules;
+use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
 use crate::kernel::source::{self, Listing, Mirrors, Source, SourceOptions, Wanted, crawler, preset};
 use crate::ops::{Error, block_on};

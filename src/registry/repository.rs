@@ -56,7 +56,7 @@ impl Repository {
             return Ok(known);
         }
         let url = self.url(&format!("manifests/{target}"));
-        let response = self.get(&url, target, |request| request.header(ACCEPT, MANIFEST_TYPES)).await?;
+        let response = self.get(&url, target, |request| request.header(ACCEPT, ACCEPT_MANIFESTS)).await?;
         let announced = announced(response.headers());
         let media_type = header(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
         let bytes = http::read_limited(response, layout::DOCUMENT_LIMIT).await?;
@@ -89,7 +89,7 @@ impl Repository {
     /// The digest of what a tag or digest names, without reading it.
     pub async fn digest_of(&self, target: &str) -> Result<Option<Digest>, Error> {
         let url = self.url(&format!("manifests/{target}"));
-        let head = || self.client().request(Method::HEAD, url.clone()).header(ACCEPT, MANIFEST_TYPES);
+        let head = || self.client().request(Method::HEAD, url.clone()).header(ACCEPT, ACCEPT_MANIFESTS);
         let response = self.retried(head).await?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
@@ -470,7 +470,7 @@ pub(super) const CATALOG: &str = "*";
 const REFERRER_PAGES: usize = 1_000;
 /// Size of a page, in bytes.
 const PAGE_LIMIT: u64 = 16 << 20;
-const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      */*;q=0.1";
 

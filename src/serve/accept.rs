@@ -33,12 +33,19 @@ pub struct Limits {
     pub grace: Duration,
 }
 
+impl Limits {
+    /// The usual ones, which options of `serve` change.
+    pub const IDLE: Duration = Duration::from_secs(60);
+    /// See [`Limits::connections`].
+    pub const CONNECTIONS: u16 = 1024;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             head: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
-            connections: 1024,
+            idle: Limits::IDLE,
+            connections: Limits::CONNECTIONS.into(),
             grace: Duration::from_secs(30),
         }
     }

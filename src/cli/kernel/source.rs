@@ -10,7 +10,7 @@ use crate::fs;
 use crate::http::ClientIdentity;
 use crate::kernel::release::Machine;
 use crate::kernel::set::Filter;
-use crate::kernel::source::modules::Stream;
+use crate::kernel::source::modulemd::Stream;
 use crate::kernel::source::redhat::RedHatOptions;
 use crate::kernel::source::{Source, SourceOptions};
 use crate::progress::Narration;

@@ -9,7 +9,7 @@ pub mod crawler;
 pub mod filelists;
 pub mod keyring;
 pub mod local;
-pub mod modules;
+pub mod modulemd;
 pub mod options;
 pub mod preset;
 pub mod redhat;
@@ -32,7 +32,7 @@ use crate::kernel::release::Machine;
 use crate::kernel::source::cache::Cache;
 use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::keyring::Keyring;
-use crate::kernel::source::modules::Modules;
+use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
 
 pub use self::apt::AptRepository;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::http::ClientIdentity;
 use crate::kernel::set::Filter;
 use crate::kernel::source::Source;
-use crate::kernel::source::modules::Stream;
+use crate::kernel::source::modulemd::Stream;
 use crate::kernel::source::redhat::RedHatOptions;
 use crate::progress::Narration;
 

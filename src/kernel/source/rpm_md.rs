@@ -16,7 +16,7 @@ use crate::http::Http;
 use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
 use crate::kernel::source::filelists::FileList;
-use crate::kernel::source::modules::Modules;
+use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::xml::{Xml, XmlError, append, append_reference, attribute};
 use crate::kernel::source::{self, Error, Listing, Options, Wanted};
