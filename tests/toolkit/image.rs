@@ -50,6 +50,28 @@ fn each_kernel_gets_its_image_and_the_tools_are_one_layer_of_all() {
 }
 
 #[test]
+fn over_a_base_files_that_yield_leave_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+        std::fs::write(dir.path().join(name).join("image.toml"), text).unwrap();
+    };
+    let users = "{ dest = \"/etc/passwd\", text = \"OF\"";
+    write("base", &format!("name = \"base\"\n[[layers]]\nfiles = [{} }}]\n", users.replace("OF", "base")));
+    let group = "{ dest = \"/etc/group\", text = \"own\", yields = true }";
+    let own =
+        format!("name = \"own\"\n[[layers]]\nfiles = [{}, yields = true }}, {group}]\n", users.replace("OF", "own"));
+    write("own", &own);
+    json(dir.path(), 0, &["build", "base", "--output", "oci:out"]);
+    json(dir.path(), 0, &["build", "own", "--output", "oci:out:alone"]);
+    json(dir.path(), 0, &["build", "own", "--base", "oci:out:base:latest", "--output", "oci:out:over"]);
+    let text = |image: &str, path: &str| String::from_utf8(file_of(dir.path(), image, path).unwrap()).unwrap();
+    for (image, passwd) in [("out:alone", "own"), ("out:over", "base")] {
+        assert_eq!([text(image, "etc/passwd"), text(image, "etc/group")], [passwd, "own"], "{image}");
+    }
+}
+
+#[test]
 fn several_machines_make_an_index_and_each_machine_has_its_own_tag() {
     let dir = tempfile::tempdir().unwrap();
     pool(dir.path());

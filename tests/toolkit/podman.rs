@@ -143,6 +143,8 @@ fn a_toolkit_compiles_and_keeps_its_base_on_overlay_and_on_vfs() {
             } else {
                 let said = shell("1000", engines::AS_BELOW);
                 assert!(engines::is_as_below(&said), "{place}, {driver}: {said}");
+                // Of a user that the file has: podman adds others to it.
+                assert_eq!(shell("0", "cat /etc/passwd"), "root:x:0:0:root:/root:/bin/bash\n", "{place}, {driver}");
             }
         }
     }

@@ -301,7 +301,8 @@ fn tree_of(
             (Some(src), _) => tree.add_file(&fs::join_inside(&inputs.directory, src)?, &file.dest, file.mode)?.clone(),
             (None, text) => {
                 let bytes = text.clone().unwrap_or_default().into_bytes();
-                Node::new(Kind::Bytes(bytes), file.mode.unwrap_or(0o644))
+                let kind = if file.yields { Kind::Yielding(bytes) } else { Kind::Bytes(bytes) };
+                Node::new(kind, file.mode.unwrap_or(0o644))
             }
         };
         tree.insert(&file.dest, Node { uid: file.uid, gid: file.gid, ..node })?;

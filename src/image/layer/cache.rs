@@ -95,6 +95,7 @@ mod tests {
             tree("/a", &|node| drop(node.xattrs.insert("user.ab".into(), Vec::new()))),
             tree("/a", &kind(Kind::Slice(slice(b"x")))),
             tree("/a", &kind(Kind::Bytes(b"x".to_vec()))),
+            tree("/a", &kind(Kind::Yielding(b"x".to_vec()))),
             tree("/a", &kind(file("/x", 1))),
             tree("/a", &kind(file("/x", 2))),
             tree("/a", &kind(file("/y", 1))),

@@ -78,7 +78,7 @@ impl ExplainedEntry {
             Kind::Directory => ("directory", None),
             Kind::Parent => ("parent", None),
             Kind::Opaque => ("emptied", None),
-            Kind::Bytes(_) | Kind::File { .. } | Kind::Slice(_) => ("file", None),
+            Kind::Bytes(_) | Kind::Yielding(_) | Kind::File { .. } | Kind::Slice(_) => ("file", None),
             Kind::Symlink(target) | Kind::Merge(target) => ("link", Some(target.clone())),
             Kind::HardLink(target) => ("hardlink", Some(Path::new("/").join(target))),
             Kind::Whiteout => ("removed", None),

@@ -26,6 +26,9 @@ fn of_layer(layer: &LayerDefinition) -> Option<String> {
     if let Some(file) = layer.files.iter().find(|file| file.src.is_some() == file.text.is_some()) {
         return Some(format!(".files: {}: give either `src` or `text`", file.dest));
     }
+    if let Some(file) = layer.files.iter().find(|file| file.yields && file.text.is_none()) {
+        return Some(format!(".files: {}: `yields` is for files with `text`", file.dest));
+    }
     if let Some(kernels) = &layer.kernels {
         let inside = |list: &String, dest: &String| Path::new(list).starts_with(dest) && list != dest;
         match (&kernels.dest, &kernels.list) {

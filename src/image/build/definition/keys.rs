@@ -55,7 +55,7 @@ const LAYER: Keys = Keys {
         ("catalog", &Keys { plain: &["tree", "db"], tables: &[] }),
         ("packages", &PACKAGES),
         ("kernels", &Keys { plain: &["dest", "unpacked", "list", "roles", "flavours"], tables: &[] }),
-        ("files", &Keys { plain: &["src", "text", "dest", "mode", "uid", "gid"], tables: &[] }),
+        ("files", &Keys { plain: &["src", "text", "dest", "mode", "uid", "gid", "yields"], tables: &[] }),
         ("directories", &Keys { plain: &["src", "dest", "mode", "file-mode", "uid", "gid"], tables: &[] }),
     ],
 };

@@ -159,6 +159,9 @@ pub struct FileDefinition {
     /// Its group.
     #[serde(default)]
     pub gid: u64,
+    /// With `text`: whether a base that has something of that name keeps it.
+    #[serde(default)]
+    pub yields: bool,
 }
 
 /// A directory.
@@ -304,7 +307,7 @@ mod tests {
         catalog = { tree = "/t", db = "/d" }
         packages = { deb = ["d"], rpm = ["r"], compiler = ["c"], provided = ["p"], merge = { "/m" = "/n" }, exclude = ["/x"] }
         kernels = { dest = "/k", unpacked = true, list = "/k/i", roles = ["core"], flavours = ["rt"] }
-        files = [{ src = "f", dest = "/f", mode = "0640", uid = 1, gid = 2 }, { text = "x", dest = "/g" }]
+        files = [{ src = "f", dest = "/f", mode = "0640", uid = 1, gid = 2 }, { text = "x", dest = "/g", yields = true }]
         directories = [{ src = "d", dest = "/", mode = "0750", file-mode = "0640", uid = 3, gid = 4 }]
         links = { "/l" = "b" }
         remove = ["/r"]
@@ -348,8 +351,17 @@ mod tests {
                     mode: Some(0o640),
                     uid: 1,
                     gid: 2,
+                    yields: false,
                 },
-                FileDefinition { src: None, text: Some("x".into()), dest: "/g".into(), mode: None, uid: 0, gid: 0 },
+                FileDefinition {
+                    src: None,
+                    text: Some("x".into()),
+                    dest: "/g".into(),
+                    mode: None,
+                    uid: 0,
+                    gid: 0,
+                    yields: true,
+                },
             ],
             directories: vec![DirectoryDefinition {
                 src: Some("d".into()),
@@ -439,6 +451,10 @@ mod tests {
             (
                 "name = 'x'\n[[layers]]\nfiles = [{ dest = '/x' }]",
                 "i.toml: layers[0].files: /x: give either `src` or `text`",
+            ),
+            (
+                "name = 'x'\n[[layers]]\nfiles = [{ dest = '/x', src = 'x', yields = true }]",
+                "i.toml: layers[0].files: /x: `yields` is for files with `text`",
             ),
             (
                 "name = 'x'\n[[layers]]\nfiles = [{ dest = '/x', text = '', mode = '9' }]",

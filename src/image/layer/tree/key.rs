@@ -31,6 +31,7 @@ impl Tree {
                 Kind::Opaque => field(b"opaque"),
                 Kind::Whiteout => field(b"whiteout"),
                 Kind::Bytes(bytes) => [&b"bytes"[..], bytes].into_iter().for_each(&mut field),
+                Kind::Yielding(bytes) => [&b"yielding"[..], bytes].into_iter().for_each(&mut field),
                 Kind::File { source, size } => {
                     [&b"file"[..], source.as_os_str().as_encoded_bytes(), &size.to_le_bytes()[..]]
                         .into_iter()

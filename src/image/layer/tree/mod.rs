@@ -56,6 +56,8 @@ pub enum Kind {
     Opaque,
     /// A file with its content here.
     Bytes(Vec<u8>),
+    /// The same, unless layers below have something of that name.
+    Yielding(Vec<u8>),
     /// A file with its content on the disk.
     File {
         /// Where.
@@ -143,7 +145,7 @@ impl Node {
     /// Bytes of content; 0 for what has none.
     pub fn size(&self) -> u64 {
         match &self.kind {
-            Kind::Bytes(bytes) => bytes.len() as u64,
+            Kind::Bytes(bytes) | Kind::Yielding(bytes) => bytes.len() as u64,
             Kind::File { size, .. } => *size,
             Kind::Slice(slice) => slice.size(),
             _ => 0,
@@ -159,7 +161,7 @@ impl Kind {
 
     /// Whether it has content of its own.
     fn is_file(&self) -> bool {
-        matches!(self, Kind::Bytes(_) | Kind::File { .. } | Kind::Slice(_))
+        matches!(self, Kind::Bytes(_) | Kind::Yielding(_) | Kind::File { .. } | Kind::Slice(_))
     }
 }
 
@@ -211,7 +213,7 @@ impl Tree {
             found => found,
         };
         match found {
-            Some(Kind::Bytes(bytes)) => Ok(Some(bytes.clone())),
+            Some(Kind::Bytes(bytes) | Kind::Yielding(bytes)) => Ok(Some(bytes.clone())),
             Some(Kind::File { source, .. }) => fs::read(source, limit).map(Some),
             Some(Kind::Slice(slice)) => fs::read_limited(slice.reader(), limit).at("read", path).map(Some),
             _ => Ok(None),
@@ -263,7 +265,7 @@ impl Tree {
     /// Names of what gives way to what layers below have, by which two trees of the same bytes may differ over them.
     pub(crate) fn yielding(&self) -> impl Iterator<Item = (&Name, &Kind)> {
         let kinds = self.nodes.iter().map(|(name, node)| (name, &node.kind));
-        kinds.filter(|(_, kind)| matches!(kind, Kind::Parent | Kind::Merge(_)))
+        kinds.filter(|(_, kind)| matches!(kind, Kind::Parent | Kind::Merge(_) | Kind::Yielding(_)))
     }
 
     /// The content of a file in a spool, also under its other names.

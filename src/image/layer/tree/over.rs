@@ -62,10 +62,14 @@ impl Tree {
                         Arc::make_mut(&mut node).kind = Kind::HardLink(to.path());
                     }
                 }
-                Kind::Merge(_) if below.look(&place).is_some() => continue,
+                Kind::Merge(_) | Kind::Yielding(_) if below.look(&place).is_some() => continue,
                 Kind::Merge(target) => {
                     let link = Kind::Symlink(target.clone());
                     Arc::make_mut(&mut node).kind = link;
+                }
+                Kind::Yielding(bytes) => {
+                    let file = Kind::Bytes(bytes.clone());
+                    Arc::make_mut(&mut node).kind = file;
                 }
                 Kind::Whiteout if below.look(&place).is_none() => {
                     useless.push(name.clone());

@@ -50,7 +50,7 @@ impl Tree {
                     layer.directory(path, &meta).at("write", OUT)?;
                     layer.opaque(path, mtime).at("write", OUT)?;
                 }
-                Kind::Bytes(bytes) => {
+                Kind::Bytes(bytes) | Kind::Yielding(bytes) => {
                     layer.file(path, &meta, bytes.len() as u64, task.reading(&bytes[..])).at("write", OUT)?;
                 }
                 Kind::File { source, size } => {
