@@ -11,23 +11,23 @@ use crate::reference::ImageRef;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Compare two carries for people: images, the packages in them, kernels, the certified catalog
+    /// Show what differs between two carries: images, their packages, kernels, the certified catalog
     #[command(after_help = HELP)]
     Diff(DiffArgs),
 }
 
 #[derive(clap::Args)]
 pub(super) struct DiffArgs {
-    /// The old carry; or a layout or an archive, of any transport or just its path
+    /// Old carry; or a layout or an archive, by transport or path
     #[arg(value_name = "OLD", value_parser = place::carry_or_image)]
     old: ImageRef,
-    /// The new one
+    /// New carry, layout or archive
     #[arg(value_name = "NEW", value_parser = place::carry_or_image)]
     new: ImageRef,
-    /// A layout with what the carries are built on, such as that of the site [default: what is made of it is not compared]
+    /// Layout with the images that the carries are built on, such as the site's [default: contents taken from it are not compared]
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// End with 1 where anything differs
+    /// End with status 1 if anything differs
     #[arg(long)]
     exit_code: bool,
 }
@@ -47,5 +47,11 @@ Examples:
   haversack carry diff carry-1 carry-2
   haversack carry diff oci:mirror carry-2 --base mirror
 
-Exit status: 0 compared, 1 failed, or something differs with --exit-code, 2 wrong command line, 3 something could not be
-compared";
+Exit status: 0 compared, 1 failed, or they differ and --exit-code is given, 2 wrong command line, 3 not all could be compared";
+
+/// After the help of `haversack carry`.
+pub(super) const GROUP_HELP: &str = "\
+Examples:
+  haversack carry diff carry-1 carry-2
+
+Exit status: 0 done, 1 failed, 2 wrong command line";

@@ -9,18 +9,18 @@ use crate::ops::place;
 use crate::reference::ImageRef;
 use crate::registry::CopyOptions;
 
-/// Copy an image between registries, layouts and archives; its digest stays what it is
+/// Copy an image between registries, layouts and archives; its digest stays the same
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct CopyArgs {
-    /// From where: docker://HOST/REPOSITORY[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    /// Source: docker://HOST/REPOSITORY[:TAG][@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR
     #[arg(value_name = "SRC", value_parser = place::image)]
     source: ImageRef,
-    /// To where, in the same words
+    /// Destination, written like the source
     #[arg(value_name = "DST", value_parser = place::image)]
     destination: ImageRef,
-    /// Only this platform of a multi-platform image, whose index is then rewritten
+    /// Copy only this platform of a multi-platform image, and rewrite its index; may be repeated
     #[arg(long, value_name = "OS/ARCH")]
     platform: Vec<Platform>,
     /// Leave signatures, SBOMs and attestations behind
@@ -32,7 +32,7 @@ pub(super) struct CopyArgs {
     /// Print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Look for every blob at a registry that holds the image already, and send those that it lost
+    /// Check every blob even if the registry has the image already, and send again what it has lost
     #[arg(long)]
     check_blobs: bool,
     #[command(flatten)]
@@ -75,4 +75,4 @@ Examples:
   haversack copy oci:mirror:podman oci-archive:podman.tar:podman
   haversack copy oci-archive:podman.tar:podman docker://registry.local:5000/podman/stable:v5
 
-Exit status: 0 copied, 1 failed, 2 wrong command line, 3 copied, but for what refers to the image and could not be had";
+Exit status: 0 copied, 1 failed, 2 wrong command line, 3 copied without some signatures, SBOMs or attestations, which could not be read";

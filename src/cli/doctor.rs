@@ -11,11 +11,11 @@ use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Args, Context, VERSION, block_on};
 use crate::ops::doctor::{self, Check, DoctorOptions, Source, Subject};
 
-/// Find out what stands in the way: clock, room, certificates, proxies, credentials, who answers, layouts, podman
+/// Check what commonly goes wrong: clock, disk space, certificates, proxies, credentials, servers, layouts, podman
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct DoctorArgs {
-    /// What to look at besides: a registry, HOST[:PORT] or docker://…; a layout, DIR or oci:DIR; a URL
+    /// What to check besides this machine: a registry, HOST[:PORT] or docker://…; a layout, DIR or oci:DIR; a URL
     #[arg(value_name = "WHAT")]
     subjects: Vec<Subject>,
     #[command(flatten)]

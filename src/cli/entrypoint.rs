@@ -20,15 +20,17 @@ use crate::cli::{Context, block_on};
 use crate::ops::catalog_image::{self, CatalogImage, Refresh};
 use crate::ops::kernel_image::{self, KernelImageOptions};
 
-/// Do what the environment says: dump with `OCT_DUMP_ONLY=true`, else refresh and dump
+/// Entrypoint of a catalog or kernel image: refresh its content and dump it; with OCT_DUMP_ONLY=true only dump it
 #[derive(Args)]
+#[command(after_help = RUN_HELP)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     refresh: RefreshArgs,
 }
 
-/// Write the snapshot of this image to the dump directory
+/// Inside a catalog or kernel image: write its content to the dump directory
 #[derive(Args)]
+#[command(after_help = DUMP_HELP)]
 pub(super) struct DumpArgs {
     #[command(flatten)]
     place: PlaceArgs,
@@ -36,13 +38,14 @@ pub(super) struct DumpArgs {
     what: DumpOptionArgs,
     #[command(flatten)]
     kernels: KernelSetArgs,
-    /// Keep only this release, or those that begin with it
+    /// Keep only this release, or all that begin with this text; may be repeated
     #[arg(long, value_name = "RELEASE", help_heading = IN_KERNEL_IMAGES)]
     release: Vec<String>,
 }
 
-/// Bring the snapshot of this image up to date and write it to the dump directory
+/// Inside a catalog or kernel image: bring its content up to date and write it to the dump directory
 #[derive(Args)]
+#[command(after_help = REFRESH_HELP)]
 pub(super) struct RefreshArgs {
     #[command(flatten)]
     place: PlaceArgs,
@@ -50,7 +53,7 @@ pub(super) struct RefreshArgs {
     what: DumpOptionArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// When the catalog cannot be read, dump the newest snapshot there is, of this image or dumped before, and end with status 3
+    /// If the catalog cannot be read, dump the newer of the snapshots in this image and in the dump directory, and end with status 3
     #[arg(long)]
     fallback: bool,
     #[command(flatten)]
@@ -73,13 +76,13 @@ struct KernelSetArgs {
 
 #[derive(Args)]
 struct PlaceArgs {
-    /// The directory to write to, which must be there and writable
+    /// Directory to write to; it must exist and be writable
     #[arg(long, value_name = "DIR", default_value = "/tmp/dump")]
     dump_dir: PathBuf,
-    /// The snapshot of this image
+    /// Snapshot in this image
     #[arg(long, value_name = "FILE", default_value = "catalog.db")]
     db: PathBuf,
-    /// The tree that was written from the snapshot of this image, to be copied
+    /// Prepared tree in this image, copied instead of generated anew
     #[arg(long, value_name = "DIR")]
     tree: Option<PathBuf>,
 }
@@ -194,4 +197,22 @@ fn dumped(report: &DumpReport, context: &Context) -> Exit {
     Exit::of(report.missing.is_empty())
 }
 
-const IN_KERNEL_IMAGES: &str = "In images of kernels";
+const IN_KERNEL_IMAGES: &str = "In kernel images";
+
+const RUN_HELP: &str = "\
+Examples:
+  haversack run --dump-dir /tmp/dump
+
+Exit status: 0 dumped, 1 failed, 2 wrong command line, 3 dumped, but not all of it or not up to date";
+
+const DUMP_HELP: &str = "\
+Examples:
+  haversack dump --dump-dir /tmp/dump
+
+Exit status: 0 dumped, 1 failed, 2 wrong command line, 3 dumped, but some of it is missing";
+
+const REFRESH_HELP: &str = "\
+Examples:
+  haversack refresh --fallback
+
+Exit status: 0 refreshed and dumped, 1 failed, 2 wrong command line, 3 dumped, but not all of it or not up to date";

@@ -17,10 +17,10 @@ pub(super) struct GcArgs {
     /// Directory of an OCI layout
     #[arg(value_name = "LAYOUT", value_parser = place::layout)]
     layout: PathBuf,
-    /// What was written or needed within this time stays
+    /// Keep what was written or needed within this time
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::duration::parse)]
     grace: Duration,
-    /// Also remove images whose tag was deleted or given to another one, that long ago
+    /// Also remove images whose tag was deleted or moved longer ago than --grace
     #[arg(long)]
     untagged: bool,
     /// Print what would go, and remove nothing
@@ -39,9 +39,9 @@ pub(super) fn run(args: &GcArgs, context: &Context) -> Outcome {
 }
 
 const HELP: &str = "\
-What goes: blobs that no tag, no index and no referrer of what is there leads to; referrers whose image is gone. An image that is
-named by its digest stays, unless its tag was deleted or moved by a push and --untagged is given. It is safe while the layout is
-served, pushed to or copied to. `--grace 0` is for when nobody writes to it.
+Removed are blobs that no image, index or referrer in the layout needs, and referrers whose image is gone. An image without a tag
+stays, unless a push deleted or moved its tag and --untagged is given. The layout may be served, pushed to or copied to
+meanwhile; only with `--grace 0` nobody may write to it.
 
 Examples:
   haversack gc mirror --dry-run

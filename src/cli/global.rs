@@ -16,10 +16,10 @@ pub(super) struct Global {
     /// Print results as JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// Say nothing but results, warnings and errors
+    /// Print only results, warnings and errors
     #[arg(short, long, global = true, hide_short_help = true)]
     pub(super) quiet: bool,
-    /// Say more; twice for requests and timings
+    /// Print more; twice for requests and timings
     #[arg(short, long, global = true, hide_short_help = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
     /// Refuse every request to another host before it is made
@@ -36,19 +36,19 @@ pub(super) struct Global {
         hide_possible_values = true
     )]
     pub(super) progress: ProgressMode,
-    /// Trust the certificate authorities in this PEM file, too
+    /// Also trust the certificate authorities in this PEM file
     #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
-    /// Certificates of hosts, DIR/HOST[:PORT]/*.{crt,cert,key}, instead of podman's and docker's certs.d
+    /// Directory with certificates of hosts, DIR/HOST[:PORT]/*.{crt,cert,key} [default: podman's and docker's certs.d]
     #[arg(long, global = true, hide_short_help = true, value_name = "DIR")]
     cert_dir: Vec<PathBuf>,
-    /// How often a failed request is tried again
+    /// Maximum number of times that a failed request is tried again
     #[arg(long, global = true, hide_short_help = true, value_name = "N", default_value_t = 5)]
     retries: u32,
     /// Seconds before the first retry; doubled for each further one
     #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     retry_delay: f64,
-    /// Seconds without a byte after which an answer is given up
+    /// Seconds without a byte after which a request is given up
     #[arg(long, global = true, hide_short_help = true, value_name = "SECONDS", default_value_t = 90.0, value_parser = seconds)]
     timeout: f64,
 }

@@ -14,17 +14,17 @@ use crate::registry::memory;
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct InspectArgs {
-    /// docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
+    /// Image: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
     /// docker-archive:FILE[:NAME:TAG] or dir:DIR
     #[arg(value_name = "REF", value_parser = place::image)]
     image: ImageRef,
     /// Print the manifest or index exactly as it is
     #[arg(long)]
     raw: bool,
-    /// Print this text with fields of the JSON in it, such as '{{.digest}} {{.Created}}'
+    /// Print this text with fields of --json filled in, such as '{{.digest}} {{.Created}}'
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     format: Option<Format>,
-    /// Say which encoder compressed each layer; all layers are read and compressed again to know it
+    /// Find out which encoder compressed each layer, by reading and compressing all layers again
     #[arg(long, conflicts_with = "raw")]
     encoder: bool,
     #[command(flatten)]

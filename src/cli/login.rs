@@ -12,7 +12,7 @@ use crate::ops::Access;
 use crate::ops::login::{self, LoggedIn, LoggedOut, LoginOptions, LoginPlace};
 use crate::registry::AuthFiles;
 
-/// Log in to a registry: try a user and password there, and keep them in podman's file
+/// Log in to a registry and keep the user and password in podman's file
 #[derive(clap::Args)]
 #[command(after_help = LOGIN_HELP)]
 pub(super) struct LoginArgs {
@@ -25,14 +25,14 @@ pub(super) struct LoginArgs {
     /// Read the password or token from standard input instead of asking for it on a terminal
     #[arg(long)]
     password_stdin: bool,
-    /// Check the registry's certificate; `false` also takes plain HTTP
+    /// Check the registry's certificate; `false` also allows plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     tls_verify: bool,
     #[command(flatten)]
     file: FileArgs,
 }
 
-/// Log out of a registry: take its user and password out of podman's file
+/// Log out of a registry: remove its user and password from podman's file
 #[derive(clap::Args)]
 #[command(after_help = LOGOUT_HELP)]
 pub(super) struct LogoutArgs {
@@ -137,9 +137,10 @@ fn password() -> Result<String, Failure> {
 const LONGEST: u64 = 64 << 10;
 
 const LOGIN_HELP: &str = "\
-The file is that of `podman login`: $REGISTRY_AUTH_FILE, else $XDG_RUNTIME_DIR/containers/auth.json, else
-/run/containers/UID/auth.json. Those two are gone after a restart; --authfile ~/.config/containers/auth.json stays and
-is found, too. Where the file names a credential helper, that keeps the password.
+The registry is asked first; nothing is written if it refuses. The file is that of `podman login`: $REGISTRY_AUTH_FILE, or
+$XDG_RUNTIME_DIR/containers/auth.json, or /run/containers/UID/auth.json. The last two are lost at a restart;
+`--authfile ~/.config/containers/auth.json` stays, and is found as well. If the file names a credential helper, the helper
+keeps the password.
 
 Examples:
   haversack login quay.io

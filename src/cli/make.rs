@@ -23,41 +23,41 @@ pub(super) struct BuildArgs {
     /// Directories with an image.toml, or definitions that come with the program: bastion, catalog, driver-toolkit, kernels
     #[arg(required = true, value_name = "DEFINITION")]
     definitions: Vec<PathBuf>,
-    /// Where to: oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME:TAG], dir:DIR or
-    /// docker://HOST/REPOSITORY[:TAG]; without a NAME or TAG the definition's name and tags
+    /// Destination: oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME:TAG], dir:DIR or
+    /// docker://HOST/REPOSITORY[:TAG]; NAME and TAG default to the definition's name and tags
     #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push", "print_definition"])]
     output: Option<ImageRef>,
-    /// Send the image to a registry, too: docker://HOST/REPOSITORY[:TAG]; without a TAG the definition's tags
+    /// Also send the image to a registry: docker://HOST/REPOSITORY[:TAG]; TAG defaults to the definition's tags
     #[arg(long, value_name = "REF")]
     push: Option<ImageRef>,
-    /// Build nothing where all outputs hold an image made of the same inputs, definition and base by this version
+    /// Skip an image that all outputs already have, made by this version from the same inputs, definition and base
     #[arg(long)]
     skip_existing: bool,
-    /// Lay the image over this one, instead of what the definition says
+    /// Base image, instead of the definition's
     #[arg(long, value_name = "REF")]
     base: Option<ImageRef>,
-    /// Attach no list of what is in the image
+    /// Attach no SBOM, the list of what is in the image
     #[arg(long)]
     no_sbom: bool,
-    /// The catalog snapshot, for images that hold one
+    /// Catalog snapshot, for images that hold one
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// Build for this platform instead of the definition's
     #[arg(long, value_name = "OS/ARCH")]
     platform: Vec<Platform>,
-    /// The haversack program for another platform than this one's
+    /// haversack program to put into images of another platform, such as linux/arm64=PATH
     #[arg(long, value_name = "PLATFORM=PATH", value_parser = binary)]
     binary: Vec<(Platform, PathBuf)>,
-    /// How layers are compressed
+    /// Compression of layers: zstd, gzip or none
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     compression: Compressor,
-    /// The compressor's own level: gzip 1 to 9, zstd 1 to 19
+    /// Compression level: gzip 1 to 9, zstd 1 to 19
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
-    /// Print what would be in the images and write nothing
+    /// Print what would be in the images, and write nothing
     #[arg(long)]
     explain: bool,
-    /// Print the definitions themselves, to be changed in a directory of your own, and build nothing
+    /// Print the definitions, and build nothing; saved as DIR/image.toml, they can be changed and built with `build DIR`
     #[arg(long)]
     print_definition: bool,
     #[command(flatten)]
@@ -85,10 +85,10 @@ struct PackageArgs {
     /// Sources of kernels, as for `kernel list`
     #[arg(long, value_name = "SOURCE", num_args = 1..)]
     kernels: Vec<String>,
-    /// Sources of all other packages [default: those of --kernels]
+    /// Sources of all other packages, such as the compiler [default: those of --kernels]
     #[arg(long, value_name = "SOURCE", num_args = 1..)]
     packages: Vec<String>,
-    /// Image for each kernel of this file, which `kernel matrix` writes
+    /// Build an image for each kernel in this file, which `kernel matrix --json` prints
     #[arg(long, value_name = "FILE")]
     matrix: Option<PathBuf>,
     /// Maximum number of parallel builds
@@ -97,7 +97,7 @@ struct PackageArgs {
     /// Build only shard I of N, such as 1/4; `/4` takes I from JOB_COMPLETION_INDEX
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
-    /// Directory for fetched packages, kept for the next time [default: a temporary one]
+    /// Directory that keeps fetched packages for the next build [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     package_cache: Option<PathBuf>,
     #[command(flatten)]
@@ -149,7 +149,13 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
 }
 
 fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {
-    let (report, complete) = make::make(&args.options(context)?, scratch, context.ui.progress())?;
+    let is_written = |host: &str| {
+        let places = args.output.iter().chain(&args.push);
+        places.into_iter().any(|place| matches!(place, ImageRef::Docker(remote) if remote.registry == host))
+    };
+    let option = |host: &str| if is_written(host) { "--dest-tls-verify=false" } else { "--src-tls-verify=false" };
+    let made = make::make(&args.options(context)?, scratch, context.ui.progress());
+    let (report, complete) = made.map_err(|error| Failure::from(error).without_tls(option))?;
     context.ui.result(&report, MakeReport::to_text)?;
     Ok(if complete { Exit::Done } else { Exit::Partial })
 }
@@ -197,6 +203,8 @@ const HELP: &str = "\
 Examples:
   haversack build catalog --catalog catalog.db --output oci-archive:catalog.tar
   haversack build bastion --output oci:mirror --push docker://registry.local:5000/bastion
+  haversack build driver-toolkit --distro debian:bookworm --latest 1 --output oci:toolkits
+  haversack build kernels --kernels 'apt:https://deb.debian.org/debian bookworm main' --latest 1 --output oci:mirror
   haversack build --print-definition driver-toolkit
 
-Exit status: 0 built, 1 failed, 2 wrong command line, 3 some images were not built, each named";
+Exit status: 0 built, 1 failed, 2 wrong command line, 3 some images were not built; each is named";

@@ -14,7 +14,7 @@ use crate::fs;
 #[derive(clap::Args)]
 #[command(after_help = COMPLETIONS_HELP)]
 pub(super) struct CompletionsArgs {
-    /// Which shell
+    /// Shell to complete commands for
     shell: clap_complete::Shell,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct CompletionsArgs {
 #[derive(clap::Args)]
 #[command(after_help = MAN_HELP)]
 pub(super) struct ManArgs {
-    /// Directory, which is made where it is not there; pages that are in it are replaced
+    /// Directory, created if it does not exist; pages in it are replaced
     directory: PathBuf,
 }
 

@@ -11,48 +11,49 @@ use crate::fs;
 use crate::ops::carry::{self, ForSite, PackSource};
 use crate::registry::{CopyOptions, memory};
 
-/// Pack images into a carry: a directory for a disk or discs, in a fraction of the images' bytes
+/// Pack images into a carry: a directory to take to another site, a fraction of the images' size
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct PackArgs {
     /// Images: docker://HOST/REPOSITORY[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME],
-    /// docker-archive:FILE[:NAME:TAG] or dir:DIR; without a name, all that a layout or an archive lists. Or plain files and
-    /// directories: file:PATH
+    /// docker-archive:FILE[:NAME:TAG] or dir:DIR; a layout or an archive without NAME stands for all its images. Or plain
+    /// files and directories: file:PATH
     #[arg(value_name = "REF", required = true)]
     sources: Vec<PackSource>,
-    /// The directory to make
+    /// Directory to create
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// The site that it is for: what arrived there does not travel again (see `haversack site`)
+    /// Site that the carry is for; what has arrived there is not packed again (see `haversack site`)
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
-    /// Take what was packed for the site and is not confirmed for arrived
+    /// Assume that all earlier carries for the site have arrived, even those it has not confirmed
     #[arg(long, requires = "site", conflicts_with = "full")]
     assume_arrived: bool,
-    /// Pack everything, whatever the site holds: for one that nothing comes back from
+    /// Pack everything, whatever the site holds; for sites that can send no receipt back
     #[arg(long, requires = "site")]
     full: bool,
     #[command(flatten)]
     ledger: LedgerArgs,
-    /// Size of a volume: cd, dvd, dvd-dl, bd, bd-dl, fat32, or bytes as 700M, 25G [default: one volume of any size]
+    /// Maximum size of a volume: cd, dvd, dvd-dl, bd, bd-dl, fat32, or bytes such as 700M or 25G [default: one volume of any size]
     #[arg(long, value_name = "SIZE", value_parser = medium)]
     medium: Option<u64>,
-    /// Parity volumes to add: as many lost or damaged volumes can be made again with `haversack verify --repair`
+    /// Parity volumes to add; `haversack verify --repair` can then restore as many lost or damaged volumes
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=255))]
     parity: u32,
-    /// Say what the carry would be, to the byte, and leave nothing: it takes the time and the room of packing
+    /// Print the exact size of the carry and keep nothing; needs as much time and space as packing
     #[arg(long)]
     plan: bool,
     /// Compression level of zstd, 1 to 19
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
-    /// Sign the carry with a private key for P-256 in PEM, or one of `cosign generate-key-pair`; `openssl` and `cosign` can check it
+    /// Sign the carry with this private key: P-256 in PEM, or a key of `cosign generate-key-pair`. `openssl` and `cosign` can
+    /// check the signature
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
-    /// File whose first line is the password of a key of cosign's [default: $COSIGN_PASSWORD]
+    /// File whose first line is the password of a cosign key [default: $COSIGN_PASSWORD]
     #[arg(long, value_name = "FILE", requires = "sign")]
     sign_passphrase_file: Option<PathBuf>,
-    /// Leave the program that unpacks it out
+    /// Leave out the haversack program, which is added so that the site can unpack
     #[arg(long)]
     no_program: bool,
     /// Leave signatures, SBOMs and attestations behind

@@ -12,10 +12,10 @@ use crate::ops::Access;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Registries")]
 pub(super) struct RegistryArgs {
-    /// Check the source's certificate; `false` also takes plain HTTP
+    /// Check the source's certificate; `false` also allows plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub(super) src_tls_verify: bool,
-    /// Check the destination's certificate; `false` also takes plain HTTP
+    /// Check the destination's certificate; `false` also allows plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub(super) dest_tls_verify: bool,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub(super) struct RegistryArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Registries")]
 pub(super) struct OneRegistryArgs {
-    /// Check the registry's certificate; `false` also takes plain HTTP
+    /// Check the registry's certificate; `false` also allows plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     tls_verify: bool,
     #[command(flatten)]

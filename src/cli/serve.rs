@@ -24,76 +24,76 @@ use crate::serve::{
     connections,
 };
 
-/// Serve the images of layouts as a registry, from where they lie
+/// Serve the images of layouts as a registry, straight from their directories
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct ServeArgs {
-    /// Directory of an OCI layout; of several, the first decides when two have one name for different images
+    /// Directory of an OCI layout; if two have the same name for different images, the first one counts
     #[arg(value_name = "LAYOUT", required = true, value_parser = place::layout)]
     layouts: Vec<PathBuf>,
-    /// Address and port to listen at; port 0 is any free one. Not used when systemd hands a socket over (socket activation)
+    /// Address and port to listen at; port 0 means any free one. Ignored with socket activation by systemd
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     listen: SocketAddr,
-    /// Repository of images that have none in their names, instead of the directory's name
+    /// Repository for images whose names have none [default: the directory's name]
     #[arg(long, value_name = "NAME")]
     repository: Option<RepositoryName>,
-    /// Take pushes and deletes, into the first layout, which is made where there is none
+    /// Allow pushes and deletes, in the first layout, which is created if it does not exist
     #[arg(long)]
     writable: bool,
     /// Seconds without a byte after which an upload is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400.0, value_parser = crate::cli::seconds)]
     upload_ttl: f64,
-    /// Take away every so often what nothing needs, as `haversack gc` does: 12h, 7d
+    /// Interval at which what no image needs is removed, as `haversack gc` does: 12h, 7d [default: never]
     #[arg(long, value_name = "DURATION", requires = "writable", value_parser = crate::duration::parse)]
     gc_every: Option<Duration>,
-    /// With --gc-every: what was written or needed within this time stays
+    /// With --gc-every: keep what was written or needed within this time
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::duration::parse)]
     gc_grace: Duration,
-    /// With --gc-every: also images whose tag was deleted or given to another one
+    /// With --gc-every: also remove images whose tag was deleted or moved
     #[arg(long, requires = "gc_every")]
     gc_untagged: bool,
-    /// Read every blob again within this time, to find bits that rot; 0 or off for never
+    /// Time in which every blob is read once, to find damage on the disk; 0 or off for never
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = or_off)]
     scrub_every: Duration,
-    /// MiB per second that are read for it at most
+    /// Maximum MiB per second that are read for this
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     scrub_rate: u32,
-    /// Directory of this server's own, where it keeps which blobs were read, of layouts that take no pushes [default:
-    /// $STATE_DIRECTORY, as systemd sets it]
+    /// Directory in which the server notes which blobs it has read, for layouts without --writable [default: $STATE_DIRECTORY,
+    /// which systemd sets]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Certificate for TLS, with those between it and its authority, in PEM; read again when it changes
+    /// TLS certificate in PEM, with intermediate certificates; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
     tls_cert: Option<PathBuf>,
-    /// Its key, in PEM
+    /// Key of the TLS certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
     tls_key: Option<PathBuf>,
-    /// TLS with an authority of its own, kept in this directory: give its ca.crt to those who are to trust it
+    /// TLS with a certificate authority of the server's own, kept in this directory; clients need its ca.crt
     #[arg(long, value_name = "DIR", conflicts_with = "tls_cert", help_heading = "Access")]
     tls_self_signed: Option<PathBuf>,
-    /// What this server is called by others, as often as it has names; for the certificate, too
+    /// Name by which clients reach this server, also for its own certificate; may be repeated
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
     name: Vec<String>,
-    /// Write what nodes need to find these images here under the first --name: for OpenShift, podman, CRI-O, containerd, and with
-    /// an authority of its own for k3s and RKE2
+    /// Write files into this directory that make nodes pull from here, by the first --name: for OpenShift, podman, CRI-O and
+    /// containerd; with --tls-self-signed also for k3s and RKE2
     #[arg(long, value_name = "DIR", requires = "name")]
     mirror_config: Option<PathBuf>,
-    /// Show this snapshot of the certified catalog on the page: its age, and whether something is certified
+    /// Snapshot of the certified catalog to show on the page: its age, and a search for what is certified
     #[arg(long, value_name = "CATALOG.DB", help_heading = "Page")]
     catalog: Option<PathBuf>,
-    /// Show these kernels on the page: their packages, and which images here are toolkits for them
+    /// Kernels to show on the page: their packages, and which images here are toolkits for them
     #[arg(long, value_name = "KERNELS.JSON", help_heading = "Page")]
     kernels: Option<PathBuf>,
-    /// Show the files of layers on the page; a layer is read from its start for each look into it
+    /// Show the files of layers on the page; every look reads a layer from its start
     #[arg(long, help_heading = "Page")]
     layer_files: bool,
-    /// Users and their passwords, as `htpasswd -B` writes them; read again when it changes
+    /// File with users and passwords, as `htpasswd -B` writes it; read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     htpasswd: Option<PathBuf>,
-    /// Let everybody pull; only pushes need a password
+    /// Allow everybody to pull; only pushes and deletes need a password
     #[arg(long, requires = "htpasswd", help_heading = "Access")]
     anonymous_pull: bool,
-    /// Who may push and delete, and where; without it, every user everywhere
+    /// User who may push and delete, and in which repositories; may be repeated [default: every user everywhere]
     #[arg(
         long,
         value_name = "USER[=REPOSITORY,…]",
@@ -102,16 +102,16 @@ pub(super) struct ServeArgs {
         help_heading = "Access"
     )]
     push: Vec<PushRule>,
-    /// Take passwords without TLS on an address that others can reach
+    /// Allow passwords without TLS on an address that others can reach
     #[arg(long, help_heading = "Access")]
     plain_passwords: bool,
-    /// Connections at one time; others wait
+    /// Maximum number of connections; others wait
     #[arg(long, value_name = "N", default_value_t = Limits::CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
     /// Seconds without a byte after which a connection is given up
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::IDLE.as_secs_f64(), value_parser = crate::cli::seconds)]
     idle_timeout: f64,
-    /// No line for each request
+    /// Print no line for each request
     #[arg(long)]
     no_access_log: bool,
 }
@@ -202,7 +202,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
             context.ui.say(format_args!("its authority, for those who are to trust it: {}", in_line(file.display())));
         }
         if !server.remembers() {
-            let words = "which blobs were read is not known after a restart; `--state DIR` keeps it";
+            let words = "without `--state DIR`, a restart forgets which blobs were already checked";
             context.ui.say(words);
         }
         let stopped = async {
@@ -296,6 +296,6 @@ Examples:
   haversack serve mirror --writable --listen 0.0.0.0:5000
   haversack serve mirror charts --listen 127.0.0.1:0 --no-access-log
 
-It prints its URL on stdout when the layouts are read, and ends at SIGTERM or SIGINT with what is under way finished.
+It prints its URL on stdout once the layouts are read. SIGTERM or SIGINT ends it after running requests are finished.
 
 Exit status: 0 ended by a signal, 1 failed, 2 wrong command line";

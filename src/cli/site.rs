@@ -9,21 +9,24 @@ use crate::site::Site;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Take receipts: what these carries brought is held by the site from now on
+    /// Confirm that carries have arrived at a site, by their receipts
     #[command(after_help = CONFIRM_HELP)]
     Confirm(ConfirmArgs),
     /// Show the carries that were packed for a site, or all sites
+    #[command(after_help = SHOW_HELP)]
     Show(ShowArgs),
     /// List the blobs that a site holds
+    #[command(after_help = INVENTORY_HELP)]
     Inventory(InventoryArgs),
-    /// Forget carries that did not arrive or are lost there; the next carry brings their blobs again
+    /// Forget carries that did not arrive or were lost; the next carry brings their blobs again
+    #[command(after_help = FORGET_HELP)]
     Forget(ForgetArgs),
 }
 
 /// Where the ledger is.
 #[derive(clap::Args)]
 pub(super) struct LedgerArgs {
-    /// Directory of the ledger, which has the blobs that were packed, too [default: $XDG_STATE_HOME/haversack/sites, or
+    /// Directory of the ledger, which also keeps the packed blobs [default: $XDG_STATE_HOME/haversack/sites, or
     /// ~/.local/state/haversack/sites]
     #[arg(long, value_name = "DIR")]
     ledger: Option<PathBuf>,
@@ -31,10 +34,10 @@ pub(super) struct LedgerArgs {
 
 #[derive(clap::Args)]
 pub(super) struct ConfirmArgs {
-    /// The site
+    /// Name of the site
     #[arg(value_name = "NAME")]
     site: String,
-    /// Codes of 32 characters, or files with receipts
+    /// Receipts that `unpack` gave: codes of 32 characters, or files
     #[arg(value_name = "CODE|FILE", required = true)]
     receipts: Vec<String>,
     #[command(flatten)]
@@ -43,7 +46,7 @@ pub(super) struct ConfirmArgs {
 
 #[derive(clap::Args)]
 pub(super) struct ShowArgs {
-    /// The site [default: all]
+    /// Name of the site [default: all]
     #[arg(value_name = "NAME")]
     site: Option<String>,
     #[command(flatten)]
@@ -52,10 +55,10 @@ pub(super) struct ShowArgs {
 
 #[derive(clap::Args)]
 pub(super) struct InventoryArgs {
-    /// The site
+    /// Name of the site
     #[arg(value_name = "NAME")]
     site: String,
-    /// Count what was packed and is not confirmed, too
+    /// Also count what was packed but is not confirmed
     #[arg(long)]
     assume_arrived: bool,
     #[command(flatten)]
@@ -64,13 +67,13 @@ pub(super) struct InventoryArgs {
 
 #[derive(clap::Args)]
 pub(super) struct ForgetArgs {
-    /// The site
+    /// Name of the site
     #[arg(value_name = "NAME")]
     site: String,
-    /// Carries, by their ids or at least four digits of them
+    /// Carries, by their ids or the first digits of them, at least four
     #[arg(value_name = "CARRY", required_unless_present = "all")]
     carries: Vec<String>,
-    /// Forget the site
+    /// Forget all carries of the site
     #[arg(long, conflicts_with = "carries")]
     all: bool,
     #[command(flatten)]
@@ -129,3 +132,30 @@ Examples:
   haversack site confirm plant-7 387556893a45db826ee765cdf73ddf1a.json
 
 Exit status: 0 confirmed, 1 failed, 2 wrong command line";
+
+/// After the help of `haversack site`.
+pub(super) const GROUP_HELP: &str = "\
+Examples:
+  haversack site show
+  haversack site confirm plant-7 HB2V-NCJ2-IXNY-EPIC-VDPQ-KM6S-A3JS-NPAH
+
+Exit status: 0 done, 1 failed, 2 wrong command line";
+
+const SHOW_HELP: &str = "\
+Examples:
+  haversack site show plant-7
+
+Exit status: 0 shown, 1 failed, 2 wrong command line";
+
+const INVENTORY_HELP: &str = "\
+Examples:
+  haversack site inventory plant-7 --assume-arrived
+
+Exit status: 0 listed, 1 failed, 2 wrong command line";
+
+const FORGET_HELP: &str = "\
+Examples:
+  haversack site forget plant-7 3875
+  haversack site forget plant-7 --all
+
+Exit status: 0 forgotten, 1 failed, 2 wrong command line";

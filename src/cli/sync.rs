@@ -2,20 +2,22 @@
 
 use std::path::PathBuf;
 
+use crate::causes;
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::ops::sync::{self, SyncListOptions, SyncReport};
 use crate::registry::CopyOptions;
+use crate::registry::sync::list;
 
-/// Copy the images of a list between registries, layouts and archives; what is there is not sent again
+/// Copy the images of a list between registries, layouts and archives; only what is missing is sent
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct SyncArgs {
-    /// The list: which images of which registries, and where to
+    /// List of images and their destinations (see below)
     #[arg(value_name = "LIST.toml")]
     list: PathBuf,
-    /// Maximum number of parallel transfers with one host, where the list says nothing else
+    /// Maximum number of parallel transfers with one host, unless the list has another
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
     /// Maximum number of parallel images
@@ -24,10 +26,10 @@ pub(super) struct SyncArgs {
     /// Print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Look for every blob at registries that hold the image already, and send those that they lost
+    /// Check every blob even if a registry has the image already, and send again what it has lost
     #[arg(long)]
     check_blobs: bool,
-    /// Write there what OpenShift, podman and containerd need to use the mirror
+    /// Write the files that OpenShift, podman and containerd need to use the mirror into this directory
     #[arg(long, value_name = "DIR")]
     mirror_config: Option<PathBuf>,
     #[command(flatten)]
@@ -35,7 +37,11 @@ pub(super) struct SyncArgs {
 }
 
 pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
-    let report = sync::sync_list(&args.options(context)?, context.ui.progress())?;
+    let report = sync::sync_list(&args.options(context)?, context.ui.progress()).map_err(|error| {
+        let is_of_the_list = causes::find::<list::Error>(&error).is_some();
+        let failure = Failure::from(error);
+        if is_of_the_list { failure.and_hint("`haversack sync --help` shows how a list is written") } else { failure }
+    })?;
     if report.mirror_config.is_empty()
         && let (Some(place), false) = (&args.mirror_config, args.dry_run)
     {
@@ -70,7 +76,25 @@ impl SyncArgs {
 }
 
 const HELP: &str = "\
-Example:
-  haversack sync LIST.toml --dry-run
+A list:
+  to = \"docker://mirror.example:5000\"
+
+  [[images]]
+  registry = \"quay.io\"
+  repositories = [\"podman/stable\", \"podman/*\"]
+  tags = [\"v5\", \"v5.*\"]
+
+  [[images]]
+  from = \"oci:mirror\"
+
+  [registries.\"mirror.example:5000\"]
+  tls-verify = false
+
+Repositories and tags are names or patterns; `semver = \">=1.2, <2\"` takes tags that are versions, `digests` takes images
+without a tag, and `as` gives the repository another name.
+
+Examples:
+  haversack sync list.toml --dry-run
+  haversack sync list.toml --mirror-config nodes
 
 Exit status: 0 all copied, 1 failed, 2 wrong command line, 3 finished, but some images failed; each is named";

@@ -18,17 +18,17 @@ pub(super) struct ListTagsArgs {
     registry: OneRegistryArgs,
 }
 
-/// Delete an image from a registry, with all its tags
+/// Delete an image from a registry; refused without --yes if other tags name it
 #[derive(clap::Args)]
 #[command(after_help = DELETE_HELP)]
 pub(super) struct DeleteArgs {
     /// Image: docker://HOST/REPOSITORY:TAG or docker://HOST/REPOSITORY@DIGEST
     #[arg(value_name = "REF", value_parser = place::remote)]
     image: Remote,
-    /// Delete it although other tags name it; they go with it
+    /// Delete the image together with all other tags that name it
     #[arg(short, long)]
     yes: bool,
-    /// Delete this tag and leave the image, where the registry can
+    /// Delete only this tag and keep the image, if the registry can
     #[arg(long, conflicts_with = "yes")]
     only_tag: bool,
     /// Maximum number of parallel requests
@@ -60,16 +60,16 @@ pub(super) fn delete(args: &DeleteArgs, context: &Context) -> Outcome {
 }
 
 const LIST_HELP: &str = "\
-With --json as `skopeo list-tags` prints it.
+With --json, prints what `skopeo list-tags` prints.
 
 Examples:
   haversack list-tags docker://quay.io/podman/stable
 
-Exit status: 0 listed, 1 failed, 2 wrong command line, 3 names that are no tags were left out";
+Exit status: 0 listed, 1 failed, 2 wrong command line, 3 listed without names that are not valid tags";
 
 const DELETE_HELP: &str = "\
-Registries delete an image by its digest, and all tags that name it go. So it is not deleted without --yes where other
-tags name it. Signatures and SBOMs of it, and images of an index, stay; registries free the room when they collect
+A registry deletes an image by its digest, and with it every tag that names the image. So nothing is deleted without --yes if
+there are other tags. Its signatures and SBOMs, and the images of an index, stay. Space is freed when the registry collects
 garbage.
 
 Examples:

@@ -9,23 +9,23 @@ use crate::cli::{Context, block_on};
 use crate::ops::carry::{self, UnpackOptions, UnpackTo, Unpacked};
 use crate::registry::memory;
 
-/// Unpack a carry into a layout or a registry; every digest is what it was
+/// Unpack a carry into a layout or a registry; all digests stay the same
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct UnpackArgs {
-    /// The directory with carry.json and volumes; run it again for each medium, in any order
+    /// Directory with carry.json and volumes; of several media, unpack one after another, in any order
     #[arg(value_name = "CARRY")]
     carry: PathBuf,
-    /// Where to: oci:DIR or docker://HOST[:PORT][/PATH]
+    /// Destination: oci:DIR or docker://HOST[:PORT][/PATH]
     #[arg(long, value_name = "TRANSPORT")]
     to: UnpackTo,
-    /// Refuse the carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
+    /// Refuse the carry unless this public key (PEM) signed it [default: no signature is required]
     #[arg(long, value_name = "PUB")]
     key: Option<PathBuf>,
-    /// Also write plain files and directories, which `pack file:PATH` packed, into this directory; nothing there is replaced
+    /// Also write the plain files and directories of the carry into this directory; existing ones are not replaced
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
-    /// Where images are made before they are pushed to a registry, and where their receipt is written
+    /// Directory for images on their way to a registry, and for the receipt
     #[arg(long, value_name = "DIR", default_value = ".")]
     work: PathBuf,
     #[command(flatten)]
@@ -56,5 +56,4 @@ Examples:
   haversack unpack /media/disc --to oci:mirror
   haversack unpack carry --to docker://bastion:5000
 
-Exit status: 0 unpacked, 1 failed, 2 wrong command line, 3 volumes are missing or damaged, or images have no name to be
-pushed under";
+Exit status: 0 unpacked, 1 failed, 2 wrong command line, 3 volumes are missing or damaged, or images without a name were not pushed";

@@ -11,27 +11,25 @@ use crate::ops::verify::{self, CarryVerified, CheckOptions, EvidenceTo, Verified
 use crate::ops::{Scratch, place};
 use crate::reference::ImageRef;
 
-/// Check every digest, size and diff id of a layout or an archive, and find what is missing or not needed; or the volumes of
-/// a carry
+/// Check a layout, an archive or a carry: every digest and size, what is missing, what is not needed
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct VerifyArgs {
-    /// An image of any transport, or a whole layout or archive (oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR),
-    /// or just its path; or a carry
+    /// Image of any transport; a whole layout or archive, by transport (oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR)
+    /// or path; or the directory of a carry
     #[arg(value_name = "REF|LAYOUT|CARRY", value_parser = place::image_or_path)]
     place: ImageRef,
-    /// Remove what is broken from a layout, so that a copy fetches it again; make lost and damaged volumes of a carry again from
-    /// its parity volumes, all in one directory
+    /// Layout: remove what is broken, so that a copy fetches it again. Carry, with all its volumes in one directory: restore lost and
+    /// damaged volumes from parity volumes
     #[arg(long)]
     repair: bool,
-    /// Refuse a carry unless this public key (PEM) signed it [default: nobody's signature is asked for]
+    /// Refuse a carry unless this public key (PEM) signed it [default: no signature is required]
     #[arg(long, value_name = "PUB")]
     key: Option<PathBuf>,
-    /// Write what was checked and found into this directory, for whoever has to answer for it: report.json, and report.html to
-    /// read or to print
+    /// Write evidence of the check into this directory: report.json, and report.html to read or print
     #[arg(long, value_name = "DIR", conflicts_with = "repair")]
     report: Option<PathBuf>,
-    /// Most GiB that one layer may decompress to
+    /// Maximum size in GiB that one layer may decompress to
     #[arg(long, value_name = "GIB", default_value_t = 64)]
     max_layer_size: u64,
     #[command(flatten)]

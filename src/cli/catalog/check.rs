@@ -13,39 +13,43 @@ use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::fs::{self, PathContext};
 
 #[derive(Args)]
+#[command(after_help = HELP)]
 pub(super) struct CheckArgs {
     #[command(subcommand)]
     question: Option<CheckCommand>,
-    /// Read questions from a file (`-` for stdin) as JSON lines, and answer each with a line
+    /// Answer the questions in this file, JSON lines (`-` for stdin), with a line each
     #[arg(long, value_name = "FILE")]
     batch: Option<PathBuf>,
-    /// The snapshot
+    /// Snapshot file
     #[arg(long, global = true, value_name = "FILE", default_value = "catalog.db")]
     db: PathBuf,
 }
 
 #[derive(Subcommand)]
 enum CheckCommand {
-    /// A container image, by digest or by tag
+    /// Say whether a container image is certified, by digest or by tag
+    #[command(after_help = CONTAINER_HELP)]
     Container {
-        /// `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, or a digest alone
+        /// Image, REGISTRY/REPOSITORY[:TAG][@DIGEST], or only a digest
         image: String,
     },
-    /// An operator, by the name of its cluster service version
+    /// Say whether an operator is certified, by the name of its cluster service version (CSV)
+    #[command(after_help = OPERATOR_HELP)]
     Operator {
-        /// `NAME.VERSION`
+        /// Name of the CSV, NAME.VERSION
         csv_name: String,
-        /// Certified for this OpenShift version, `MAJOR.MINOR`
+        /// OpenShift version to be certified for, MAJOR.MINOR [default: any]
         #[arg(long, value_name = "VERSION")]
         ocp_version: Option<String>,
     },
-    /// A Helm chart, by name and version
+    /// Say whether a Helm chart is certified, by name and version
+    #[command(after_help = CHART_HELP)]
     Chart {
-        /// The chart's name
+        /// Name of the chart
         name: String,
-        /// Its version
+        /// Version of the chart
         version: String,
-        /// Certified for this version of Kubernetes
+        /// Kubernetes version to be certified for [default: any]
         #[arg(long, value_name = "VERSION")]
         kube_version: Option<String>,
     },
@@ -102,3 +106,29 @@ fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
 }
 
 const QUESTION: &str = r#"{"kind":"operator","args":{"csv_name":"a.v1","ocp_version":"4.16"}}"#;
+
+const HELP: &str = "\
+Examples:
+  haversack catalog check container registry.connect.redhat.com/acme/db:1.0
+  haversack catalog check operator acme-db-operator.v1.0.0 --ocp-version 4.16
+  haversack catalog check --batch questions.jsonl
+
+Exit status: 0 certified, 1 not certified, 2 no answer, 3 some lines of --batch were not answered";
+
+const CONTAINER_HELP: &str = "\
+Examples:
+  haversack catalog check container registry.connect.redhat.com/acme/db:1.0
+
+Exit status: 0 certified, 1 not certified, 2 no answer";
+
+const OPERATOR_HELP: &str = "\
+Examples:
+  haversack catalog check operator acme-db-operator.v1.0.0 --ocp-version 4.16
+
+Exit status: 0 certified, 1 not certified, 2 no answer";
+
+const CHART_HELP: &str = "\
+Examples:
+  haversack catalog check chart acme-db 1.1.0 --kube-version 1.29
+
+Exit status: 0 certified, 1 not certified, 2 no answer";

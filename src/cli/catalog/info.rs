@@ -12,11 +12,11 @@ use crate::cli::outcome::{Exit, Outcome};
 
 #[derive(Args)]
 pub(super) struct DiffArgs {
-    /// The old snapshot
+    /// Old snapshot
     old: PathBuf,
-    /// The new snapshot
+    /// New snapshot
     new: PathBuf,
-    /// End with status 1 when they differ
+    /// End with status 1 if they differ
     #[arg(long)]
     exit_code: bool,
 }

@@ -19,8 +19,9 @@ use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::escape::in_line;
 
-/// Snapshot the certified catalog and answer from the snapshot
+/// Take snapshots of the certified catalog and answer questions from them
 #[derive(Args)]
+#[command(after_help = HELP)]
 pub(super) struct CatalogArgs {
     #[command(subcommand)]
     command: CatalogCommand,
@@ -28,25 +29,31 @@ pub(super) struct CatalogArgs {
 
 #[derive(Subcommand)]
 enum CatalogCommand {
-    /// Take a snapshot, or bring the one there is up to date
+    /// Take a snapshot, or bring an existing one up to date
+    #[command(after_help = SNAPSHOT_HELP)]
     Snapshot(SnapshotArgs),
     /// Write the directory that certsuite reads
+    #[command(after_help = DUMP_HELP)]
     Dump(DumpArgs),
-    /// Read a directory that oct or `dump` wrote into a snapshot
+    /// Make a snapshot from a directory that oct or `catalog dump` has written
+    #[command(after_help = IMPORT_HELP)]
     Import(ImportArgs),
     /// Say whether something is certified: exit status 0 yes, 1 no, 2 no answer
     Check(check::CheckArgs),
     /// Find operators, packages, repositories and charts by words of their names
+    #[command(after_help = SEARCH_HELP)]
     Search(SearchArgs),
-    /// Compare what two snapshots answer
+    /// Compare the answers of two snapshots
+    #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
-    /// Show counts, times, sources and the content digest
+    /// Show counts, times, sources and the content digest of a snapshot
+    #[command(after_help = INFO_HELP)]
     Info(DbArgs),
 }
 
 #[derive(Args)]
 struct DbArgs {
-    /// The snapshot
+    /// Snapshot file
     #[arg(long, value_name = "FILE", default_value = "catalog.db")]
     db: PathBuf,
 }
@@ -57,25 +64,25 @@ pub(super) struct SourceArgs {
     /// Base URL of the catalog's API
     #[arg(long, value_name = "URL", default_value = "https://catalog.redhat.com/api/containers", value_parser = web)]
     api: Url,
-    /// URL of the chart index; the unpublished certified charts lie beside it
+    /// URL of the chart index; the list of unpublished certified charts is expected beside it
     #[arg(long, value_name = "URL", default_value = "https://charts.openshift.io/index.yaml", value_parser = web)]
     charts: Url,
-    /// Whose operators; may be given more than once
+    /// Organization whose operators are taken; may be repeated
     #[arg(long, value_name = "NAME", default_value = "certified-operators")]
     organization: Vec<String>,
-    /// Requests at once
+    /// Maximum number of parallel requests
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
-    /// Rows a page; the server may give fewer
+    /// Rows to ask for in one request; the server may give fewer
     #[arg(long, value_name = "ROWS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=10_000))]
     page_size: u64,
-    /// Read everything, even where a refresh would do
+    /// Read everything, not only what has changed
     #[arg(long)]
     full: bool,
-    /// Read everything when that was last done so many days ago
+    /// Read everything if the last full read is this many days old
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     full_after: u16,
-    /// Take the snapshot although a kind lost more than a fifth of its answers, or all of them
+    /// Accept a snapshot that lost more than a fifth of its operators, containers or charts
     #[arg(long)]
     accept_shrink: bool,
 }
@@ -86,17 +93,17 @@ struct SnapshotArgs {
     db: DbArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// Take it from recorded bodies in this directory instead
+    /// Read recorded answers of the catalog from this directory instead of the network
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
-    /// What to take; may be given more than once. The rest stays as it is
+    /// Kind to take; may be repeated. Other kinds in the snapshot stay as they are
     #[arg(long, value_name = "KIND", value_parser = kind, default_values = ["operators", "containers", "charts"])]
     kind: Vec<Kind>,
 }
 
 #[derive(Args)]
 struct DumpArgs {
-    /// Where `data/` is written, and `catalog.db` beside it
+    /// Directory in which `data/` and `catalog.db` are written
     directory: PathBuf,
     #[command(flatten)]
     db: DbArgs,
@@ -117,7 +124,7 @@ pub(super) struct DumpOptionArgs {
 
 #[derive(Args)]
 struct ImportArgs {
-    /// The tree, or its `data/`
+    /// Directory that has `data/` in it, or that `data/` itself
     tree: PathBuf,
     #[command(flatten)]
     db: DbArgs,
@@ -125,9 +132,9 @@ struct ImportArgs {
 
 #[derive(Args)]
 struct SearchArgs {
-    /// Words; the last one may be unfinished
+    /// Words of the name; the last one may be incomplete
     text: String,
-    /// Names at most
+    /// Maximum number of names
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
     #[command(flatten)]
@@ -242,3 +249,49 @@ fn kind(text: &str) -> Result<Kind, String> {
         _ => Err("expected operators, containers or charts".into()),
     }
 }
+
+const HELP: &str = "\
+Examples:
+  haversack catalog snapshot
+  haversack catalog check container registry.connect.redhat.com/acme/db:1.0
+  haversack catalog search acme
+
+Exit status: 0 done, 1 failed, 2 wrong command line; `check`, `search` and `diff` say no with 1";
+
+const SNAPSHOT_HELP: &str = "\
+Examples:
+  haversack catalog snapshot
+  haversack catalog snapshot --db monday.db --kind operators --kind charts
+  haversack catalog snapshot --api http://mirror.local/api/containers --charts http://mirror.local/index.yaml
+
+Exit status: 0 taken, 1 failed and the old snapshot is as it was, 2 wrong command line, 3 taken, but a kind could not be read";
+
+const DUMP_HELP: &str = "\
+Examples:
+  haversack catalog dump offline-db
+
+Exit status: 0 written, 1 failed, 2 wrong command line, 3 written, but the snapshot lacks some of it";
+
+const IMPORT_HELP: &str = "\
+Examples:
+  haversack catalog import offline-db --db imported.db
+
+Exit status: 0 read, 1 failed, 2 wrong command line, 3 read, but some files were odd; each is named";
+
+const SEARCH_HELP: &str = "\
+Examples:
+  haversack catalog search 'acme db'
+
+Exit status: 0 found, 1 nothing found or failed, 2 wrong command line";
+
+const DIFF_HELP: &str = "\
+Examples:
+  haversack catalog diff old.db new.db --exit-code
+
+Exit status: 0 compared, 1 failed, or they differ and --exit-code is given, 2 wrong command line";
+
+const INFO_HELP: &str = "\
+Examples:
+  haversack catalog info --db monday.db
+
+Exit status: 0 shown, 1 failed, 2 wrong command line";

@@ -16,31 +16,31 @@ use crate::reference::ImageRef;
 
 #[derive(Args)]
 pub(in crate::cli) struct MatrixArgs {
-    /// Kernels of these sources, as for `kernel list`
+    /// Source whose kernels are listed, as for `kernel list`
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
-    /// Kernels of the releases in this channel of OpenShift: stable-4.16
+    /// OpenShift channel whose releases' kernels are listed, such as stable-4.18; may be repeated
     #[arg(long, value_name = "NAME")]
     channel: Vec<String>,
-    /// Update graph: a URL of the service, an answer of it in a file, or the graph data in a directory or archive
+    /// Update graph of OpenShift: URL of the service, file with its answer, or directory or archive of the graph data
     #[arg(long, value_name = "URL|PATH", default_value = GRAPH)]
     graph: String,
-    /// Kernels of the OpenShift releases in this file, one a line
+    /// File of OpenShift releases whose kernels are listed, one per line
     #[arg(long, value_name = "FILE")]
     versions: Vec<PathBuf>,
-    /// Repository of the releases that are known by their version only
+    /// Repository of release images, for releases known only by version
     #[arg(long, value_name = "REPOSITORY", default_value = PAYLOADS)]
     payloads: String,
-    /// Read from another registry, a mirror: quay.io=mirror.example:5000
+    /// Registry to read instead of another, such as quay.io=mirror.example:5000
     #[arg(long, value_name = "FROM=TO", value_parser = mapping)]
     registry_map: Vec<(String, String)>,
     /// Machine to include; may be repeated [default: x86_64]
     #[arg(long, value_name = "MACHINE")]
     arch: Vec<String>,
-    /// Leave out the kernels that have an image for each of their machines in this repository
+    /// Leave out kernels for which this repository already has images for all their machines
     #[arg(long, value_name = "docker://REPOSITORY")]
     missing_in: Option<ImageRef>,
-    /// Form of the output [default: a table, or with --json what `build --matrix` reads]
+    /// Format of the output [default: table, or json with --json]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Directory for cached image metadata [default: $XDG_CACHE_HOME/haversack/matrix]

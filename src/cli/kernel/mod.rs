@@ -20,16 +20,20 @@ use crate::ops::gather;
 use crate::ops::packages::{self, FetchOptions, UnpackKernels, WouldFetch};
 use crate::progress::Narration;
 
-/// Kernel packages: which there are, and directories in which modules can be built for them
+/// List, fetch and unpack kernel packages, to build modules with
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// List the kernels that sources offer, with their packages
+    #[command(after_help = LIST_HELP)]
     List(List),
     /// Fetch the packages of kernels into a directory
+    #[command(after_help = FETCH_HELP)]
     Fetch(Fetch),
     /// Unpack kernels into directories in which modules can be built
+    #[command(after_help = UNPACK_HELP)]
     Unpack(Unpack),
-    /// Say which kernels matter: those of OpenShift's releases, or of sources
+    /// List the kernels to build for: those of OpenShift releases, or of sources
+    #[command(after_help = MATRIX_HELP)]
     Matrix(Box<MatrixArgs>),
 }
 
@@ -37,7 +41,7 @@ pub(super) enum Command {
 pub(super) struct List {
     #[command(flatten)]
     from: From,
-    /// How the list is written
+    /// Format of the list
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
@@ -46,14 +50,14 @@ pub(super) struct List {
 pub(super) struct Fetch {
     #[command(flatten)]
     from: From,
-    /// The directory to fetch into
+    /// Directory to fetch into
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Maximum number of parallel transfers from one host
     #[arg(long, value_name = "N", default_value_t = 4)]
     parallel: usize,
-    /// Fetch only packages of this role: core, devel, headers, common, kbuild, modules, image, config, meta; or `build`, all that
-    /// modules are built with and not the kernel itself [default: all]
+    /// Fetch only packages of this role: core, devel, headers, common, kbuild, modules, image, config or meta; `build` stands for
+    /// all that modules are built with, without the kernel itself [default: all]
     #[arg(long, value_name = "ROLE", value_parser = roles)]
     role: Vec<Roles>,
     /// Print what would be fetched, and fetch nothing
@@ -65,10 +69,10 @@ pub(super) struct Fetch {
 pub(super) struct Unpack {
     #[command(flatten)]
     from: From,
-    /// The directory to unpack into, as DIR/DISTRIBUTION/RELEASE
+    /// Directory to unpack into, as DIR/DISTRIBUTION/RELEASE
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// The most that one package may decompress to, in GiB
+    /// Maximum size in GiB that one package may decompress to
     #[arg(long, value_name = "GIB", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     package_limit: u64,
 }
@@ -76,14 +80,14 @@ pub(super) struct Unpack {
 /// Sources, what they need, and which kernels of them are wanted.
 #[derive(Args)]
 pub(in crate::cli) struct From {
-    /// Where packages are: dir:PATH, rpm:URL, apt:URL SUITE COMPONENT…, redhat:CONTENT-SET…, set:FILE (of `kernel list --json`, or fetch.lock),
-    /// crawler:FILE (of kernel-crawler)
+    /// Source of packages: dir:PATH, rpm:URL, 'apt:URL SUITE COMPONENT…', a line of sources.list, redhat:CONTENT-SET…, set:FILE (from
+    /// `kernel list --json`, or fetch.lock) or crawler:FILE (from kernel-crawler)
     #[arg(required_unless_present = "distro", value_name = "SOURCE")]
     sources: Vec<String>,
-    /// Machine to include, as `uname -m` names it; may be repeated [default: all; of repositories, x86_64]
+    /// Machine to include, as `uname -m` prints it; may be repeated [default: all of local packages, x86_64 of repositories]
     #[arg(long, value_name = "MACHINE")]
     arch: Vec<String>,
-    /// Print a dot for each page of redhat: that was listed and a v for each package that is fetched
+    /// Print a dot for each page listed from redhat: and a v for each fetched package
     #[arg(short, long)]
     interactive: bool,
     #[command(flatten)]
@@ -176,3 +180,41 @@ fn unpack(args: &Unpack, context: &Context) -> Outcome {
     context.ui.result(&unpacked.report, UnpackReport::to_text)?;
     Ok(Exit::of(unpacked.complete))
 }
+
+/// After the help of `haversack kernel`.
+pub(super) const GROUP_HELP: &str = "\
+Examples:
+  haversack kernel list --distro debian:bookworm --latest 2
+  haversack kernel fetch --distro debian:bookworm --latest 1 --to packages
+  haversack kernel unpack dir:packages --to trees
+
+Exit status: 0 done, 1 failed, 2 wrong command line, 3 done in part";
+
+const LIST_HELP: &str = "\
+Examples:
+  haversack kernel list --distro rocky:9
+  haversack kernel list rpm:http://mirror.local/rocky/9/BaseOS/x86_64/os --release 5.14.0-503
+  haversack kernel list 'apt:http://mirror.local/debian bookworm main' --json
+
+Exit status: 0 listed, 1 failed, 2 wrong command line, 3 listed, but some sources could not be read";
+
+const FETCH_HELP: &str = "\
+Examples:
+  haversack kernel fetch --distro debian:bookworm --latest 1 --role build --to packages
+  haversack kernel fetch rpm:http://mirror.local/rocky/9/BaseOS/x86_64/os --to packages --dry-run
+
+Exit status: 0 all fetched, 1 failed, 2 wrong command line, 3 some packages or sources failed; each is named";
+
+const UNPACK_HELP: &str = "\
+Examples:
+  haversack kernel unpack dir:packages --to trees
+
+Exit status: 0 all unpacked, 1 failed, 2 wrong command line, 3 some kernels or sources failed; each is named";
+
+const MATRIX_HELP: &str = "\
+Examples:
+  haversack kernel matrix --channel stable-4.18
+  haversack kernel matrix dir:packages --json
+  haversack kernel matrix --channel stable-4.18 --missing-in docker://registry.local:5000/driver-toolkit --format json
+
+Exit status: 0 listed, 1 failed, 2 wrong command line, 3 listed, but some releases or sources could not be read";

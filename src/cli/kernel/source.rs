@@ -19,25 +19,25 @@ use crate::progress::Narration;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Sources")]
 pub(in crate::cli) struct SourceArgs {
-    /// Read the repositories of a distribution, in all its versions or in this one: debian:bookworm, rocky:9
+    /// Distribution whose repositories are read, in all its versions or in one: debian, debian:bookworm, rocky:9
     #[arg(long, value_name = "NAME[:VERSION]")]
     distro: Vec<String>,
-    /// Mirror of the repositories of --distro [default: the distribution's own]
+    /// Mirror of the distribution's repositories: a URL, or a line of sources.list [default: the distribution's own]
     #[arg(long, value_name = "URL", requires = "distro")]
     mirror: Option<String>,
     /// Trust the names of local files instead of reading their headers
     #[arg(long)]
     names_only: bool,
-    /// Require that repositories, or rpm files that are unpacked, are signed by a key in this file
+    /// Require signatures by a key in this file, of repositories and of rpm files that are unpacked
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) keyring: Option<PathBuf>,
     /// File with the offline token for redhat: [default: REDHAT_OFFLINE_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Name of a package that is listed from redhat:
+    /// Package to list from redhat:; may be repeated
     #[arg(long, value_name = "NAME", default_values = ["kernel-core", "kernel-devel"])]
     package: Vec<String>,
-    /// Address of the subscriber API
+    /// Address of Red Hat's subscriber API
     #[arg(
         long,
         value_name = "URL",
@@ -45,34 +45,34 @@ pub(in crate::cli) struct SourceArgs {
         default_value = "https://api.access.redhat.com/management/v1"
     )]
     redhat_api: Url,
-    /// Address that gives access tokens for it
+    /// Address where access tokens for the subscriber API come from
     #[arg(long, value_name = "URL", hide_short_help = true, default_value = SSO)]
     redhat_sso: Url,
-    /// Certificate that is shown to the hosts of rpm: and apt: sources, as entitled content needs (PEM)
+    /// Client certificate in PEM for rpm: and apt: sources, as entitled content needs it
     #[arg(long, value_name = "FILE")]
     client_cert: Option<PathBuf>,
-    /// Key of the certificate [default: in the same file]
+    /// Key of the client certificate [default: in the same file]
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
-    /// Directory for repositories' metadata, which is then only asked whether it changed [default: none]
+    /// Directory that keeps repositories' metadata, so that only changes are read again [default: none]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// Stream of a module in place of its default, where dependencies are looked for: perl:5.32
+    /// Module stream to resolve dependencies with, instead of the default one: perl:5.32
     #[arg(long, value_name = "NAME:STREAM")]
     module: Vec<Stream>,
-    /// Take apt repositories whose Valid-Until is past
+    /// Accept apt repositories whose Valid-Until has passed
     #[arg(long)]
     allow_expired: bool,
-    /// Take local files that a set names outside its own directory
+    /// Accept local files that a set names outside its own directory
     #[arg(long)]
     allow_local: bool,
-    /// Keep only this release, or those that begin with it
+    /// Keep only this release, or all that begin with this text; may be repeated
     #[arg(long, value_name = "RELEASE")]
     release: Vec<String>,
-    /// Keep only kernels that are not older
+    /// Keep only kernels of this version or newer
     #[arg(long, value_name = "VERSION")]
     since: Option<String>,
-    /// Keep only this flavour: default, rt, 64k, cloud, azure …
+    /// Keep only this flavour: default, rt, 64k, cloud, azure …; may be repeated
     #[arg(long, value_name = "FLAVOUR")]
     pub(in crate::cli) flavour: Vec<String>,
     /// Keep only the N newest kernels of each distribution, machine and flavour

@@ -88,7 +88,7 @@ pub(in crate::cli) struct ImsArgs {
 
 /// Set the status of a job of IMS
 #[derive(clap::Args)]
-#[command(after_help = "Takes the place of `python -m ims_python_helper image set_job_status`.")]
+#[command(after_help = STATUS_HELP)]
 pub(in crate::cli) struct JobStatusArgs {
     /// ID of the job
     #[arg(value_name = "JOB-ID")]
@@ -246,3 +246,11 @@ Examples:
   haversack publish ims my-image --from docker://registry.local/compute:1 -k /boot/vmlinuz -i /boot/initrd --bundle my-image.bundle
 
 Exit status: 0 uploaded, 1 failed, 2 wrong command line; stdout has one JSON object in each case";
+
+const STATUS_HELP: &str = "\
+Takes the place of `python -m ims_python_helper image set_job_status`.
+
+Examples:
+  haversack publish ims-job-status 7de80ccc-1e7d-43a9-a6e4-02cad10bb60b packaging_artifacts
+
+Exit status: 0 set, 1 failed, 2 wrong command line; stdout has one JSON object in each case";

@@ -21,6 +21,14 @@ pub(super) enum Command {
     Artifactory(artifactory::ArtifactoryArgs),
 }
 
+/// After the help of `haversack publish`.
+pub(super) const GROUP_HELP: &str = "\
+Examples:
+  haversack publish artifactory packages --url https://host/artifactory --repo kernels --dry-run
+  haversack publish ims my-image -r rootfs.squashfs -k vmlinuz -i initrd --dry-run
+
+Exit status: 0 uploaded, 1 failed, 2 wrong command line, 3 some files failed; each is named";
+
 pub(super) fn run(command: &Command, context: &Context) -> Outcome {
     match command {
         Command::Ims(args) => ims::upload(args, context),
