@@ -272,6 +272,9 @@ pub enum Error {
         /// Why it is not a code.
         bad: carry::BadCode,
     },
+    /// None of several repositories could be read; why not was warned of.
+    #[error("none of the {0} repositories could be read")]
+    NoSourceRead(usize),
     /// A package that is to be unpacked is on a server.
     #[error("{0} is not here")]
     NotHere(String),

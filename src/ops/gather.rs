@@ -69,8 +69,11 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
     let mut modules = Modules::default();
     let mut offer = Offer::default();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
-    let mut repositories = Vec::new();
-    for source in sources(from)? {
+    let (mut repositories, mut failed) = (Vec::new(), Vec::new());
+    let sources = sources(from)?;
+    let is_remote = !sources.is_empty()
+        && sources.iter().all(|it| matches!(it, Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_)));
+    for source in sources {
         match source {
             Source::Directory(path) => {
                 let (found, problems) = local::offer(&path, depth, progress)?;
@@ -100,9 +103,11 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
             Source::Rpm(_) | Source::Apt(_) | Source::RedHat(_) => repositories.push(source),
         }
     }
-    for result in from_repositories(repositories, from, wanted, http)? {
+    let (results, mut read) = (from_repositories(repositories, from, wanted, http)?, !is_remote);
+    for result in results {
         match result {
             Ok(found) => {
+                read = true;
                 complete &= found.problems.is_empty();
                 for problem in found.problems.iter().take(SAID) {
                     tracing::warn!("passed over: {problem}");
@@ -115,15 +120,23 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
                 files.extend(found.files);
                 modules.extend(found.modules);
             }
-            Err(error) => {
-                complete = false;
-                let more = match error {
-                    source::Error::Expired { .. } => "; ask another mirror, or take it as it is with `--allow-expired`",
-                    _ => "",
-                };
-                tracing::warn!("{}{more}", crate::causes::line(&error));
-            }
+            Err(error) => failed.push(error),
         }
+    }
+    // Where nothing could be read, that is the failure; where others could, it is a warning.
+    if !read && failed.len() == 1 {
+        return Err(failed.remove(0).into());
+    }
+    for error in &failed {
+        complete = false;
+        let more = match error {
+            source::Error::Expired { .. } => "; ask another mirror, or take it as it is with `--allow-expired`",
+            _ => "",
+        };
+        tracing::warn!("{}{more}", crate::causes::line(error));
+    }
+    if !read {
+        return Err(Error::NoSourceRead(failed.len()));
     }
     if wanted == Wanted::All {
         for unknown in modules.unknown(&from.modules) {

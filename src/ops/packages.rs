@@ -1,6 +1,6 @@
 //! Packages of kernels fetched and unpacked: what `haversack kernel fetch` and `kernel unpack` do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -84,8 +84,18 @@ impl FetchOptions {
         let mut gathered = gather::kernels(&self.from, &self.http, progress)?;
         if !self.roles.is_empty() {
             let kernels = &mut gathered.kernels;
+            let offered: Vec<Role> =
+                kernels.iter().flat_map(|kernel| &kernel.packages).map(|(role, _)| *role).collect();
             kernels.iter_mut().for_each(|kernel| kernel.packages.retain(|(role, _)| self.roles.contains(role)));
             kernels.retain(|kernel| !kernel.packages.is_empty());
+            if kernels.is_empty() && !offered.is_empty() {
+                let names = |roles: &mut dyn Iterator<Item = Role>| {
+                    roles.map(Role::name).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+                };
+                let (wanted, offered) = (names(&mut self.roles.iter().copied()), names(&mut offered.into_iter()));
+                tracing::warn!("no package of these kernels has the role {wanted}; they have {offered}");
+                gathered.complete = false;
+            }
         }
         Ok(gathered)
     }

@@ -40,6 +40,8 @@ struct Shared {
     /// By file: to send so many bytes as if that were all, without a length.
     shortened: HashMap<String, usize>,
     validators: Validators,
+    /// Whether directories are answered with a page of what is in them.
+    lists: bool,
 }
 
 /// What the server says of the state of its files.
@@ -72,6 +74,7 @@ impl Server {
             successors: HashMap::new(),
             shortened: HashMap::new(),
             validators: Validators::Tags,
+            lists: false,
         }));
         let listener = runtime.block_on(tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -102,6 +105,11 @@ impl Server {
             Some(to) => drop(shared.shortened.insert(file.to_owned(), to)),
             None => drop(shared.shortened.remove(file)),
         }
+    }
+
+    /// Answers directories with a page that leads to what is in them, as most servers of mirrors do.
+    pub(crate) fn list_directories(&self) {
+        self.shared.lock().unwrap().lists = true;
     }
 
     pub(crate) fn say(&self, validators: Validators) {
@@ -144,7 +152,18 @@ async fn file(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Res
         *times -= 1;
         return StatusCode::from_u16(*status).unwrap().into_response();
     }
-    let Ok(content) = std::fs::read(shared.root.join(path.trim_start_matches('/'))) else {
+    let place = shared.root.join(path.trim_start_matches('/'));
+    if shared.lists && place.is_dir() {
+        let mut names: Vec<String> = std::fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| entry.file_name().into_string().unwrap() + if entry.path().is_dir() { "/" } else { "" })
+            .collect();
+        names.sort();
+        let lines: String = names.iter().map(|name| format!("<a href=\"{name}\">{name}</a>\n")).collect();
+        return ([(header::CONTENT_TYPE, "text/html")], format!("<a href=\"../\">../</a>\n{lines}")).into_response();
+    }
+    let Ok(content) = std::fs::read(place) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let digest = haversack::digest::Digest::sha256(&content);

@@ -5,8 +5,10 @@
 //! so that nobody can hold back security updates by serving an old state. Indexes are fetched by their digest where the
 //! repository offers that, because a mirror in the middle of an update has old and new files side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use url::Url;
@@ -14,12 +16,14 @@ use url::Url;
 use crate::causes;
 use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
-use crate::http::{self, Http};
+use crate::fs;
+use crate::http::Http;
 use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Format, Name, Package, Relations};
 use crate::kernel::source::cache::Cache;
+use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Listing, Options, Wanted};
+use crate::kernel::source::{Error, Listing, Options, Wanted, is_missing};
 use crate::kernel::unpack::deb::{checked, fields};
 use crate::limits::{self, Count, PACKAGE_OVERHEAD};
 
@@ -32,6 +36,10 @@ pub struct AptRepository {
     pub suite: String,
     /// `main` and others.
     pub components: Vec<String>,
+    /// Architectures that its line in `sources.list` names; those that are asked for, when empty.
+    pub architectures: Vec<String>,
+    /// The key ring that its line names; the one of the run comes first.
+    pub signed_by: Option<PathBuf>,
 }
 
 /// What `InRelease` says.
@@ -47,11 +55,22 @@ pub(crate) struct Release {
 
 /// Lists the kernel packages of a suite.
 pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options) -> Result<Listing, Error> {
+    let options = &match &apt.signed_by {
+        Some(path) if options.keyring.is_none() => {
+            let keyring = Keyring::read(&fs::read(path, KEYRING_LIMIT)?);
+            let keyring = keyring.map_err(|source| Error::Keyring { path: path.clone(), source })?;
+            Options { keyring: Some(Arc::new(keyring)), ..options.clone() }
+        }
+        _ => options.clone(),
+    };
     let dist = match apt.is_flat() {
         true => join(&apt.base, &format!("{}/", apt.suite.trim_matches(['/', '.'])))?,
         false => join(&apt.base, &format!("dists/{}/", apt.suite))?,
     };
-    let text = release_text(http, &dist, options).await?;
+    let text = match release_text(http, &dist, options).await {
+        Err(Error::Http(error)) if is_missing(&error) && !apt.is_flat() => return Err(not_there(http, apt).await),
+        text => text?,
+    };
     let release = Release::parse(&text).ok_or_else(|| Error::malformed(&dist, "no usable Release file"))?;
     if let Some(any) = release.files.values().next() {
         any.is_good_enough(&dist, options)?;
@@ -60,6 +79,7 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
         return Err(Error::Expired { url: Box::new(dist), until });
     }
     let machines: Vec<&str> = match &options.machines[..] {
+        [] if !apt.architectures.is_empty() => apt.architectures.iter().map(String::as_str).collect(),
         [] => vec!["amd64"],
         machines => machines.iter().map(|machine| debian_name(machine.as_str())).collect(),
     };
@@ -87,7 +107,10 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
             }
             // A component or machine that is not there costs only itself.
             Err(error) => {
-                listing.problems.push(format!("{dist}{part}: {}", causes::line(&error)));
+                listing.problems.push(match error {
+                    Error::NoComponent { .. } => causes::line(&error),
+                    _ => format!("{dist}{part}: {}", causes::line(&error)),
+                });
                 first = first.or(Some(error));
             }
         }
@@ -159,6 +182,31 @@ async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<Stri
     }
 }
 
+/// Why there is no `Release` file: tells a suite that the repository does not have from a path that leads to no repository.
+async fn not_there(http: &Http, apt: &AptRepository) -> Error {
+    let (url, suite) = (Box::new(apt.base.clone()), apt.suite.clone());
+    let Ok(dists) = join(&apt.base, "dists/") else { return Error::NoAptRepository { url, suite } };
+    match transfer::small(http, &dists, LISTING_LIMIT, None).await {
+        Ok(page) => Error::NoSuite { known: listed(&String::from_utf8_lossy(&page)), url, suite },
+        // Many servers list no directories, and say so in other ways than that it is not there.
+        Err(error) => match error.status_code().map(|status| status.as_u16()) {
+            Some(404 | 410) => Error::NoAptRepository { url, suite },
+            _ => Error::NoSuite { known: Vec::new(), url, suite },
+        },
+    }
+}
+
+/// The directories that a server's page for a directory leads to.
+fn listed(page: &str) -> Vec<String> {
+    let links = page.split("href=\"").skip(1).filter_map(|rest| rest.split_once("/\"")).map(|(name, _)| name);
+    let is_name = |name: &&str| {
+        let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'+');
+        !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_usual)
+    };
+    let names: BTreeSet<&str> = links.filter(is_name).collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
 /// Fetches an index in the smallest form that is stated, or, where a mirror lacks that one, in the next.
 async fn smallest(
     http: &Http,
@@ -174,7 +222,11 @@ async fn smallest(
             result => return result,
         }
     }
-    let unlisted = || Error::malformed(dist, "it does not list the component for this architecture");
+    let unlisted = || Error::NoComponent {
+        url: Box::new(dist.clone()),
+        part: directory.trim_end_matches('/').to_owned(),
+        known: release.parts(),
+    };
     Err(missing.map_or_else(unlisted, Error::from))
 }
 
@@ -229,6 +281,13 @@ impl Release {
                 && fields.get("no-support-for-architecture-all").is_none_or(|value| value != "Packages"),
             files: files.collect(),
         })
+    }
+
+    /// The components with their machines: `main/binary-amd64`.
+    fn parts(&self) -> Vec<String> {
+        let parts = self.files.keys().filter_map(|path| path.rsplit_once("/Packages")).map(|(part, _)| part);
+        let parts: BTreeSet<&str> = parts.filter(|part| part.contains("/binary-")).collect();
+        parts.into_iter().map(str::to_owned).collect()
     }
 
     /// The forms of an index, whose path begins with `directory` and its slash, the smallest first.
@@ -373,10 +432,6 @@ fn join(base: &Url, path: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-fn is_missing(error: &http::Error) -> bool {
-    error.status_code().is_some_and(|status| matches!(status.as_u16(), 403 | 404 | 410))
-}
-
 fn debian_name(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",
@@ -388,7 +443,10 @@ fn debian_name(machine: &str) -> &str {
     }
 }
 
+const KEYRING_LIMIT: u64 = 16 << 20;
 const RELEASE_LIMIT: u64 = 16 << 20;
+/// A page with the suites of a repository.
+const LISTING_LIMIT: u64 = 1 << 20;
 /// All of Debian's main, the largest there is, has 60 MiB.
 const INDEX_LIMIT: u64 = 2 << 30;
 const STANZA_LIMIT: u64 = limits::DOCUMENT;

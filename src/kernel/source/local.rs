@@ -59,6 +59,12 @@ pub enum Error {
     },
 }
 
+/// What the system said of a directory, without the words around it.
+fn of_the_system(error: walkdir::Error) -> io::Error {
+    let circle = error.to_string();
+    error.into_io_error().unwrap_or_else(|| io::Error::other(circle))
+}
+
 /// Finds the packages below a directory, sorted by path. Files that are no packages are passed over.
 ///
 /// Where only names are read, a `fetch.lock` beside the packages has the last word on the kernels that they belong to.
@@ -69,12 +75,12 @@ pub fn offer(directory: &Path, depth: Depth, progress: &Progress) -> Result<(Off
         match entry {
             Ok(entry) if is_package(entry.path()) && entry.file_type().is_file() => paths.push(entry.into_path()),
             Ok(_) => {}
-            Err(error) if error.depth() == 0 => return Err(io::Error::from(error)).at("list", directory),
+            Err(error) if error.depth() == 0 => return Err(of_the_system(error)).at("list", directory),
             // A directory that may not be read, or a link that leads nowhere or in a circle: the others are there.
             Err(error) => {
                 let path = error.path().unwrap_or(directory).to_owned();
                 if is_package(&path) || path.is_dir() {
-                    let error = Err::<(), _>(io::Error::from(error)).at("read", &path).map_err(Error::from);
+                    let error = Err::<(), _>(of_the_system(error)).at("read", &path).map_err(Error::from);
                     problems.extend(error.err().map(|error| Problem { path, error }));
                 }
             }

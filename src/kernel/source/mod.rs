@@ -1,7 +1,7 @@
 //! Where packages come from.
 //!
 //! A source is written `KIND:PLACE`. Some take more words, which follow as arguments of their own:
-//! `apt:https://deb.debian.org/debian bookworm main`.
+//! `apt:https://deb.debian.org/debian bookworm main`. A line of `sources.list` is such a source, too.
 
 pub(crate) mod apt;
 pub mod cache;
@@ -14,6 +14,7 @@ pub mod options;
 pub mod preset;
 pub mod redhat;
 pub(crate) mod rpm_md;
+pub mod sources_list;
 mod transfer;
 mod xml;
 
@@ -89,8 +90,13 @@ pub enum Wanted {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseError {
     /// It does not begin with a kind.
-    #[error("`{0}` is no source (known: {KINDS})")]
+    #[error(
+        "`{0}` is not a valid source; expected apt:, crawler:, dir:, redhat:, rpm: or set:, or a line of sources.list"
+    )]
     UnknownKind(String),
+    /// A line of `sources.list` that cannot be read.
+    #[error("`{0}`: expected deb [arch=… signed-by=/FILE] URL SUITE COMPONENT…, as in sources.list")]
+    NoLine(String),
     /// The kind takes one word.
     #[error("`{0}` has a word too many")]
     TooManyWords(String),
@@ -131,6 +137,14 @@ pub enum Error {
         /// Why.
         source: keyring::Error,
     },
+    /// The key ring of a line of `sources.list` cannot be used.
+    #[error("{}: no key ring", path.display())]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: keyring::Error,
+    },
     /// Its time is over.
     #[error("{url}: valid only until {until}")]
     Expired {
@@ -138,6 +152,40 @@ pub enum Error {
         url: Box<Url>,
         /// Until when it said to be valid.
         until: Timestamp,
+    },
+    /// There is no rpm repository.
+    #[error("{url}: no rpm repository is here, for it has no repodata/repomd.xml")]
+    NoRpmRepository {
+        /// Where it should be.
+        url: Box<Url>,
+    },
+    /// There is no apt repository, or one that lists nothing and does not have the suite.
+    #[error("{url}: no apt repository is here, or it has no suite `{suite}`")]
+    NoAptRepository {
+        /// Where it should be.
+        url: Box<Url>,
+        /// The suite.
+        suite: String,
+    },
+    /// An apt repository has no such suite.
+    #[error("{url}: it has no suite `{suite}`{}", having(known))]
+    NoSuite {
+        /// The repository.
+        url: Box<Url>,
+        /// The suite.
+        suite: String,
+        /// Those that it lists; none, where it lists nothing.
+        known: Vec<String>,
+    },
+    /// A suite has no such component, or not for the machine.
+    #[error("{url}: it has no `{part}`{}", having(known))]
+    NoComponent {
+        /// The suite.
+        url: Box<Url>,
+        /// Component and machine, as they stand in paths: `main/binary-amd64`.
+        part: String,
+        /// Those that it has.
+        known: Vec<String>,
     },
     /// It is not what it should be.
     #[error("{url}: {why}")]
@@ -236,6 +284,25 @@ impl Retriable for Error {
     }
 }
 
+/// What is there in place of what is not.
+fn having(known: &[String]) -> String {
+    let more = known.len().saturating_sub(KNOWN);
+    let named = known[..known.len() - more].join(", ");
+    match (known.is_empty(), more) {
+        (true, _) => String::new(),
+        (_, 0) => format!("; it has {named}"),
+        _ => format!("; it has {named} and {more} more"),
+    }
+}
+
+/// How many are named.
+const KNOWN: usize = 12;
+
+/// Whether an answer says that something is not there. Some servers say of what is not there that it is forbidden.
+fn is_missing(error: &http::Error) -> bool {
+    error.status_code().is_some_and(|status| matches!(status.as_u16(), 403 | 404 | 410))
+}
+
 /// Lists the packages of several repositories side by side, each with its own error, in the order of the repositories.
 pub async fn packages_of_all(http: &Http, repositories: Vec<Source>, options: &Options) -> Vec<Result<Listing, Error>> {
     let local = LocalSet::new();
@@ -295,10 +362,12 @@ impl Source {
         let mut groups: Vec<Vec<&str>> = Vec::new();
         for word in words {
             let kind = word.split_once(':').map(|(kind, _)| kind);
-            let begins = kind.is_some_and(|kind| KINDS.split(", ").any(|known| known == kind));
+            let begins = kind.is_some_and(|kind| KINDS.contains(&kind)) || sources_list::begins(word);
             match groups.last_mut() {
                 Some(group) if !begins => group.push(word),
-                _ if kind == Some("apt") => groups.push(word.split_whitespace().collect()),
+                _ if kind == Some("apt") || sources_list::begins(word) => {
+                    groups.push(word.split_whitespace().collect())
+                }
                 _ => groups.push(vec![word]),
             }
         }
@@ -307,6 +376,21 @@ impl Source {
 
     fn parse(words: &[&str]) -> Result<Self, ParseError> {
         let text = words.join(" ");
+        if words.first() == Some(&"deb") {
+            let line = sources_list::line(words).filter(|line| line.words.len() > 1);
+            let Some(line) = line else { return Err(ParseError::NoLine(text)) };
+            let mut apt = vec![format!("apt:{}", line.words[0])];
+            apt.extend_from_slice(&line.words[1..]);
+            let source = Source::parse(&apt.iter().map(String::as_str).collect::<Vec<_>>())?;
+            return Ok(match source {
+                Source::Apt(repository) => Source::Apt(AptRepository {
+                    architectures: line.architectures,
+                    signed_by: line.signed_by,
+                    ..repository
+                }),
+                other => other,
+            });
+        }
         let Some((kind, place)) = words.first().and_then(|word| word.split_once(':')) else {
             return Err(ParseError::UnknownKind(text));
         };
@@ -326,7 +410,14 @@ impl Source {
             // A flat repository has no components: `./`, `/`.
             ("apt", [suite, components @ ..]) if components.is_empty() == suite.ends_with('/') => {
                 let components = components.iter().map(|component| (*component).to_owned()).collect();
-                return Ok(Source::Apt(AptRepository { base: url()?, suite: (*suite).to_owned(), components }));
+                let (base, suite) = (url()?, (*suite).to_owned());
+                return Ok(Source::Apt(AptRepository {
+                    base,
+                    suite,
+                    components,
+                    architectures: Vec::new(),
+                    signed_by: None,
+                }));
             }
             ("apt", _) => return Err(ParseError::NoSuite(text)),
             ("dir", _) => Source::Directory(place.into()),
@@ -342,7 +433,7 @@ impl Source {
 /// How the names of kernel packages begin, of rpms and of debs.
 const KERNEL_NAMES: [&str; 4] = ["kernel", "linux", "proxmox-", "pve-"];
 
-const KINDS: &str = "apt, crawler, dir, redhat, rpm, set";
+const KINDS: [&str; 6] = ["apt", "crawler", "dir", "redhat", "rpm", "set"];
 
 #[cfg(test)]
 mod tests {
@@ -356,8 +447,17 @@ mod tests {
                 base: "https://h/debian".parse().unwrap(),
                 suite: "bookworm".into(),
                 components: components.iter().map(|component| (*component).to_owned()).collect(),
+                architectures: Vec::new(),
+                signed_by: None,
             })
         };
+        let signed = Source::Apt(AptRepository {
+            base: "https://h/debian".parse().unwrap(),
+            suite: "bookworm".into(),
+            components: vec!["main".into()],
+            architectures: vec!["arm64".into()],
+            signed_by: Some("/k.gpg".into()),
+        });
         let rpm = || Source::Rpm("http://h/os/".parse().unwrap());
         for (text, expected) in [
             ("dir:/a", Ok(vec![Source::Directory("/a".into())])),
@@ -367,6 +467,13 @@ mod tests {
             ),
             ("apt:https://h/debian", Err(ParseError::NoSuite("apt:https://h/debian".into()))),
             ("apt:https://h/debian sid", Err(ParseError::NoSuite("apt:https://h/debian sid".into()))),
+            ("deb https://h/debian bookworm main dir:/a", Ok(vec![apt(&["main"]), Source::Directory("/a".into())])),
+            (
+                "rpm:http://h/os/ deb [arch=arm64 signed-by=/k.gpg] https://h/debian bookworm main",
+                Ok(vec![rpm(), signed]),
+            ),
+            ("deb https://h/debian", Err(ParseError::NoLine("deb https://h/debian".into()))),
+            ("deb [arch=arm64] h bookworm main", Err(ParseError::NoUrl("apt:h bookworm main".into()))),
             ("/a", Err(ParseError::UnknownKind("/a".into()))),
             ("redhat:", Ok(vec![Source::RedHat(vec![])])),
             ("redhat:a-rpms b-rpms", Ok(vec![Source::RedHat(vec!["a-rpms".into(), "b-rpms".into()])])),
@@ -376,7 +483,9 @@ mod tests {
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
-        let one_word = vec!["apt:https://h/debian bookworm main".to_owned(), "dir:/a b".to_owned()];
-        assert_eq!(Source::parse_all(&one_word), Ok(vec![apt(&["main"]), Source::Directory("/a b".into())]));
+        for first in ["apt:https://h/debian bookworm main", "deb https://h/debian  bookworm main"] {
+            let one_word = vec![first.to_owned(), "dir:/a b".to_owned()];
+            assert_eq!(Source::parse_all(&one_word), Ok(vec![apt(&["main"]), Source::Directory("/a b".into())]));
+        }
     }
 }

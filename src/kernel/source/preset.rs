@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use url::Url;
 
 use crate::kernel::release::Machine;
-use crate::kernel::source::{ParseError, Source};
+use crate::kernel::source::{ParseError, Source, sources_list};
 
 #[derive(Deserialize)]
 struct Preset {
@@ -36,6 +37,29 @@ pub enum Error {
     Source(#[from] ParseError),
 }
 
+impl Preset {
+    /// What `{mirror}` stands for, from what people have: an address, or a line of `sources.list`. Both name the directory of the
+    /// repository there, `https://mirror.example/debian`, which the sources add themselves.
+    fn base(&self, mirror: &str) -> Result<String, ParseError> {
+        let words: Vec<&str> = mirror.split_whitespace().collect();
+        let line = match words.first() {
+            Some(&"deb") => sources_list::line(&words).ok_or_else(|| ParseError::NoLine(mirror.to_owned()))?.words,
+            _ => words.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        let address = line.first().map(|word| word.strip_prefix("apt:").unwrap_or(word)).unwrap_or_default();
+        let address = address.trim_end_matches('/');
+        let is_web = address.parse::<Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !is_web {
+            return Err(ParseError::NoUrl(mirror.to_owned()));
+        }
+        let directories = self.sources.iter().filter_map(|source| {
+            let directory = source.strip_prefix("apt:{mirror}/")?.split(' ').next()?;
+            address.strip_suffix(directory)?.strip_suffix('/')
+        });
+        Ok(directories.min_by_key(|base| base.len()).unwrap_or(address).to_owned())
+    }
+}
+
 /// The sources of a distribution, `NAME` or `NAME:VERSION`, for a machine, from its own mirror or another.
 pub fn sources(distribution: &str, machine: &Machine, mirror: Option<&str>) -> Result<Vec<Source>, Error> {
     let presets: BTreeMap<String, Preset> = toml::from_str(include_str!("presets.toml")).expect("the tests read it");
@@ -48,7 +72,8 @@ pub fn sources(distribution: &str, machine: &Machine, mirror: Option<&str>) -> R
     };
     let versions = version.map_or_else(|| preset.versions.clone(), |version| vec![version]);
     let own = preset.mirrors.get(machine.as_str()).unwrap_or(&preset.mirror);
-    let mirror = mirror.unwrap_or(own).trim_end_matches('/');
+    let mirror = mirror.map(|mirror| preset.base(mirror)).transpose()?;
+    let mirror = mirror.as_deref().unwrap_or(own).trim_end_matches('/');
     let mut words = Vec::new();
     for version in &versions {
         for source in &preset.sources {
@@ -93,6 +118,35 @@ mod tests {
         // Other machines than PCs are on other servers.
         assert_eq!(ubuntu("x86_64"), "http://archive.ubuntu.com/ubuntu");
         assert_eq!(ubuntu("aarch64"), "http://ports.ubuntu.com/ubuntu-ports");
+        // What people have in sources.list.
+        let debian = |mirror: &str| {
+            let sources = sources("debian:bookworm", &machine, Some(mirror))?;
+            Ok(sources.into_iter().map(|source| match source {
+                Source::Apt(apt) => format!("{} {}", apt.base, apt.suite),
+                other => panic!("{other:?}"),
+            }))
+            .map(|sources| sources.collect::<Vec<_>>())
+        };
+        let usual = [
+            "http://m/debian bookworm",
+            "http://m/debian bookworm-updates",
+            "http://m/debian-security bookworm-security",
+        ];
+        for mirror in [
+            "http://m",
+            "http://m/",
+            "http://m/debian/",
+            "http://m/debian-security",
+            "deb http://m/debian bookworm main contrib",
+            "deb [arch=amd64 signed-by=/k.gpg] http://m/debian bookworm main",
+            "http://m/debian bookworm main",
+        ] {
+            assert_eq!(debian(mirror).unwrap(), usual, "{mirror}");
+        }
+        assert_eq!(debian("http://m/debian/debian").unwrap()[0], "http://m/debian/debian bookworm");
+        for mirror in ["deb [arch=amd64", "m/debian", ""] {
+            assert!(matches!(debian(mirror), Err(Error::Source(_))), "{mirror}");
+        }
         let error = sources("plan9", &machine, None).unwrap_err().to_string();
         assert!(error.starts_with("no preset is called `plan9` (known: alinux, almalinux,"), "{error}");
     }

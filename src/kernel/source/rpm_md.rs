@@ -19,7 +19,7 @@ use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::xml::{Xml, XmlError, append, append_reference, attribute};
-use crate::kernel::source::{self, Error, Listing, Options, Wanted};
+use crate::kernel::source::{self, Error, Listing, Options, Wanted, is_missing};
 use crate::limits::{self, Count, Exceeded, PACKAGE_OVERHEAD, RELATION_OVERHEAD};
 
 /// Where the indexes of a repository are.
@@ -42,9 +42,16 @@ pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Resul
     if !is_list(url) {
         // An address that is no repository may be that of a list of mirrors, whatever it looks like.
         return match from_mirror(http, url, &[], options).await {
+            // A host that does not answer has no list either.
+            Err(Error::Http(error)) if error.status_code().is_none() => Err(error.into()),
             Err(error @ (Error::Http(_) | Error::Xml { .. })) => match mirrors_of(http, url, options).await {
                 Ok(mirrors) if !mirrors.places.is_empty() => from_any(http, url, mirrors, options).await,
-                _ => Err(error),
+                _ => match error {
+                    Error::Http(error) if is_missing(&error) => {
+                        Err(Error::NoRpmRepository { url: Box::new(directory(url)) })
+                    }
+                    error => Err(error),
+                },
             },
             result => result,
         };

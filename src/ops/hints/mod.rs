@@ -37,7 +37,12 @@ pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return path_hint(error);
     }
     if let Some(source::ParseError::UnknownKind(text)) = error.downcast_ref::<source::ParseError>() {
-        return Path::new(text).is_dir().then(|| format!("write `dir:{text}` for the packages in this directory"));
+        let is_web = text.starts_with("http://") || text.starts_with("https://");
+        return match Path::new(text).is_dir() {
+            true => Some(format!("write `dir:{text}` for the packages in this directory")),
+            false if is_web => Some(format!("write `rpm:{text}`, or `'apt:{text} SUITE COMPONENT'`")),
+            false => None,
+        };
     }
     if let Some(error) = error.downcast_ref::<archive::Error>() {
         return archive_hint(error).map(Into::into);
@@ -76,9 +81,7 @@ pub fn without_tls(error: &(dyn Error + 'static), option: impl Fn(&str) -> &'sta
         found => found,
     };
     match found? {
-        registry::Error::Tls { host, source } if source.is_plain() => {
-            Some(format!("if no TLS is intended there, add `{}`", option(host)))
-        }
+        registry::Error::Plain { host } => Some(format!("if no TLS is intended there, add `{}`", option(host))),
         registry::Error::Tls { host, .. } => Some(format!(
             "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir DIR`; `{}` \
              skips the check",

@@ -16,6 +16,14 @@ pub(super) fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static st
             source::Error::Expired { .. } => {
                 Some("the mirror may be old: try another one, or take it as it is with `--allow-expired`")
             }
+            source::Error::NoRpmRepository { .. } => {
+                Some("give the address of the directory that has repodata/ in it, or of a list of mirrors")
+            }
+            source::Error::NoAptRepository { .. } => Some(
+                "check the address, which ends before dists/ as https://deb.debian.org/debian does, and the suite behind it",
+            ),
+            source::Error::NoSuite { .. } => Some("check the suite, the word behind the address: bookworm, noble"),
+            source::Error::NoComponent { .. } => Some("check the components, the words behind the suite, and `--arch`"),
             _ => None,
         };
     }
