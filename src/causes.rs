@@ -24,7 +24,11 @@ pub fn line(error: &(dyn Error + 'static)) -> String {
 pub fn lines(error: &(dyn Error + 'static)) -> Vec<String> {
     let one_line = |error: &(dyn Error + 'static)| {
         let text = error.to_string();
-        if error.is::<toml::de::Error>() { text } else { escape::line(&text).into_owned() }
+        if error.is::<toml::de::Error>() || error.is::<Box<toml::de::Error>>() {
+            text.trim_end().to_owned()
+        } else {
+            escape::line(&text).into_owned()
+        }
     };
     let mut texts: Vec<String> = of(error).map(one_line).collect();
     // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)

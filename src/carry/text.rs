@@ -20,10 +20,10 @@ impl PackReport {
             bytes(totals.carried_bytes),
         );
         let tenths = totals.blob_bytes.saturating_mul(10).checked_div(totals.carried_bytes).unwrap_or_default();
-        text += &format!(", 1/{}.{}\n", tenths / 10, tenths % 10);
+        text += &format!(", 1/{}.{} of their size\n", tenths / 10, tenths % 10);
         let room = totals.content_bytes.saturating_add(totals.held_bytes);
         text += &format!(
-            "  unpacking needs {} free, of which {} for a while\n",
+            "  unpacking needs {} free, {} of it only until it is done\n",
             bytes(room.saturating_add(totals.blob_bytes)),
             bytes(room)
         );

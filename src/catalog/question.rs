@@ -140,7 +140,9 @@ pub fn container(image: &str) -> Result<ContainerQuestion, Error> {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => (rest, ""),
     };
-    if digest.is_empty() && (registry.is_empty() || repository.is_empty()) {
+    // No host of the catalog is one word but `non_registry`: a word before the slash is most likely part of the repository.
+    let is_host = registry.contains(['.', ':', '_']) || registry == "localhost";
+    if digest.is_empty() && (!is_host || repository.is_empty()) {
         return Err(Error::Image(image.to_owned()));
     }
     Ok(ContainerQuestion {

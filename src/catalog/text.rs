@@ -170,7 +170,7 @@ impl Verdict {
                     let _ = writeln!(text, "reason: {reason}");
                 }
                 if !near.is_empty() {
-                    let _ = writeln!(text, "certified: {}", in_line(near.join(", ")));
+                    let _ = writeln!(text, "similar and certified: {}", in_line(near.join(", ")));
                 }
             }
         }

@@ -1,6 +1,5 @@
 //! What can go wrong with a request, in words, and whether trying again can help.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ pub enum Verdict {
 }
 
 /// An error that knows whether trying again can help.
-pub trait Retriable: fmt::Display {
+pub trait Retriable: std::error::Error + 'static {
     /// Whether trying again can help.
     fn verdict(&self) -> Verdict;
 }
@@ -34,7 +33,7 @@ pub trait Retriable: fmt::Display {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `--offline` was given.
-    #[error("{}: not requested, because this run is offline", shown(url))]
+    #[error("{}: not requested, because this run is offline", place(url))]
     Offline {
         /// What would have been requested.
         url: Box<Url>,
@@ -147,6 +146,8 @@ impl Error {
         let code = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
         let code = code.pointer("/errors/0/code").and_then(|code| code.as_str()).map(str::to_owned);
         let detail = elsewhere.unwrap_or_else(|| reason_in(&body));
+        // Most pages of errors say the status and nothing else.
+        let detail = if detail == status.to_string() { String::new() } else { detail };
         Error::Status { url, status, detail, code, retry_after }
     }
 
@@ -236,6 +237,13 @@ pub fn shown(url: &Url) -> String {
     }
 }
 
+/// The same without what is asked there.
+fn place(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    shown(&url)
+}
+
 /// `Retry-After` as a duration from now: seconds or an HTTP date (RFC 9110, 10.2.3).
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -258,12 +266,31 @@ pub fn reason_in(body: &[u8]) -> String {
                 .find_map(|key| inner.get(key)?.as_str().map(str::to_owned))
                 .unwrap_or_default()
         }
-        Err(_) => without_tags(&String::from_utf8_lossy(body)),
+        Err(_) => {
+            let text = String::from_utf8_lossy(body);
+            heading(&text).unwrap_or_else(|| without_tags(&text))
+        }
     };
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(200) {
         Some((cut, _)) => format!("{}…", &line[..cut]),
         None => line,
+    }
+}
+
+/// The title of a page, and its first heading where that says something else. What else is on a page is for browsers.
+fn heading(html: &str) -> Option<String> {
+    let lower = html.to_ascii_lowercase();
+    let of = |tag: &str| {
+        let start = lower.find(&format!("<{tag}"))?;
+        let start = start + lower[start..].find('>')? + 1;
+        let end = start + lower[start..].find(&format!("</{tag}"))?;
+        let text = without_tags(&html[start..end]).split_whitespace().collect::<Vec<_>>().join(" ");
+        (!text.is_empty()).then_some(text)
+    };
+    match (of("title"), of("h1")) {
+        (Some(title), Some(first)) if !title.contains(&first) => Some(format!("{title} {first}")),
+        (title, first) => title.or(first),
     }
 }
 
@@ -319,6 +346,12 @@ mod tests {
             (br#"{"title":"Bad Request"}"#, "Bad Request"),
             (br#"{"errors":[{"code":"X","message":"blob unknown","detail":{"digest":"sha256:0"}}]}"#, "blob unknown"),
             (b"<html><head><title>504</title></head>\n<body><h1>Gateway Time-out</h1></body>", "504 Gateway Time-out"),
+            (
+                b"<html><head><title>404 Not Found</title></head><body><h1>404 Not Found</h1><hr>nginx</body>",
+                "404 Not Found",
+            ),
+            (b"<!DOCTYPE HTML>\n<TITLE>Sign in</TITLE><style>a{b:c}</style><p>User", "Sign in"),
+            (b"<p>no <b>such</b> thing", "no such thing"),
             (b"", ""),
         ] {
             assert_eq!(reason_in(body), reason);

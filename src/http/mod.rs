@@ -21,6 +21,7 @@ use url::Url;
 pub use self::error::{Error, Retriable, Verdict, not_followed, reason_in, retry_after, shown};
 use self::tls::Clients;
 pub use self::tls::{ClientIdentity, HostTls, RootsFound, authority, roots_found};
+use crate::causes;
 
 /// A client with the settings of this run. Cheap to clone: clones share connections.
 #[derive(Clone)]
@@ -173,7 +174,8 @@ impl Retry {
         }
         let wait = self.wait(*tries, after);
         *tries += 1;
-        tracing::warn!("{error}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), self.retries);
+        let why = causes::line(error);
+        tracing::warn!("{why}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), self.retries);
         tokio::time::sleep(wait).await;
         true
     }

@@ -95,7 +95,14 @@ fn explained(text: &str, error: &reference::Error) -> String {
         (false, true) => format!("docker://docker.io/{text}"),
         (false, false) => format!("docker://docker.io/library/{text}"),
     };
+    // One word is rather the name of a directory to be made.
+    let is_word = !text.contains(['/', ':', '@']);
     match remote.parse::<ImageRef>() {
+        Ok(_) if is_word => {
+            format!(
+                "the transport is missing; write oci:{text} for a directory, or {remote} for an image in a registry"
+            )
+        }
         Ok(_) => format!("the transport is missing; for an image in a registry, write {remote}"),
         Err(_) => error.to_string(),
     }

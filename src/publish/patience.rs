@@ -58,14 +58,9 @@ mod tests {
     use super::*;
     use crate::http::Verdict;
 
-    #[derive(Debug)]
+    #[derive(Debug, thiserror::Error)]
+    #[error("trouble")]
     struct Trouble;
-
-    impl std::fmt::Display for Trouble {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("trouble")
-        }
-    }
 
     impl Retriable for Trouble {
         fn verdict(&self) -> Verdict {

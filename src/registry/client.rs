@@ -95,8 +95,14 @@ pub enum Error {
     /// Something else than a registry answers.
     #[error("{0}: no registry answers here")]
     NotARegistry(Url),
-    /// It does not speak TLS, or nobody vouches for its certificate.
-    #[error("{host}: {}", if source.is_plain() { "answers in plain HTTP, without TLS" } else { "TLS certificate not trusted" })]
+    /// It does not speak TLS. What the client made of its answer says nothing more.
+    #[error("{host}: answers in plain HTTP, without TLS")]
+    Plain {
+        /// The registry.
+        host: String,
+    },
+    /// Nobody vouches for its certificate.
+    #[error("{host}: TLS certificate not trusted")]
     Tls {
         /// The registry.
         host: String,
@@ -256,6 +262,7 @@ impl Registry {
                     return Ok(Registry(Arc::new(inner)));
                 }
                 Ok(_) => failed = Some(Error::NotARegistry(base)),
+                Err(error) if error.is_plain() && tls => failed = Some(Error::Plain { host: host.to_owned() }),
                 Err(error) if error.is_tls() && tls => {
                     failed = Some(Error::Tls { host: host.to_owned(), source: Box::new(error) });
                 }

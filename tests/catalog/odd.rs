@@ -343,6 +343,8 @@ fn questions_are_taken_as_people_write_them() {
         &["container", "sha256:12"][..],
         &["container", ""],
         &["container", "nginx"],
+        // A repository without its registry.
+        &["container", "ubi9/ubi:latest"],
         &["operator", "op1-operator.v1.0.0", "--ocp-version", "latest"],
         &["operator", "op1-operator.v1.0.0", "--ocp-version", ""],
         &["chart", "db", "1.0.0", "--kube-version", "nonsense"],
@@ -359,7 +361,11 @@ fn questions_are_taken_as_people_write_them() {
     ] {
         let run = site.run(&[&["catalog", "check"], args].concat());
         assert_eq!(run.0.status.code(), Some(1), "{args:?}: {}", run.stderr());
-        assert!(run.stdout().starts_with(&format!("not certified\ncertified: {near}\nsnapshot: ")), "{}", run.stdout());
+        assert!(
+            run.stdout().starts_with(&format!("not certified\nsimilar and certified: {near}\nsnapshot: ")),
+            "{}",
+            run.stdout()
+        );
     }
     // An import has not been read in full at any time, and is not from 1970.
     site.run(&["catalog", "dump", "tree"]).done();

@@ -60,7 +60,11 @@ fn a_missing_transport_is_answered_with_what_to_write() {
         ("store:x", "the transport is missing; write oci:store:x"),
         ("a.tar", "the transport is missing; write oci-archive:a.tar"),
         ("a.tar:x", "the transport is missing; write oci-archive:a.tar:x"),
-        ("alpine", "the transport is missing; for an image in a registry, write docker://docker.io/library/alpine"),
+        (
+            "alpine",
+            "the transport is missing; write oci:alpine for a directory, or docker://docker.io/library/alpine for an image in \
+             a registry",
+        ),
         (
             "grafana/grafana:11",
             "the transport is missing; for an image in a registry, write docker://docker.io/grafana/grafana:11",

@@ -231,11 +231,42 @@ fn two_runs_at_one_time_fill_one_layout() {
 #[test]
 fn a_list_with_an_unknown_key_is_refused_with_the_nearest_one() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("list.toml"), "to = 'oci:x'\n[[images]]\nrepositorys = ['a']\n").unwrap();
-    let output = haversack(dir.path(), &["sync", "list.toml"]);
+    let refused = |why: &str| {
+        let output = haversack(dir.path(), &["sync", "list.toml"]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("error: {why}\nhint: `haversack sync --help` shows how a list is written\n");
+        assert_eq!((output.status.code(), text), (Some(1), expected));
+    };
+    refused(
+        "cannot open list.toml\n  because: No such file or directory (os error 2)\nhint: check that list.toml and the \
+         directories above it exist",
+    );
+    for (list, why) in [
+        (
+            "to = 'oci:x'\n[[images]]\nrepositorys = ['a']\n",
+            "list.toml: unknown key `images[0].repositorys`; the nearest known one is `repositories`",
+        ),
+        // What skopeo sync reads.
+        (
+            "quay.io:\n  images:\n    podman/stable: [v5]\n",
+            "list.toml: not a valid list of images\n  because: TOML parse error at line 1, column 9\n  |\n1 | quay.io:\n  |         \
+             ^\nkey with no value, expected `=`",
+        ),
+    ] {
+        std::fs::write(dir.path().join("list.toml"), list).unwrap();
+        refused(why);
+    }
+}
+
+#[test]
+fn the_list_in_the_help_is_one_that_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = String::from_utf8(haversack(dir.path(), &["sync", "--help"]).stdout).unwrap();
+    let list = help.split_once("A list:\n").unwrap().1.split_once("\n\nRepositories").unwrap().0;
+    std::fs::write(dir.path().join("list.toml"), list).unwrap();
+    let output = haversack(dir.path(), &["sync", "list.toml", "--offline", "--dry-run"]);
     let text = String::from_utf8(output.stderr).unwrap();
-    let expected = "error: list.toml: unknown key `images[0].repositorys`; the nearest known one is `repositories`\n";
-    assert_eq!((output.status.code(), text.as_str()), (Some(1), expected));
+    assert!(output.status.code() == Some(3) && text.contains("not requested, because this run is offline"), "{text}");
 }
 
 #[test]

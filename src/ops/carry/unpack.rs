@@ -260,7 +260,7 @@ impl Unpacked {
             text += &format!("  {}@{}\n", pushed.destination, pushed.report.digest);
         }
         for name in &self.not_pushed {
-            text += &format!("  not pushed, for it has no name that a registry could have: {}\n", in_line(name));
+            text += &format!("  not pushed, because it has no name for a registry: {}\n", in_line(name));
         }
         for path in &self.files {
             text += &format!("  wrote {}\n", in_line(path.display()));
@@ -268,7 +268,7 @@ impl Unpacked {
         if let (Some(receipt), Some(file)) = (&report.receipt, &self.receipt_file) {
             let site = receipt.site.as_deref().unwrap_or("SITE");
             text += &format!(
-                "receipt {}\n  {}; whoever packs says `haversack site confirm {} {}`\n",
+                "receipt {}\n  {}; to confirm it where the carry was packed: `haversack site confirm {} {}`\n",
                 receipt.code,
                 in_line(file.display()),
                 in_line(site),

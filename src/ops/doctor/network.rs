@@ -63,7 +63,7 @@ pub(super) async fn registries(options: &DoctorOptions, checks: &mut Vec<Check>)
             Ok(found) => Check::ok("registry", format!("{host}: {found}")),
             Err(error) => {
                 let tls = match &error {
-                    registry::Error::Tls { source, .. } if source.is_plain() => {
+                    registry::Error::Plain { .. } => {
                         Some("if no TLS is intended there, add `--tls-verify=false`".to_owned())
                     }
                     _ => None,

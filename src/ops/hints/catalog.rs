@@ -10,7 +10,7 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return match error {
             StoreError::Missing { .. } => Some(
-                "take one with `haversack catalog snapshot`, read a tree with `haversack catalog import`, or name it with `--db`",
+                "take one with `haversack catalog snapshot`, make one from a directory of oct with `haversack catalog import`, or name it with `--db`",
             ),
             StoreError::Foreign { .. } => Some("the file was left as it is; name another one with `--db`"),
             StoreError::TooNew { .. } => {

@@ -7,6 +7,7 @@ use crate::fs::PathError;
 use crate::http;
 use crate::image::store::archive;
 use crate::ops::hints::hint;
+use crate::reference::{ImageRef, Target};
 use crate::registry;
 
 pub(super) fn archive_hint(error: &archive::Error) -> Option<&'static str> {
@@ -21,11 +22,16 @@ pub(super) fn archive_hint(error: &archive::Error) -> Option<&'static str> {
 
 pub(super) fn registry_hint(error: &registry::Error) -> Option<String> {
     Some(match error {
-        registry::Error::Tls { .. } => {
-            "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir \
-            DIR`; a registry without TLS is taken with `--src-tls-verify=false` or `--dest-tls-verify=false`"
+        registry::Error::Plain { .. } => {
+            "a registry without TLS is read with `--src-tls-verify=false` and written to with `--dest-tls-verify=false`"
                 .into()
         }
+        registry::Error::Tls { .. } => {
+            "add its certificate authority with `--ca-file FILE`, or that and a client certificate with `--cert-dir \
+            DIR`; `--src-tls-verify=false` or `--dest-tls-verify=false` skips the check"
+                .into()
+        }
+        registry::Error::NotFound(place) => return not_found_hint(place),
         registry::Error::Unauthorized(_) => {
             "log in with `haversack login` or `podman login`, or name the file with credentials with `--authfile`"
                 .into()
@@ -44,6 +50,22 @@ pub(super) fn registry_hint(error: &registry::Error) -> Option<String> {
         registry::Error::ReferrersLost { .. } => "run the command again when no other client writes there".into(),
         registry::Error::UploadLost(_) => "run the command again; what has arrived is not sent again".into(),
         _ => return None,
+    })
+}
+
+/// Where somebody named an image: which tags there are. Of other things, that they are missing is all there is to say.
+fn not_found_hint(place: &str) -> Option<String> {
+    let Ok(ImageRef::Docker(remote)) = format!("docker://{place}").parse() else { return None };
+    let host = &remote.registry;
+    Some(match &remote.target {
+        Target::Tag(_) => {
+            let repository = remote.with(Target::Unnamed);
+            format!("`haversack list-tags docker://{repository}` shows which tags there are")
+        }
+        Target::Unnamed => {
+            format!("check the name of the repository; {host} may hide what needs a login (`haversack login {host}`)")
+        }
+        Target::Digest(_) | Target::Pinned { .. } => return None,
     })
 }
 
@@ -92,6 +114,10 @@ pub(super) fn path_hint(error: &PathError) -> Option<String> {
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             format!("make {path} writable for this user, or name another place")
+        }
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: choose another address with `--listen`, such as 127.0.0.1:0 for a free port"
+                .into()
         }
         io::ErrorKind::NotFound => format!("check that {path} and the directories above it exist"),
         _ => return None,

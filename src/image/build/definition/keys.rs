@@ -6,7 +6,8 @@ pub(crate) struct Keys {
     pub(crate) tables: &'static [(&'static str, &'static Keys)],
 }
 
-pub(crate) fn unknown_key(table: &toml::Table, keys: &Keys, above: &str) -> Option<(String, &'static str)> {
+/// The first key that means nothing, and in words what was perhaps meant, or which keys there are.
+pub(crate) fn unknown_key(table: &toml::Table, keys: &Keys, above: &str) -> Option<(String, String)> {
     table.iter().find_map(|(key, value)| {
         if let Some((_, below)) = keys.tables.iter().find(|(name, _)| name == key) {
             return match value {
@@ -25,9 +26,13 @@ pub(crate) fn unknown_key(table: &toml::Table, keys: &Keys, above: &str) -> Opti
         // A slip of the finger or two is what it is, however short the key; of others, how they begin counts more.
         let slips = |known: &&str| strsim::osa_distance(key, known);
         let near = known.clone().filter(|known| slips(known) <= 2).min_by_key(slips);
-        let alike = || known.max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-        let nearest = near.or_else(alike);
-        Some((format!("{above}{key}"), nearest.expect("every table has keys")))
+        let likeness = |known: &&str| strsim::jaro_winkler(key, known);
+        let alike = || known.clone().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|it| likeness(it) > 0.8);
+        let what = match near.or_else(alike) {
+            Some(nearest) => format!("the nearest known one is `{nearest}`"),
+            None => format!("known ones are {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        Some((format!("{above}{key}"), what))
     })
 }
 

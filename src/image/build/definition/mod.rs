@@ -213,14 +213,14 @@ pub enum Error {
         source: Box<toml::de::Error>,
     },
     /// A key that means nothing.
-    #[error("{}: unknown key `{key}`; the nearest known one is `{nearest}`", path.display())]
+    #[error("{}: unknown key `{key}`; {known}", path.display())]
     UnknownKey {
         /// The file.
         path: PathBuf,
         /// The key with those above it.
         key: String,
-        /// What was perhaps meant.
-        nearest: &'static str,
+        /// What was perhaps meant, or which keys there are.
+        known: String,
     },
     /// A value of the right type that cannot be.
     #[error("{}: {problem}", path.display())]
@@ -245,8 +245,8 @@ impl Definition {
         let invalid = |source| Error::Parse { path: path.to_owned(), what: "definition", source: Box::new(source) };
         limits::toml(text).map_err(|exceeded| invalid(<toml::de::Error as de::Error>::custom(exceeded)))?;
         let table: toml::Table = toml::from_str(text).map_err(invalid)?;
-        if let Some((key, nearest)) = unknown_key(&table, &TOP, "") {
-            return Err(Error::UnknownKey { path: path.to_owned(), key, nearest });
+        if let Some((key, known)) = unknown_key(&table, &TOP, "") {
+            return Err(Error::UnknownKey { path: path.to_owned(), key, known });
         }
         // From the text once more, for the line numbers in the errors.
         let definition: Definition = toml::from_str(text).map_err(invalid)?;

@@ -155,8 +155,8 @@ impl List {
         let settings = registries.iter().find_map(|(host, settings)| {
             unknown_key(settings.as_table()?, &REGISTRY, &format!("registries.\"{host}\"."))
         });
-        if let Some((key, nearest)) = settings.or_else(|| unknown_key(&table, &TOP, "")) {
-            return Err(Error::UnknownKey { path: path.to_owned(), key, nearest });
+        if let Some((key, known)) = settings.or_else(|| unknown_key(&table, &TOP, "")) {
+            return Err(Error::UnknownKey { path: path.to_owned(), key, known });
         }
         // From the text once more, for the line numbers in the errors.
         let list: List = toml::from_str(text).map_err(invalid)?;

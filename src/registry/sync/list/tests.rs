@@ -42,6 +42,11 @@ fn what_cannot_be_meant_is_refused_with_the_reason() {
             ),
             "x.toml: registries: `parallel` is at least 1",
         ),
+        (
+            "[[images]]\nsource = 'docker://q.io/a'\n",
+            "x.toml: unknown key `images[0].source`; known ones are registry, repositories, tags, semver, short-versions, digests, \
+             from, names, platforms, referrers, to, as",
+        ),
         ("too = 'oci:x'\n", "x.toml: unknown key `too`; the nearest known one is `to`"),
         (
             &format!("{head}registy = 'q.io'"),
