@@ -51,10 +51,6 @@ pub const DOCUMENT: u64 = 4 << 20;
 /// Bytes of a chart index. charts.openshift.io has 11 MB.
 pub const CHART_INDEX: u64 = 64 << 20;
 
-/// How much memory the reader of a YAML or JSON document may use as a multiple of its bytes, in nodes: one for so many
-/// bytes. A document of one-byte nodes would take thirty times its size.
-pub const BYTES_PER_NODE: u64 = 8;
-
 /// How many times its size an archive that is compressed as a whole may take when it is decompressed into a temporary file: layers
 /// are compressed already, or are programs and texts that become a fifth. gzip's most is 1,032.
 pub const SPOOLED_RATIO: u64 = 100;
@@ -65,8 +61,9 @@ pub const SPOOLED: u64 = 1 << 30;
 /// Entries of a tar, cpio or ar archive, of a layer's tree, of a layout's index. The largest images have 500,000 files.
 pub const ENTRIES: usize = 4_000_000;
 
-/// Layers of an image. Docker stops at 127.
-pub const LAYERS: usize = 10_000;
+/// Bytes of the manifests and configurations that are shown of one image, whatever its index lists. Real ones have 100 KiB; JSON takes
+/// up to thirty times its size in memory.
+pub const SHOWN: usize = 8 << 20;
 
 /// Names in a registry's list of tags or repositories. quay.io's largest have 100,000.
 pub const LISTED: usize = 1_000_000;
@@ -79,13 +76,6 @@ pub const REFERRERS: usize = 10_000;
 
 /// Links followed on the way to one file (`MAXSYMLINKS` of Linux).
 pub const LINKS: usize = 40;
-
-/// Bytes of a line in a list, a challenge or a stanza's field; the longest in real Packages files have 60 KiB.
-pub const LINE: usize = 1 << 20;
-
-/// Steps of a SQLite query, in thousands of its machine's instructions, before it counts as endless. The slowest query of a
-/// whole catalog takes some 40,000.
-pub const QUERY_KILOSTEPS: u64 = 10_000_000;
 
 /// There is more of something than is taken.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]

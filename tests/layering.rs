@@ -286,3 +286,101 @@ fn no_file_of_the_command_line_is_long() {
         assert!(lines <= 350, "{module} ({}) has {lines} lines", file.display());
     }
 }
+
+/// Where a scheme and what follows it are put together by hand, and why that may be. Whatever else becomes a part of a URL goes through
+/// `reference::url_below` or `reference::resolve`, which clippy sees to (`url::Url::join`, `path_segments_mut`, `set_path`).
+const BY_HAND: &[(&str, &str)] = &[
+    ("catalog::store", "SQLite's way to name a file, with every byte of the path encoded"),
+    ("cli::serve", "is printed: an address that we listen at"),
+    ("image::build::sbom", "names a document, by a digest"),
+    ("mirrors", "files for nodes; hosts and repositories were parsed"),
+    ("mirrors::served", "files for nodes; hosts and repositories were parsed"),
+    ("ops::doctor::machine", "a proxy as the environment has it, parsed at once"),
+    ("ops::hints::publish", "is printed"),
+    ("ops::publish", "is printed"),
+    ("ops::publish::settings", "an address that the user gave without a scheme, parsed at once"),
+    ("registry::client", "a registry's host, which was parsed, and parsed once more"),
+];
+
+#[test]
+fn no_url_is_put_together_by_hand() {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for (file, module) in modules().into_iter().filter(|(_, module)| !module.ends_with("tests")) {
+        let source = fs::read_to_string(&file).unwrap();
+        let code = source.split("#[cfg(test)]\nmod").next().unwrap();
+        for line in code.lines().filter(|line| is_url_by_hand(line)) {
+            found.insert(module.clone(), format!("{module} ({}): {}", file.display(), line.trim()));
+        }
+    }
+    let allowed = |module: &String| BY_HAND.iter().any(|(one, _)| one == module);
+    let others: Vec<_> = found.iter().filter(|(module, _)| !allowed(module)).map(|(_, line)| &**line).collect();
+    assert!(others.is_empty(), "{}", others.join("\n"));
+    let gone: Vec<_> = BY_HAND.iter().filter(|(module, _)| !found.contains_key(*module)).collect();
+    assert!(gone.is_empty(), "nothing to allow: {gone:?}");
+}
+
+/// Whether a line has a text with a scheme, and braces that something is put into behind it. References of images (`docker://`) and places of
+/// a store (`s3://`) are parsed by their own grammars, or said.
+fn is_url_by_hand(line: &str) -> bool {
+    let code = line.trim_start().replace("\\\"", "'");
+    let texts = code.split('"').skip(1).step_by(2);
+    let by_hand = |text: &str| {
+        let behind = |(at, _): (usize, &str)| {
+            let scheme = text[..at].rsplit(|c: char| !c.is_alphanumeric() && !"{}".contains(c)).next().unwrap_or("");
+            text[at..].contains('{') && !matches!(scheme, "docker" | "s3")
+        };
+        text.match_indices("://").any(behind)
+    };
+    !code.starts_with("//") && texts.into_iter().any(by_hand)
+}
+
+#[test]
+fn urls_by_hand_are_seen() {
+    for (line, is_one) in [
+        (r#"let url: Url = format!("https://{host}/v2/").parse()?;"#, true),
+        (r#"let url = format!("{scheme}://{}", host);"#, true),
+        (r#"let url = format!("https://h.example/{name}");"#, true),
+        (r#"let image = format!("docker://{host}/{name}").parse::<ImageRef>()?;"#, false),
+        (r#"const API: &str = "https://h.example/api";"#, false),
+        (r#"text.starts_with("https://") && format!("{text}").is_empty()"#, false),
+        (r#"// `format!("https://{host}")` in a comment"#, false),
+    ] {
+        assert_eq!(is_url_by_hand(line), is_one, "{line}");
+    }
+}
+
+/// A limit that nobody looks at is none.
+#[test]
+fn every_limit_of_the_table_is_taken_by_a_reader() {
+    let sources: Vec<(String, String)> =
+        modules().into_iter().map(|(file, module)| (module, fs::read_to_string(file).unwrap())).collect();
+    let table = &sources.iter().find(|(module, _)| module == "limits").unwrap().1;
+    let table = table.split("#[cfg(test)]\nmod").next().unwrap();
+    let names: Vec<&str> =
+        table.split("pub const ").skip(1).filter_map(|rest| rest.split_once(':').map(|(name, _)| name)).collect();
+    assert!(names.len() > 15, "{names:?}");
+    let is_taken = |name: &str| {
+        let uses = |source: &str| {
+            let imported = source.split("use crate::limits").skip(1).any(|it| {
+                it.split(';')
+                    .next()
+                    .unwrap_or_default()
+                    .split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .any(|it| it == name)
+            });
+            imported
+                || source
+                    .split("limits::")
+                    .skip(1)
+                    .any(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next() == Some(name))
+        };
+        let others = sources.iter().filter(|(module, _)| module != "limits");
+        // Some are looked at by functions of the table itself.
+        others.map(|(_, source)| source).any(|source| uses(source))
+            || table
+                .lines()
+                .any(|line| !line.contains("const ") && !line.trim_start().starts_with("//") && line.contains(name))
+    };
+    let idle: Vec<&&str> = names.iter().filter(|name| !is_taken(name)).collect();
+    assert!(idle.is_empty(), "no reader takes {idle:?}");
+}

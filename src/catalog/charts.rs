@@ -8,6 +8,7 @@ use url::Url;
 use crate::catalog::chart_index::{self, Index, IndexError};
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::limits;
+use crate::reference;
 
 /// What a request for an index brought.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Retriable for Error {
 /// Where the list of unpublished certified charts lies: beside the index.
 pub fn unpublished_url(index: &Url) -> Url {
     // Only a URL that can have no path, such as `mailto:`, cannot be joined to; asking it fails with its name.
-    index.join(UNPUBLISHED).unwrap_or_else(|_| index.clone())
+    reference::resolve(index, UNPUBLISHED).unwrap_or_else(|_| index.clone())
 }
 
 /// Requests an index, conditionally when an entity tag is known, with the run's retries.

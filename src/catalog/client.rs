@@ -19,6 +19,7 @@ use url::Url;
 use crate::catalog::entry::{Bundle, Image, Instant, Kind, Repository, stored_registry};
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::progress::Task;
+use crate::reference;
 
 /// The API at a base URL.
 #[derive(Clone)]
@@ -225,14 +226,12 @@ impl Catalog {
     }
 
     fn url(&self, request: &PageRequest) -> Url {
-        let mut url = self.base.clone();
         let list = match request.kind {
             Kind::Operator => ["v1", "operators", "bundles"].as_slice(),
             Kind::Container | Kind::Chart => &["v1", "images"],
         };
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(list);
-        }
+        // An address that can have no path fails with its name when it is asked.
+        let mut url = reference::url_below(&self.base, list.iter().copied()).unwrap_or_else(|_| self.base.clone());
         let total = if request.total { "total," } else { "" };
         let data = match (request.fields, request.kind) {
             (Fields::Ids, Kind::Operator) => "data._id,data.creation_date,data.last_update_date",

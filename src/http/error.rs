@@ -203,6 +203,7 @@ impl Retriable for Error {
 }
 
 /// What to say of an answer that is a redirect and was not followed: where it leads, and why it was left.
+#[expect(clippy::disallowed_methods, reason = "it is said, and not asked")]
 pub fn not_followed(response: &Response) -> Option<String> {
     let elsewhere = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
     let elsewhere = response.url().join(elsewhere.to_str().ok()?).ok()?;

@@ -11,13 +11,15 @@ use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue,
 use reqwest::{Method, Request, StatusCode};
 use url::Url;
 
+use crate::reference;
+
 /// The request that a redirect of `request` to `location` asks for (RFC 9110, 15.4); `None` where it is none, or is not
 /// followed.
 pub(super) fn next(mut request: Request, status: StatusCode, location: &str) -> Option<Request> {
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let next = request.url().join(location).ok()?;
+    let next = reference::resolve(request.url(), location).ok()?;
     if refusal(request.url(), &next, has_body(&request)).is_some() {
         return None;
     }

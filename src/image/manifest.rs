@@ -1,6 +1,6 @@
 //! What manifests and indexes refer to, in the words of OCI and of Docker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, MediaType};
 use serde::Deserialize;
@@ -109,22 +109,24 @@ pub fn is_foreign(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
 
-/// Visits everything that an image is made of, each time it is referred to: children before what refers to them, the
-/// image itself last.
+/// Visits everything that an image is made of: children before what refers to them, the image itself last. Indexes and manifests
+/// are visited once; other blobs by each of the manifests that has them.
 ///
-/// `read` gives the bytes of indexes and manifests. Lists may not lie in lists more than [`DEPTH`] deep: a document
-/// cannot contain itself, but it can be made to take for ever.
+/// `read` gives the bytes of indexes and manifests. Lists may not lie in lists more than [`DEPTH`] deep, and what a list names
+/// again is not read again: a document cannot contain itself, but a thousand times the same list, which has a thousand
+/// times the same list, would take for ever.
 pub fn walk<E: From<layout::Error>>(
     image: &Descriptor,
     read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, E>,
     visit: &mut impl FnMut(&Descriptor) -> Result<(), E>,
 ) -> Result<(), E> {
-    walk_at(image, 0, read, visit)
+    walk_at(image, 0, &mut HashSet::new(), read, visit)
 }
 
 fn walk_at<E: From<layout::Error>>(
     described: &Descriptor,
     depth: usize,
+    known: &mut HashSet<(String, String)>,
     read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, E>,
     visit: &mut impl FnMut(&Descriptor) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -132,9 +134,13 @@ fn walk_at<E: From<layout::Error>>(
         if depth > DEPTH {
             return Err(layout::Error::TooDeep(described.digest().to_string()).into());
         }
+        // Under another type it is another document.
+        if !known.insert((described.digest().to_string(), described.media_type().to_string())) {
+            return Ok(());
+        }
         let bytes = read(described)?;
         for child in children(described, &bytes)? {
-            walk_at(&child, depth + 1, read, visit)?;
+            walk_at(&child, depth + 1, known, read, visit)?;
         }
     }
     visit(described)

@@ -133,6 +133,9 @@ pub enum Error {
     /// A part of a URL's path that would lead out of it, or is none.
     #[error("`{0}` cannot be a part of a URL's path")]
     Segment(String),
+    /// What is to lead somewhere and leads to nothing that is asked by HTTP.
+    #[error("`{0}` is not an HTTP URL, nor the path of one")]
+    Place(String),
     /// No path after the transport.
     #[error("`{0}`: no path after the transport")]
     NoPath(String),
@@ -371,10 +374,21 @@ macro_rules! checked_text {
 checked_text!(RepositoryName, is_repository, Error::Repository);
 checked_text!(Tag, is_tag, Error::Tag);
 
+/// Where a text from outside leads, as seen from `base`: a link, a place in an index, a `Location`. It may be another host, and only
+/// one that is asked by HTTP.
+///
+/// With [`url_below`], the one way in which a text becomes part of a URL.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn resolve(base: &Url, text: &str) -> Result<Url, Error> {
+    let url = base.join(text.trim()).map_err(|_| Error::Place(text.to_owned()))?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(Error::Place(text.to_owned())) }
+}
+
 /// `base` with further parts of a path below it, each of them one part whatever is in it: `/`, `\\`, `?`, `#` and `%` are
 /// encoded. `.`, `..` and an empty part, which servers resolve or drop, are refused. The base keeps no query.
 ///
 /// This is the one way in which a text becomes part of a URL's path.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn url_below<'a>(base: &Url, parts: impl IntoIterator<Item = &'a str>) -> Result<Url, Error> {
     let mut url = base.clone();
     url.set_query(None);

@@ -2,7 +2,7 @@
 //!
 //! An image is whole without its signatures and SBOMs: what cannot be had of them is told and does not end the copy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
 use oci_spec::image::Descriptor;
@@ -10,6 +10,7 @@ use oci_spec::image::Descriptor;
 use crate::digest::Digest;
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
+use crate::limits::{self, Count};
 use crate::registry::client::Error;
 use crate::registry::copy::{Job, Parts};
 use crate::registry::ends::Target;
@@ -29,16 +30,30 @@ impl Job<'_> {
 
     /// Copies what refers to these documents, and what refers to that. What cannot be had of it does not end the copy.
     pub(super) async fn referrers(&self, mut subjects: Vec<Descriptor>) -> Result<(), Error> {
+        // A registry may list the same ones for everything, and a thousand times; an honest one lists each for what it is about.
+        let (mut asked, mut known) = (HashSet::new(), HashSet::new());
+        let mut count = Count::new("referrers of one image", limits::REFERRERS);
         for _ in 0..manifest::DEPTH {
             let mut next = Vec::new();
             for subject in &subjects {
                 let subject = layout::digest_of(subject)?;
+                if !asked.insert(subject.clone()) {
+                    continue;
+                }
                 let referrers::Found { referrers: found, unread } = referrers::list(self.source, &subject).await?;
                 for (what, error) in unread {
                     self.counts.leave_out(what, &error);
                 }
                 let (mut listed, mut arrived) = (true, Vec::new());
                 for referrer in found {
+                    if !known.insert((referrer.described.digest().to_string(), referrer.tag.clone())) {
+                        continue;
+                    }
+                    if let Err(exceeded) = count.one() {
+                        let error = Error::Exceeded { place: self.source.name(), exceeded };
+                        self.counts.leave_out(format!("what else refers to {subject}"), &error);
+                        return Ok(());
+                    }
                     match self.referrer(&referrer).await {
                         // cosign's are found by their tags, whatever the registry lists.
                         Ok(is_listed) => listed &= is_listed || referrer.tag.is_some(),

@@ -4,7 +4,7 @@
 //! likewise. An entry without a platform is for the platform that its configuration names. buildx's attestations go where
 //! the images go that they are about (`vnd.docker.reference.digest`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
@@ -21,11 +21,15 @@ pub(super) struct Choice<'a> {
     source: &'a Source,
     options: &'a CopyOptions,
     found: BTreeSet<&'a Platform>,
+    /// What became of the indexes that were looked into, by their digests: nothing where nothing in them is wanted.
+    narrowed: HashMap<String, Option<Descriptor>>,
+    /// What manifests that are listed without a platform are for, by their digests.
+    offered: HashMap<String, Offered>,
 }
 
 impl<'a> Choice<'a> {
     pub(super) fn new(source: &'a Source, options: &'a CopyOptions) -> Self {
-        Choice { source, options, found: BTreeSet::new() }
+        Choice { source, options, found: BTreeSet::new(), narrowed: HashMap::new(), offered: HashMap::new() }
     }
 
     /// Gathers what is wanted of an image. The result is the image itself, or the index with less in it.
@@ -87,12 +91,34 @@ impl<'a> Choice<'a> {
         Ok(Some(top))
     }
 
+    /// Narrows an index in an index, or takes what came of it before: one that is listed a thousand times by one that is listed a
+    /// thousand times is read once.
+    async fn narrow_once(
+        &mut self,
+        described: &Descriptor,
+        parts: &mut Parts,
+        depth: usize,
+    ) -> Result<Option<Descriptor>, Error> {
+        let name = described.digest().to_string();
+        if let Some(known) = self.narrowed.get(&name) {
+            return Ok(known.as_ref().map(|known| {
+                let mut listed = described.clone();
+                listed.set_digest(known.digest().clone());
+                listed.set_size(known.size());
+                listed
+            }));
+        }
+        let narrowed = Box::pin(self.narrow(described, parts, depth)).await?;
+        self.narrowed.insert(name, narrowed.clone());
+        Ok(narrowed)
+    }
+
     /// An entry of an index, as it will be listed, when there is something wanted in it.
     async fn keep(&mut self, child: &Descriptor, parts: &mut Parts, depth: usize) -> Result<Option<Descriptor>, Error> {
         let listed = child.platform().as_ref().map(Platform::from);
         if manifest::is_index(child.media_type()) {
             let wanted = listed.is_none_or(|it| self.options.platforms.iter().any(|asked| asked.accepts(&it)));
-            return if wanted { Box::pin(self.narrow(child, parts, depth + 1)).await } else { Ok(None) };
+            return if wanted { self.narrow_once(child, parts, depth + 1).await } else { Ok(None) };
         }
         let offered = match listed {
             Some(platform) => platform,
@@ -117,7 +143,17 @@ impl<'a> Choice<'a> {
     }
 
     /// The platform in the configuration of a manifest.
-    async fn offered(&self, described: &Descriptor) -> Result<Offered, Error> {
+    async fn offered(&mut self, described: &Descriptor) -> Result<Offered, Error> {
+        let name = described.digest().as_ref();
+        if let Some(offered) = self.offered.get(name) {
+            return Ok(offered.clone());
+        }
+        let offered = self.read_offered(described).await?;
+        self.offered.insert(name.to_owned(), offered.clone());
+        Ok(offered)
+    }
+
+    async fn read_offered(&self, described: &Descriptor) -> Result<Offered, Error> {
         let name = described.digest().as_ref();
         let parsed = Manifest::parse(name, &self.source.document(described).await?)?;
         let Some(config) = parsed.config.as_ref().filter(|_| parsed.is_image()) else { return Ok(Offered::Artifact) };
@@ -130,6 +166,7 @@ impl<'a> Choice<'a> {
     }
 }
 
+#[derive(Clone)]
 enum Offered {
     Image(Platform),
     /// Something that is for no platform: a signature, a chart.

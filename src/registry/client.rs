@@ -19,6 +19,7 @@ use url::Url;
 use crate::digest;
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::image::store::layout;
+use crate::limits::Exceeded;
 use crate::registry::auth::challenge::challenge;
 use crate::registry::auth::token::Scope;
 use crate::registry::auth::{self, AuthFiles};
@@ -116,6 +117,14 @@ pub enum Error {
         url: Url,
         /// What is wrong with the answer.
         problem: String,
+    },
+    /// There is more of something than is taken.
+    #[error("{place}: {exceeded}")]
+    Exceeded {
+        /// Where it comes from.
+        place: String,
+        /// What, and how much is taken.
+        exceeded: Exceeded,
     },
     /// The content is not what its name says.
     #[error("{place}: expected {expected}, found {found}")]

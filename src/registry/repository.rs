@@ -386,7 +386,7 @@ struct CatalogPage {
 impl Registry {
     /// The repositories that it lists, where it does. From however many pages.
     pub async fn repositories(&self) -> Result<Listed<RepositoryName>, Error> {
-        let url = self.0.base.join("_catalog?n=1000").expect("a path is no scheme");
+        let url = reference::resolve(&self.0.base, "_catalog?n=1000").expect("a registry's address is an HTTP URL");
         let what = || format!("{}: list of repositories", self.0.host);
         let scope = Scope { repository: CATALOG, actions: "", from: None };
         self.pages(&scope, url, what, |page: CatalogPage| page.repositories).await
@@ -454,7 +454,7 @@ fn next_page(page: &Url, link: &str) -> Option<Url> {
                 let mut relations = value.trim().trim_matches('"').split_whitespace();
                 name.trim().eq_ignore_ascii_case("rel") && relations.any(|it| it.eq_ignore_ascii_case("next"))
             });
-        next.then(|| page.join(address.trim()).ok())?
+        next.then(|| reference::resolve(page, address).ok())?
     })
 }
 

@@ -22,6 +22,7 @@ use url::Url;
 use crate::digest::{Digest, Hasher};
 use crate::http;
 use crate::image::store::layout;
+use crate::reference;
 use crate::registry::auth::token::Scope;
 use crate::registry::client::Error;
 use crate::registry::download::Chunks;
@@ -332,7 +333,7 @@ impl Feed {
 /// Where to send a blob to. A registry may name another host, such as that of its storage: it gets the blob, which is said,
 /// but never the credentials (see `Outgoing::send`), and never without TLS what was to go with it.
 fn upload_address(asked: &Url, response: &Response) -> Option<Url> {
-    let mut next = asked.join(&header(response.headers(), LOCATION.as_str())?).ok()?;
+    let mut next = reference::resolve(asked, &header(response.headers(), LOCATION.as_str())?).ok()?;
     if asked.scheme() == "https" && next.scheme() == "http" {
         // Registries that do not know of the TLS before them name themselves without it.
         let is_itself = next.host_str() == asked.host_str() && next.port() == asked.port();

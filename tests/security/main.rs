@@ -5,6 +5,7 @@
 //! Every run has at most [`MEMORY`] for its data (`setrlimit`), beyond which it would be aborted, and is killed after
 //! [`PATIENCE`], which no run that ends comes near to.
 
+mod again;
 mod configured;
 mod files;
 mod large;
@@ -98,6 +99,11 @@ pub(crate) fn run(dir: &Path, args: &[&str], environment: &[(&str, &str)]) -> En
     assert_eq!(status.signal(), None, "{args:?}: {tail}");
     let code = status.code().unwrap();
     assert!(code != 101 && !stderr.contains("panicked at"), "{args:?}: {tail}");
+    // A command that is none any more would pass for one that withstands everything.
+    assert!(
+        !["unexpected argument", "unrecognized subcommand"].iter().any(|it| stderr.contains(it)),
+        "{args:?}: {tail}"
+    );
     Ended { code, stdout, stderr }
 }
 

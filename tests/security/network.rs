@@ -157,8 +157,10 @@ fn referrers_that_go_round_in_circles_are_read_once() {
     });
     let scene = Scene::new();
     let source = format!("docker://{}/r/i:1", server.address);
-    scene.haversack(&["copy", &source, "oci:store:x", "--referrers", "--src-tls-verify=false", "--retries=0"]);
-    assert!(server.seen().len() < 50, "{}", server.seen().len());
+    let ended = scene.haversack(&["copy", &source, "oci:store:x", "--src-tls-verify=false", "--retries=0"]);
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let lists = server.paths("GET").into_iter().filter(|path| path.contains("/referrers/"));
+    assert_eq!((lists.count(), server.seen().len() < 50), (1, true), "{:#?}", server.seen());
 }
 
 /// The lifetime of a token is a number of a server's.

@@ -15,7 +15,7 @@
 //!
 //! A list of several platforms cannot be in this format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -148,7 +148,11 @@ impl DockerArchive {
             self.referrers.push(referrer);
         }
         let mut open: Vec<(Descriptor, usize)> = index.manifests().iter().map(|it| (it.clone(), 0)).collect();
+        let mut known = BTreeSet::new();
         while let Some((described, depth)) = open.pop() {
+            if !known.insert(described.digest().to_string()) {
+                continue;
+            }
             let Some(bytes) = self.document_beside(&described)? else { continue };
             if manifest::is_index(described.media_type()) && depth < manifest::DEPTH {
                 let children = manifest::children(&described, &bytes)?;

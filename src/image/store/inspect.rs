@@ -1,6 +1,6 @@
 //! What an image says of itself: its documents, read and put side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::causes;
 use crate::image::Platform;
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
-use crate::limits;
+use crate::limits::{self, Count};
 
 /// An image, or an index of several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,16 +77,15 @@ pub fn inspect(
     bytes: &[u8],
     read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>,
 ) -> Result<InspectReport, layout::Error> {
-    let mut images = Vec::new();
+    let mut listed = Listed::default();
     let annotations = match manifest::is_index(image.media_type()) {
         true => {
             let index: ImageIndex = layout::parse(image.digest().as_ref(), bytes)?;
-            list(&index, 1, read, &mut images);
+            listed.add(&index, 1, read);
             index.annotations().clone().unwrap_or_default()
         }
         false => {
-            let report = ImageReport::of(image, bytes, read)?;
-            images.push(report);
+            listed.images.push(ImageReport::of(image, bytes, read, &mut room())?);
             Manifest::parse(image.digest().as_ref(), bytes).map(|manifest| manifest.annotations()).unwrap_or_default()
         }
     };
@@ -95,33 +94,53 @@ pub fn inspect(
         media_type: image.media_type().to_string(),
         size: image.size(),
         annotations: annotations.into_iter().collect(),
-        images,
+        images: listed.images,
     })
 }
 
 /// What an index lists, with what the indexes in it list.
-fn list(
-    index: &ImageIndex,
-    depth: usize,
-    read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>,
-    images: &mut Vec<ImageReport>,
-) {
-    for listed in index.manifests() {
-        let name = listed.digest().as_ref();
-        let is_index = manifest::is_index(listed.media_type()) && depth <= manifest::DEPTH;
-        let found = read(listed).and_then(|bytes| match is_index {
-            true => match layout::parse(name, &bytes) {
-                Ok(inner) => {
-                    list(&inner, depth + 1, read, images);
-                    Ok(None)
-                }
-                Err(error) => Err(causes::line(&error)),
-            },
-            false => ImageReport::of(listed, &bytes, read).map(Some).map_err(|error| causes::line(&error)),
-        });
-        match found {
-            Ok(report) => images.extend(report),
-            Err(problem) => images.push(ImageReport { problem: Some(problem), ..ImageReport::new(listed) }),
+struct Listed {
+    images: Vec<ImageReport>,
+    /// Indexes that were looked into: one that is listed a thousand times by one that is listed a thousand times says nothing new.
+    indexes: HashSet<String>,
+    room: Count,
+}
+
+impl Default for Listed {
+    fn default() -> Self {
+        Listed { images: Vec::new(), indexes: HashSet::new(), room: room() }
+    }
+}
+
+/// How many bytes of documents are taken apart: an index may list one manifest for as many platforms as it likes.
+fn room() -> Count {
+    Count::new("bytes of manifests and configurations", limits::SHOWN)
+}
+
+impl Listed {
+    fn add(&mut self, index: &ImageIndex, depth: usize, read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>) {
+        for listed in index.manifests() {
+            let name = listed.digest().as_ref();
+            let is_index = manifest::is_index(listed.media_type()) && depth <= manifest::DEPTH;
+            if is_index && !self.indexes.insert(name.to_owned()) {
+                continue;
+            }
+            let found = read(listed).and_then(|bytes| match is_index {
+                true => match layout::parse(name, &bytes) {
+                    Ok(inner) => {
+                        self.add(&inner, depth + 1, read);
+                        Ok(None)
+                    }
+                    Err(error) => Err(causes::line(&error)),
+                },
+                false => ImageReport::of(listed, &bytes, read, &mut self.room)
+                    .map(Some)
+                    .map_err(|error| causes::line(&error)),
+            });
+            match found {
+                Ok(report) => self.images.extend(report),
+                Err(problem) => self.images.push(ImageReport { problem: Some(problem), ..ImageReport::new(listed) }),
+            }
         }
     }
 }
@@ -146,8 +165,13 @@ impl ImageReport {
         listed: &Descriptor,
         bytes: &[u8],
         read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>,
+        room: &mut Count,
     ) -> Result<Self, layout::Error> {
         let mut report = ImageReport::new(listed);
+        if let Err(exceeded) = room.several(bytes.len()) {
+            report.problem = Some(format!("it is not shown: {exceeded}"));
+            return Ok(report);
+        }
         let document = match Manifest::parse(listed.digest().as_ref(), bytes) {
             Ok(document) => document,
             Err(error @ layout::Error::Schema1(_)) => {
@@ -160,7 +184,11 @@ impl ImageReport {
         let mut configured: Option<ImageConfiguration> = None;
         if let Some(config) = &document.config {
             // An artifact's configuration is anything; that of an image is to be what it says it is.
-            match read(config) {
+            let bytes = read(config).and_then(|bytes| match room.several(bytes.len()) {
+                Ok(()) => Ok(bytes),
+                Err(exceeded) => Err(exceeded.to_string()),
+            });
+            match bytes {
                 Ok(bytes) => {
                     report.config = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                     configured = manifest::configuration(config.digest().as_ref(), &bytes).ok();

@@ -26,6 +26,7 @@ use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{Error, Listing, Options, Wanted, is_missing};
 use crate::kernel::unpack::deb::{checked, fields};
 use crate::limits::{self, Count, PACKAGE_OVERHEAD};
+use crate::reference;
 
 /// A suite of an apt repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -423,13 +424,9 @@ fn package(stanza: &str, base: &Url, wanted: Wanted) -> Result<Option<Package>, 
 
 /// Joins a path to a base that is a directory, whether or not it ends in a slash. The path cannot lead to another host.
 fn join(base: &Url, path: &str) -> Result<Url, Error> {
-    let mut url = base.clone();
-    let bad = || Error::malformed(base, "a path in it leads elsewhere");
-    if path.split('/').any(|part| part == "..") {
-        return Err(bad());
-    }
-    url.path_segments_mut().map_err(|()| bad())?.pop_if_empty().extend(path.split('/'));
-    Ok(url)
+    let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    let below = reference::url_below(base, parts);
+    below.map_err(|_| Error::malformed(base, "a path in it leads elsewhere"))
 }
 
 fn debian_name(machine: &str) -> &str {

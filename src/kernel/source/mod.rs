@@ -35,6 +35,7 @@ use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
+use crate::reference;
 
 pub use self::apt::AptRepository;
 pub use self::options::SourceOptions;
@@ -254,7 +255,7 @@ impl Mirrors {
     pub fn elsewhere(&self, location: &Url) -> Vec<Url> {
         // Amazon's packages lie beside their repositories, on the same host.
         let Some(path) = self.base.make_relative(location).filter(|path| !path.is_empty()) else { return Vec::new() };
-        self.others.iter().filter_map(|other| other.join(&path).ok()).collect()
+        self.others.iter().filter_map(|other| reference::resolve(other, &path).ok()).collect()
     }
 }
 

@@ -25,6 +25,7 @@ use crate::kernel::package::{Format, Name, Package};
 use crate::kernel::release::Machine;
 use crate::limits;
 use crate::progress::Narration;
+use crate::reference;
 
 /// The API with a subscriber's token.
 pub struct RedHat {
@@ -69,6 +70,9 @@ pub enum Error {
     /// No answer, or a bad one.
     #[error("{0}")]
     Http(#[from] http::Error),
+    /// A content set or a machine that is no part of an address.
+    #[error("{0}")]
+    Address(#[from] reference::Error),
     /// A list without an end.
     #[error("{content_set}: lists more than {} pages", 4 * limits::PAGES)]
     Endless {
@@ -115,7 +119,9 @@ impl Retriable for Error {
             Error::Http(error) => error.verdict(),
             Error::RateLimited { after, .. } => Verdict::Again { after: *after },
             Error::InAnswer { .. } => Verdict::Again { after: None },
-            Error::OfflineToken { .. } | Error::Malformed { .. } | Error::Endless { .. } => Verdict::Permanent,
+            Error::Address(_) | Error::OfflineToken { .. } | Error::Malformed { .. } | Error::Endless { .. } => {
+                Verdict::Permanent
+            }
         }
     }
 }
@@ -236,14 +242,8 @@ impl RedHat {
     }
 
     async fn page(&self, content_set: &str, machine: &Machine, offset: usize) -> Result<Vec<Listed>, Error> {
-        let mut url = self.options.api.clone();
-        url.path_segments_mut().expect("the API's address is an HTTP URL").pop_if_empty().extend([
-            "packages",
-            "cset",
-            content_set,
-            "arch",
-            machine.as_str(),
-        ]);
+        let mut url =
+            reference::url_below(&self.options.api, ["packages", "cset", content_set, "arch", machine.as_str()])?;
         url.query_pairs_mut().append_pair("limit", &PAGE.to_string()).append_pair("offset", &offset.to_string());
         self.http.retry().run(async || self.page_once(&url).await).await
     }
@@ -276,6 +276,8 @@ impl RedHat {
             return None;
         }
         let location = download_href.or_else(|| Some(format!("{}/download", href?.trim_end_matches('/'))))?;
+        // The token goes with it, and a path would be a file of this machine.
+        let location = reference::resolve(&self.options.api, &location).ok()?.into();
         let sha256: Option<Digest> = format!("sha256:{checksum}").parse().ok();
         Some(Package {
             name,

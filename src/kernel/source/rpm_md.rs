@@ -21,6 +21,7 @@ use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::xml::{Xml, XmlError, append, append_reference, attribute};
 use crate::kernel::source::{self, Error, Listing, Options, Wanted, is_missing};
 use crate::limits::{self, Count, Exceeded, PACKAGE_OVERHEAD, RELATION_OVERHEAD};
+use crate::reference;
 
 /// Where the indexes of a repository are.
 #[derive(Debug, PartialEq, Eq)]
@@ -345,7 +346,7 @@ impl Partial {
         // As dnf does: relative to the repository, and a directory whether or not it says so.
         let base = match other.as_deref().map(str::trim).filter(|other| !other.is_empty()) {
             Some(other) => {
-                let joined = base.join(&format!("{}/", other.trim_end_matches('/')));
+                let joined = reference::resolve(base, &format!("{}/", other.trim_end_matches('/')));
                 joined.map_err(|_| wrong(&format!("its xml:base `{other}` is no URL")))?
             }
             None => base.clone(),
@@ -387,11 +388,7 @@ fn relation(tag: &BytesStart<'_>) -> Result<Option<Relation>, XmlError> {
 
 /// Joins a place to its repository. A repository may name places on other hosts, but only by HTTP.
 pub(super) fn join(base: &Url, href: &str) -> Result<Url, Error> {
-    let url = base.join(href).map_err(|_| Error::malformed(base, "a place in it is no URL"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        _ => Err(Error::malformed(base, "a place in it is no HTTP URL")),
-    }
+    reference::resolve(base, href).map_err(|_| Error::malformed(base, "a place in it is no HTTP URL"))
 }
 
 fn is_list(url: &Url) -> bool {

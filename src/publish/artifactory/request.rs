@@ -6,6 +6,7 @@ use url::Url;
 use crate::http::{self, read_limited};
 use crate::publish::artifactory::{Artifactory, Error, Login};
 use crate::publish::s3::encode;
+use crate::reference;
 
 impl Artifactory {
     /// Asks for a document until there is an answer.
@@ -52,9 +53,9 @@ impl Artifactory {
 
     /// The address of a part of the server's API.
     pub(super) fn api(&self, path: &[&str]) -> Url {
-        let mut url = self.base.clone();
-        url.path_segments_mut().expect("the server's address is an HTTP URL").pop_if_empty().push("api").extend(path);
-        url
+        // What would lead elsewhere is no part of it.
+        let parts = path.iter().copied().filter(|part| !matches!(*part, "" | "." | ".."));
+        reference::url_below(&self.base, std::iter::once("api").chain(parts)).expect("the server's address has a path")
     }
 
     /// Where a file is, with properties for it: `REPO/PATH;k=v;k2=v2`.

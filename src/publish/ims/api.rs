@@ -25,6 +25,7 @@ use crate::http::{self, Http, Retriable, Verdict, read_limited};
 use crate::publish::Patience;
 use crate::publish::ims::manifest::Link;
 use crate::publish::ims::token::{self, ClientCredentials, Tokens};
+use crate::reference;
 
 /// The service, with tokens for it.
 pub struct Ims {
@@ -62,6 +63,9 @@ pub enum Error {
     /// No token.
     #[error("{0}")]
     Token(#[from] token::Error),
+    /// A record whose id is none.
+    #[error("{0}")]
+    Id(#[from] reference::Error),
     /// The service says no.
     #[error("{call}: {status}{}{detail}", if detail.is_empty() { "" } else { ": " })]
     Refused {
@@ -105,7 +109,7 @@ impl Retriable for Error {
             {
                 Verdict::Again { after: *retry_after }
             }
-            Error::Refused { .. } | Error::Malformed { .. } => Verdict::Permanent,
+            Error::Id(_) | Error::Refused { .. } | Error::Malformed { .. } => Verdict::Permanent,
         }
     }
 }
@@ -192,7 +196,7 @@ impl Ims {
 
     /// A job's record is printed and not read; but it must be one, and no answer of somebody else.
     async fn job_call(&self, method: Method, job: &str, body: Option<Value>) -> Result<Value, Error> {
-        let call = format!("{method} {}", http::shown(&self.url(&["jobs", job])));
+        let call = format!("{method} {}", http::shown(&self.url(&["jobs", job])?));
         let record: Value = self.call(method, &["jobs", job], body).await?;
         match record.get("id").and_then(Value::as_str) == Some(job) {
             true => Ok(record),
@@ -221,15 +225,14 @@ impl Ims {
         serde_json::from_slice(&body).map_err(|source| Error::Malformed { call, source })
     }
 
-    fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.base.clone();
-        url.path_segments_mut().expect("the service's address is an HTTP URL").pop_if_empty().extend(path);
-        url
+    /// The address of a record. An id comes from the service: without one it would be all records, which can be deleted, too.
+    fn url(&self, path: &[&str]) -> Result<Url, Error> {
+        Ok(reference::url_below(&self.base, path.iter().copied())?)
     }
 
     /// Sends a request with a token; a stale one is renewed once.
     async fn send(&self, method: &Method, path: &[&str], body: Option<&Value>) -> Result<Response, Error> {
-        let url = self.url(path);
+        let url = self.url(path)?;
         let request = |token: &str| {
             let mut request = self.http.client().request(method.clone(), url.clone()).bearer_auth(token);
             if let Some(body) = body {

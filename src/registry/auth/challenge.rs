@@ -11,6 +11,8 @@
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use url::Url;
 
+use crate::reference;
+
 /// A challenge that can be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
@@ -30,7 +32,7 @@ pub(crate) enum Challenge {
 impl Challenge {
     /// Where tokens are to be had, for a registry at `base`.
     pub(crate) fn realm(realm: &str, base: &Url) -> Option<Url> {
-        base.join(realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+        reference::resolve(base, realm).ok()
     }
 }
 
