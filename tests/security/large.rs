@@ -182,12 +182,16 @@ fn xml_that_is_large_in_any_way_is_a_limit_and_a_message() {
 
 #[test]
 fn repomd_that_is_large_in_any_way_is_a_limit_and_a_message() {
-    for body in
-        ["<a>".repeat(5 << 20), format!("<repomd><data type=\"{}\"/>", "x".repeat(15 << 20)), "x".repeat(15 << 20)]
-    {
+    let piece = "bytes in an XML tag or text";
+    for (body, words) in [
+        ("<a>".repeat(5 << 20), "levels of nesting"),
+        (format!("<repomd><data type=\"{}\"/>", "x".repeat(15 << 20)), piece),
+        ("x".repeat(15 << 20), piece),
+        ("<a/>".repeat(5 << 20), "the answer is larger than 16777216 bytes"),
+    ] {
         let server = Server::start(move |_| Answer::new(200, body.clone()));
         let source = format!("rpm:{}", server.url("/"));
-        Scene::new().haversack(&["kernel", "list", &source, "--retries=0"]).refused("");
+        Scene::new().haversack(&["kernel", "list", &source, "--retries=0"]).refused(words);
     }
 }
 
@@ -221,14 +225,19 @@ fn indexes_of_debs_that_are_large_in_any_way_are_a_limit_and_a_message() {
 
 #[test]
 fn control_files_that_are_large_in_any_way_are_refused() {
-    for (middle, times) in [("Depends: a\n", 3 << 20), ("a,", 3 << 20), ("x:\n", 3 << 20)] {
+    for (middle, times, words) in [
+        ("Depends: a\n", 3 << 20, "larger than 4194304 bytes"),
+        ("a,", 1 << 20, "more than 100000 names that a package needs"),
+        ("a|", 1 << 20, "more than 100000 names that a package needs"),
+        ("\nx:", 1 << 20, "more than 100000 fields of a package"),
+    ] {
         let mut text = format!("{CONTROL}Depends: ");
         text += &middle.repeat(times);
         let scene = Scene::new();
         let control = zstd(&tar_file("./control", text.as_bytes())[..]);
         let data = zstd(&tar_file("./x", b"x")[..]);
         scene.write(DEB, ar(&[("debian-binary", b"2.0\n"), ("control.tar.zst", &control), ("data.tar.zst", &data)]));
-        scene.haversack(LIST).refused("");
+        scene.haversack(LIST).refused(words);
     }
 }
 
@@ -241,7 +250,7 @@ fn a_crawlers_list_of_nothing_is_a_limit_and_a_message() {
     }
     let scene = Scene::new();
     scene.write("list.zst", repeated("{\"Debian\":[{\"headers\":[", "\"\",", 32 << 20, "\"\"]}]}"));
-    scene.haversack(&["kernel", "list", "crawler:list.zst"]).refused("");
+    scene.haversack(&["kernel", "list", "crawler:list.zst"]).refused("more than 1000000 entries");
 }
 
 /// Tables that are views, which answer what they like, and one of them for ever.
@@ -444,17 +453,29 @@ fn thousands_of_whiteouts_over_thousands_of_files_end() {
 /// The index of charts is another document that is held whole.
 #[test]
 fn an_index_of_charts_that_is_nothing_but_nodes_is_a_limit_and_a_message() {
-    for body in [
-        format!("apiVersion: v1\nentries:\n  a:\n{}", "  - {}\n".repeat(6 << 20)),
-        format!("apiVersion: v1\nentries: {}", "[".repeat(40 << 20)),
-        format!("apiVersion: v1\nentries:\n{}", "  a: [,]\n".repeat(4 << 20)),
-        format!("apiVersion: v1\nx: &x [{}]\nentries:\n  a: [{}]\n", "a,".repeat(1000), "*x,".repeat(1 << 20)),
+    let whole = "generated: \"2026-11-01T00:00:00Z\"\n";
+    for (body, words) in [
+        (format!("apiVersion: v1\nentries:\n  a:\n{}", "  - {}\n".repeat(6 << 20)), "ends without `generated`"),
+        (format!("apiVersion: v1\nentries: {}", "[".repeat(40 << 20)), "recursion limit exceeded"),
+        (format!("apiVersion: v1\nentries:\n{}", "  a: [,]\n".repeat(4 << 20)), "line 3, column 7"),
+        (
+            format!("apiVersion: v1\nx: &x [{}]\nentries:\n  a: [{}]\n", "a,".repeat(1000), "*x,".repeat(1 << 20)),
+            "ends without `generated`",
+        ),
+        (
+            format!("apiVersion: v1\nentries:\n{}{whole}", "  a: []\n".repeat(9 << 20)),
+            "the answer is larger than 67108864 bytes",
+        ),
     ] {
-        let server = Server::start(move |_| Answer::new(200, body.clone()));
+        let server = Server::start(move |request| match &*request.path {
+            "/index.yaml" => Answer::new(200, body.clone()),
+            _ => Answer::new(200, format!("apiVersion: v1\nentries: {{}}\n{whole}")),
+        });
         let charts = server.url("/index.yaml");
-        let ended =
-            Scene::new().haversack(&["catalog", "snapshot", "--kind=charts", "--charts", &charts, "--retries=0"]);
-        ended.refused("");
+        let snapshot = ["catalog", "snapshot", "--kind=charts", "--charts", &charts, "--retries=0"];
+        let ended = Scene::new().haversack(&snapshot);
+        ended.refused(words);
+        assert!(ended.stderr.contains("/index.yaml"), "{ended:#?}");
     }
 }
 
@@ -467,6 +488,10 @@ fn what_is_within_the_limits_still_works() {
         .file("./usr/src/linux-headers-6.1.0-1-amd64/Makefile", 0o644, b"all:\n")
         .file(&deep, 0o644, b"all:\n");
     scene.write(DEB, deb.bytes());
-    let ended = scene.haversack(LIST);
-    assert_eq!(ended.code, 0, "{ended:#?}");
+    for args in [LIST, UNPACK] {
+        let ended = scene.haversack(args);
+        assert_eq!(ended.code, 0, "{ended:#?}");
+    }
+    let headers = scene.home().join("out/debian/6.1.0-1-amd64/usr/src/linux-headers-6.1.0-1-amd64");
+    assert_eq!(std::fs::read(headers.join("d/".repeat(20)).join("Makefile")).unwrap(), b"all:\n");
 }

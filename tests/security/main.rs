@@ -51,6 +51,7 @@ impl Ended {
     /// Asserts that it failed with an error in which these words are, and not by a panic.
     #[track_caller]
     pub(crate) fn refused(&self, words: &str) {
+        assert!(!words.is_empty(), "an error of any kind says nothing");
         assert!(matches!(self.code, 1 | 3) && self.stderr.contains(words), "expected `{words}`: {self:#?}");
     }
 }

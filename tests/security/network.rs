@@ -93,6 +93,55 @@ fn a_secret_in_a_header_is_not_repeated_to_another_host() {
     }
 }
 
+/// What asks for something has its secrets in headers alone, and is followed elsewhere: without them.
+#[test]
+fn a_secret_in_the_header_of_a_question_is_left_out_elsewhere() {
+    for status in [301, 302, 303, 307, 308] {
+        let sink = Server::sink();
+        let elsewhere = sink.url("/collect");
+        let server = Server::start(move |request| {
+            let has_secret =
+                request.headers.iter().any(|(name, _)| name == "authorization" || name == "x-jfrog-art-api");
+            match &*request.path {
+                "/v2/" if !has_secret => Answer::new(401, "").with("www-authenticate", "Basic realm=\"x\""),
+                "/v2/" => Answer::new(200, "{}"),
+                _ if !has_secret => Answer::new(401, "").with("www-authenticate", "Basic realm=\"x\""),
+                _ => Answer::new(status, "").with("location", elsewhere.clone()),
+            }
+        });
+        let scene = Scene::new();
+        scene.write("secret", SECRET);
+        scene.write("files/x", "x");
+        // base64 of `me:hunter2-refresh`
+        scene.write(
+            "auth.json",
+            format!(r#"{{"auths":{{"{}":{{"auth":"bWU6aHVudGVyMi1yZWZyZXNo"}}}}}}"#, server.address),
+        );
+        let (source, url) = (format!("docker://{}/r/i:1", server.address), server.url("/artifactory"));
+        for args in [
+            &["inspect", &source, "--tls-verify=false", "--authfile=auth.json", "--retries=0"][..],
+            &["publish", "artifactory", "files", "--url", &url, "--repo=r", "--token-file=secret", "--retries=0"],
+            &["publish", "artifactory", "files", "--url", &url, "--repo=r", "--api-key-file=secret", "--retries=0"],
+        ] {
+            let (before, asked) = (server.seen().len(), sink.seen().len());
+            let ended =
+                scene.haversack(&[args, &[if args[0] == "publish" { "--retry-limit=0" } else { "-q" }]].concat());
+            assert_ne!(ended.code, 0, "{ended:#?}");
+            // The test is about something: who is trusted got the secret, and it was gone on elsewhere.
+            let trusted = &server.seen()[before..];
+            assert!(trusted.iter().any(|it| {
+                ["authorization", "x-jfrog-art-api"]
+                    .iter()
+                    .any(|name| it.headers.iter().any(|(header, _)| header == name))
+            }));
+            assert!(sink.seen().len() > asked, "{status}: {args:?}: {ended:#?}");
+        }
+        for secret in [SECRET, "bWU6aHVudGVyMi1yZWZyZXNo"] {
+            assert!(!sink.received(secret), "{status}: {:#?}", sink.seen());
+        }
+    }
+}
+
 /// At this rate a manifest of 4 MiB would take 24 days; no wait for the next byte is long.
 #[test]
 fn a_document_at_a_byte_now_and_then_is_given_up() {
@@ -107,7 +156,7 @@ fn a_document_at_a_byte_now_and_then_is_given_up() {
     let scene = Scene::new();
     let source = format!("docker://{}/r/i:1", server.address);
     let copy = ["copy", &source, "oci:store:x", "--src-tls-verify=false", "--retries=0", "--timeout=1"];
-    scene.haversack(&copy).refused("");
+    scene.haversack(&copy).refused("seconds are too slow");
     let repository = server.url("/repo");
     let slow = Server::start(move |_| Answer {
         pause: Some(Duration::from_millis(200)),
@@ -115,7 +164,7 @@ fn a_document_at_a_byte_now_and_then_is_given_up() {
     });
     drop(repository);
     let list = ["kernel", "list", &format!("rpm:{}", slow.url("/")), "--retries=0", "--timeout=1"];
-    scene.haversack(&list).refused("");
+    scene.haversack(&list).refused("seconds are too slow");
 }
 
 #[test]

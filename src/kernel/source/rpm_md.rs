@@ -347,7 +347,7 @@ impl Partial {
         let base = match other.as_deref().map(str::trim).filter(|other| !other.is_empty()) {
             Some(other) => {
                 let joined = reference::resolve(base, &format!("{}/", other.trim_end_matches('/')));
-                joined.map_err(|_| wrong(&format!("its xml:base `{other}` is no URL")))?
+                joined.map_err(|_| wrong(&format!("its xml:base `{other}` is not an HTTP URL")))?
             }
             None => base.clone(),
         };
