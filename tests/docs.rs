@@ -94,18 +94,25 @@ fn every_file_that_a_page_names_is_there() {
     assert!(checked > 10, "only {checked} files were found");
 }
 
-/// `MODULE::TEST` of the tests of `serve`.
+/// `MODULE::TEST` of the tests of `serve` and of the attacks; all of these are on the page.
 #[test]
 fn every_test_that_the_page_on_security_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
-    let named: Vec<(&str, &str)> =
+    let named: BTreeSet<(&str, &str)> =
         page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
-    assert!(named.len() > 30, "{named:?}");
-    for (module, test) in named {
-        let file = root.join("tests/serve").join(module).with_extension("rs");
-        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        assert!(text.contains(&format!("fn {test}()")), "{module} has no test {test}");
+    assert!(named.len() > 80, "{named:?}");
+    for (module, test) in &named {
+        let files = ["serve", "security"].map(|tests| root.join("tests").join(tests).join(module).with_extension("rs"));
+        let mut texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+        assert!(texts.any(|text| text.contains(&format!("fn {test}()"))), "{module} has no test {test}");
+    }
+    for entry in fs::read_dir(root.join("tests/security")).unwrap() {
+        let path = entry.unwrap().path();
+        let (text, module) = (fs::read_to_string(&path).unwrap(), path.file_stem().unwrap().to_str().unwrap());
+        let tests = text.split("#[test]\nfn ").skip(1).filter_map(|rest| rest.split_once("()").map(|(test, _)| test));
+        let lost: Vec<&str> = tests.filter(|test| !named.contains(&(module, *test))).collect();
+        assert!(lost.is_empty(), "docs/security.md does not name {lost:?} of {module}");
     }
 }
 

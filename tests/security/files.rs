@@ -201,28 +201,31 @@ fn no_pipe_is_waited_for_wherever_a_file_is_read() {
     ] {
         pipe(name);
     }
-    for args in [
-        &["inspect", "oci:layout"][..],
-        &["verify", "oci:layout"],
-        &["inspect", "oci-archive:pipe"],
-        &["inspect", "docker-archive:pipe"],
-        &["inspect", "dir:dir"],
-        &["verify", "pipe"],
-        &["catalog", "info", "--db=pipe"],
-        &["catalog", "import", "tree"],
-        &["kernel", "list", "dir:debs"],
-        &["kernel", "list", "set:pipe"],
-        &["kernel", "list", "crawler:pipe"],
-        &["kernel", "list", "redhat:x", "--token-file=pipe", "--offline"],
-        &["kernel", "list", "rpm:https://h.example/", "--keyring=pipe", "--offline"],
-        &["build", "images/x"],
-        &["sync", "pipe"],
-        &["copy", "docker://h.example/r:1", "oci:out", "--authfile=pipe", "--offline"],
-        &["copy", "docker://h.example/r:1", "oci:out", "--ca-file=pipe", "--offline"],
-        &["publish", "artifactory", "pipe", "--url=http://h.example", "--repo=r", "--offline"],
-        &["publish", "ims", "n", "--rootfs=pipe", "--dry-run"],
+    let server = Server::start(|_| Answer::new(401, r#"{"errors":[]}"#).with("www-authenticate", "Basic realm=\"x\""));
+    let asks = format!("docker://{}/r:1", server.address);
+    let pipe = "it is not a regular file";
+    for (args, code, words) in [
+        (&["inspect", "oci:layout"][..], 1, "not an OCI image layout"),
+        (&["verify", "oci:layout"], 1, "not an OCI image layout"),
+        (&["inspect", "oci-archive:pipe"], 1, pipe),
+        (&["inspect", "docker-archive:pipe"], 1, pipe),
+        (&["inspect", "dir:dir"], 1, "not a directory that holds one image"),
+        (&["verify", "oci-archive:pipe"], 1, pipe),
+        (&["catalog", "info", "--db=pipe"], 1, "there is no snapshot"),
+        (&["catalog", "import", "tree"], 1, "no certification data here"),
+        (&["kernel", "list", "dir:debs"], 0, "no kernel is among the 0 packages"),
+        (&["kernel", "list", "set:pipe"], 1, pipe),
+        (&["kernel", "list", "crawler:pipe"], 1, pipe),
+        (&["kernel", "list", "redhat:x", "--token-file=pipe", "--offline"], 1, pipe),
+        (&["kernel", "list", "rpm:https://h.example/", "--keyring=pipe", "--offline"], 1, pipe),
+        (&["build", "images/x", "--output=oci:out"], 1, pipe),
+        (&["sync", "pipe"], 1, pipe),
+        (&["copy", &asks, "oci:out:x", "--authfile=pipe", "--src-tls-verify=false", "--retries=0"], 1, pipe),
+        (&["copy", "docker://h.example/r:1", "oci:out:x", "--ca-file=pipe", "--offline"], 1, pipe),
+        (&["publish", "artifactory", "pipe", "--url=http://h.example", "--repo=r", "--offline"], 1, pipe),
+        (&["publish", "ims", "n", "--rootfs=pipe", "--dry-run"], 1, "not a regular file"),
     ] {
         let ended = scene.haversack(args);
-        assert_ne!(ended.code, 101, "{args:?}: {ended:#?}");
+        assert!(ended.code == code && ended.stderr.contains(words), "{args:?}: {ended:#?}");
     }
 }
