@@ -156,13 +156,14 @@ fn a_race_for_the_directories_that_are_unpacked_to_is_not_won() {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            // In milliseconds: for an instant, for some steps, for a whole run.
+            let mut holds = [0, 5, 400].into_iter().cycle();
             while !is_over.load(Ordering::Relaxed) {
                 for entry in fs::read_dir(&out).into_iter().flatten().flatten() {
                     let (path, aside) = (entry.path(), scene.home().join("aside"));
                     if fs::rename(&path, &aside).is_ok() {
                         let _ = symlink(&elsewhere, &path);
-                        // Long enough for a whole run.
-                        std::thread::sleep(std::time::Duration::from_millis(40));
+                        std::thread::sleep(std::time::Duration::from_millis(holds.next().unwrap()));
                         let _ = fs::remove_file(&path);
                         let _ = fs::rename(&aside, &path);
                         let _ = fs::remove_dir_all(&aside);
@@ -171,7 +172,7 @@ fn a_race_for_the_directories_that_are_unpacked_to_is_not_won() {
                 }
             }
         });
-        for _ in 0..50 {
+        for _ in 0..30 {
             scene.haversack(&["kernel", "unpack", "dir:debs", "--to", "out"]);
         }
         is_over.store(true, Ordering::Relaxed);
