@@ -1,7 +1,6 @@
 //! What a list names again and again, and lists that name lists that do.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -42,8 +41,8 @@ fn write_list(store: &Path, lists: &[Vec<u8>]) {
 /// 500 times 500 times 500 times 500 times the same image.
 #[test]
 fn lists_that_name_a_list_hundreds_of_times_are_read_once() {
-    let image = Arc::new(Image::small());
-    let lists = Arc::new(lists_of_lists(&image.manifest, 500));
+    let image = Image::small();
+    let lists = lists_of_lists(&image.manifest, 500);
     let scene = Scene::new();
     image.write_layout(&scene.home().join("store"));
     write_list(&scene.home().join("store"), &lists);
@@ -65,15 +64,14 @@ fn lists_that_name_a_list_hundreds_of_times_are_read_once() {
         let ended = scene.haversack(args);
         assert_eq!(ended.code, code, "{args:?}: {ended:#?}");
     }
-    let (served, named) = (image.clone(), lists.clone());
     let server = Server::start(move |request| {
         let path = &request.path;
-        let list = named.iter().find(|list| path.ends_with(&digest(list)) || path.ends_with("/manifests/1"));
-        let list = if path.ends_with("/manifests/1") { named.last() } else { list };
+        let list = lists.iter().find(|list| path.ends_with(&digest(list)) || path.ends_with("/manifests/1"));
+        let list = if path.ends_with("/manifests/1") { lists.last() } else { list };
         match list {
             Some(list) => Answer::new(200, list.clone()).with("content-type", INDEX),
-            None if path.ends_with(&served.digest()) || !path.contains("/manifests/") => {
-                served.answer(path).unwrap_or(Answer::new(404, ""))
+            None if path.ends_with(&image.digest()) || !path.contains("/manifests/") => {
+                image.answer(path).unwrap_or(Answer::new(404, ""))
             }
             None => Answer::new(404, ""),
         }

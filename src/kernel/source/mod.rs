@@ -367,7 +367,7 @@ impl Source {
             match groups.last_mut() {
                 Some(group) if !begins => group.push(word),
                 _ if kind == Some("apt") || sources_list::begins(word) => {
-                    groups.push(word.split_whitespace().collect())
+                    groups.push(word.split_whitespace().collect());
                 }
                 _ => groups.push(vec![word]),
             }
