@@ -3,7 +3,8 @@
 //! A chain holds the places with the same hash of three bytes, the last one first. Of the first so many, the longest match is taken, of
 //! equally long ones that which comes first. [`Chains::search`] finds the same one as a walk through the whole chain does, without
 //! the walk: what is longer than three bytes is also in the chain of its first four, and what is longer than five in those of all its
-//! sixes, which are short; its ordinal in the chain of three says whether the walk would have come so far.
+//! sixes, which are short; its ordinal in the chain of three says whether the walk would have come so far. Go's chains, of four bytes,
+//! have the help of [`Sixes`], too.
 
 use crate::compression::encode::boxed;
 use crate::compression::encode::matches::{common, eight, four};
@@ -29,8 +30,8 @@ pub(super) struct Chains {
     mask: usize,
     /// The last place with each hash.
     head: Box<[u16; 1 << 16]>,
-    /// For each place the one before with the same hash.
-    previous: Box<[u16; HALF]>,
+    /// What came before each place with the same hash.
+    links: Links,
     /// Where long chains are searched.
     quick: Option<Box<Quick>>,
 }
@@ -59,7 +60,7 @@ impl Chains {
             shift: hash_bits.div_ceil(3),
             mask: (1 << hash_bits) - 1,
             head: boxed(),
-            previous: boxed(),
+            links: Links::default(),
             quick: (chain >= LONG).then(Box::default),
         }
     }
@@ -71,7 +72,7 @@ impl Chains {
         let (a, b, c) = (bytes & 255, bytes >> 8 & 255, bytes >> 16 & 255);
         let hash = ((a << (2 * self.shift)) ^ (b << self.shift) ^ c) & self.mask & 0xffff;
         let before = usize::from(self.head[hash]);
-        self.previous[index & (HALF - 1)] = before as u16;
+        self.links.insert(index, before);
         self.head[hash] = index as u16;
         if let Some(quick) = &mut self.quick {
             quick.insert(window, index, before);
@@ -82,7 +83,7 @@ impl Chains {
     /// The window slides by half.
     pub(super) fn slide(&mut self) {
         forget(&mut self.head[..=self.mask]);
-        forget(&mut *self.previous);
+        self.links.slide();
         if let Some(quick) = &mut self.quick {
             quick.fours.slide();
             quick.sixes.slide();
@@ -93,7 +94,7 @@ impl Chains {
     #[inline(always)]
     pub(super) fn search(&self, window: &Window, wanted: Wanted) -> Match {
         let index = wanted.index & (WINDOW - 1);
-        let hunt = Hunt::new(window, index, wanted.than);
+        let hunt = Hunt::new(window, index, index.saturating_sub(REACH), wanted.than);
         match &self.quick {
             Some(quick) if wanted.is_all_there => {
                 let best = quick.search(hunt.clone(), wanted);
@@ -108,6 +109,7 @@ impl Chains {
     #[inline(always)]
     fn walk(&self, mut hunt: Hunt<'_>, wanted: Wanted, enough: usize) -> Match {
         let mut at = wanted.candidate;
+        let mut steps = self.links.steps();
         for _ in 0..wanted.chain {
             if let Some(length) = hunt.longer(at) {
                 hunt.take((length, at & 0xffff));
@@ -115,7 +117,7 @@ impl Chains {
                     break;
                 }
             }
-            at = usize::from(self.previous[at & (HALF - 1)]);
+            at = steps.before(at);
             if at <= hunt.limit {
                 break;
             }
@@ -124,7 +126,67 @@ impl Chains {
     }
 }
 
-fn forget(places: &mut [u16]) {
+/// For each place those before it in its chain, the nearest in the lowest bits, 0 if there is none. They lie together as to wait for
+/// each from memory takes longer than to look at it.
+pub(super) struct Links(Box<[u64; HALF]>);
+
+impl Default for Links {
+    fn default() -> Self {
+        Links(boxed())
+    }
+}
+
+impl Links {
+    /// Enters a place, before which that place is in its chain.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, index: usize, before: usize) {
+        self.0[index & (HALF - 1)] = self.0[before & (HALF - 1)] << 16 | before as u64 & 0xffff;
+    }
+
+    /// The place before in the chain.
+    #[inline(always)]
+    fn before(&self, place: usize) -> usize {
+        (self.0[place & (HALF - 1)] & 0xffff) as usize
+    }
+
+    /// Begins to go along a chain.
+    #[inline(always)]
+    pub(super) fn steps(&self) -> Steps<'_> {
+        Steps { links: self, held: 0, left: 0 }
+    }
+
+    /// The window slides by half.
+    pub(super) fn slide(&mut self) {
+        for places in self.0.iter_mut() {
+            let stays = *places >> 15 & 0x0001_0001_0001_0001;
+            *places &= stays * 0x7fff;
+        }
+    }
+}
+
+/// Steps along a chain.
+pub(super) struct Steps<'a> {
+    links: &'a Links,
+    /// The places that come next, as they lie together.
+    held: u64,
+    left: u32,
+}
+
+impl Steps<'_> {
+    /// The place before that to which the last step led, at first before any.
+    #[inline(always)]
+    pub(super) fn before(&mut self, place: usize) -> usize {
+        if self.left == 0 {
+            (self.held, self.left) = (self.links.0[place & (HALF - 1)], 4);
+        }
+        let before = (self.held & 0xffff) as usize;
+        self.held >>= 16;
+        self.left -= 1;
+        before
+    }
+}
+
+pub(super) fn forget(places: &mut [u16]) {
     for place in places {
         *place = place.saturating_sub(HALF as u16);
     }
@@ -132,27 +194,28 @@ fn forget(places: &mut [u16]) {
 
 /// A search under way.
 #[derive(Clone)]
-struct Hunt<'a> {
+pub(super) struct Hunt<'a> {
     window: &'a Window,
     here: &'a [u8],
     index: usize,
     /// Up to here places are out of reach.
     limit: usize,
-    best: Match,
+    pub(super) best: Match,
     /// The bytes around the end of the best match, of which the last is behind it: what is longer agrees in them.
     tail: u32,
 }
 
 impl<'a> Hunt<'a> {
+    /// Looks for what is longer than `best`, farther on than `limit`.
     #[inline(always)]
-    fn new(window: &'a Window, index: usize, best: Match) -> Self {
-        let (here, limit) = (&window[index..index + LONGEST], index.saturating_sub(REACH));
+    pub(super) fn new(window: &'a Window, index: usize, limit: usize, best: Match) -> Self {
+        let here = &window[index..index + LONGEST];
         Hunt { window, here, index, limit, best, tail: tail(window, index, best.0) }
     }
 
     /// How long the match at a place is, if it is longer than the best one.
     #[inline(always)]
-    fn longer(&self, place: usize) -> Option<usize> {
+    pub(super) fn longer(&self, place: usize) -> Option<usize> {
         if tail(self.window, place, self.best.0) != self.tail {
             return None;
         }
@@ -162,7 +225,7 @@ impl<'a> Hunt<'a> {
     }
 
     #[inline(always)]
-    fn take(&mut self, best: Match) {
+    pub(super) fn take(&mut self, best: Match) {
         self.best = best;
         self.tail = tail(self.window, self.index, best.0);
     }
@@ -178,56 +241,86 @@ fn tail(window: &Window, start: usize, length: usize) -> u32 {
 #[derive(Default)]
 struct Quick {
     fours: Grams<4>,
-    sixes: Grams<6>,
-    ordinals: Ordinals,
+    sixes: Sixes,
 }
 
 impl Quick {
     #[inline(always)]
     fn insert(&mut self, window: &Window, index: usize, before: usize) {
         self.fours.insert(window, index);
-        self.sixes.insert(window, index);
-        self.ordinals.insert(index, before);
+        self.sixes.insert(window, index, before);
     }
 
     /// The best match, if it has more than three bytes.
     #[inline(always)]
     fn search(&self, mut hunt: Hunt<'_>, wanted: Wanted) -> Match {
-        let mut at = wanted.candidate;
+        let mut from = wanted.candidate;
         if hunt.best.0 < SIX - 1 {
             let than = hunt.best;
             hunt.take((than.0.max(3), than.1));
-            at = self.fours.before(hunt.index);
-            loop {
-                if at <= hunt.limit {
-                    return if hunt.best.0 == 3 { than } else { hunt.best };
-                }
-                if let Some(length) = hunt.longer(at) {
-                    if self.ordinals.steps(wanted.candidate, at) >= wanted.chain {
-                        return if hunt.best.0 == 3 { than } else { hunt.best };
-                    }
-                    hunt.take((length, at));
-                    if length >= SIX - 1 {
-                        if length >= wanted.nice {
-                            return hunt.best;
-                        }
-                        at -= 1;
-                        break;
-                    }
-                }
-                at = self.fours.before(at);
+            match self.five(&mut hunt, wanted) {
+                Some(five) => from = five - 1,
+                None => return if hunt.best.0 == 3 { than } else { hunt.best },
             }
         }
-        self.search_sixes(hunt, wanted, at)
+        self.sixes.search(hunt, wanted, from)
+    }
+
+    /// Goes on to the first match of five bytes or more, and returns its place if more may come of it.
+    #[inline(always)]
+    fn five(&self, hunt: &mut Hunt<'_>, wanted: Wanted) -> Option<usize> {
+        let mut steps = self.fours.links.steps();
+        let mut at = steps.before(hunt.index);
+        while at > hunt.limit {
+            if let Some(length) = hunt.longer(at) {
+                if self.sixes.steps(wanted.candidate, at) >= wanted.chain {
+                    break;
+                }
+                hunt.take((length, at));
+                if length >= SIX - 1 {
+                    return (length < wanted.nice).then_some(at);
+                }
+            }
+            at = steps.before(at);
+        }
+        None
+    }
+}
+
+/// Chains of six bytes, and how far each place is in the chain that they stand for.
+#[derive(Default)]
+pub(super) struct Sixes {
+    grams: Grams<6>,
+    ordinals: Ordinals,
+}
+
+impl Sixes {
+    /// Enters a place, before which that place was in the chain that is searched.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, window: &Window, index: usize, before: usize) {
+        self.grams.insert(window, index);
+        self.ordinals.insert(index, before);
+    }
+
+    /// Steps from a place to one in the same chain.
+    #[inline(always)]
+    pub(super) fn steps(&self, from: usize, to: usize) -> usize {
+        self.ordinals.steps(from, to)
+    }
+
+    /// The window slides by half.
+    pub(super) fn slide(&mut self) {
+        self.grams.slide();
     }
 
     /// Goes on with the places up to `from`, where five bytes or more are the best so far.
     #[inline(always)]
-    fn search_sixes(&self, mut hunt: Hunt<'_>, wanted: Wanted, mut from: usize) -> Match {
+    pub(super) fn search(&self, mut hunt: Hunt<'_>, wanted: Wanted, mut from: usize) -> Match {
         loop {
             let (mut at, offset) = self.rarest(&hunt, from);
+            let mut steps = self.grams.links.steps();
             while at > from + offset {
-                at = self.sixes.before(at);
+                at = steps.before(at);
             }
             let better = loop {
                 if at <= hunt.limit + offset {
@@ -237,9 +330,9 @@ impl Quick {
                 if let Some(length) = hunt.longer(place) {
                     break (length, place);
                 }
-                at = self.sixes.before(at);
+                at = steps.before(at);
             };
-            if self.ordinals.steps(wanted.candidate, better.1) >= wanted.chain {
+            if self.steps(wanted.candidate, better.1) >= wanted.chain {
                 return hunt.best;
             }
             hunt.take(better);
@@ -255,10 +348,10 @@ impl Quick {
     /// may be are not all entered yet.
     #[inline(always)]
     fn rarest(&self, hunt: &Hunt<'_>, from: usize) -> (usize, usize) {
-        let mut rarest = (self.sixes.before(hunt.index), 0);
+        let mut rarest = (self.grams.before(hunt.index), 0);
         let last = (hunt.best.0 - (SIX - 1)).min(hunt.index - from);
         for offset in 1..=last {
-            let last_seen = self.sixes.last(hunt.window, hunt.index + offset);
+            let last_seen = self.grams.last(hunt.window, hunt.index + offset);
             if last_seen + rarest.1 < rarest.0 + offset {
                 rarest = (last_seen, offset);
             }
@@ -270,12 +363,12 @@ impl Quick {
 /// Chains of places with the same so many bytes, at most eight.
 struct Grams<const LENGTH: usize> {
     head: Box<[u16; 1 << 15]>,
-    previous: Box<[u16; HALF]>,
+    links: Links,
 }
 
 impl<const LENGTH: usize> Default for Grams<LENGTH> {
     fn default() -> Self {
-        Grams { head: boxed(), previous: boxed() }
+        Grams { head: boxed(), links: Links::default() }
     }
 }
 
@@ -289,7 +382,7 @@ impl<const LENGTH: usize> Grams<LENGTH> {
     #[inline(always)]
     fn insert(&mut self, window: &Window, index: usize) {
         let hash = Self::hash(window, index);
-        self.previous[index & (HALF - 1)] = self.head[hash];
+        self.links.insert(index, usize::from(self.head[hash]));
         self.head[hash] = index as u16;
     }
 
@@ -302,12 +395,12 @@ impl<const LENGTH: usize> Grams<LENGTH> {
     /// The place before in the chain of one that is entered.
     #[inline(always)]
     fn before(&self, place: usize) -> usize {
-        usize::from(self.previous[place & (HALF - 1)])
+        self.links.before(place)
     }
 
     fn slide(&mut self) {
         forget(&mut *self.head);
-        forget(&mut *self.previous);
+        self.links.slide();
     }
 }
 

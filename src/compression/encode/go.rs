@@ -4,6 +4,7 @@
 //! output, and [`Cutter`] says where they do.
 
 use crate::compression::encode::bits::Bits;
+use crate::compression::encode::chains::{HALF as REACH, Hunt, LONGEST, Links, Sixes, WINDOW, Wanted, Window, forget};
 use crate::compression::encode::huffman::{Codes, Header, fixed_distances, fixed_literals, put_tokens};
 use crate::compression::encode::matches::{common, four};
 use crate::compression::encode::tokens::{DISTANCES, END, LITERALS, Tokens};
@@ -34,16 +35,15 @@ const EFFORTS: [Effort; 8] = [
     Effort { lazy: 258, nice: 258, chain: 4096, inserts: 0 },
 ];
 
-const REACH: usize = 1 << 15;
-const WINDOW: usize = 2 * REACH;
 const HASHES: usize = 1 << 17;
 /// The shortest match.
 const SHORTEST: usize = 4;
-const LONGEST: usize = 258;
 /// From 4 bytes only matches that are nearer than this pay.
 const NEAR: usize = 4096;
 /// Tokens of a block.
 const BLOCK: usize = 1 << 14;
+/// From so many candidates on, more chains are worth their upkeep.
+const LONG: usize = 256;
 
 /// An encoder of levels 2 to 9.
 pub(super) struct Go {
@@ -53,18 +53,19 @@ pub(super) struct Go {
     tokens: Tokens,
     fixed: (Codes<LITERALS>, Codes<DISTANCES>),
     /// The window, and some bytes after it so that words can be read at its end.
-    window: Box<[u8; WINDOW + 1024]>,
+    window: Box<Window>,
     /// What of it is filled, where the search is, and where the block began, if that is still in the window.
     end: usize,
     index: usize,
     block_start: Option<usize>,
-    /// The last place with each hash, and for each place the one before with the same hash; as positions plus `offset`,
-    /// which grows as the window slides, so that 0 and what has left the window are below it.
-    head: Box<[u32; HASHES]>,
-    previous: Box<[u32; REACH]>,
-    offset: u32,
+    /// The last place with each hash, and what came before each place with the same hash; as positions plus 1, 0 if there is none in
+    /// the window.
+    head: Box<[u16; HASHES]>,
+    links: Links,
+    /// Where long chains are searched.
+    sixes: Option<Box<Sixes>>,
     /// What was at the head when the last place was entered.
-    candidate: u32,
+    candidate: u16,
     /// The match at the place before, which a better one may replace.
     pending: Match,
     /// Whether the byte before is neither written nor part of a match yet.
@@ -81,8 +82,9 @@ const NO_MATCH: Match = Match { length: SHORTEST - 1, distance: 0 };
 
 impl Go {
     pub(super) fn new(level: u8, writes: Writes) -> Self {
+        let effort = EFFORTS[usize::from(level.clamp(2, 9)) - 2];
         Go {
-            effort: EFFORTS[usize::from(level.clamp(2, 9)) - 2],
+            effort,
             cutter: Cutter::new(writes),
             bits: Bits::default(),
             tokens: Tokens::with_capacity(BLOCK),
@@ -92,8 +94,8 @@ impl Go {
             index: 0,
             block_start: Some(0),
             head: boxed(),
-            previous: boxed(),
-            offset: 1,
+            links: Links::default(),
+            sixes: (effort.chain >= LONG).then(Box::default),
             candidate: 0,
             pending: NO_MATCH,
             has_literal: false,
@@ -116,45 +118,86 @@ impl Go {
         self.index -= REACH;
         self.end -= REACH;
         self.block_start = self.block_start.and_then(|start| start.checked_sub(REACH));
-        self.offset += REACH as u32;
-        if self.offset > 1 << 30 {
-            let shift = self.offset - 1;
-            self.offset = 1;
-            self.candidate = self.candidate.saturating_sub(shift);
-            for place in self.head.iter_mut().chain(self.previous.iter_mut()) {
-                *place = place.saturating_sub(shift);
-            }
+        self.candidate = self.candidate.saturating_sub(REACH as u16);
+        forget(&mut *self.head);
+        self.links.slide();
+        if let Some(sixes) = &mut self.sixes {
+            sixes.slide();
         }
     }
 
     #[inline(always)]
-    fn insert(&mut self, index: usize) -> u32 {
+    fn insert(&mut self, index: usize) -> u16 {
         let bytes: [u8; 4] = self.window[index..index + 4].try_into().expect("four bytes");
         let head = &mut self.head[(u32::from_be_bytes(bytes).wrapping_mul(0x1e35_a7bd) >> 15) as usize];
         let before = *head;
-        self.previous[index & (REACH - 1)] = before;
-        *head = index as u32 + self.offset;
+        self.links.insert(index + 1, before.into());
+        if let Some(sixes) = &mut self.sixes {
+            sixes.insert(&self.window, index, usize::from(before).wrapping_sub(1));
+        }
+        *head = index as u16 + 1;
         before
     }
 
     /// The best match at `index` beginning with the candidate.
     #[inline(always)]
     fn search(&self, lookahead: usize) -> Match {
+        match &self.sixes {
+            // Where the window begins is out of reach, and all bytes of every place are there.
+            Some(sixes) if self.index > REACH && lookahead >= LONGEST + 8 => {
+                self.search_quick(sixes).unwrap_or_else(|| self.walk(lookahead, 5))
+            }
+            _ => self.walk(lookahead, LONGEST),
+        }
+    }
+
+    /// The best match, if it has more than five bytes.
+    #[inline(always)]
+    fn search_quick(&self, sixes: &Sixes) -> Option<Match> {
+        let (index, candidate) = (self.index, usize::from(self.candidate) - 1);
+        let Effort { chain, nice, .. } = self.effort;
+        // The farthest place has given up its entries to this one.
+        let farthest = index - REACH;
+        let mut hunt = Hunt::new(&self.window, index, farthest, (5, 0));
+        let wanted = Wanted { index, candidate, than: hunt.best, chain, nice, is_all_there: true };
+        hunt.take(sixes.search(hunt.clone(), wanted, index - 1));
+        if hunt.best.0 < nice
+            && let Some(length) = hunt.longer(farthest)
+            && self.steps_to_farthest() < chain
+        {
+            hunt.take((length, farthest));
+        }
+        let (length, place) = hunt.best;
+        (length > 5).then(|| Match { length, distance: index - place })
+    }
+
+    /// How many steps it is from the candidate to the farthest place that is in reach, if that has the same hash.
+    fn steps_to_farthest(&self) -> usize {
+        let farthest = self.index - REACH;
+        let (mut at, mut links, mut steps) = (usize::from(self.candidate), self.links.steps(), 0);
+        while at > farthest + 1 {
+            (at, steps) = (links.before(at), steps + 1);
+        }
+        steps
+    }
+
+    /// Looks at one candidate after the other, until a match is long enough.
+    #[inline(always)]
+    fn walk(&self, lookahead: usize, enough: usize) -> Match {
         let index = self.index;
         let most = lookahead.min(LONGEST);
-        let nice = most.min(self.effort.nice);
+        let nice = most.min(self.effort.nice).min(enough);
         let window = &*self.window;
-        let previous = &*self.previous;
         let here = &window[index..index + most];
-        let farthest = index.saturating_sub(REACH) as i32;
-        let offset = self.offset as i32;
+        let farthest = index.saturating_sub(REACH);
         let mut best = NO_MATCH;
-        let mut at = self.candidate as i32 - offset;
+        let mut at = usize::from(self.candidate);
+        let mut steps = self.links.steps();
         // A better match agrees in the byte at the end of the best one, and in those before it.
         let tail = |start: usize, length: usize| four(window, (start & (WINDOW - 1)) + ((length - 3) & 0x1ff));
         let mut wanted = tail(index, best.length);
         for _ in 0..self.effort.chain {
-            let place = at as usize & (WINDOW - 1);
+            let place = at - 1;
             if tail(place, best.length) == wanted {
                 let length = common(&window[place..place + most], here);
                 if length > best.length && (length > SHORTEST || index - place <= NEAR) {
@@ -165,12 +208,12 @@ impl Go {
                     wanted = tail(index, length);
                 }
             }
-            // What came before that has been overwritten.
-            if at == index as i32 - REACH as i32 {
+            // The farthest place has given up its entry.
+            if index - place == REACH {
                 break;
             }
-            at = previous[place & (REACH - 1)] as i32 - offset;
-            if at < farthest {
+            at = steps.before(at);
+            if at <= farthest {
                 break;
             }
         }
@@ -194,13 +237,13 @@ impl Go {
                 self.candidate = self.insert(self.index);
             }
             let before = std::mem::replace(&mut self.pending, NO_MATCH);
-            let farthest = self.index.saturating_sub(REACH) as i64;
+            let farthest = self.index.saturating_sub(REACH);
             let worthwhile = if LAZY {
                 lookahead > before.length && before.length < self.effort.lazy
             } else {
                 lookahead >= SHORTEST
             };
-            if worthwhile && i64::from(self.candidate) - i64::from(self.offset) >= farthest {
+            if worthwhile && usize::from(self.candidate) > farthest {
                 self.pending = self.search(lookahead);
             }
             let (is_match, found) = if LAZY {
@@ -325,5 +368,50 @@ impl Family for Go {
 
     fn out(&mut self) -> &mut Vec<u8> {
         &mut self.bits.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that repeat after so many, but for faults; the same sixes come up in between.
+    fn repeating(period: usize, letters: u32) -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut random = move |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        let mut bytes: Vec<u8> = Vec::new();
+        while bytes.len() < 5 * REACH {
+            let from = bytes.len().checked_sub(period);
+            match from.filter(|_| random(50) > 0) {
+                Some(from) => bytes.push(bytes[from]),
+                None => bytes.push(b'a' + random(letters) as u8),
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_quick_search_makes_what_a_walk_makes() {
+        for (period, letters) in
+            [(7, 2), (500, 4), (REACH - 1, 3), (REACH, 2), (REACH, 3), (REACH + 1, 3), (REACH, 26), (6 * REACH, 3)]
+        {
+            let plain = repeating(period, letters);
+            for level in 7..=9 {
+                let made = |is_quick: bool| {
+                    let mut go = Go::new(level, Writes::Copy);
+                    assert!(go.sixes.is_some());
+                    if !is_quick {
+                        go.sixes = None;
+                    }
+                    go.write(&plain);
+                    go.finish();
+                    std::mem::take(go.out())
+                };
+                assert!(made(true) == made(false), "period {period}, {letters} letters, level {level}");
+            }
+        }
     }
 }

@@ -253,23 +253,31 @@ pub(super) fn put_tokens(tokens: &[Token], literals: &Codes<LITERALS>, distances
         let extra = value as u32 - u32::from(LENGTH_BASE[symbol]);
         *entry = (code & 0xffff | extra << (code >> 16), (code >> 16) + u32::from(LENGTH_EXTRA[symbol]));
     }
-    bits.out.reserve(tokens.len() * 4);
-    for token in tokens {
-        let value = usize::from(token.value());
-        if token.is_literal() {
-            literals.put(value, bits);
-            continue;
+    for tokens in tokens.chunks(TOGETHER) {
+        let mut run = bits.run::<{ TOGETHER * MOST_BYTES + 8 }>();
+        for token in tokens {
+            let value = usize::from(token.value());
+            if token.is_literal() {
+                let code = literals.0[value];
+                run.put(u64::from(code & 0xffff), code >> 16);
+                continue;
+            }
+            let (length, count) = lengths[value];
+            let distance = token.distance().wrapping_sub(1) & 0x7fff;
+            let symbol = distance_symbol(distance);
+            let extra = distance_extra(symbol);
+            let code = distances.0[symbol as usize];
+            let low = distance & ((1 << extra) - 1);
+            let code = (code & 0xffff | low << (code >> 16), (code >> 16) + extra);
+            run.put(u64::from(length) | u64::from(code.0) << count, count + code.1);
         }
-        let (code, count) = lengths[value];
-        bits.put(code, count);
-        let distance = token.distance().wrapping_sub(1) & 0x7fff;
-        let symbol = distance_symbol(distance);
-        let extra = distance_extra(symbol);
-        let code = distances.0[symbol as usize];
-        let low = distance & ((1 << extra) - 1);
-        bits.put(code & 0xffff | low << (code >> 16), (code >> 16) + extra);
+        run.finish();
     }
 }
+
+/// Tokens that are written at a time, and bytes of each, at most: 15 bits for a length and 5 after it, 15 and 13 for a distance.
+const TOGETHER: usize = 512;
+const MOST_BYTES: usize = 6;
 
 #[cfg(test)]
 mod tests {
