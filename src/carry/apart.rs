@@ -16,6 +16,7 @@ use crate::carry::skeleton::{Joined, Sink, Skeleton};
 use crate::carry::table::Packing;
 use crate::compression::encode::Budget;
 use crate::digest::Digest;
+use crate::fs::Slice;
 use crate::image::store::layout::{self, Layout};
 use crate::progress::Task;
 
@@ -43,7 +44,12 @@ pub(super) struct Taken {
 /// A blob as contents, by their ids.
 pub(super) enum TakenForm {
     Whole(Vec<u32>),
-    Tar { skeleton: Box<Skeleton>, plain: u64, packing: Packing },
+    /// The skeleton refers to contents by their ids, too. It waits on the disk: those of a large carry do not fit into memory together.
+    Tar {
+        skeleton: Slice,
+        plain: u64,
+        packing: Packing,
+    },
 }
 
 impl Job<'_> {
@@ -59,15 +65,11 @@ impl Job<'_> {
                 Some(split) if is_given => split,
                 _ => self.split(&mut self.plain(described, limit)?, &mut taker)?,
             };
-            if let Some((skeleton, plain)) = self.proven(split)? {
+            let skeleton = split.skeleton.to_bytes(|id| id);
+            if self.comes_back(&skeleton, &split.print)? {
                 self.task.add(size);
-                return Ok(Taken {
-                    digest,
-                    size,
-                    form: TakenForm::Tar { skeleton: Box::new(skeleton), plain, packing },
-                    made,
-                    reason,
-                });
+                let form = TakenForm::Tar { skeleton: taker.keep(&skeleton)?, plain: split.print.size, packing };
+                return Ok(Taken { digest, size, form, made, reason });
             }
             // What does not come back as it was is not taken apart. It is not known to happen.
             let reason = Some("its archive did not come back as it was".to_owned());
@@ -129,12 +131,11 @@ impl Job<'_> {
         Ok(Split { skeleton, print: plain.print() })
     }
 
-    /// The skeleton of a tar and how many bytes that has, if it comes back as it was.
-    fn proven(&self, split: Split) -> Result<Option<(Skeleton, u64)>, Error> {
-        let joined = Joined::new(&split.skeleton.to_bytes(|id| id), &self.contents)?;
-        let mut joined = Printed::new(joined);
+    /// Whether a tar comes back from a skeleton.
+    fn comes_back(&self, skeleton: &[u8], print: &Print) -> Result<bool, Error> {
+        let mut joined = Printed::new(Joined::new(Skeleton::from_bytes(skeleton)?, &self.contents));
         io::copy(&mut joined, &mut io::sink())?;
-        Ok((joined.print() == split.print).then_some((split.skeleton, split.print.size)))
+        Ok(joined.print() == *print)
     }
 }
 

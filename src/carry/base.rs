@@ -113,18 +113,14 @@ impl Ground {
                     run = runs.next();
                 }
                 if run.is_some_and(|run| run.contains(&met.number)) {
-                    let from = writer.position();
-                    writer.append(met.bytes)?;
-                    taken.push(writer.slice(from)?);
+                    taken.push(writer.keep(met.bytes)?);
                 }
                 Ok(())
             })?;
             if taken.len() as u64 != base.count() {
                 return Err(Error::BaseDamaged { path: layout.blob_path(&base.digest) });
             }
-            let from = writer.position();
-            writer.append(&skeleton.to_bytes(|number| number))?;
-            Ok((taken, writer.slice(from)?))
+            Ok((taken, writer.keep(&skeleton.to_bytes(|number| number))?))
         };
         let mut ground = Ground::default();
         for (contents, skeleton) in table.bases.par_iter().map(one).collect::<Result<Vec<_>, _>>()? {

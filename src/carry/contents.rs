@@ -4,7 +4,7 @@
 //! itself a gzip file (change logs, manual pages, modules) is taken apart once more where its encoder is known: two builds
 //! of a package share the text in it, hardly ever the compressed bytes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,62 +12,16 @@ use std::sync::{Arc, Mutex};
 use fastcdc::v2020::StreamCDC;
 use sha2::{Digest as _, Sha256};
 
+use crate::carry::entries::{Entries, Form, Hash, Known, Nested, piece_name};
 use crate::carry::skeleton::Sink;
-use crate::carry::table;
 use crate::carry::{Error, Lookup};
 use crate::compression::encode::{Budget, find_in_memory};
 use crate::fs::{Slice, Spool, SpoolWriter};
-
-/// What a content is told by: its SHA-256.
-pub(super) type Hash = [u8; 32];
 
 /// The contents of a carry that is being put together. They wait in files on the disk.
 pub(super) struct Contents {
     spool: Spool,
     known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    by_hash: HashMap<Hash, u32>,
-    entries: Vec<Entry>,
-}
-
-/// A content.
-pub(super) struct Entry {
-    pub(super) hash: Hash,
-    /// The first of the names that it has, which says what it is like.
-    pub(super) path: Box<[u8]>,
-    pub(super) form: Form,
-}
-
-/// How a content is carried, unless it is held.
-#[derive(Clone)]
-pub(super) enum Form {
-    Stored(Slice),
-    /// What was taken apart, and the file as it was: made again once for proof, it is not made again for each layer that has it.
-    Gzip(Box<(Nested, Slice)>),
-}
-
-impl Form {
-    /// The content's bytes.
-    fn as_it_was(&self) -> &Slice {
-        match self {
-            Form::Stored(slice) => slice,
-            Form::Gzip(gzip) => &gzip.1,
-        }
-    }
-}
-
-/// A gzip file in a layer, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Nested {
-    /// How it is made again ([`GzipRecipe`](crate::compression::encode::GzipRecipe)).
-    pub(super) recipe: Vec<u8>,
-    /// Bytes of the gzip file.
-    pub(super) size: u64,
-    /// Its plain bytes.
-    pub(super) refs: Vec<u32>,
 }
 
 impl Contents {
@@ -87,10 +41,8 @@ impl Contents {
     }
 
     /// Ends the collection.
-    pub(super) fn finish(self) -> Vec<Entry> {
-        let mut known = self.known.into_inner().expect("no holder panics");
-        known.name_nested();
-        known.entries
+    pub(super) fn finish(self) -> Result<Entries, Error> {
+        self.known.into_inner().expect("no holder panics").finish()
     }
 }
 
@@ -103,42 +55,24 @@ pub(super) struct Taker<'a> {
 
 impl Taker<'_> {
     /// Adds one content, unless it is known; returns its id.
-    fn add(&mut self, path: &[u8], bytes: &[u8], is_nested: bool) -> Result<u32, Error> {
+    fn add(&mut self, name: &[u8], bytes: &[u8], is_nested: bool) -> Result<u32, Error> {
         let hash: Hash = Sha256::digest(bytes).into();
-        if let Some(id) = self.known(&hash, path) {
+        let known = self.contents.known.lock().expect("no holder panics").find(&hash, name)?;
+        if let Some(id) = known {
             return Ok(id);
         }
         let nested = self.take_apart(bytes, is_nested)?;
-        let from = self.writer.position();
-        self.writer.append(bytes)?;
-        let slice = self.writer.slice(from)?;
+        let slice = self.writer.keep(bytes)?;
         let form = match nested {
             Some(nested) => Form::Gzip(Box::new((nested, slice))),
             None => Form::Stored(slice),
         };
-        let mut known = self.contents.known.lock().expect("no holder panics");
-        // Somebody else may have come first.
-        if let Some(id) = known.by_hash.get(&hash) {
-            return Ok(*id);
-        }
-        // Skeletons are contents, too, and come last.
-        let id = match u32::try_from(known.entries.len()) {
-            Ok(id) if u64::from(id) < table::CONTENTS - SPARE => id,
-            _ => return Err(Error::TooMany("contents")),
-        };
-        known.by_hash.insert(hash, id);
-        known.entries.push(Entry { hash, path: path.into(), form });
-        Ok(id)
+        self.contents.known.lock().expect("no holder panics").add(hash, form, name)
     }
 
-    fn known(&self, hash: &Hash, path: &[u8]) -> Option<u32> {
-        let mut known = self.contents.known.lock().expect("no holder panics");
-        let id = *known.by_hash.get(hash)?;
-        let there = &mut known.entries[id as usize].path;
-        if path < &**there {
-            *there = path.into();
-        }
-        Some(id)
+    /// Writes bytes down that are no content.
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Result<Slice, Error> {
+        Ok(self.writer.keep(bytes)?)
     }
 
     /// A gzip file's parts, where there is an encoder that makes it again.
@@ -201,12 +135,12 @@ impl Sink for Taker<'_> {
 impl Lookup for &Contents {
     fn size(&self, content: u32) -> Result<u64, Error> {
         let known = self.known.lock().expect("no holder panics");
-        Ok(known.entries[content as usize].form.as_it_was().size())
+        Ok(known.get(content).form.as_it_was().size())
     }
 
     fn open(&self, content: u32) -> Result<Box<dyn Read + Send>, Error> {
         let known = self.known.lock().expect("no holder panics");
-        Ok(Box::new(known.entries[content as usize].form.as_it_was().reader()))
+        Ok(Box::new(known.get(content).form.as_it_was().reader()))
     }
 }
 
@@ -312,45 +246,13 @@ impl Recent {
     }
 }
 
-impl Known {
-    /// Names what lies in gzip files after the first of their names, whichever of them was met first.
-    fn name_nested(&mut self) {
-        for id in 0..self.entries.len() {
-            let Form::Gzip(gzip) = &self.entries[id].form else { continue };
-            let refs = gzip.0.refs.clone();
-            let path = self.entries[id].path.clone();
-            for (number, content) in refs.iter().enumerate() {
-                let own = name_inside(&path, (refs.len() > 1).then_some(number));
-                let there = &mut self.entries[*content as usize].path;
-                if *own < **there {
-                    *there = own.into();
-                }
-            }
-        }
-    }
-}
-
 /// Whether a content is to be taken for a gzip file.
 pub(super) fn may_be_nested(bytes: &[u8]) -> bool {
     bytes.len() >= SMALLEST_NESTED && bytes.starts_with(b"\x1f\x8b\x08")
 }
 
-/// The name of what is in a gzip file of that name: of a piece, where there are several.
-pub(super) fn name_inside(path: &[u8], piece: Option<usize>) -> Vec<u8> {
-    let name = path.strip_suffix(b".gz").unwrap_or(path);
-    piece.map_or(name.to_vec(), |number| piece_name(name, number))
-}
-
-/// The name of a piece of something large.
-fn piece_name(path: &[u8], number: usize) -> Vec<u8> {
-    [path, format!("\0{number:08}").as_bytes()].concat()
-}
-
 /// The name of what lies in a gzip file, as long as it has no other: behind all names.
 const UNNAMED: &[u8] = b"\xff";
-
-/// Numbers that are kept for skeletons.
-const SPARE: u64 = 1 << 16;
 
 /// Bytes up to which a file is one content.
 const WHOLE: u64 = 8 << 20;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rayon::prelude::*;
 
 use crate::carry::base::Base;
-use crate::carry::contents::{Entry, Form, Hash};
+use crate::carry::entries::{Entries, Entry, Form, Hash};
 use crate::carry::order::needed;
 use crate::carry::{Error, index, numbering};
 use crate::digest::Digest;
@@ -29,26 +29,21 @@ pub(super) struct Chosen {
     pub(super) held: HashMap<u32, Place>,
     /// Contents that are like one that is there, by id.
     pub(super) like: HashMap<u32, Place>,
-}
-
-/// What was taken out of the layers: bytes to compress against.
-#[derive(Default)]
-pub(super) struct Taken {
-    /// Contents.
+    /// Bytes to compress against, once they are taken: contents,
     pub(super) contents: HashMap<Place, Slice>,
-    /// The skeleton of each layer, with the layer's own numbers.
+    /// and the skeleton of each layer, with the layer's own numbers.
     pub(super) skeletons: Vec<Slice>,
 }
 
 impl Chosen {
-    /// Looks for the contents to which `roots` refer in the layers that a site holds.
-    pub(super) fn of(base: &Base, entries: &[Entry], roots: &[u32], task: &Task) -> Result<Self, Error> {
+    /// Looks for the contents to which blobs refer, as `roots` says, in the layers that a site holds.
+    pub(super) fn of(base: &Base, entries: &Entries, roots: &[bool], task: &Task) -> Result<Self, Error> {
         let layers: Vec<&Digest> = base.layers().collect();
         let wanted = needed(entries, roots, &Chosen::default());
-        let ids = || (0_u32..).zip(entries).filter(|(id, _)| wanted[*id as usize]);
+        let ids = || entries.iter().filter(|(id, _)| wanted[*id as usize]);
         let by_hash: HashMap<Hash, u32> = ids().map(|(id, entry)| (entry.hash, id)).collect();
-        let names: BTreeSet<[u8; 8]> = ids().map(|(_, entry)| index::name_hash(&entry.path)).collect();
-        let likenesses: BTreeSet<[u8; 8]> = ids().map(|(_, entry)| index::likeness_hash(&entry.path)).collect();
+        let names: BTreeSet<[u8; 8]> = ids().map(|(id, _)| index::name_hash(entries.name(id))).collect();
+        let likenesses: BTreeSet<[u8; 8]> = ids().map(|(id, _)| index::likeness_hash(entries.name(id))).collect();
         let mut found = Found { exact: HashMap::new(), like: HashMap::new() };
         // Only the making of an index takes time; a dozen at a time bounds what is in memory.
         for (batch, some) in (0..).zip(layers.chunks(BATCH)) {
@@ -83,11 +78,6 @@ impl Chosen {
         Ok(found.choose(entries, roots, &layers))
     }
 
-    /// Whether a content is held.
-    pub(super) fn holds(&self, id: usize) -> bool {
-        u32::try_from(id).is_ok_and(|id| self.held.contains_key(&id))
-    }
-
     /// Contents that are taken from layers.
     pub(super) fn count(&self) -> usize {
         self.layers.iter().map(|(_, numbers)| numbers.len()).sum()
@@ -101,26 +91,26 @@ impl Chosen {
     }
 
     /// Bytes of all that is taken.
-    pub(super) fn bytes(&self, entries: &[Entry], taken: &Taken) -> u64 {
+    pub(super) fn bytes(&self, entries: &Entries) -> u64 {
         let exact: BTreeMap<Place, u64> =
-            self.held.iter().map(|(id, place)| (*place, size_of(&entries[*id as usize]))).collect();
-        let like = taken.contents.iter().filter(|(place, _)| !exact.contains_key(place)).map(|(_, slice)| slice.size());
+            self.held.iter().map(|(id, place)| (*place, size_of(&entries[*id]))).collect();
+        let like = self.contents.iter().filter(|(place, _)| !exact.contains_key(place)).map(|(_, slice)| slice.size());
         exact.values().sum::<u64>() + like.sum::<u64>()
     }
 
     /// Which of the layers has most bytes of these contents, if any.
-    pub(super) fn nearest(&self, entries: &[Entry], contents: impl Iterator<Item = u32>) -> Option<u32> {
+    pub(super) fn nearest(&self, entries: &Entries, contents: &[u32]) -> Option<u32> {
         let mut shared: BTreeMap<u32, u64> = BTreeMap::new();
         for id in contents {
-            if let Some((layer, _)) = self.held.get(&id).or_else(|| self.like.get(&id)) {
-                *shared.entry(*layer).or_default() += size_of(&entries[id as usize]);
+            if let Some((layer, _)) = self.held.get(id).or_else(|| self.like.get(id)) {
+                *shared.entry(*layer).or_default() += size_of(&entries[*id]);
             }
         }
         shared.into_iter().max_by_key(|(layer, bytes)| (*bytes, std::cmp::Reverse(*layer))).map(|(layer, _)| layer)
     }
 
     /// Takes out of the layers what is compressed against, and makes sure of all that is built on.
-    pub(super) fn take(&self, base: &Base, spool: &Spool) -> Result<Taken, Error> {
+    pub(super) fn take(&mut self, base: &Base, spool: &Spool) -> Result<(), Error> {
         let like: BTreeSet<Place> = self.like.values().copied().collect();
         let layers: Vec<(u32, &(Digest, Vec<u32>))> = (0..).zip(&self.layers).collect();
         let taken: Vec<_> = layers
@@ -140,26 +130,21 @@ impl Chosen {
                         seen += 1;
                     }
                     if like.contains(&place) {
-                        let from = writer.position();
-                        writer.append(met.bytes)?;
-                        contents.push((place, writer.slice(from)?));
+                        contents.push((place, writer.keep(met.bytes)?));
                     }
                     Ok(())
                 })?;
                 if seen != numbers.len() {
                     return Err(damaged());
                 }
-                let from = writer.position();
-                writer.append(&skeleton.to_bytes(|number| number))?;
-                Ok((contents, writer.slice(from)?))
+                Ok((contents, writer.keep(&skeleton.to_bytes(|number| number))?))
             })
             .collect::<Result<_, Error>>()?;
-        let mut all = Taken::default();
         for (contents, skeleton) in taken {
-            all.contents.extend(contents);
-            all.skeletons.push(skeleton);
+            self.contents.extend(contents);
+            self.skeletons.push(skeleton);
         }
-        Ok(all)
+        Ok(())
     }
 }
 
@@ -192,9 +177,9 @@ struct Found {
 }
 
 impl Found {
-    fn choose(mut self, entries: &[Entry], roots: &[u32], layers: &[&Digest]) -> Chosen {
+    fn choose(mut self, entries: &Entries, roots: &[bool], layers: &[&Digest]) -> Chosen {
         let relatives = |id: u32, found: &Found| -> Vec<Candidate> {
-            let likeness = index::likeness_hash(&entries[id as usize].path);
+            let likeness = index::likeness_hash(entries.name(id));
             found.like.get(&likeness).cloned().unwrap_or_default()
         };
         // What a layer has in common with all that is carried.
@@ -215,13 +200,14 @@ impl Found {
             chosen.held.retain(|id, _| wanted[*id as usize]);
             let mut spared: BTreeMap<u32, u64> = BTreeMap::new();
             for (id, (layer, _)) in &chosen.held {
-                *spared.entry(*layer).or_default() += size_of(&entries[*id as usize]);
+                *spared.entry(*layer).or_default() += size_of(&entries[*id]);
             }
-            for (id, entry) in (0..).zip(entries) {
+            for (id, entry) in entries.iter() {
                 if wanted[id as usize]
                     && matches!(entry.form, Form::Stored(_))
                     && !chosen.held.contains_key(&id)
-                    && let Some(Candidate { layer, number, size, .. }) = nearest(&relatives(id, &self), entry, rank)
+                    && let Some(Candidate { layer, number, size, .. }) =
+                        nearest(&relatives(id, &self), (entries.name(id), size_of(entry)), rank)
                 {
                     *spared.entry(layer).or_default() += size_of(entry).min(size.into());
                     chosen.like.insert(id, (layer, number));
@@ -259,8 +245,8 @@ impl Chosen {
 
 /// Of relatives in the best layer the one of the same name, then the one whose size is nearest: what changed in a line has
 /// hardly another.
-fn nearest<K: Ord>(places: &[Candidate], entry: &Entry, rank: impl Fn(u32) -> K) -> Option<Candidate> {
-    let (name, size) = (index::name_hash(&entry.path), size_of(entry));
+fn nearest<K: Ord>(places: &[Candidate], (name, size): (&[u8], u64), rank: impl Fn(u32) -> K) -> Option<Candidate> {
+    let name = index::name_hash(name);
     let key = |it: &&Candidate| (rank(it.layer), it.name != name, u64::from(it.size).abs_diff(size), it.number);
     places.iter().min_by_key(key).copied()
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::carry::contents::Hash;
+use crate::carry::entries::Hash;
 use crate::carry::order::likeness;
 use crate::carry::{Error, numbering};
 use crate::digest::Digest;
@@ -75,7 +75,7 @@ pub fn forget(directory: &Path, layer: &Digest) -> Result<(), Error> {
 
 /// What relatives have in common, in few bytes.
 pub(super) fn likeness_hash(path: &[u8]) -> [u8; 8] {
-    Sha256::digest(likeness(path))[..8].try_into().expect("eight of 32 bytes")
+    Sha256::digest(likeness(path).collect::<Vec<u8>>())[..8].try_into().expect("eight of 32 bytes")
 }
 
 /// The last name of a path, in few bytes.

@@ -30,6 +30,7 @@ mod contents;
 mod delta;
 mod document;
 mod encrypted;
+mod entries;
 #[cfg(test)]
 mod forged;
 mod frame;

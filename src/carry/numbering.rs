@@ -12,7 +12,8 @@ use std::io::{self, Read};
 use sha2::{Digest as _, Sha256};
 
 use crate::carry::Error;
-use crate::carry::contents::{Hash, NESTED_PLAIN, cut, may_be_nested, name_inside};
+use crate::carry::contents::{NESTED_PLAIN, cut, may_be_nested};
+use crate::carry::entries::{Hash, name_inside};
 use crate::carry::skeleton::{Sink, Skeleton};
 use crate::compression::{self, LimitedReader};
 use crate::digest::{Digest, HashingReader};

@@ -1,8 +1,8 @@
 //! The order in which contents are carried, and the numbers that they have got.
 
 use crate::carry::Error;
-use crate::carry::contents::{Entry, Form, Nested};
 use crate::carry::delta::Chosen;
+use crate::carry::entries::{Entries, Form, Nested};
 use crate::fs::Slice;
 
 /// Contents in the order in which they are numbered: gzip files, those that are held, those with bytes of their own.
@@ -20,21 +20,24 @@ pub(super) struct Ordered {
 }
 
 impl Ordered {
-    /// Orders contents, as far as somebody refers to them: `roots` do.
+    /// Orders contents, as far as somebody refers to them: `roots` says to which blobs do.
     ///
     /// Neighbours are files of one name: of several releases, whose numbers differ in nothing but digits. The order depends
     /// on what is carried alone, not on who found it first.
-    pub(super) fn new(entries: &[Entry], roots: &[u32], chosen: &Chosen) -> Result<Self, Error> {
+    pub(super) fn new(entries: &Entries, roots: &[bool], chosen: &Chosen) -> Result<Self, Error> {
         let needed = needed(entries, roots, chosen);
-        let mut ids: Vec<u32> =
-            (0..u32::try_from(entries.len()).expect("ids are u32")).filter(|id| needed[*id as usize]).collect();
+        let is_stored = |id: u32| matches!(entries[id].form, Form::Stored(_));
+        let mut ids: Vec<u32> = entries.iter().map(|(id, _)| id).filter(|id| needed[*id as usize]).collect();
         ids.retain(|id| !chosen.held.contains_key(id));
-        ids.sort_by_cached_key(|id| {
-            let entry = &entries[*id as usize];
-            let is_stored = matches!(entry.form, Form::Stored(_));
-            (is_stored, !chosen.like.contains_key(id), likeness(&entry.path), &entry.path, &entry.hash)
+        ids.sort_unstable_by(|one, other| {
+            let kind = |id: &u32| (is_stored(*id), !chosen.like.contains_key(id));
+            let (name, others) = (entries.name(*one), entries.name(*other));
+            kind(one)
+                .cmp(&kind(other))
+                .then_with(|| likeness(name).cmp(likeness(others)))
+                .then_with(|| (name, &entries[*one].hash).cmp(&(others, &entries[*other].hash)))
         });
-        let nested = ids.iter().filter(|id| matches!(entries[**id as usize].form, Form::Gzip(..))).count();
+        let nested = ids.iter().filter(|id| !is_stored(**id)).count();
         let held = chosen.count();
         let total = u32::try_from(ids.len() + held).map_err(|_| Error::TooMany("contents"))?;
         let first_held = u32::try_from(nested).expect("fewer than all");
@@ -49,7 +52,7 @@ impl Ordered {
         }
         let mut ordered = Ordered { nested: Vec::new(), held, stored: Vec::new(), like: Vec::new(), numbers };
         for id in &ids {
-            match &entries[*id as usize].form {
+            match &entries[*id].form {
                 Form::Stored(slice) => {
                     ordered.stored.push(slice.clone());
                     ordered.like.extend(chosen.like.get(id).map(|place| first_held + chosen.number(*place)));
@@ -71,14 +74,11 @@ impl Ordered {
 }
 
 /// Which contents are referred to: by `roots`, or by a gzip file that travels in its parts.
-pub(super) fn needed(entries: &[Entry], roots: &[u32], chosen: &Chosen) -> Vec<bool> {
-    let mut needed = vec![false; entries.len()];
-    for id in roots {
-        needed[*id as usize] = true;
-    }
-    for id in 0..entries.len() {
+pub(super) fn needed(entries: &Entries, roots: &[bool], chosen: &Chosen) -> Vec<bool> {
+    let mut needed = roots.to_vec();
+    for (id, entry) in entries.iter() {
         // What is in a gzip file is none itself.
-        if let (true, Form::Gzip(gzip), false) = (needed[id], &entries[id].form, chosen.holds(id)) {
+        if let (true, Form::Gzip(gzip), false) = (needed[id as usize], &entry.form, chosen.held.contains_key(&id)) {
             gzip.0.refs.iter().for_each(|inner| needed[*inner as usize] = true);
         }
     }
@@ -87,17 +87,13 @@ pub(super) fn needed(entries: &[Entry], roots: &[u32], chosen: &Chosen) -> Vec<b
 
 /// What neighbours have in common: their last name first, then the directory that it is in, and so on, with all numbers made
 /// equal. The directories that tell releases apart come first in a path, and so last here.
-pub(super) fn likeness(path: &[u8]) -> Vec<u8> {
-    let mut likeness = Vec::with_capacity(path.len() + 1);
-    for component in path.rsplit(|byte| *byte == b'/') {
-        for byte in component {
-            match byte {
-                b'0'..=b'9' if likeness.last() == Some(&b'0') => {}
-                b'0'..=b'9' => likeness.push(b'0'),
-                byte => likeness.push(*byte),
-            }
-        }
-        likeness.push(b'/');
-    }
-    likeness
+pub(super) fn likeness(path: &[u8]) -> impl Iterator<Item = u8> {
+    let components = path.rsplit(|byte| *byte == b'/');
+    let bytes = components.flat_map(|component| component.iter().copied().chain(std::iter::once(b'/')));
+    let mut is_in_number = false;
+    bytes.filter_map(move |byte| {
+        let is_digit = byte.is_ascii_digit();
+        let goes_on = std::mem::replace(&mut is_in_number, is_digit) && is_digit;
+        (!goes_on).then_some(if is_digit { b'0' } else { byte })
+    })
 }

@@ -11,14 +11,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::carry::apart::{Job, Taken, TakenForm};
 use crate::carry::base::{Base, Need};
-use crate::carry::contents::{Contents, Entry};
-use crate::carry::delta::{self, Chosen};
+use crate::carry::contents::Contents;
+use crate::carry::delta::Chosen;
 use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT, Made, Totals, VolumeFile};
+use crate::carry::entries::Entries;
 use crate::carry::frame::Group;
 use crate::carry::maker;
 use crate::carry::order::Ordered;
 use crate::carry::parts::Parts;
 use crate::carry::sign::PrivateKey;
+use crate::carry::skeleton::Skeleton;
 use crate::carry::table::{self, BaseLayer, Blob, Form, Prefix, Table};
 use crate::carry::{Error, frame, parity, volume};
 use crate::compression::encode::Budget;
@@ -128,18 +130,16 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
     drop(task);
 
     let spool = contents.spool().clone();
-    let entries = contents.finish();
-    let chosen = match &options.base {
-        Some(base) => {
-            let task = progress.task("looking at what the site holds", Unit::Items, Some(base.held.len() as u64));
-            threads.install(|| Chosen::of(base, &entries, &roots(&taken), &task))?
-        }
-        None => Chosen::default(),
-    };
-    let against = match &options.base {
-        Some(base) => threads.install(|| chosen.take(base, &spool))?,
-        None => delta::Taken::default(),
-    };
+    let entries = contents.finish()?;
+    let roots = roots(&taken, entries.len())?;
+    let mut chosen = Chosen::default();
+    if let Some(base) = &options.base {
+        let task = progress.task("looking at what the site holds", Unit::Items, Some(base.held.len() as u64));
+        threads.install(|| {
+            chosen = Chosen::of(base, &entries, &roots, &task)?;
+            chosen.take(base, &spool)
+        })?;
+    }
     let mut made_by: BTreeMap<String, Made> = BTreeMap::new();
     let mut whole = Vec::new();
     for taken in &mut taken {
@@ -149,9 +149,9 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
         whole.extend(taken.reason.take().map(|reason| Whole { digest, size, reason }));
     }
     let group = FRAME.min(most / 3).max(1);
-    let Laid { mut table, stored, groups } = lay(taken, &entries, &chosen, &against, &spool, group)?;
-    let held_bytes = chosen.bytes(&entries, &against);
-    drop(entries);
+    let Laid { mut table, stored, groups } = lay(taken, &entries, &roots, &chosen, &spool, group)?;
+    let held_bytes = chosen.bytes(&entries);
+    drop((entries, roots));
     // A layer that is built on has to be there, whether or not an image of this carry has it.
     if let Some(base) = &options.base {
         for layer in &table.bases {
@@ -167,16 +167,14 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
     if bytes.len() as u64 > table::MOST {
         return Err(Error::TooMany("contents and blobs"));
     }
-    let from = writer.position();
-    writer.append(&bytes)?;
-    let table_slice = writer.slice(from)?;
+    let table_slice = writer.keep(&bytes)?;
     drop(writer);
     let content_bytes: u64 = table.lengths.iter().sum();
     let task = progress.task("compressing", Unit::Bytes, Some(content_bytes + table_slice.size()));
     let alone = [Group::alone(0..1)];
     let mut frames = frame::compress(std::slice::from_ref(&table_slice), &alone, options.level, &spool, &task)?;
     frames.extend(frame::compress(&stored, &groups, options.level, &spool, &task)?);
-    drop((task, groups, against));
+    drop((task, groups, chosen));
 
     let id = id_of(&frames, &images);
     // The document and the words for a person lie on every medium.
@@ -293,16 +291,17 @@ fn beside(directory: &Path, what: &str) -> PathBuf {
     directory.with_file_name(format!(".{}.{what}", name.display()))
 }
 
-/// All contents that blobs refer to, each once.
-fn roots(taken: &[Taken]) -> Vec<u32> {
-    let refs = |taken: &Taken| match &taken.form {
-        TakenForm::Whole(refs) => refs.clone(),
-        TakenForm::Tar { skeleton, .. } => skeleton.refs().to_vec(),
-    };
-    let mut roots: Vec<u32> = taken.iter().flat_map(refs).collect();
-    roots.sort_unstable();
-    roots.dedup();
-    roots
+/// Which of the contents blobs refer to.
+fn roots(taken: &[Taken], contents: usize) -> Result<Vec<bool>, Error> {
+    let mut roots = vec![false; contents];
+    let mut mark = |refs: &[u32]| refs.iter().for_each(|id| roots[*id as usize] = true);
+    for taken in taken {
+        match &taken.form {
+            TakenForm::Whole(refs) => mark(refs),
+            TakenForm::Tar { skeleton, .. } => mark(Skeleton::from_slice(skeleton)?.refs()),
+        }
+    }
+    Ok(roots)
 }
 
 /// What lies in frames, and in which.
@@ -316,17 +315,17 @@ struct Laid {
 /// Orders the contents, gives blobs their numbers, and puts skeletons behind the contents.
 fn lay(
     taken: Vec<Taken>,
-    entries: &[Entry],
+    entries: &Entries,
+    roots: &[bool],
     chosen: &Chosen,
-    against: &delta::Taken,
     spool: &Spool,
     most: u64,
 ) -> Result<Laid, Error> {
-    let mut ordered = Ordered::new(entries, &roots(&taken), chosen)?;
+    let mut ordered = Ordered::new(entries, roots, chosen)?;
     let nested = std::mem::take(&mut ordered.nested);
     let before = nested.len() + ordered.held;
     let mut stored = std::mem::take(&mut ordered.stored);
-    let held: HashMap<u32, Slice> = against
+    let held: HashMap<u32, Slice> = chosen
         .contents
         .iter()
         .map(|(place, slice)| {
@@ -346,15 +345,14 @@ fn lay(
     // Skeletons with nothing to be compared with are neighbours; each of the others has frames of its own.
     let mut writer = spool.writer()?;
     let mut skeletons: HashMap<usize, Vec<u32>> = HashMap::new();
-    let nearest: Vec<Option<u32>> = taken
-        .iter()
-        .map(|taken| match &taken.form {
-            TakenForm::Tar { skeleton, .. } => chosen
-                .nearest(entries, skeleton.refs().iter().copied())
-                .filter(|layer| against.skeletons[*layer as usize].size() <= frame::PREFIX),
-            TakenForm::Whole(_) => None,
-        })
-        .collect();
+    let nearest = |taken: &Taken| match &taken.form {
+        TakenForm::Tar { skeleton, .. } if !chosen.layers.is_empty() => {
+            let layer = chosen.nearest(entries, Skeleton::from_slice(skeleton)?.refs());
+            Ok(layer.filter(|layer| chosen.skeletons[*layer as usize].size() <= frame::PREFIX))
+        }
+        _ => Ok(None),
+    };
+    let nearest: Vec<Option<u32>> = taken.iter().map(nearest).collect::<Result<_, Error>>()?;
     for is_built in [false, true] {
         let from = stored.len();
         for (blob, (taken, nearest)) in taken.iter().zip(&nearest).enumerate() {
@@ -363,16 +361,14 @@ fn lay(
                 continue;
             }
             let start = stored.len();
-            for piece in skeleton.to_bytes(|id| ordered.number(id)).chunks(SKELETON_PIECE) {
-                let from = writer.position();
-                writer.append(piece)?;
-                stored.push(writer.slice(from)?);
+            for piece in Skeleton::from_slice(skeleton)?.to_bytes(|id| ordered.number(id)).chunks(SKELETON_PIECE) {
+                stored.push(writer.keep(piece)?);
             }
             let numbers = (before + start..before + stored.len()).map(u32::try_from).collect::<Result<_, _>>();
             skeletons.insert(blob, numbers.map_err(|_| Error::TooMany("contents"))?);
             if let Some(layer) = nearest {
                 for group in shifted(frame::groups(&stored[start..], most), start) {
-                    let against = vec![against.skeletons[*layer as usize].clone()];
+                    let against = vec![chosen.skeletons[*layer as usize].clone()];
                     groups.push(Group { prefix: Prefix::Skeleton(*layer), against, ..group });
                 }
             }

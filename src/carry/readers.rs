@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::carry::document::CARRY;
 use crate::carry::import::frame_path;
-use crate::carry::skeleton::Joined;
+use crate::carry::skeleton::{Joined, Skeleton};
 use crate::carry::store::Store;
 use crate::carry::table::Table;
 use crate::carry::volume::Volume;
@@ -40,7 +40,7 @@ pub(crate) fn volume(directory: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// The skeleton of a tar whose contents all are one byte.
 pub(crate) fn skeleton(bytes: &[u8]) -> Result<(), Error> {
-    io::copy(&mut Joined::new(bytes, Byte)?.take(READ), &mut io::sink())?;
+    io::copy(&mut Joined::new(Skeleton::from_bytes(bytes)?, Byte).take(READ), &mut io::sink())?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::carry::contents::{Chained, Recent};
 use crate::carry::document::CarryDocument;
 use crate::carry::import::{self, expand_one, frame_path};
 use crate::carry::sign::PublicKey;
-use crate::carry::skeleton::Joined;
+use crate::carry::skeleton::{Joined, Skeleton};
 use crate::carry::store;
 use crate::carry::table::{Blob, Form, Table};
 use crate::carry::volume::{Placed, Volume};
@@ -112,7 +112,7 @@ impl Reading {
             Form::Tar { skeleton, plain, .. } => {
                 let mut bytes = Vec::new();
                 self.chained(skeleton).take(store::SKELETON).read_to_end(&mut bytes)?;
-                Box::new(LimitedReader::new(Joined::new(&bytes, self.opened.clone())?, *plain))
+                Box::new(LimitedReader::new(Joined::new(Skeleton::from_bytes(&bytes)?, self.opened.clone()), *plain))
             }
         }))
     }

@@ -9,7 +9,7 @@ use oci_spec::image::MediaType;
 
 use crate::carry::contents::{Chained, Recent};
 use crate::carry::import::frame_path;
-use crate::carry::skeleton::Joined;
+use crate::carry::skeleton::{Joined, Skeleton};
 use crate::carry::table::{self, Blob, Form, Packing, Table};
 use crate::carry::{Error, Lookup};
 use crate::compression::encode::GzipRecipe;
@@ -81,7 +81,7 @@ impl Store {
             Form::Tar { skeleton, plain, packing } => {
                 let mut bytes = Vec::new();
                 self.chained(skeleton).take(SKELETON).read_to_end(&mut bytes)?;
-                let tar = LimitedReader::new(Joined::new(&bytes, self.clone())?, *plain);
+                let tar = LimitedReader::new(Joined::new(Skeleton::from_bytes(&bytes)?, self.clone()), *plain);
                 drop(bytes);
                 match packing {
                     Packing::None => {

@@ -25,7 +25,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::carry::Error;
-use crate::carry::contents::Nested;
+use crate::carry::entries::Nested;
 use crate::carry::wire::{Reader, put, put_bytes, put_step};
 use crate::digest::Digest;
 

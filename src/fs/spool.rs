@@ -20,11 +20,10 @@ pub struct Spool(Arc<Inner>);
 struct Inner {
     directory: PathBuf,
     /// Files that nobody writes to now, and where each ends.
-    idle: Mutex<Vec<(Numbered, u64)>>,
+    idle: Mutex<Vec<(Arc<Numbered>, u64)>>,
 }
 
 /// A file, and a number that no other file of the process has or had.
-#[derive(Clone)]
 struct Numbered {
     file: Arc<File>,
     number: u64,
@@ -32,17 +31,17 @@ struct Numbered {
 
 /// Writes contents, and has a file for itself while it does. There are as many files as there are writers at one time.
 pub struct SpoolWriter {
-    file: Numbered,
+    file: Arc<Numbered>,
     end: u64,
     /// Whether the file ends before `end`, with a hole that nothing followed.
     is_short: bool,
     spool: Spool,
 }
 
-/// Some bytes in a spool. Equal when they are the same ones.
+/// Some bytes in a spool. Equal when they are the same ones. Carries have a million of them: it is kept small.
 #[derive(Clone)]
 pub struct Slice {
-    file: Numbered,
+    file: Arc<Numbered>,
     offset: u64,
     size: u64,
 }
@@ -88,6 +87,13 @@ impl SpoolWriter {
         Ok(())
     }
 
+    /// Adds bytes that are a slice of their own.
+    pub fn keep(&mut self, bytes: &[u8]) -> Result<Slice, PathError> {
+        let from = self.end;
+        self.append(bytes)?;
+        self.slice(from)
+    }
+
     /// Adds so many zeros, which take no room.
     pub fn hole(&mut self, size: u64) {
         self.end += size;
@@ -105,8 +111,8 @@ impl SpoolWriter {
 }
 
 impl Numbered {
-    fn new(file: Arc<File>) -> Self {
-        Numbered { file, number: FILES.fetch_add(1, Ordering::Relaxed) }
+    fn new(file: Arc<File>) -> Arc<Self> {
+        Arc::new(Numbered { file, number: FILES.fetch_add(1, Ordering::Relaxed) })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::carry::skeleton::header::{
 };
 use crate::carry::skeleton::{
     BODY, COLUMNS, CUT, END, FIRST_FIELD, FLAGS, FURTHER, HEADER, META, META_CUT, METAS, NUMBERS, OPS, PADDING,
-    PADDINGS, PIECES, RAW, VERSION, WHAT, ZEROS,
+    PADDINGS, PIECES, RAW, Skeleton, WHAT, ZEROS,
 };
 use crate::carry::wire::Reader;
 use crate::carry::{Error, Lookup};
@@ -17,7 +17,7 @@ use crate::carry::{Error, Lookup};
 /// Reads the tar that a skeleton was made of.
 pub(in crate::carry) struct Joined<L> {
     /// Each with what of it is still to be read.
-    columns: Vec<(Range<usize>, Vec<u8>)>,
+    columns: [(Range<usize>, Vec<u8>); COLUMNS],
     refs: Vec<u32>,
     next_ref: usize,
     before: [u8; BLOCK],
@@ -37,25 +37,10 @@ enum Piece {
 
 impl<L: Lookup> Joined<L> {
     /// Begins to join. What it refers to is looked up in `contents`.
-    pub(in crate::carry) fn new(skeleton: &[u8], contents: L) -> Result<Self, Error> {
-        let mut reader = Reader::new(skeleton, WHAT);
-        if reader.byte()? != VERSION {
-            return Err(Error::Odd { what: WHAT, why: "of an unknown version" });
-        }
-        let mut columns = Vec::new();
-        for _ in 0..COLUMNS {
-            let column = reader.bytes()?.to_vec();
-            columns.push((0..column.len(), column));
-        }
-        let (mut refs, mut before) = (Vec::new(), 0);
-        while !reader.is_empty() {
-            if refs.len() == REFS {
-                return Err(Error::TooMany("contents in one layer"));
-            }
-            before = reader.step(before)?;
-            refs.push(before);
-        }
-        Ok(Joined {
+    pub(in crate::carry) fn new(skeleton: Skeleton, contents: L) -> Self {
+        let Skeleton { columns, refs } = skeleton;
+        let columns = columns.map(|column| (0..column.len(), column));
+        Joined {
             columns,
             refs,
             next_ref: 0,
@@ -64,7 +49,7 @@ impl<L: Lookup> Joined<L> {
             pieces: VecDeque::new(),
             current: None,
             is_at_end: false,
-        })
+        }
     }
 
     fn column<T>(&mut self, column: usize, read: impl FnOnce(&mut Reader<'_>) -> Result<T, Error>) -> Result<T, Error> {
@@ -198,6 +183,3 @@ impl<L: Lookup> Read for Joined<L> {
         }
     }
 }
-
-/// Contents of a skeleton, at most: twice as many as the side that packs lets one have, and a file more.
-const REFS: usize = super::split::MOST / 2;

@@ -9,9 +9,10 @@ use crate::carry::skeleton::header::{
 };
 use crate::carry::skeleton::{
     BODY, COLUMNS, CUT, END, FIRST_FIELD, FLAGS, FURTHER, HEADER, META, META_CUT, METAS, NUMBERS, OPS, PADDING,
-    PADDINGS, PIECES, RAW, VERSION, ZEROS,
+    PADDINGS, PIECES, RAW, VERSION, WHAT, ZEROS,
 };
-use crate::carry::wire::{put, put_bytes, put_step};
+use crate::carry::wire::{Reader, put, put_bytes, put_step};
+use crate::fs::Slice;
 use crate::limits;
 
 /// Takes the contents of a tar while it is split.
@@ -24,9 +25,9 @@ pub(in crate::carry) trait Sink {
 /// The columns, while or after a tar is split.
 #[derive(Default)]
 pub(in crate::carry) struct Skeleton {
-    columns: [Vec<u8>; COLUMNS],
+    pub(super) columns: [Vec<u8>; COLUMNS],
     /// Which contents, by the numbers of the sink.
-    refs: Vec<u32>,
+    pub(super) refs: Vec<u32>,
 }
 
 impl Skeleton {
@@ -77,6 +78,34 @@ impl Skeleton {
     /// Which contents, by the numbers of the sink, as often as they are met.
     pub(in crate::carry) fn refs(&self) -> &[u32] {
         &self.refs
+    }
+
+    /// The skeleton of which these are the bytes.
+    pub(in crate::carry) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes, WHAT);
+        if reader.byte()? != VERSION {
+            return Err(Error::Odd { what: WHAT, why: "of an unknown version" });
+        }
+        let mut skeleton = Skeleton::default();
+        for column in &mut skeleton.columns {
+            *column = reader.bytes()?.to_vec();
+        }
+        let mut before = 0;
+        while !reader.is_empty() {
+            if skeleton.refs.len() == REFS {
+                return Err(Error::TooMany("contents in one layer"));
+            }
+            before = reader.step(before)?;
+            skeleton.refs.push(before);
+        }
+        Ok(skeleton)
+    }
+
+    /// The skeleton whose bytes wait in a spool.
+    pub(in crate::carry) fn from_slice(slice: &Slice) -> Result<Self, Error> {
+        let mut bytes = Vec::new();
+        slice.reader().read_to_end(&mut bytes)?;
+        Skeleton::from_bytes(&bytes)
     }
 
     /// The bytes of the skeleton; `renumber` says which number a content has got.
@@ -219,6 +248,9 @@ impl Skeleton {
 
 /// Bytes of a skeleton after which the rest of its archive is content: some million files, as a kernel's headers are named.
 pub(super) const MOST: usize = 32 << 20;
+
+/// Contents of a skeleton that is read, at most: twice as many as the side that packs lets one have, and a file more.
+const REFS: usize = MOST / 2;
 
 /// What headers before an entry say of it.
 #[derive(Default)]

@@ -36,7 +36,7 @@ fn there_and_back(tar: &[u8]) -> (Kept, usize) {
     let mut kept = Kept::default();
     let skeleton = Skeleton::split(&mut &*tar, &mut kept).unwrap().to_bytes(|content| content);
     let mut back = Vec::new();
-    Joined::new(&skeleton, &kept).unwrap().read_to_end(&mut back).unwrap();
+    Joined::new(Skeleton::from_bytes(&skeleton).unwrap(), &kept).read_to_end(&mut back).unwrap();
     assert!(back == tar, "{} and {} bytes", back.len(), tar.len());
     (kept, skeleton.len())
 }
@@ -130,12 +130,12 @@ fn a_skeleton_that_is_wrong_is_an_error_and_never_a_panic_or_endless() {
             let mut changed = skeleton.clone();
             changed[at] ^= 1 << bit;
             let kept = Bounded(&kept);
-            let read = Joined::new(&changed, kept)
+            let read = Skeleton::from_bytes(&changed)
                 .map_err(io::Error::other)
-                .and_then(|joined| io::copy(&mut joined.take(1 << 20), &mut io::sink()));
+                .and_then(|skeleton| io::copy(&mut Joined::new(skeleton, kept).take(1 << 20), &mut io::sink()));
             errors += usize::from(read.is_err());
         }
-        assert!(Joined::new(&skeleton[..at], Bounded(&kept)).is_err() || at > skeleton.len() - kept.0.len() - 1);
+        assert!(Skeleton::from_bytes(&skeleton[..at]).is_err() || at > skeleton.len() - kept.0.len() - 1);
     }
     assert!(errors > 100, "{errors}");
 }
@@ -177,5 +177,5 @@ fn a_skeleton_with_more_contents_than_there_can_be_is_refused() {
     let mut bytes = vec![1];
     bytes.extend_from_slice(&[0; super::COLUMNS]);
     bytes.resize(bytes.len() + super::split::MOST / 2 + 1, 0);
-    assert!(matches!(Joined::new(&bytes, &Kept::default()), Err(Error::TooMany(_))));
+    assert!(matches!(Skeleton::from_bytes(&bytes), Err(Error::TooMany(_))));
 }
