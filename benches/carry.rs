@@ -7,6 +7,10 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+#[path = "program/command.rs"]
+mod command;
+#[path = "program/image.rs"]
+mod image;
 #[path = "program/kernels.rs"]
 mod kernels;
 mod program;
@@ -17,11 +21,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use command::run;
 use haversack::digest::{Algorithm, Digest};
 use haversack::image::Layout;
-use haversack::image::store::layout::{canonical, descriptor};
-use kernels::{Kernel, kernels, run, unpack};
-use oci_spec::image::MediaType;
+use kernels::{Kernel, kernels, unpack};
 use program::HAVERSACK;
 use serde_json::Value;
 
@@ -31,7 +34,7 @@ fn main() {
     let kernels = kernels();
     let mut tars = 0;
     for (number, kernel) in kernels.iter().enumerate() {
-        tars += image(dir, kernel);
+        tars += add_image(dir, kernel);
         let name = format!("oci:plain:{}", tag(kernel));
         let last = number + 1 == kernels.len();
         for layout in if last { &["all", "new"][..] } else { &["all", "old"] } {
@@ -114,7 +117,7 @@ fn tag(kernel: &Kernel) -> String {
 }
 
 /// Puts a kernel's headers into the layout `plain`, as a layer without compression. Returns its bytes.
-fn image(dir: &Path, kernel: &Kernel) -> u64 {
+fn add_image(dir: &Path, kernel: &Kernel) -> u64 {
     let layout = Layout::create(&dir.join("plain")).unwrap();
     let tree = unpack(kernel, dir);
     let tar = dir.join("layer.tar");
@@ -125,15 +128,6 @@ fn image(dir: &Path, kernel: &Kernel) -> u64 {
     let mut blob = layout.blob_writer(Algorithm::Sha256).unwrap();
     std::io::copy(&mut File::open(&tar).unwrap().by_ref(), &mut blob).unwrap();
     let (digest, size): (Digest, u64) = blob.finish().unwrap();
-    let layer = descriptor(MediaType::ImageLayer, &digest, size);
-    let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [digest] },
-    });
-    let config = layout.write_blob(MediaType::ImageConfig, &canonical(&config)).unwrap();
-    let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "config": config, "layers": [layer],
-    });
-    let made = layout.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap();
-    layout.tag(&made, Some(&tag(kernel))).unwrap();
+    image::write(&layout, &digest, size, &tag(kernel));
     size
 }

@@ -9,6 +9,8 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a program for the terminal")]
 
+#[path = "program/command.rs"]
+mod command;
 #[path = "program/kernels.rs"]
 mod kernels;
 mod program;
@@ -19,9 +21,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use command::run;
 use haversack::compression::{Compression, Encoder, decoder};
 use haversack::digest::{Algorithm, HashingWriter};
-use kernels::{Kernel, cache, kernels, run, unpack};
+use kernels::{Kernel, cache, kernels, unpack};
 use program::HAVERSACK;
 use rayon::prelude::*;
 

@@ -1,7 +1,9 @@
 //! The header packages of the Debian kernels that apt offers, fetched once into `target/bench-kernels`.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use crate::command::run;
 
 /// One kernel's header packages.
 pub(crate) struct Kernel {
@@ -49,11 +51,6 @@ pub(crate) fn unpack(kernel: &Kernel, into: &Path) -> PathBuf {
         run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&tree));
     }
     tree
-}
-
-pub(crate) fn run(command: &mut Command) {
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{command:?}");
 }
 
 pub(crate) fn said(command: &mut Command) -> String {
