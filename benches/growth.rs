@@ -18,6 +18,8 @@ use std::process::Command;
 use command::run;
 use haversack::digest::Algorithm;
 use haversack::image::Layout;
+use haversack::image::store::layout::descriptor;
+use oci_spec::image::MediaType;
 use program::HAVERSACK;
 
 fn main() {
@@ -93,7 +95,7 @@ fn add_image(dir: &Path, number: u64) -> u64 {
     drop(tar);
     let (digest, size) = blob.finish().unwrap();
     let tag = format!("image-{number}");
-    image::write(&layout, &digest, size, &tag);
+    image::write(&layout, &descriptor(MediaType::ImageLayer, &digest, size), &digest, &tag);
     let (from, to) = (format!("oci:plain:{tag}"), format!("oci:all:{tag}"));
     run(Command::new("skopeo").args(["copy", "-q", "--insecure-policy", &from, &to]).current_dir(dir));
     std::fs::remove_dir_all(plain).unwrap();

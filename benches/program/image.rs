@@ -2,14 +2,13 @@
 
 use haversack::digest::Digest;
 use haversack::image::Layout;
-use haversack::image::store::layout::{canonical, descriptor};
-use oci_spec::image::MediaType;
+use haversack::image::store::layout::canonical;
+use oci_spec::image::{Descriptor, MediaType};
 
-/// Writes down an image of one layer that is there, without compression.
-pub(crate) fn write(layout: &Layout, digest: &Digest, size: u64, tag: &str) {
-    let layer = descriptor(MediaType::ImageLayer, digest, size);
+/// Writes down an image of one layer that is there, whose tar has that digest.
+pub(crate) fn write(layout: &Layout, layer: &Descriptor, tar: &Digest, tag: &str) {
     let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [digest] },
+        "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [tar] },
     });
     let config = layout.write_blob(MediaType::ImageConfig, &canonical(&config)).unwrap();
     let manifest = serde_json::json!({
