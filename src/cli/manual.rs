@@ -7,7 +7,7 @@ use clap_mangen::Man;
 use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::{Args, Context};
+use crate::cli::{Args, Context, VERSION};
 use crate::fs;
 
 /// Write a completion script for a shell
@@ -56,13 +56,24 @@ fn write_pages(command: clap::Command, args: &ManArgs, pages: &mut Vec<String>) 
     for command in command.get_subcommands().filter(|command| !command.is_hide_set()).cloned() {
         write_pages(command, args, pages)?;
     }
-    let page = Man::new(command);
+    // What is left out of the short help would have no text.
+    let page = Man::new(command.mut_args(|arg| arg.hide_short_help(false)));
+    let name = page.get_filename();
     let mut text = Vec::new();
     page.render(&mut text)?;
-    let name = page.get_filename();
-    fs::write(&args.directory.join(&name), &text)?;
+    fs::write(&args.directory.join(&name), page_of(&String::from_utf8_lossy(&text), &name).as_bytes())?;
     pages.push(name);
     Ok(())
+}
+
+/// The page with a head that has all its fields, the commit's date where it is known, and without breaks beside empty lines.
+fn page_of(text: &str, name: &str) -> String {
+    let title = name.trim_end_matches(".1");
+    let date = VERSION.rsplit([' ', ')']).find(|word| word.parse::<jiff::civil::Date>().is_ok()).unwrap_or_default();
+    let head = format!(".TH \"{title}\" \"1\" \"{date}\" \"haversack {}\" \"haversack\"", env!("CARGO_PKG_VERSION"));
+    let lines = text.lines().map(|line| if line.starts_with(".TH ") { &head } else { line }).collect::<Vec<_>>();
+    let page = lines.join("\n").replace("\n.br\n\n.br\n", "\n.sp\n");
+    page.replace("\n.SH EXTRA\n", "\n.SH EXAMPLES AND EXIT STATUS\n") + "\n"
 }
 
 const COMPLETIONS_HELP: &str = "\
