@@ -64,6 +64,30 @@ fn every_link_leads_to_a_page_and_a_heading() {
     assert!(checked > 20, "only {checked} links were found");
 }
 
+/// Recordings of commands at work are made anew when words of theirs change; one that no page shows would be forgotten.
+#[test]
+fn every_recording_is_shown_on_a_page() {
+    let pages = pages();
+    let texts: Vec<String> = pages.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let shown: BTreeSet<&str> = texts
+        .iter()
+        .flat_map(|text| links(text))
+        .filter_map(|link| link.split_once("pictures/"))
+        .map(|it| it.1)
+        .collect();
+    let mut made: Vec<String> = Vec::new();
+    for command in ["build", "copy", "snapshot", "unpack"] {
+        made.extend(["120", "60"].map(|columns| format!("{command}-{columns}.svg")));
+    }
+    let there = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures")).unwrap();
+    let mut there: Vec<String> = there.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    there.retain(|name| name.ends_with(".svg"));
+    there.sort();
+    assert_eq!(there, made);
+    made.retain(|name| !shown.contains(name.as_str()));
+    assert_eq!(made, [""; 0]);
+}
+
 /// Files of this repository that a page names between backquotes.
 fn files_named(page: &str) -> Vec<&str> {
     let words = prose(page).flat_map(|line| line.split('`').skip(1).step_by(2)).flat_map(str::split_whitespace);

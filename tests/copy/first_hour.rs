@@ -29,6 +29,9 @@ fn a_cut_archive_is_said_to_be_cut_whichever_way_it_is_read() {
     for whole in ["a.tar", "d.tar"] {
         let bytes = std::fs::read(dir.path().join(whole)).unwrap();
         let length = bytes.len();
+        let mut members = tar::Archive::new(&bytes[..]);
+        let members = members.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        let names: std::collections::BTreeSet<String> = members.collect();
         // In a header, between two members, after a header, in a large member and in the last one.
         for cut in [700, 1024, 1536, length / 3, length / 2 / 512 * 512, length - 1024 - 500] {
             std::fs::write(dir.path().join("cut.tar"), &bytes[..cut]).unwrap();
@@ -40,9 +43,14 @@ fn a_cut_archive_is_said_to_be_cut_whichever_way_it_is_read() {
             ] {
                 let (status, text) = said(dir.path(), args);
                 let start = format!("error: cut.tar: cut off after {cut} bytes");
-                assert!(status == Some(1) && text.starts_with(&start), "{whole} {cut} {args:?}: {text}");
                 let end = "\nhint: it was not written or copied to its end: copy it again, and compare the sizes\n";
-                assert!(text.ends_with(end), "{text}");
+                let place = text.strip_prefix(&start).and_then(|text| text.strip_suffix(end));
+                // In the middle of a member, or in the head of one, whose name is not there.
+                let is_place = |place: &str| {
+                    place.is_empty()
+                        || place.strip_prefix(", in the middle of ").is_some_and(|name| names.contains(name))
+                };
+                assert!(status == Some(1) && place.is_some_and(is_place), "{whole} {cut} {args:?}: {text}");
             }
         }
     }
@@ -107,11 +115,17 @@ fn a_registry_without_tls_is_called_that_and_the_option_of_the_command_is_named(
         (&["verify", &there], "--tls-verify=false"),
         (&["copy", &there, "oci:to:x"], "--src-tls-verify=false"),
         (&["copy", "oci:store:x", &there], "--dest-tls-verify=false"),
+        (&["list-tags", &format!("docker://{address}/r/i")], "--tls-verify=false"),
+        (&["delete", &there], "--tls-verify=false"),
+        (&["pack", &there, "--out", "carry"], "--tls-verify=false"),
+        (&["build", "bastion", "--output", &there], "--dest-tls-verify=false"),
+        (&["build", "bastion", "--output", "oci:b", "--base", &there], "--src-tls-verify=false"),
     ] {
         let (status, text) = said(dir.path(), args);
-        let start = format!("error: {address}: answers in plain HTTP, without TLS\n");
-        let end = format!("\nhint: if no TLS is intended there, add `{option}`\n");
-        assert!(status == Some(1) && text.starts_with(&start) && text.ends_with(&end), "{text}");
+        let plain = format!(
+            "error: {address}: answers in plain HTTP, without TLS\nhint: if no TLS is intended there, add `{option}`\n"
+        );
+        assert_eq!((status, text), (Some(1), plain), "{args:?}");
     }
 }
 

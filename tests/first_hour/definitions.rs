@@ -40,7 +40,11 @@ fn definitions_are_printed_and_a_directory_of_the_name_with_one_comes_first() {
     std::fs::write(dir.path().join("bastion/image.toml"), own).unwrap();
     assert_eq!(said(dir.path(), &["build", "--print-definition", "bastion"]), (Some(0), own.to_owned(), String::new()));
     let own = built(dir.path(), &["bastion", "--output", "oci:out"]);
-    // Nothing in it has a date.
+    // Nothing in it has a date, and none is shown.
+    let text = said(dir.path(), &["build", "bastion", "--output", "oci:out"]).1;
+    let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    let shown: Vec<String> = text.lines().filter_map(first).collect();
+    assert_eq!(shown, ["oci:out:own:latest", "digest", "sbom", "linux/amd64"], "{text}");
     assert_eq!((&own[0]["name"], &own[0]["created"]), (&Value::from("own"), &Value::Null));
     std::fs::create_dir(dir.path().join("catalog")).unwrap();
     // Without a definition in it, it is something else.

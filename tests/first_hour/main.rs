@@ -9,6 +9,7 @@ mod doctor;
 mod logins;
 mod manual;
 mod pages;
+mod points;
 mod scripts;
 mod settings;
 #[path = "../stand_in/mod.rs"]

@@ -109,6 +109,43 @@ fn a_module_compiles_in_the_toolkit_of_each_kernel_and_names_that_kernel() {
     }
 }
 
+/// Root has built it, and the image's own user, who is nobody on this machine, works in it.
+#[test]
+#[ignore = "needs podman, apt-ftparchive and HAVERSACK_DEBS; scripts/debs.sh fetches real packages for it"]
+fn the_user_of_a_toolkit_writes_where_it_must_and_nowhere_else_and_builds_in_a_directory_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server::Server::start(Path::new(&repository(dir.path())));
+    let source = format!("apt:{} bookworm main", server.url);
+    let listed = json(dir.path(), 0, &["kernel", "list", &source, "--flavour", "default", "--since", "6.12"]);
+    let release = listed["kernels"][0]["uname"].as_str().unwrap().to_owned();
+    json(
+        dir.path(),
+        0,
+        &["build", "driver-toolkit", "--kernels", &source, "--release", &release, "--output", "oci:out"],
+    );
+    let image = Loaded::new(dir.path(), &format!("out:driver-toolkit:{}", release.replace('+', "_")));
+    let look = "id -u; cd; pwd; touch here; find / -xdev -type d -writable 2> /dev/null | sort";
+    assert_eq!(
+        image.run(&[], &["sh", "-c", look]),
+        (0, "1001\n/home/builder\n/home/builder\n/tmp\n/var/lock\n/var/tmp\n".to_owned())
+    );
+    // Nothing of the image is another user's, nor has a bit that makes its reader somebody else.
+    let odd = "find / -xdev ! -user 0 ! -path '/home/builder*'; find / -xdev -type f -perm /6000";
+    assert_eq!(image.run(&["--user", "0"], &["sh", "-c", odd]), (0, String::new()));
+    let _ = module(dir.path());
+    let volume = format!("{}:/src", dir.path().join("src").display());
+    let make =
+        format!("make -s -C /lib/modules/{release}/build M=/src modules 2>&1 | grep -v '^warning: '; ls /src/*.ko");
+    // A directory that is root's stays as it is.
+    let (status, said) = image.run(&["-v", &volume], &["sh", "-c", &make]);
+    assert!(status != 0 && said.contains("Permission denied"), "{said}");
+    std::os::unix::fs::chown(dir.path().join("src"), Some(1001), Some(1001)).unwrap();
+    let (status, said) = image.run(&["-v", &volume], &["sh", "-c", &make]);
+    assert_eq!((status, said.lines().last()), (0, Some("/src/held.ko")), "{said}");
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(dir.path().join("src/held.ko")).unwrap());
+    assert_eq!(owner, 1001);
+}
+
 #[test]
 #[ignore = "needs podman, mount, apt-ftparchive and HAVERSACK_DEBS; over a base of Debian and over nothing, on overlay and on vfs"]
 fn a_toolkit_compiles_and_keeps_its_base_on_overlay_and_on_vfs() {
