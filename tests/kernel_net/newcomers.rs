@@ -80,7 +80,7 @@ fn a_wrong_suite_is_told_from_a_wrong_address_and_a_wrong_component() {
             format!("apt:{url}/debian stable mian"),
             1,
             format!(
-                "error: {url}/debian/dists/stable/: it has no `mian/binary-amd64`; it has main/binary-amd64\nhint: {component}\n"
+                "error: {url}/debian/dists/stable: it has no `mian/binary-amd64`; it has main/binary-amd64\nhint: {component}\n"
             ),
         ),
         (

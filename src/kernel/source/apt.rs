@@ -23,7 +23,7 @@ use crate::kernel::package::{Format, Name, Package, Relations};
 use crate::kernel::source::cache::Cache;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::transfer::{self, Expected};
-use crate::kernel::source::{Error, Listing, Options, Wanted, is_missing};
+use crate::kernel::source::{Error, Listing, Options, Wanted, is_missing, rpm_md};
 use crate::kernel::unpack::deb::{checked, fields};
 use crate::limits::{self, Count, PACKAGE_OVERHEAD};
 use crate::reference;
@@ -186,8 +186,8 @@ async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<Stri
 /// Why there is no `Release` file: tells a suite that the repository does not have from a path that leads to no repository.
 async fn not_there(http: &Http, apt: &AptRepository) -> Error {
     let (url, suite) = (Box::new(apt.base.clone()), apt.suite.clone());
-    let Ok(dists) = join(&apt.base, "dists/") else { return Error::NoAptRepository { url, suite } };
-    match transfer::small(http, &dists, LISTING_LIMIT, None).await {
+    let Ok(dists) = join(&apt.base, "dists") else { return Error::NoAptRepository { url, suite } };
+    match transfer::small(http, &rpm_md::directory(&dists), LISTING_LIMIT, None).await {
         Ok(page) => Error::NoSuite { known: listed(&String::from_utf8_lossy(&page)), url, suite },
         // Many servers list no directories, and say so in other ways than that it is not there.
         Err(error) => match error.status_code().map(|status| status.as_u16()) {

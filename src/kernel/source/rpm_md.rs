@@ -96,7 +96,7 @@ async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -
 
 /// A repository's address with a slash at its end.
 #[expect(clippy::disallowed_methods, reason = "a slash behind what is a path already")]
-fn directory(place: &Url) -> Url {
+pub(super) fn directory(place: &Url) -> Url {
     let mut place = place.clone();
     if !place.path().ends_with('/') {
         place.set_path(&format!("{}/", place.path()));
