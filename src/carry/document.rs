@@ -96,6 +96,10 @@ impl CarryDocument {
                 std::fs::metadata(directory).at("open", directory)?;
                 return Err(Error::NoCarry(directory.to_owned()));
             }
+            // A file of it was named.
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotADirectory => {
+                return Err(Error::NoCarry(directory.to_owned()));
+            }
             read => read?,
         };
         if let Some(key) = key {

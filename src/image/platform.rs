@@ -21,10 +21,10 @@ pub struct Platform {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     /// It has another form.
-    #[error("`{0}` is no platform: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64")]
+    #[error("`{0}` is not a valid platform: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64")]
     Form(String),
     /// The kernel's name for an architecture, where Go's is used.
-    #[error("`{text}` is no platform: in images, {} is called {name}", text.split('/').nth(1).unwrap_or_default())]
+    #[error("`{text}` is not a valid platform: in images, {} is called {name}", text.split('/').nth(1).unwrap_or_default())]
     Machine {
         /// What was given.
         text: String,

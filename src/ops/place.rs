@@ -9,7 +9,38 @@ use crate::reference::{self, ImageRef, Remote, Target};
 
 /// Parses a reference; the error suggests what to write.
 pub fn image(text: &str) -> Result<ImageRef, String> {
+    if let Some(reason) = of_others(text) {
+        return Err(reason);
+    }
     text.parse().map_err(|error| explained(text, &error))
+}
+
+/// What to write for a reference that other programs take, or that is written like a URL.
+fn of_others(text: &str) -> Option<String> {
+    if let Some(rest) = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme)) {
+        return Some(format!("an image in a registry has no scheme of the web; write docker://{rest}"));
+    }
+    let (transport, rest) = text.split_once(':')?;
+    match transport {
+        "docker" if !rest.starts_with("//") && rest.contains('/') => {
+            Some(format!("two slashes are missing; write docker://{}", rest.trim_start_matches('/')))
+        }
+        "docker-daemon" => Some(
+            "the store of Docker's daemon is not read or written; `docker save NAME > FILE` writes what docker-archive:FILE reads, and \
+             `docker load < FILE` reads what it writes"
+                .to_owned(),
+        ),
+        "containers-storage" => Some(
+            "the store of podman is not read or written; `podman save --format oci-archive --output FILE NAME` writes what \
+             oci-archive:FILE reads, and `podman load --input FILE` reads what it writes"
+                .to_owned(),
+        ),
+        "oci" | "oci-archive" | "docker-archive" | "dir" => {
+            let path = rest.strip_prefix("//").filter(|path| !path.is_empty() && !path.starts_with('/'))?;
+            Some(format!("a path has no slashes before it; write {transport}:{path}, or {transport}:/{path} for one from the root"))
+        }
+        _ => None,
+    }
 }
 
 /// Parses a reference, or takes the path of a layout, a directory or an archive.

@@ -21,6 +21,8 @@ pub(super) struct Choice<'a> {
     source: &'a Source,
     options: &'a CopyOptions,
     found: BTreeSet<&'a Platform>,
+    /// All that were offered, for somebody who asked for others.
+    there: BTreeSet<Platform>,
     /// What became of the indexes that were looked into, by their digests: nothing where nothing in them is wanted.
     narrowed: HashMap<String, Option<Descriptor>>,
     /// What manifests that are listed without a platform are for, by their digests.
@@ -29,7 +31,14 @@ pub(super) struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     pub(super) fn new(source: &'a Source, options: &'a CopyOptions) -> Self {
-        Choice { source, options, found: BTreeSet::new(), narrowed: HashMap::new(), offered: HashMap::new() }
+        Choice {
+            source,
+            options,
+            found: BTreeSet::new(),
+            there: BTreeSet::new(),
+            narrowed: HashMap::new(),
+            offered: HashMap::new(),
+        }
     }
 
     /// Gathers what is wanted of an image. The result is the image itself, or the index with less in it.
@@ -47,7 +56,10 @@ impl<'a> Choice<'a> {
         };
         let missing = self.options.platforms.iter().filter(|platform| !self.found.contains(platform));
         let missing: Vec<String> = missing.map(Platform::to_string).collect();
-        narrowed.filter(|_| missing.is_empty()).ok_or_else(|| Error::NoPlatform(missing.join(", ")))
+        narrowed.filter(|_| missing.is_empty()).ok_or_else(|| {
+            let there: Vec<String> = self.there.iter().map(Platform::to_string).collect();
+            Error::NoPlatform { asked: missing.join(", "), there: there.join(", ") }
+        })
     }
 
     async fn narrow(
@@ -137,6 +149,7 @@ impl<'a> Choice<'a> {
     /// Whether a platform was asked for; those for which it was are noted.
     fn wants(&mut self, offered: &Platform) -> bool {
         let options = self.options;
+        self.there.insert(offered.clone());
         let asking: Vec<&Platform> = options.platforms.iter().filter(|asked| asked.accepts(offered)).collect();
         self.found.extend(&asking);
         !asking.is_empty()
@@ -220,7 +233,10 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let chosen = runtime.block_on(Choice::new(&source, &options).apply(top, &mut parts));
         // What comes last in the documents is what is tagged.
-        let chosen = chosen.map_err(|error| error.to_string())?;
+        let chosen = chosen.map_err(|error| match error {
+            Error::NoPlatform { asked, .. } => format!("no image for {asked} in it"),
+            error => error.to_string(),
+        })?;
         let last = parts.documents.last().unwrap();
         assert_eq!(last.0.digest(), chosen.digest());
         assert_eq!(Digest::sha256(&last.1).as_str(), chosen.digest().as_ref());

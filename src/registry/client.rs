@@ -54,7 +54,7 @@ pub enum Error {
     #[error("{0}: not found")]
     NotFound(String),
     /// Credentials are missing or wrong.
-    #[error("{0}: not allowed with the credentials there are")]
+    #[error("{0}: access denied with the available credentials")]
     Unauthorized(String),
     /// A login that is not taken.
     #[error("{host}: the user `{user}` is not let in with this password")]
@@ -189,8 +189,13 @@ pub enum Error {
     #[error("{0} goes to the same place")]
     SamePlace(String),
     /// The platforms that were asked for are not in the index.
-    #[error("no image for {0} in it")]
-    NoPlatform(String),
+    #[error("no image for {asked} in it{}", if there.is_empty() { String::new() } else { format!("; it has {there}") })]
+    NoPlatform {
+        /// Those that are missing.
+        asked: String,
+        /// Those that there are.
+        there: String,
+    },
 }
 
 impl Retriable for Error {

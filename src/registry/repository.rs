@@ -416,6 +416,9 @@ impl Registry {
             let response = again(self.0.http.retry(), attempt).await?;
             let next = header(response.headers(), LINK.as_str()).and_then(|link| next_page(&url, &link));
             let bytes = http::read_limited(response, PAGE_LIMIT).await?;
+            if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() {
+                return Err(Error::NotARegistry(url));
+            }
             for name in items(layout::parse(&http::shown(&url), &bytes)?).unwrap_or_default() {
                 count.one().map_err(|exceeded| Error::Protocol { url: url.clone(), problem: exceeded.to_string() })?;
                 match name.parse() {

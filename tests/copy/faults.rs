@@ -124,7 +124,7 @@ fn a_token_is_asked_for_with_the_password_and_for_this_repository() {
     let (registry, dir) = (Quirky::start(Quirk::Token), tempfile::tempdir().unwrap());
     let refused = error(&registry.copy(dir.path(), &[]));
     assert!(
-        refused.starts_with(&format!("{}/r/i: not allowed with the credentials there are", registry.address)),
+        refused.starts_with(&format!("{}/r/i: access denied with the available credentials", registry.address)),
         "{refused}"
     );
     let file = dir.path().join("auth.json");

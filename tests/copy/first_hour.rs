@@ -86,6 +86,22 @@ fn a_missing_transport_is_answered_with_what_to_write() {
             "the transport is missing; for an image in a registry, write docker://localhost:5000/x:1",
         ),
         (
+            "https://quay.io/podman/stable:v5",
+            "an image in a registry has no scheme of the web; write docker://quay.io/podman/stable:v5",
+        ),
+        ("docker:quay.io/podman/stable", "two slashes are missing; write docker://quay.io/podman/stable"),
+        (
+            "docker-daemon:x:1",
+            "the store of Docker's daemon is not read or written; `docker save NAME > FILE` writes what docker-archive:FILE reads, and \
+             `docker load < FILE` reads what it writes",
+        ),
+        (
+            "containers-storage:localhost/x:1",
+            "the store of podman is not read or written; `podman save --format oci-archive --output FILE NAME` writes what \
+             oci-archive:FILE reads, and `podman load --input FILE` reads what it writes",
+        ),
+        ("oci://store:x", "a path has no slashes before it; write oci:store:x, or oci:/store:x for one from the root"),
+        (
             "gone.tar",
             "there is no file or directory `gone.tar`, and no transport is given (oci:DIR, oci-archive:FILE, …)",
         ),
@@ -150,4 +166,37 @@ fn what_is_to_be_done_about_many_images_is_said_once() {
         (1, 1),
         "{text}"
     );
+}
+
+/// What people reported of other programs: a portal of another kind answers, an image for other platforms, a file of a carry.
+#[test]
+fn another_server_other_platforms_and_a_file_in_place_of_a_carry_are_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, dir) = (listener.local_addr().unwrap(), tempfile::tempdir().unwrap());
+    images(dir.path());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut request);
+            let page = "<!DOCTYPE html><title>Repository Manager</title><p>Sign in";
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n", page.len());
+            let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{page}").as_bytes());
+        }
+    });
+    let hint = format!("hint: another server answers there: check host and port, {address}\n");
+    let there = format!("docker://{address}/r/i");
+    for (args, path) in [
+        (&["list-tags", &there, "--tls-verify=false"][..], "r/i/tags/list?n=1000"),
+        (&["inspect", &format!("{there}:1"), "--tls-verify=false"], "r/i/manifests/1"),
+    ] {
+        let expected = format!("error: http://{address}/v2/{path}: no registry answers here\n{hint}");
+        assert_eq!(said(dir.path(), args), (Some(1), expected), "{args:?}");
+    }
+    let other = "error: no image for darwin/arm64 in it; it has linux/amd64\n";
+    let copy = ["copy", "oci:store:x", "oci:out", "--platform", "darwin/arm64"];
+    assert_eq!(said(dir.path(), &copy), (Some(1), other.to_owned()));
+    done(&haversack(dir.path(), &["--json", "pack", "oci:store", "--out", "carry"]));
+    let file = "error: carry/carry.json: no carry here (expected carry.json)\nhint: name the directory that holds carry.json and the volumes\n";
+    assert_eq!(said(dir.path(), &["unpack", "carry/carry.json", "--to", "oci:out"]), (Some(1), file.to_owned()));
 }

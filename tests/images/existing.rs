@@ -71,8 +71,8 @@ fn a_registry_is_asked_and_a_moved_base_or_a_missing_tag_builds_again() {
 #[test]
 fn a_registry_that_refuses_or_is_in_trouble_is_an_error_and_not_an_absence() {
     for (status, expected) in [
-        (StatusCode::UNAUTHORIZED, "not allowed with the credentials there are"),
-        (StatusCode::FORBIDDEN, "not allowed with the credentials there are"),
+        (StatusCode::UNAUTHORIZED, "access denied with the available credentials"),
+        (StatusCode::FORBIDDEN, "access denied with the available credentials"),
         (StatusCode::INTERNAL_SERVER_ERROR, "500 Internal Server Error"),
         (StatusCode::TOO_MANY_REQUESTS, "429 Too Many Requests"),
     ] {

@@ -174,7 +174,7 @@ fn what_a_repository_has_is_left_out_and_a_registry_that_lets_nobody_in_has_not_
     let (status, stdout, stderr) = run(dir.path(), &args);
     assert_eq!((status, &*stdout), (1, ""));
     assert!(
-        stderr.contains("not allowed with the credentials there are") && stderr.contains("hint: log in"),
+        stderr.contains("access denied with the available credentials") && stderr.contains("hint: log in"),
         "{stderr}"
     );
 }

@@ -31,6 +31,12 @@ pub(super) fn registry_hint(error: &registry::Error) -> Option<String> {
             DIR`; `--src-tls-verify=false` or `--dest-tls-verify=false` skips the check"
                 .into()
         }
+        registry::Error::NotARegistry(url) => format!(
+            "another server answers there: check host and port, {}",
+            url.host_str()
+                .map(|host| url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+                .unwrap_or_default()
+        ),
         registry::Error::NotFound(place) => return not_found_hint(place),
         registry::Error::Unauthorized(_) => {
             "log in with `haversack login` or `podman login`, or name the file with credentials with `--authfile`"

@@ -422,7 +422,7 @@ mod tests {
             ("name = 'x'\ntags = ['-']", "i.toml: tags: `-` is no tag"),
             (
                 "name = 'x'\nplatforms = ['amd64']",
-                "`amd64` is no platform: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64",
+                "`amd64` is not a valid platform: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64",
             ),
             (
                 "name = 'x'\nbase = 'docker://alpine'",
@@ -446,7 +446,7 @@ mod tests {
             ("name = 'x'\n[[layers]]\nlinks = { '/l' = '' }", "i.toml: layers[0].links: /l: it leads nowhere"),
             (
                 "name = 'x'\nplatforms = ['linux/x86_64']",
-                "`linux/x86_64` is no platform: in images, x86_64 is called amd64",
+                "`linux/x86_64` is not a valid platform: in images, x86_64 is called amd64",
             ),
             (
                 "name = 'x'\n[[layers]]\nfiles = [{ dest = '/x' }]",
