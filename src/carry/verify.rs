@@ -22,6 +22,8 @@ pub struct VerifyReport {
     pub signature_checked: bool,
     /// Volumes, in order, then parity volumes.
     pub volumes: Vec<Checked>,
+    /// How many of them, at the end, are parity volumes.
+    pub parity: usize,
     /// Bytes that were read.
     pub bytes: u64,
 }
@@ -84,6 +86,26 @@ impl VerifyReport {
     pub fn is_good(&self) -> bool {
         self.volumes.iter().all(|volume| volume.state == State::Good)
     }
+
+    /// What makes the carry whole again, in words; `None` where nothing is wrong with it.
+    pub fn next_step(&self, directory: &Path) -> Option<String> {
+        let bad = |volumes: &[Checked]| -> Vec<String> {
+            volumes.iter().filter(|it| it.state != State::Good).map(|it| in_line(&it.file)).collect()
+        };
+        let (volumes, parity) = self.volumes.split_at(self.volumes.len() - self.parity);
+        match (bad(volumes), bad(parity)) {
+            (volumes, parity) if volumes.is_empty() && parity.is_empty() => None,
+            (volumes, parity) if volumes.is_empty() => {
+                Some(format!("the images are all here; against further damage, bring again: {}", parity.join(", ")))
+            }
+            (volumes, parity) if parity.len() < self.parity => Some(format!(
+                "`haversack verify --repair {}` makes volumes again from parity; or bring again: {}",
+                in_line(directory.display()),
+                volumes.join(", ")
+            )),
+            (volumes, _) => Some(format!("bring again: {}", volumes.join(", "))),
+        }
+    }
 }
 
 /// Reads every volume of a carry and compares it with what `carry.json` says; with a key, only if that signed it.
@@ -91,8 +113,13 @@ pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) ->
     let carry = CarryDocument::read(directory, key)?;
     let total = carry.volumes.iter().chain(&carry.parity).map(|volume| volume.size).fold(0, u64::saturating_add);
     let task = progress.task("reading", Unit::Bytes, Some(total));
-    let mut report =
-        VerifyReport { carry: carry.id.clone(), signature_checked: key.is_some(), volumes: Vec::new(), bytes: 0 };
+    let mut report = VerifyReport {
+        carry: carry.id.clone(),
+        signature_checked: key.is_some(),
+        volumes: Vec::new(),
+        parity: carry.parity.len(),
+        bytes: 0,
+    };
     for (number, file) in (1..).zip(&carry.volumes) {
         let path = directory.join(&file.file);
         let checked = check(&carry, number, file, &path)?;

@@ -58,6 +58,9 @@ pub struct CarryVerified {
     /// What was found.
     #[serde(flatten)]
     pub report: carry::VerifyReport,
+    /// What makes it whole again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
     /// Evidence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub written: Vec<PathBuf>,
@@ -135,7 +138,7 @@ pub fn check_carry(
         }
         None => Vec::new(),
     };
-    Ok(CarryVerified { report, written })
+    Ok(CarryVerified { next_step: report.next_step(directory), report, written })
 }
 
 fn by(now: &str) -> By {
@@ -164,7 +167,8 @@ impl CarryVerified {
         let signed = if report.signature_checked { ", signed" } else { "" };
         let (volumes, bytes) = (report.volumes.len(), amount(report.bytes, Unit::Bytes));
         let line = format!("carry {}{signed}: {volumes} volumes, {bytes}: {}\n", report.carry, found(bad));
-        text + &line + &lines_of(&self.written)
+        let next = self.next_step.iter().map(|step| format!("{step}\n"));
+        text + &line + &next.collect::<String>() + &lines_of(&self.written)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use haversack::image::Layout;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::images::{TAR, image, noise, tar};
 use crate::{done, error, files, json};
@@ -86,6 +86,13 @@ fn lost_and_damaged_volumes_come_back_byte_for_byte() {
         let is_bad = |name: &&&String| std::fs::read(carry.join(name)).ok().as_deref() != Some(&right[**name]);
         let bad: Vec<&&String> = volumes.iter().filter(is_bad).collect();
         let before = files(&carry);
+        let (_, found) = json(dir, &["verify", "carry"]);
+        let names: Vec<&str> = bad.iter().map(|name| name.as_str()).collect();
+        let step = format!(
+            "`haversack verify --repair carry` makes volumes again from parity; or bring again: {}",
+            names.join(", ")
+        );
+        assert_eq!(found["next_step"], if bad.is_empty() { Value::Null } else { json!(step) }, "{what}");
         let (status, report) = json(dir, &["verify", "carry", "--repair"]);
         let after = files(&carry);
         assert_eq!(status, Some(if comes_back { 0 } else { 1 }), "{what}: {report}");
