@@ -69,8 +69,8 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
 }
 
 const HELP: &str = "\
-Asked are the addresses that commands have without the command line (by default, in haversack.toml or the environment;
-out of reach, a default is only warned of), and all registries that there are credentials for. Layouts are looked at
+Asked are the addresses that commands have without the command line (by default, in haversack.toml or the environment; \
+out of reach, a default is only warned of), and all registries that there are credentials for. Layouts are looked at \
 for what is missing; `haversack verify` reads them whole.
 
 Examples:

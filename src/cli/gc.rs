@@ -39,8 +39,8 @@ pub(super) fn run(args: &GcArgs, context: &Context) -> Outcome {
 }
 
 const HELP: &str = "\
-Removed are blobs that no image, index or referrer in the layout needs, and referrers whose image is gone. An image without a tag
-stays, unless a push deleted or moved its tag and --untagged is given. The layout may be served, pushed to or copied to
+Removed are blobs that no image, index or referrer in the layout needs, and referrers whose image is gone. An image without a tag \
+stays, unless a push deleted or moved its tag and --untagged is given. The layout may be served, pushed to or copied to \
 meanwhile; only with `--grace 0` nobody may write to it.
 
 Examples:

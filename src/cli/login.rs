@@ -137,9 +137,9 @@ fn password() -> Result<String, Failure> {
 const LONGEST: u64 = 64 << 10;
 
 const LOGIN_HELP: &str = "\
-The registry is asked first; nothing is written if it refuses. The file is that of `podman login`: $REGISTRY_AUTH_FILE, or
-$XDG_RUNTIME_DIR/containers/auth.json, or /run/containers/UID/auth.json. The last two are lost at a restart;
-`--authfile ~/.config/containers/auth.json` stays, and is found as well. If the file names a credential helper, the helper
+The registry is asked first; nothing is written if it refuses. The file is that of `podman login`: $REGISTRY_AUTH_FILE, or \
+$XDG_RUNTIME_DIR/containers/auth.json, or /run/containers/UID/auth.json. The last two are lost at a restart; \
+`--authfile ~/.config/containers/auth.json` stays, and is found as well. If the file names a credential helper, the helper \
 keeps the password.
 
 Examples:

@@ -90,8 +90,8 @@ A list:
   [registries.\"mirror.example:5000\"]
   tls-verify = false
 
-Repositories and tags are names or patterns; `semver = \">=1.2, <2\"` takes tags that are versions, `digests` takes images
-without a tag, and `as` gives the repository another name.
+Repositories and tags are names or patterns; `semver = \">=1.2, <2\"` takes tags that are versions, \
+`digests` takes images without a tag, and `as` gives the repository another name.
 
 Examples:
   haversack sync list.toml --dry-run

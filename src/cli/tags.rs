@@ -68,8 +68,8 @@ Examples:
 Exit status: 0 listed, 1 failed, 2 wrong command line, 3 listed without names that are not valid tags";
 
 const DELETE_HELP: &str = "\
-A registry deletes an image by its digest, and with it every tag that names the image. So nothing is deleted without --yes if
-there are other tags. Its signatures and SBOMs, and the images of an index, stay. Space is freed when the registry collects
+A registry deletes an image by its digest, and with it every tag that names the image. So nothing is deleted without --yes if \
+there are other tags. Its signatures and SBOMs, and the images of an index, stay. Space is freed when the registry collects \
 garbage.
 
 Examples:

@@ -166,6 +166,12 @@ fn kernels_that_fail_are_named_and_the_others_are_built() {
     6.1.0-6 failed: linux-headers-6.1.0-6-amd64_6.1.12-1_amd64.deb: /usr/src/same is in another package with other content
     6.1.0-9 failed: no source has packages of this kernel
     ");
+    // What to do about it is said where it happens, and once.
+    let (_, _, stderr) =
+        run(dir.path(), &["build", "def", "--matrix", "matrix", "--kernels", "dir:pool", "--output", "oci:again"]);
+    let line = "warning: 6.1.0-5: 6.1.0-5-amd64: what its headers need cannot be had: compiler-of-mars (>= 3): no source has it; add a \
+                source that has it with `--packages`; or list it as `provided` in the definition, when the base has it\n";
+    assert_eq!((stderr.matches(line).count(), stderr.matches("add a source that has it").count()), (1, 1), "{stderr}");
     let (status, _, stderr) =
         run(dir.path(), &["build", "def", "--kernels", "dir:pool", "--release", "7.0", "--output", "oci:out"]);
     assert!(status == 1 && stderr.contains("error: 7.0: no source has this kernel\nhint: "), "{stderr}");

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci_spec::image::Descriptor;
 
+use crate::causes;
 use crate::fs;
 use crate::image::build::definition::Base;
 use crate::image::build::sbom::{self, Contents};
@@ -36,7 +37,7 @@ use crate::ops::make::toolkit::recipe::{RECIPE, Recipes};
 pub use crate::ops::make::toolkit::report::{Status, Toolkit};
 use crate::ops::make::toolkit::variables::{tag, values, without_rt};
 use crate::ops::make::{MakeOptions, MakeReport};
-use crate::ops::{Error, Scratch};
+use crate::ops::{Error, Scratch, hints};
 use crate::progress::Progress;
 use crate::shard::Shard;
 
@@ -233,11 +234,16 @@ fn from_kernels(kernels: &[Kernel], releases: &[String]) -> Result<Vec<Wanted>, 
 
 fn build_all(workshop: &Workshop<'_>, wanted: &[Wanted], place: &mut Place, outputs: &Outputs<'_>) -> Vec<Toolkit> {
     let (next, place, done) = (AtomicUsize::new(0), Mutex::new(place), Mutex::new(Vec::new()));
+    // What to do about many images is said with the first.
+    let told = Mutex::new(BTreeSet::new());
     let worker = || {
         while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
             let toolkit = workshop.build(wanted, &place, outputs).unwrap_or_else(|error| {
                 let failed = Toolkit::failed(wanted, &error);
-                tracing::warn!("{}: {}", wanted.kernel, failed.error.as_deref().unwrap_or_default());
+                let hint = causes::of(&error).find_map(hints::hint);
+                let is_new = |hint: &String| told.lock().expect("no holder panics").insert(hint.clone());
+                let hint = hint.filter(is_new).map(|hint| format!("; {hint}")).unwrap_or_default();
+                tracing::warn!("{}: {}{hint}", wanted.kernel, failed.error.as_deref().unwrap_or_default());
                 failed
             });
             done.lock().expect("no holder panics").push(toolkit);
