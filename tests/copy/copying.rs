@@ -116,7 +116,7 @@ fn a_platform_that_was_asked_for_comes_alone_and_the_index_says_so() {
         (&true.into(), &2.into(), &3.into())
     );
     let missing = error(&haversack(dir.path(), &[&arguments[..], &["linux/s390x"]].concat()));
-    assert_eq!(missing, "no image for linux/s390x in it");
+    assert_eq!(missing, "no image for linux/s390x in it; it has linux/amd64, linux/arm64");
 }
 
 #[test]
