@@ -114,7 +114,8 @@ fn run(case: &Case) -> String {
     seen.extend(unplaced.map(|package| texts(package, &["name", "version", "architecture"])));
     seen.sort();
     seen.dedup();
-    let of_kernels = |package: &&String| ["kernel", "linux"].iter().any(|begin| package.starts_with(begin));
+    let of_kernels =
+        |package: &&String| ["kernel", "linux", "proxmox-", "pve-"].iter().any(|begin| package.starts_with(begin));
     assert_eq!(seen.iter().collect::<Vec<_>>(), built.keys().filter(of_kernels).collect::<Vec<_>>(), "{name}");
 
     let arguments = ["kernel", "fetch", "--to", fetched.to_str().unwrap()];

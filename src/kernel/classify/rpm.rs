@@ -71,6 +71,8 @@ fn kernel(package: &Package, family: Family) -> Class {
         ["modules"] | ["modules", "core" | "extra" | "internal" | "partner", ..] | ["extra" | "optional"] => {
             Role::Modules
         }
+        // openEuler's, and Azure Linux'.
+        ["extra", "modules"] | ["drivers", ..] => Role::Modules,
         ["base"] if suse => {
             return Class::Shared { with: Shared::SuseBase { flavour: flavours.join("-") }, role: Role::Image };
         }
@@ -257,6 +259,11 @@ const FLAVOURS: &[&str] = &[
     "kdump",
     "zfcpdump",
     "automotive",
+    // Azure Linux'.
+    "hwe",
+    "mshv",
+    "uvm",
+    "hci",
     // SUSE's
     "default",
     "azure",

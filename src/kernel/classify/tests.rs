@@ -83,6 +83,14 @@ fn real_names_belong_to_the_kernels_that_they_were_built_for() {
         ("kernel-preempt-5.3.18-lp152.20.7.1.x86_64.rpm", "suse 5.3.18-lp152.20.7-preempt x86_64 preempt image"),
         ("kernel-rt-devel-5.15.55.1-2.cm2.x86_64.rpm", "azurelinux 5.15.55.1-2.cm2 x86_64 rt devel"),
         ("kernel-azure-5.15.160.1-1.cm2.x86_64.rpm", "azurelinux 5.15.160.1-1.cm2 x86_64 azure image"),
+        ("kernel-hwe-devel-6.12.57.1-2.azl3.x86_64.rpm", "azurelinux 6.12.57.1-2.azl3 x86_64 hwe devel"),
+        ("kernel-mshv-6.6.57.mshv4-1.azl3.x86_64.rpm", "azurelinux 6.6.57.mshv4-1.azl3 x86_64 mshv image"),
+        ("kernel-uvm-devel-6.1.0.mshv16-2.cm2.x86_64.rpm", "azurelinux 6.1.0.mshv16-2.cm2 x86_64 uvm devel"),
+        ("kernel-drivers-gpu-6.6.64.2-7.azl3.x86_64.rpm", "azurelinux 6.6.64.2-7.azl3 x86_64 default modules"),
+        (
+            "kernel-extra-modules-6.6.0-72.0.0.76.oe2403.aarch64.rpm",
+            "openeuler 6.6.0-72.0.0.76.oe2403.aarch64 aarch64 default modules",
+        ),
         ("kernel-6.6.57.1-6.azl3.aarch64.rpm", "azurelinux 6.6.57.1-6.azl3 aarch64 default image"),
         ("kernel-6.12.1-1.azl4.x86_64.rpm", "azurelinux 6.12.1-1.azl4.x86_64 x86_64 default image"),
         (
