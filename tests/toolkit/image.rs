@@ -120,6 +120,39 @@ fn several_machines_make_an_index_and_each_machine_has_its_own_tag() {
     assert_eq!(run(dir.path(), &["verify", "oci:out"]).0, 0);
 }
 
+/// The headers of a kernel say which compiler it was built with. Whoever builds modules for it with another is to know.
+#[test]
+fn a_kernel_whose_compiler_nobody_has_is_built_with_another_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    pool(dir.path());
+    let pool = dir.path().join("pool");
+    for (abi, build, compiler) in [
+        ("6.1.0-1", "6.1.4-1", "gcc-12 (Debian 12.2.0-14) 12.2.0"),
+        ("6.1.0-2", "6.1.8-1", "x86_64-linux-gnu-gcc-14 (Debian 14.2.0-1) 14.2.0"),
+    ] {
+        let directory = format!("usr/src/linux-headers-{abi}-amd64");
+        Deb::new(&format!("linux-headers-{abi}-amd64"), build, "amd64")
+            .depends(&format!("linux-headers-{abi}-common (= {build}), linux-kbuild-6.1, gcc-12"))
+            .file(&format!("{directory}/.config"), 0o644, format!("CONFIG_CC_VERSION_TEXT=\"{compiler}\"\n").as_bytes())
+            .file(&format!("{directory}/Makefile"), 0o644, abi.as_bytes())
+            .symlink(&format!("lib/modules/{abi}-amd64/build"), &format!("/{directory}"))
+            .write(&pool);
+    }
+    definition(dir.path(), &TOOLKIT.replace("deb = [\"gcc\", \"setuid\"]", "deb = [\"setuid\"]\ncompiler = [\"gcc\"]"));
+    let arguments = ["build", "def", "--kernels", "dir:pool", "--release", "6.1.0-1", "--release", "6.1.0-2"];
+    let built = json(dir.path(), 3, &[&arguments[..], &["--output", "oci:out"]].concat());
+    let said =
+        |n: usize| ["kernel", "status", "error"].map(|key| built[n][key].as_str().unwrap_or_default().to_owned());
+    assert_eq!(said(0), ["6.1.0-1", "built", ""]);
+    let lacks = "it was compiled with gcc 14.2.0, of which no source has any 14.x; the image has gcc 12.2.0";
+    assert_eq!(said(1), ["6.1.0-2", "built", lacks]);
+    let compilers =
+        ["6.1.0-1", "6.1.0-2"].map(|tag| file_of(dir.path(), &format!("out:toolkit:{tag}"), "usr/bin/gcc-12"));
+    assert_eq!(compilers, [Some(b"compiler".to_vec()), Some(b"compiler".to_vec())]);
+    let (status, _, stderr) = run(dir.path(), &[&arguments[..], &["--output", "oci:other"]].concat());
+    assert!(status == 3 && stderr.contains(lacks), "{stderr}");
+}
+
 #[test]
 fn kernels_that_fail_are_named_and_the_others_are_built() {
     let dir = tempfile::tempdir().unwrap();
