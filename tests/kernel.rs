@@ -290,6 +290,35 @@ fn a_control_file_in_another_encoding_is_read() {
     assert_eq!(packages.len(), 2, "{report}");
 }
 
+/// Names are bytes for rpm, and older packages have them in Latin-1. The judges are rpm2cpio and cpio.
+#[test]
+#[ignore = "needs rpm2cpio and cpio"]
+fn names_in_an_rpm_that_are_not_utf8_are_the_bytes_that_they_are() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to, theirs) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("theirs"));
+    let directory = "/usr/src/kernels/5.14.0-1.el9.x86_64";
+    let file = "kernel-devel-5.14.0-1.el9.x86_64.rpm";
+    let rpm = Rpm::new("kernel-devel", "5.14.0", "1.el9", "x86_64")
+        .with(RpmFile::regular(&format!("{directory}/Makefile"), b"all:\n"))
+        .with(RpmFile::regular(&format!("{directory}/café.h"), b"x"))
+        .with(RpmFile::symlink(&format!("{directory}/link"), "café.h"))
+        .latin();
+    [&from, &theirs].iter().for_each(|path| fs::create_dir(path).unwrap());
+    fs::write(from.join(file), rpm.bytes()).unwrap();
+    let (status, stdout, stderr) =
+        haversack(&["kernel", "unpack", &format!("dir:{}", from.display()), "--to", to.to_str().unwrap()]);
+    assert_eq!((status, &*stderr), (0, ""), "{stdout}");
+    let command = format!("rpm2cpio {} | cpio -idm --quiet", from.join(file).display());
+    assert!(Command::new("sh").args(["-c", &command]).current_dir(&theirs).status().unwrap().success());
+    let (name, ours) = (Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9\xff.h")), to.join("el/5.14.0-1.el9.x86_64"));
+    for root in [ours, theirs] {
+        let headers = root.join(&directory[1..]);
+        assert_eq!(fs::read(headers.join(name)).unwrap(), b"x");
+        assert_eq!(fs::read_link(headers.join("link")).unwrap(), name);
+    }
+}
+
 #[test]
 fn two_packages_with_one_name_and_other_content_are_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -11,14 +11,14 @@ use crate::http::{HostTls, Http, HttpOptions};
 use crate::kernel::classify::Reason;
 use crate::kernel::group::{Grouping, Kernel, Offer, group};
 use crate::kernel::package::{Name, Package};
-use crate::kernel::set::{self, KernelSet};
+use crate::kernel::set::{self, KernelSet, Mirrors};
 use crate::kernel::source::cache::Cache;
 use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
-use crate::kernel::source::{self, Listing, Mirrors, Source, SourceOptions, Wanted, crawler, preset};
+use crate::kernel::source::{self, Listing, Source, SourceOptions, Wanted, crawler, preset};
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
 
@@ -86,6 +86,10 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
             Source::Set(path) => {
                 let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
                 let set = set.map_err(|error| Error::from(error).about(path.display()))?;
+                mirrors.extend(set.mirrors.iter().cloned().filter(|it| {
+                    let mut urls = std::iter::once(&it.base).chain(&it.others);
+                    urls.all(|url| matches!(url.scheme(), "http" | "https"))
+                }));
                 let mut kernels = set.into_kernels();
                 for kernel in &mut kernels {
                     kernel.packages.retain_mut(|(_, package)| {

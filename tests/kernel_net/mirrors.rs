@@ -141,3 +141,30 @@ fn mirrors_are_found_from_whichever_was_read() {
     }});
     assert_eq!(report["elsewhere"], elsewhere);
 }
+
+/// What was listed once is fetched from the list another time, when the mirror that was read may be gone.
+#[test]
+fn a_list_says_which_mirrors_there_are() {
+    let three = Three::new("Packages/k/");
+    let list = three.dir.path().join("kernels.json");
+    let source = format!("rpm:{}/mirrorlist", three.servers[0].url);
+    let (status, stdout, stderr) = haversack(&["kernel", "list", &source, "--json"]);
+    assert_eq!((status, &*stderr), (0, ""));
+    fs::write(&list, &stdout).unwrap();
+    let url = |mirror: usize| format!("{}/os/", three.servers[mirror].url);
+    let set: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(set["mirrors"], json!([{ "base": url(0), "others": [url(1), url(2)] }]));
+    let file = FILES[1];
+    (0..2).for_each(|mirror| fs::remove_file(three.path(mirror, file)).unwrap());
+    let (set, to) = (format!("set:{}", list.display()), three.to());
+    let fetch = ["kernel", "fetch", &set, "--to", to.to_str().unwrap(), "--json", "--retries", "0"];
+    let (status, stdout, stderr) = haversack(&fetch);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &report["fetched"]), (0, &json!(FILES)), "{stderr}");
+    assert_eq!(report["elsewhere"][file]["from"], json!(format!("{}Packages/k/{file}", url(2))), "{stderr}");
+    let lock: Value = serde_json::from_slice(&fs::read(three.to().join("fetch.lock")).unwrap()).unwrap();
+    assert_eq!(lock["mirrors"], json!([{ "base": url(0), "others": [url(1), url(2)] }]));
+    // A list of mirrors of other repositories says nothing about these packages.
+    let (status, stdout, _) = haversack(&["kernel", "list", &format!("rpm:{}", url(0)), "--json"]);
+    assert_eq!((status, serde_json::from_str::<Value>(&stdout).unwrap().get("mirrors")), (0, None));
+}

@@ -137,6 +137,8 @@ pub(crate) struct Rpm {
     payload_digest: Option<String>,
     header_digest: Option<String>,
     cut: usize,
+    /// Every `é` in names is two bytes that are not UTF-8.
+    is_latin: bool,
 }
 
 /// A file of an rpm; what the header says and what the payload has can differ.
@@ -189,6 +191,7 @@ impl Rpm {
             name: [name, version, release, architecture].map(str::to_owned),
             files: Vec::new(),
             is_twice: false,
+            is_latin: false,
             payload_digest: None,
             header_digest: None,
             cut: 0,
@@ -209,6 +212,21 @@ impl Rpm {
         self
     }
 
+    /// Has every `é` in its names be two bytes that are not UTF-8, as names of other encodings are.
+    pub(crate) fn latin(mut self) -> Self {
+        self.is_latin = true;
+        self
+    }
+
+    fn encoded(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        for at in 1..bytes.len() {
+            if self.is_latin && bytes[at - 1..=at] == *"é".as_bytes() {
+                bytes[at - 1..=at].copy_from_slice(&[0xe9, 0xff]);
+            }
+        }
+        bytes
+    }
+
     pub(crate) fn payload_digest(mut self, hex: &str) -> Self {
         self.payload_digest = Some(hex.into());
         self
@@ -226,7 +244,7 @@ impl Rpm {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let payload = self.payload();
+        let payload = self.encoded(self.payload());
         let files = || self.files.iter();
         let split = |file: &RpmFile| {
             let (directory, base) = file.name.rsplit_once('/').unwrap();
@@ -270,6 +288,7 @@ impl Rpm {
                 (5092, Data::Texts(vec![digest])),
             ],
         );
+        let header = self.encoded(header);
         let header_digest = self.header_digest.clone().unwrap_or_else(|| Digest::sha256(&header).hex().into());
         let mut bytes = vec![0xed, 0xab, 0xee, 0xdb, 3, 0];
         bytes.resize(76, 0);

@@ -125,7 +125,7 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
 
 fn list(args: &List, context: &Context) -> Outcome {
     let found = gather::kernels(&args.from.options(context)?, &context.http, context.ui.progress())?;
-    let set = KernelSet::new(found.kernels).with_unplaced(found.unplaced);
+    let set = KernelSet::new(found.kernels).with_unplaced(found.unplaced).with_mirrors(found.mirrors);
     match args.format {
         Some(Format::KernelCrawler) => context.ui.data(serde_json::to_string_pretty(&set.kernel_crawler())?)?,
         Some(Format::Json) => context.ui.data(serde_json::to_string_pretty(&set)?)?,

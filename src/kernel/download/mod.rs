@@ -31,9 +31,9 @@ use crate::kernel::download::one::{Fetched, How, one};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
 use crate::kernel::release::Release;
-use crate::kernel::set::{EntryPackage, KernelSet};
+use crate::kernel::set::{EntryPackage, KernelSet, Mirrors};
+use crate::kernel::source::Mismatch;
 use crate::kernel::source::redhat::{self, RedHat};
-use crate::kernel::source::{Mirrors, Mismatch};
 use crate::kernel::unpack;
 use crate::limits;
 use crate::progress::{Narration, Progress, Unit};
@@ -176,7 +176,7 @@ pub async fn fetch(
     let packages = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package);
     let (report, right) = fetch_packages(http, packages, directory, options, progress).await?;
     let path = directory.join("fetch.lock");
-    let mut set = KernelSet::new(locked(kernels, &right));
+    let mut set = KernelSet::new(locked(kernels, &right)).with_mirrors(options.mirrors.iter().cloned());
     keep_earlier(&mut set, &path, directory);
     let lock = serde_json::to_vec_pretty(&set).expect("a set is plain data");
     fs::write(&path, &lock)?;
@@ -192,6 +192,8 @@ fn keep_earlier(set: &mut KernelSet, lock: &Path, directory: &Path) {
         let metadata = std::fs::metadata(directory.join(package.name.to_string()));
         metadata.is_ok_and(|there| package.size.is_none_or(|size| there.len() == size))
     };
+    let others = earlier.mirrors.into_iter().filter(|it| !set.mirrors.contains(it)).collect::<Vec<_>>();
+    set.mirrors.extend(others);
     let kept = earlier.kernels.into_iter().filter(|kernel| !new.contains(&kernel.release));
     set.kernels.extend(kept.filter(|kernel| kernel.packages.iter().all(is_there)));
     set.kernels.sort_by(|one, other| one.release.cmp(&other.release));

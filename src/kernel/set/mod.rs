@@ -18,7 +18,8 @@
 //!   ],
 //!   "unplaced": [
 //!     { "name": "linux-base", "version": "4.9", "architecture": "all", "format": "deb", "location": "…", "reason": "not-kernel" }
-//!   ]
+//!   ],
+//!   "mirrors": [ { "base": "https://a.example/os/", "others": ["https://b.example/os/", …] } ]
 //! }
 //! ```
 //!
@@ -43,6 +44,7 @@ use crate::kernel::classify::{Reason, Role};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Name, Package, Relation, Relations};
 use crate::kernel::release::{Machine, Release};
+use crate::reference;
 
 /// Kernels with their packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,27 @@ pub struct KernelSet {
     /// What was found and belongs to none, sorted by name, in what `kernel list` prints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unplaced: Vec<Unplaced>,
+    /// Repositories of these packages that others have, too: whoever fetches from the list asks them as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirrors>,
+}
+
+/// A repository, and where its packages can be had besides, as a list of mirrors says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirrors {
+    /// The one that was read, with a slash at its end.
+    pub base: Url,
+    /// The others, each with a slash at its end.
+    pub others: Vec<Url>,
+}
+
+impl Mirrors {
+    /// Where a package of this repository can be had besides; nowhere, when it is not one of this repository.
+    pub fn elsewhere(&self, location: &Url) -> Vec<Url> {
+        // Amazon's packages lie beside their repositories, on the same host.
+        let Some(path) = self.base.make_relative(location).filter(|path| !path.is_empty()) else { return Vec::new() };
+        self.others.iter().filter_map(|other| reference::resolve(other, &path).ok()).collect()
+    }
 }
 
 /// A package that belongs to no kernel.
@@ -224,7 +247,7 @@ impl KernelSet {
             missing: kernel.missing,
         };
         let kernels = kernels.into_iter().map(entry).collect();
-        KernelSet { format: FORMAT.into(), version: VERSION, kernels, unplaced: Vec::new() }
+        KernelSet { format: FORMAT.into(), version: VERSION, kernels, unplaced: Vec::new(), mirrors: Vec::new() }
     }
 
     /// The same, with what belongs to none of the kernels.
@@ -235,6 +258,20 @@ impl KernelSet {
             Unplaced { name, location: without_credentials(location), reason }
         });
         KernelSet { unplaced: unplaced.collect(), ..self }
+    }
+
+    /// The same, with the mirrors that have packages of the kernels.
+    #[must_use]
+    pub fn with_mirrors(self, mirrors: impl IntoIterator<Item = Mirrors>) -> Self {
+        let locations: Vec<Url> = self.each_package().iter().filter_map(|it| it.location.parse().ok()).collect();
+        let has_some = |it: &Mirrors| {
+            locations.iter().any(|location| it.base.make_relative(location).is_some_and(|path| !path.is_empty()))
+        };
+        let plain = |url: Url| without_credentials(url.into()).parse().ok();
+        let mirrors = mirrors.into_iter().filter_map(|Mirrors { base, others }| {
+            Some(Mirrors { base: plain(base)?, others: others.into_iter().filter_map(plain).collect() })
+        });
+        KernelSet { mirrors: mirrors.filter(has_some).collect(), ..self }
     }
 
     /// Reads `kernels.json`.

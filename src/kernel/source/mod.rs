@@ -30,12 +30,12 @@ use crate::http::{self, Http, Retriable, Verdict};
 use crate::kernel::checksum::Checksum;
 use crate::kernel::package::Package;
 use crate::kernel::release::Machine;
+use crate::kernel::set::Mirrors;
 use crate::kernel::source::cache::Cache;
 use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
-use crate::reference;
 
 pub use self::apt::AptRepository;
 pub use self::options::SourceOptions;
@@ -239,24 +239,6 @@ pub struct Listing {
     pub files: Option<FileList>,
     /// The modules of which its packages are, likewise.
     pub modules: Modules,
-}
-
-/// A repository and others that have the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirrors {
-    /// The one that was read, with a slash at its end.
-    pub base: Url,
-    /// The others, in the order of their list, each with a slash at its end.
-    pub others: Vec<Url>,
-}
-
-impl Mirrors {
-    /// Where a package of this repository can be had besides; nowhere, when it is not one of this repository.
-    pub fn elsewhere(&self, location: &Url) -> Vec<Url> {
-        // Amazon's packages lie beside their repositories, on the same host.
-        let Some(path) = self.base.make_relative(location).filter(|path| !path.is_empty()) else { return Vec::new() };
-        self.others.iter().filter_map(|other| reference::resolve(other, &path).ok()).collect()
-    }
 }
 
 impl Wanted {

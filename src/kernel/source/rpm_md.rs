@@ -15,11 +15,12 @@ use crate::digest::Digest;
 use crate::http::Http;
 use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
+use crate::kernel::set;
 use crate::kernel::source::filelists::FileList;
 use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::xml::{Xml, XmlError, append, append_reference, attribute};
-use crate::kernel::source::{self, Error, Listing, Options, Wanted, is_missing};
+use crate::kernel::source::{Error, Listing, Options, Wanted, is_missing};
 use crate::limits::{self, Count, Exceeded, PACKAGE_OVERHEAD, RELATION_OVERHEAD};
 use crate::reference;
 
@@ -82,7 +83,7 @@ async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -
             Ok(listing) => {
                 let others = places.iter().enumerate().filter(|(other, _)| *other != at);
                 let others = others.map(|(_, place)| directory(place)).collect();
-                let mirrors = source::Mirrors { base: directory(mirror), others };
+                let mirrors = set::Mirrors { base: directory(mirror), others };
                 return Ok(Listing { mirrors: Some(mirrors), ..listing });
             }
             Err(error) => {

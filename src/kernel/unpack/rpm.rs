@@ -172,7 +172,7 @@ pub(crate) fn unpack<R: Read + Send>(
     let head = Head::read(&mut reader)?;
     let mut checks = Checks::default();
     head.check(keys, &mut checks)?;
-    let (files, specials) = files(&head.metadata)?;
+    let (files, specials) = files(&head)?;
     let expected = payload_digest(&head.metadata);
 
     let mut payload = BufReader::with_capacity(256 << 10, HashingReader::new(reader, Algorithm::Sha256));
@@ -327,15 +327,18 @@ fn extract(
 }
 
 /// The files that the header lists, and those with owners or capabilities that only root could give.
-fn files(metadata: &PackageMetadata) -> Result<(Vec<Listed>, Vec<Special>), Error> {
+fn files(head: &Head) -> Result<(Vec<Listed>, Vec<Special>), Error> {
+    let metadata = &head.metadata;
     let entries = metadata.get_file_entries().map_err(Error::rpm)?;
     let numbers = |tag| metadata.header.get_entry_data_as_u32_array(tag).unwrap_or_default();
     let (devices, inodes) = (numbers(IndexTag::RPMTAG_FILEDEVICES), numbers(IndexTag::RPMTAG_FILEINODES));
+    let (names, targets) = (raw_names(&head.header), raw_texts(&head.header, LINK_TARGETS));
+    let is_whole = |list: usize| list == entries.len();
     let mut files = Vec::with_capacity(entries.len());
     let mut specials = Vec::new();
     for (at, entry) in entries.iter().enumerate() {
         let path: PathBuf = entry.path();
-        let name = path.as_os_str().as_bytes();
+        let name = if is_whole(names.len()) { &names[at] } else { path.as_os_str().as_bytes() };
         // Names in a header begin with a slash; more than one would still be absolute without it.
         let name = name.strip_prefix(b"/").unwrap_or(name).to_vec();
         limits::name(&name).map_err(|exceeded| Error::Payload(exceeded.into()))?;
@@ -353,7 +356,10 @@ fn files(metadata: &PackageMetadata) -> Result<(Vec<Listed>, Vec<Special>), Erro
             mode: u32::from(entry.mode().raw_mode()),
             size: entry.size() as u64,
             mtime: u64::from(u32::from(entry.modified_at())),
-            target: entry.linkto().map(|target| target.as_bytes().to_vec()),
+            target: entry.linkto().map(|target| match is_whole(targets.len()) {
+                true => targets[at].to_vec(),
+                false => target.as_bytes().to_vec(),
+            }),
             sha256: entry.digest().map(|digest| digest.as_hex().to_owned()).filter(|hex| hex.len() == 64),
             // Without inodes every file stands for itself.
             inode: (devices.get(at).copied().unwrap_or(0), inodes.get(at).copied().unwrap_or(at as u32)),
@@ -362,6 +368,30 @@ fn files(metadata: &PackageMetadata) -> Result<(Vec<Listed>, Vec<Special>), Erro
         });
     }
     Ok((files, specials))
+}
+
+/// The names of all files as their bytes are: the parser has other characters in the place of what is not UTF-8, and the payload has
+/// the bytes.
+fn raw_names(header: &[u8]) -> Vec<Vec<u8>> {
+    let (bases, directories) = (raw_texts(header, BASE_NAMES), raw_texts(header, DIRECTORIES));
+    let numbers = entry_of(header, DIRECTORY_NUMBERS, &[4]).map(|(data, count)| data.chunks_exact(4).take(count));
+    let numbers = numbers.into_iter().flatten().map(|number| word(number, 0));
+    let named = bases.iter().zip(numbers).filter_map(|(base, number)| Some([directories.get(number)?, *base].concat()));
+    let named: Vec<Vec<u8>> = named.collect();
+    if named.is_empty() { raw_texts(header, OLD_NAMES).into_iter().map(<[u8]>::to_vec).collect() } else { named }
+}
+
+/// The texts of an entry of a header whose sizes and offsets were looked at.
+fn raw_texts(header: &[u8], tag: usize) -> Vec<&[u8]> {
+    let entry = entry_of(header, tag, &[6, 8, 9]);
+    entry.map(|(data, count)| data.split(|byte| *byte == 0).take(count).collect()).unwrap_or_default()
+}
+
+/// Where the data of an entry begins, and how many there are, when it is of one of these kinds.
+fn entry_of<'a>(header: &'a [u8], tag: usize, kinds: &[usize]) -> Option<(&'a [u8], usize)> {
+    let (index, data) = header.get(INTRO..)?.split_at_checked(word(header, 8) * ENTRY)?;
+    let entry = index.chunks_exact(ENTRY).find(|entry| word(entry, 0) == tag && kinds.contains(&word(entry, 4)))?;
+    Some((data.get(word(entry, 8)..)?, word(entry, 12)))
 }
 
 fn payload_digest(metadata: &PackageMetadata) -> Option<Digest> {
@@ -424,6 +454,13 @@ fn take(reader: &mut impl Read, size: usize, bytes: &mut Vec<u8>) -> Result<(), 
 fn word(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
 }
+
+/// `RPMTAG_OLDFILENAMES`, `_FILELINKTOS`, `_DIRINDEXES`, `_BASENAMES` and `_DIRNAMES`.
+const OLD_NAMES: usize = 1027;
+const LINK_TARGETS: usize = 1036;
+const DIRECTORY_NUMBERS: usize = 1116;
+const BASE_NAMES: usize = 1117;
+const DIRECTORIES: usize = 1118;
 
 const LEAD: usize = 96;
 const INTRO: usize = 16;
