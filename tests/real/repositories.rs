@@ -141,7 +141,7 @@ fn debian_kernels_are_listed_fetched_and_unpacked_as_dpkg_deb_unpacks_them() {
     server.break_off(first.to_str().unwrap().to_owned(), 300_000, 1);
     let (status, report, stderr) =
         json(&["kernel", "fetch", &source, "--keyring", &key, "--to", debs.to_str().unwrap(), "--retry-delay", "0"]);
-    assert!(status == 0 && stderr.contains("the answer broke off; trying again"), "{stderr}");
+    assert!(status == 0 && stderr.contains("the answer broke off") && stderr.contains("; trying again"), "{stderr}");
     assert_eq!(server.ranges(), ["bytes=300000-"]);
     let requests = server.requests();
     assert_eq!(
@@ -315,8 +315,8 @@ fn rpms_from_a_signed_repository_are_the_trees_that_rpm2cpio_and_cpio_make() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&primary, bytes).unwrap();
     let (status, _, stderr) = run("list", &[]);
-    assert!(status == 3 && stderr.contains("-primary.xml") && stderr.contains("the digest is"), "{stderr}");
+    assert!(status == 1 && stderr.contains("-primary.xml") && stderr.contains("the digest is"), "{stderr}");
     fs::remove_file(repomd.with_file_name("repomd.xml.asc")).unwrap();
     let (status, _, stderr) = run("list", &[]);
-    assert!(status == 3 && stderr.contains("repomd.xml.asc"), "{stderr}");
+    assert!(status == 1 && stderr.contains("repomd.xml.asc"), "{stderr}");
 }
