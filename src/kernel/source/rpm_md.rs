@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
-use crate::http::Http;
+use crate::http::{self, Http};
 use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Comparison, Format, Name, Package, Relation, Relations};
 use crate::kernel::set;
@@ -49,7 +49,8 @@ pub(super) async fn packages(http: &Http, url: &Url, options: &Options) -> Resul
             Err(error @ (Error::Http(_) | Error::Xml { .. })) => match mirrors_of(http, url, options).await {
                 Ok(mirrors) if !mirrors.places.is_empty() => from_any(http, url, mirrors, options).await,
                 _ => match error {
-                    Error::Http(error) if is_missing(&error) => {
+                    // Its signature, and the files that it names, may be missing of a repository that is one.
+                    Error::Http(error) if is_missing(&error) && is_of(&error, "repomd.xml") => {
                         Err(Error::NoRpmRepository { url: Box::new(directory(url)) })
                     }
                     error => Err(error),
@@ -93,6 +94,11 @@ async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -
         }
     }
     Err(last)
+}
+
+/// Whether an error is about a file of this name.
+fn is_of(error: &http::Error, name: &str) -> bool {
+    matches!(error, http::Error::Status { url, .. } if url.path().rsplit('/').next() == Some(name))
 }
 
 /// A repository's address with a slash at its end.
