@@ -515,7 +515,7 @@ mod tests {
                 bytes[at.min(last)] = byte;
             }
             if let Ok(head) = Head::read(&mut &bytes[..]) {
-                let _ = (head.name(), head.relations(), head.vendor(), files(&head.metadata).is_ok());
+                let _ = (head.name(), head.relations(), head.vendor(), files(&head).is_ok());
                 let _ = payload_digest(&head.metadata);
             }
             let cut = cut.min(bytes.len());
