@@ -86,10 +86,11 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
             Source::Set(path) => {
                 let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
                 let set = set.map_err(|error| Error::from(error).about(path.display()))?;
-                mirrors.extend(set.mirrors.iter().cloned().filter(|it| {
+                let stated = set.mirrors.iter().filter(|it| {
                     let mut urls = std::iter::once(&it.base).chain(&it.others);
                     urls.all(|url| matches!(url.scheme(), "http" | "https"))
-                }));
+                });
+                mirrors.extend(stated.cloned());
                 let mut kernels = set.into_kernels();
                 for kernel in &mut kernels {
                     kernel.packages.retain_mut(|(_, package)| {
