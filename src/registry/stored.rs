@@ -90,4 +90,4 @@ pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -
 }
 
 /// Bytes of a blob that are read at one time.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 64 << 10;
