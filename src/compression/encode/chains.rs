@@ -7,9 +7,9 @@
 //! have the help of [`Sixes`], too.
 
 use crate::compression::encode::boxed;
+use crate::compression::encode::links::{HALF, Links};
 use crate::compression::encode::matches::{common, eight, four};
 
-pub(super) const HALF: usize = 1 << 15;
 pub(super) const WINDOW: usize = 2 * HALF;
 /// The window, and some room after it for what is read over its end.
 pub(super) const ROOM: usize = WINDOW + 1024;
@@ -123,66 +123,6 @@ impl Chains {
             }
         }
         hunt.best
-    }
-}
-
-/// For each place those before it in its chain, the nearest in the lowest bits, 0 if there is none. They lie together as to wait for
-/// each from memory takes longer than to look at it.
-pub(super) struct Links(Box<[u64; HALF]>);
-
-impl Default for Links {
-    fn default() -> Self {
-        Links(boxed())
-    }
-}
-
-impl Links {
-    /// Enters a place, before which that place is in its chain.
-    #[inline(always)]
-    pub(super) fn insert(&mut self, index: usize, before: usize) {
-        self.0[index & (HALF - 1)] = self.0[before & (HALF - 1)] << 16 | before as u64 & 0xffff;
-    }
-
-    /// The place before in the chain.
-    #[inline(always)]
-    fn before(&self, place: usize) -> usize {
-        (self.0[place & (HALF - 1)] & 0xffff) as usize
-    }
-
-    /// Begins to go along a chain.
-    #[inline(always)]
-    pub(super) fn steps(&self) -> Steps<'_> {
-        Steps { links: self, held: 0, left: 0 }
-    }
-
-    /// The window slides by half.
-    pub(super) fn slide(&mut self) {
-        for places in self.0.iter_mut() {
-            let stays = *places >> 15 & 0x0001_0001_0001_0001;
-            *places &= stays * 0x7fff;
-        }
-    }
-}
-
-/// Steps along a chain.
-pub(super) struct Steps<'a> {
-    links: &'a Links,
-    /// The places that come next, as they lie together.
-    held: u64,
-    left: u32,
-}
-
-impl Steps<'_> {
-    /// The place before that to which the last step led, at first before any.
-    #[inline(always)]
-    pub(super) fn before(&mut self, place: usize) -> usize {
-        if self.left == 0 {
-            (self.held, self.left) = (self.links.0[place & (HALF - 1)], 4);
-        }
-        let before = (self.held & 0xffff) as usize;
-        self.held >>= 16;
-        self.left -= 1;
-        before
     }
 }
 

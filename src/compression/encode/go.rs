@@ -4,8 +4,9 @@
 //! output, and [`Cutter`] says where they do.
 
 use crate::compression::encode::bits::Bits;
-use crate::compression::encode::chains::{HALF as REACH, Hunt, LONGEST, Links, Sixes, WINDOW, Wanted, Window, forget};
+use crate::compression::encode::chains::{Hunt, LONGEST, Sixes, WINDOW, Wanted, Window, forget};
 use crate::compression::encode::huffman::{Codes, Header, fixed_distances, fixed_literals, put_tokens};
+use crate::compression::encode::links::{HALF as REACH, Links};
 use crate::compression::encode::matches::{common, four};
 use crate::compression::encode::tokens::{DISTANCES, END, LITERALS, Tokens};
 use crate::compression::encode::writes::{Cutter, Writes};

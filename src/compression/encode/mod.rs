@@ -13,6 +13,7 @@ mod go127;
 mod go_fastest;
 mod huffman;
 mod klauspost;
+mod links;
 mod matches;
 mod member;
 mod ours;

@@ -1,6 +1,7 @@
 //! zlib at levels 1 to 9, and GNU gzip, which it came from: hash chains over a window of 64 KiB.
 
-use crate::compression::encode::chains::{AHEAD, Chains, HALF, Match, REACH, ROOM, SHORTEST, WINDOW, Wanted};
+use crate::compression::encode::chains::{AHEAD, Chains, Match, REACH, ROOM, SHORTEST, WINDOW, Wanted};
+use crate::compression::encode::links::HALF;
 use crate::compression::encode::tokens::Tokens;
 use crate::compression::encode::trees::{Blocks, matches, rough_size};
 use crate::compression::encode::{Family, boxed};
