@@ -13,7 +13,7 @@ use crate::http::{HostTls, Http, HttpOptions, Retry};
 use crate::image::store::layout;
 use crate::image::{Layout, Place, Store};
 use crate::ops::Error;
-use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
+use crate::reference::{ImageRef, Remote};
 use crate::registry::{AuthFiles, CopyReport, Registry, Repository, Source, Target};
 
 /// How registries at one end of an operation are spoken to.
@@ -98,12 +98,7 @@ impl Destination {
     pub async fn open(reference: &ImageRef, access: &Access, dry_run: bool) -> Result<Self, Error> {
         let ImageRef::Docker(remote) = reference else { return Destination::local(reference, dry_run) };
         let target = Target::Repository(access.repository(remote, true).await?);
-        let name = match &remote.target {
-            // The image gets no tag.
-            RemoteTarget::Digest(_) => None,
-            RemoteTarget::Pinned { tag, .. } => Some(tag.clone()),
-            RemoteTarget::Unnamed | RemoteTarget::Tag(_) => Some(remote.target().to_owned()),
-        };
+        let name = remote.target.tag().map(str::to_owned);
         Ok(Destination { target, name, local: None, _passing: None })
     }
 

@@ -78,6 +78,9 @@ pub struct RepositoryName(String);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
+/// The tag that is meant where none is named.
+const LATEST: &str = "latest";
+
 /// Which image of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
@@ -103,6 +106,15 @@ impl Target {
             Target::Digest(digest) => Some(digest),
             Target::Pinned { digest, .. } => Some(digest),
             Target::Unnamed | Target::Tag(_) => None,
+        }
+    }
+
+    /// The tag that an image gets that is written there: none where a digest alone says which image it is.
+    pub fn tag(&self) -> Option<&str> {
+        match self {
+            Target::Unnamed => Some(LATEST),
+            Target::Tag(tag) | Target::Pinned { tag, .. } => Some(tag),
+            Target::Digest(_) => None,
         }
     }
 }
@@ -148,7 +160,7 @@ impl Remote {
     /// The tag or digest as it stands in a registry's URL; `latest` when none was named.
     pub fn target(&self) -> &str {
         match &self.target {
-            Target::Unnamed => "latest",
+            Target::Unnamed => LATEST,
             Target::Tag(tag) => tag,
             Target::Digest(digest) => digest.as_str(),
             Target::Pinned { digest, .. } => digest.as_str(),

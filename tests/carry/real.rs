@@ -116,6 +116,37 @@ fn a_registry_gets_what_is_new_and_one_without_the_base_is_refused() {
 }
 
 #[test]
+#[ignore = "needs docker-registry, skopeo; skopeo finds by its digest what was packed by its digest"]
+fn an_image_that_is_known_by_its_digest_goes_from_registry_to_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (image, _) = layouts(dir);
+    let digest = image.digest();
+    let (near, far) = (DockerRegistry::start(), DockerRegistry::start());
+    done(dir, &["copy", "oci:one:example.org/app:one", &near.at("org/app:v1"), "--dest-tls-verify=false"]);
+    let tags = || {
+        let at = far.at("mirror/org/app");
+        let output = Command::new("skopeo").args(["list-tags", "--tls-verify=false", &at]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).map(|listed| listed["Tags"].clone()).ok()
+    };
+    for (name, destination, tagged) in
+        [("org/app", "mirror/org/app", None), ("org/app:v1", "mirror/org/app:v1", Some(serde_json::json!(["v1"])))]
+    {
+        let carry = destination.replace(['/', ':'], "-");
+        let from = near.at(&format!("{name}@{digest}"));
+        done(dir, &["pack", &from, "--out", &carry, "--no-program", "--tls-verify=false"]);
+        let to = format!("docker://{}/mirror", far.address);
+        let unpacked = done(dir, &["unpack", &carry, "--to", &to, "--tls-verify=false"]);
+        let there = format!("{}/{destination}", far.address);
+        assert_eq!(unpacked["pushed"][0]["destination"].as_str(), Some(&*there), "{unpacked}");
+        let at = far.at(&format!("mirror/org/app@{digest}"));
+        run(dir, "skopeo", &["inspect", "--raw", "--tls-verify=false", &at]);
+        // A repository without a tag has none, or is not listed at all.
+        assert_eq!(tags().filter(|tags| tags.as_array().is_some_and(|tags| !tags.is_empty())), tagged);
+    }
+}
+
+#[test]
 #[ignore = "needs podman, skopeo, gcc; podman runs what has been carried, on overlay and vfs"]
 fn podman_runs_an_image_that_has_been_carried() {
     let dir = tempfile::tempdir().unwrap();

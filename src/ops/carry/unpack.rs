@@ -78,7 +78,7 @@ pub struct Unpacked {
 /// An image in a registry.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pushed {
-    /// What it is called there.
+    /// What it is called there, without its digest: the repository alone, where it has no tag.
     pub destination: String,
     /// What was sent.
     #[serde(flatten)]
@@ -159,8 +159,9 @@ pub async fn unpack(
             let mut plain = image.clone();
             plain.set_annotations(None);
             let source = Source::Store(store.clone());
-            let report = copy(&source, &plain, &target, Some(remote.target()), copying, progress).await?;
-            pushed.push(Pushed { destination: remote.to_string(), report });
+            let report = copy(&source, &plain, &target, remote.target.tag(), copying, progress).await?;
+            let named = if remote.target.tag().is_some() { remote } else { remote.with(RemoteTarget::Unnamed) };
+            pushed.push(Pushed { destination: named.to_string(), report });
         }
         fs::remove_dir_all(&place)?;
     }
@@ -221,8 +222,9 @@ fn destination(host: &str, prefix: &str, name: &str) -> Option<Remote> {
             _ => return None,
         },
     };
+    // Its digest says nothing new of an image that is there.
     let target = match target {
-        RemoteTarget::Digest(_) | RemoteTarget::Pinned { .. } => return None,
+        RemoteTarget::Pinned { tag, .. } => RemoteTarget::Tag(tag),
         target => target,
     };
     match format!("docker://{host}/{prefix}{repository}").parse().ok()? {
@@ -288,11 +290,15 @@ mod tests {
 
     #[test]
     fn images_keep_their_repository_and_lose_their_host() {
+        let digest = Digest::sha256(b"");
         for (prefix, name, expected) in [
             ("", "quay.io/org/app:v1", Some("bastion:5000/org/app:v1")),
             ("mirror/", "quay.io:443/org/app", Some("bastion:5000/mirror/org/app")),
             ("", "app:v1", Some("bastion:5000/app:v1")),
             ("", "not a name", None),
+            // What is known by its digest gets no tag.
+            ("", &format!("quay.io/org/app@{digest}"), Some(&format!("bastion:5000/org/app@{digest}"))),
+            ("mirror/", &format!("quay.io/org/app:v1@{digest}"), Some("bastion:5000/mirror/org/app:v1")),
         ] {
             let found = destination("bastion:5000", prefix, name).map(|remote| remote.to_string());
             assert_eq!(found.as_deref(), expected, "{name}");
