@@ -120,7 +120,7 @@ fn a_program_that_is_killed_leaves_what_it_was_and_the_next_one_goes_on() {
         command.args(args).current_dir(dir.path()).env("HOME", dir.path());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
-    for step in 0..12 {
+    for step in 0..13 {
         let mut child = started(&["unpack", "carry", "--to", "oci:to"]);
         std::thread::sleep(Duration::from_millis(step * step * 4));
         child.kill().unwrap();
@@ -132,7 +132,7 @@ fn a_program_that_is_killed_leaves_what_it_was_and_the_next_one_goes_on() {
     let verified = done(dir.path(), &["verify", "oci:to"]);
     assert_eq!(verified["findings"].as_array().unwrap().len(), 0);
     assert_same(&dir.path().join("from"), &dir.path().join("to"));
-    for step in 0..6 {
+    for step in 0..7 {
         let mut child = started(&["pack", "oci:from", "--out", "again", "--no-program"]);
         std::thread::sleep(Duration::from_millis(step * step * 20));
         child.kill().unwrap();
