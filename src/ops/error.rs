@@ -32,6 +32,16 @@ pub enum Error {
         /// The second one's.
         other: String,
     },
+    /// Two images of one carry that would have one name in a registry, which knows nothing of the hosts that they are from.
+    #[error("{one} and {other} would both be {there}")]
+    OnePlace {
+        /// What the first is called in the carry.
+        one: String,
+        /// What the second is called.
+        other: String,
+        /// What they would be called.
+        there: Box<Remote>,
+    },
     /// A file whose name is not UTF-8, which an annotation has to be.
     #[error("{}: its name is not UTF-8", .0.display())]
     FileName(PathBuf),

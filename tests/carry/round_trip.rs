@@ -4,7 +4,7 @@ use std::path::Path;
 
 use haversack::image::Layout;
 
-use crate::images::{TAR, image, noise, tar, varied};
+use crate::images::{TAR, image, noise, tar, text, varied};
 use crate::{assert_same, done, error, files, haversack, json};
 
 #[test]
@@ -101,6 +101,32 @@ fn an_image_is_packed_alone_and_an_archive_whole() {
         done(dir.path(), &["unpack", out, "--to", &format!("oci:{out}-to")]);
     }
     assert_same(&dir.path().join("one-to"), &dir.path().join("two-to"));
+}
+
+#[test]
+fn two_images_that_would_have_one_tag_in_a_registry_are_refused_before_it_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let layout = Layout::create(&dir.join("from")).unwrap();
+    for (name, seed) in [("quay.io/acme/app:1", 1), ("docker.io/acme/app:1", 2)] {
+        image(&layout, Some(name), &[(TAR, &tar(&[("file", &text(seed, 3))]))]);
+    }
+    done(dir, &["pack", "oci:from", "--out", "carry", "--no-program"]);
+    // Nobody listens there.
+    let told = error(dir, &["unpack", "carry", "--to", "docker://127.0.0.1:1/mirror", "--retries", "0"]);
+    assert_eq!(
+        told,
+        "docker.io/acme/app:1 and quay.io/acme/app:1 would both be 127.0.0.1:1/mirror/acme/app:1\nhint: unpack into a layout with \
+         `--to oci:DIR`, and copy them from there with `haversack copy`, each to a name of its own"
+    );
+    // One image with two names is no contradiction.
+    let layout = Layout::create(&dir.join("same")).unwrap();
+    for name in ["quay.io/acme/app:1", "docker.io/acme/app:1"] {
+        image(&layout, Some(name), &[(TAR, &tar(&[("file", &text(1, 3))]))]);
+    }
+    done(dir, &["pack", "oci:same", "--out", "same-carry", "--no-program"]);
+    let told = error(dir, &["unpack", "same-carry", "--to", "docker://127.0.0.1:1/mirror", "--retries", "0"]);
+    assert!(told.contains("127.0.0.1:1") && !told.contains("would both be"), "{told}");
 }
 
 #[test]

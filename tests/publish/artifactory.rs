@@ -153,4 +153,15 @@ fn the_packages_of_a_kernel_set_are_found_as_stated_or_beside_it() {
     assert_eq!(paths(&document, "uploaded"), ["a.rpm", "far.deb"]);
     let run = set(&[package("gone", "https://mirror.example/pool/gone.deb")]);
     assert!(run.status == 1 && run.stderr.contains("gone.deb: not fetched"), "{}", run.stderr);
+    // A file that is not the one that was listed stays here.
+    let listed = |bytes: &[u8]| {
+        let mut package = package("b", "packages/b.rpm");
+        package["sha256"] = json!(Digest::sha256(bytes).to_string());
+        set(&[package])
+    };
+    let content = std::fs::read(dir.path().join("packages/b.rpm")).unwrap();
+    let run = listed(b"what was fetched");
+    assert!(run.status != 0 && run.stderr.contains("b.rpm: it has sha256:"), "{} {}", run.status, run.stderr);
+    assert_eq!(server.files(), ["a.rpm", "far.deb"]);
+    assert_eq!(paths(&listed(&content).done(), "uploaded"), ["b.rpm"]);
 }

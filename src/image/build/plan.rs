@@ -235,7 +235,11 @@ fn parts(described: &LayerDefinition, number: usize, inputs: &Inputs) -> Result<
     for (at, part) in parts.iter().enumerate() {
         let mut tree = part.tree.clone();
         if !parts[at + 1..].iter().any(|later| later.platform == part.platform) {
-            tree.merge(tree_of(described, number, part.platform.as_ref(), inputs)?)?;
+            // A link stands for what would be chosen of several; a package that brings that name has chosen.
+            let own = parts.iter().filter(|other| other.platform == part.platform);
+            let mut described = described.clone();
+            described.links.retain(|dest, _| !own.clone().any(|own| own.tree.holds(dest)));
+            tree.merge(tree_of(&described, number, part.platform.as_ref(), inputs)?)?;
         }
         // Everything has a time, so that the layer is the same in every image.
         let time = tree.youngest().unwrap_or(0);
@@ -341,6 +345,27 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_link_yields_to_what_a_package_brings_of_its_name() {
+        let text = "name = 'x'\n[[layers]]\npackages = { rpm = ['gawk'] }\nlinks = { '/usr/bin/awk' = 'mawk', '/usr/bin/cc' = 'gcc' }\n";
+        let definition = Definition::parse(Path::new("image.toml"), text).unwrap();
+        let link = |to: &str| Node::new(Kind::Symlink(to.into()), 0o777);
+        let mut tree = Tree::default();
+        tree.insert("/usr/bin/awk", link("gawk")).unwrap();
+        let part = Part { name: None, platform: None, tree, components: Vec::new() };
+        let platforms = vec!["linux/amd64".parse().unwrap()];
+        let inputs = Inputs { platforms, parts: BTreeMap::from([(0, vec![part])]), ..Inputs::default() };
+        let planned = plan(&definition, &inputs).unwrap();
+        let (_, tree) = &planned.layers()[0].trees[0];
+        let links = tree.nodes().filter_map(|(path, node)| match &node.kind {
+            Kind::Symlink(to) => Some((path.display().to_string(), to.display().to_string())),
+            _ => None,
+        });
+        let expected =
+            [("usr/bin/awk", "gawk"), ("usr/bin/cc", "gcc")].map(|(one, to)| (one.to_owned(), to.to_owned()));
+        assert_eq!(links.collect::<Vec<_>>(), expected);
+    }
 
     #[test]
     fn what_is_missing_is_named() {

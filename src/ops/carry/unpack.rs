@@ -131,6 +131,7 @@ pub async fn unpack(
         }
         UnpackTo::Registry { host, prefix } => (host, prefix),
     };
+    check_destinations(&carry, host, prefix)?;
     let place = work.join(format!("carry-{}", carry.id));
     let is_new = !place.exists();
     let layout = Layout::create(&place)?;
@@ -171,6 +172,23 @@ pub async fn unpack(
     }
     let receipt_file = receipt(&report, work)?;
     Ok(Unpacked { report, pushed, not_pushed, files, receipt_file })
+}
+
+/// Refuses a carry of which two images would have one tag in a registry: the second would replace the first.
+fn check_destinations(carry: &CarryDocument, host: &str, prefix: &str) -> Result<(), Error> {
+    let mut taken: BTreeMap<(String, String), (&str, &str)> = BTreeMap::new();
+    for image in carry.images.iter().filter(|image| !layout::is_artifact(image)) {
+        let Some(name) = ref_name(image) else { continue };
+        let Some(there) = destination(host, prefix, name) else { continue };
+        let Some(tag) = there.target.tag() else { continue };
+        let digest = image.digest().as_ref();
+        let (one, first) = *taken.entry((there.repository.clone(), tag.to_owned())).or_insert((name, digest));
+        if first != digest {
+            let (one, other) = (in_line(one), in_line(name));
+            return Err(Error::OnePlace { one, other, there: Box::new(there) });
+        }
+    }
+    Ok(())
 }
 
 /// Fetches what a carry is built on from the registry into a layout.

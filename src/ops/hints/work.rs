@@ -36,6 +36,9 @@ pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
             "leave the name out of `--output` and `--push`, or choose one image (of kernels, with `--release`)"
         }
         ops::Error::InTheWay(_) => "move it away, or give --files another directory",
+        ops::Error::OnePlace { .. } => {
+            "unpack into a layout with `--to oci:DIR`, and copy them from there with `haversack copy`, each to a name of its own"
+        }
         ops::Error::OneName { .. } => "pack them into two carries, or give one of them another name",
         ops::Error::OneInDir | ops::Error::SameRepository => "build them one by one",
         ops::Error::NotAlone(_) => "build the others in a run of their own",

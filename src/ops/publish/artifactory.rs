@@ -113,7 +113,7 @@ fn wanted(options: &ArtifactoryOptions) -> Result<(Vec<Wanted>, Vec<LeftOut>), E
             Some(other) => {
                 return Err(Error::SameFile { name, one: other.file.clone(), other: file });
             }
-            None => wanted.push(Wanted { file, path: name }),
+            None => wanted.push(Wanted { file, path: name, sha256: package.sha256.clone() }),
         }
     }
     Ok((wanted, Vec::new()))

@@ -1,8 +1,11 @@
 //! Why a repository cannot be used.
 
+use std::path::PathBuf;
+
 use reqwest::StatusCode;
 use url::Url;
 
+use crate::digest::Digest;
 use crate::fs::PathError;
 use crate::http::{self, Retriable, Verdict};
 
@@ -15,6 +18,16 @@ pub enum Error {
     /// A file or directory here.
     #[error("{0}")]
     Path(#[from] PathError),
+    /// A file that is another than the list says.
+    #[error("{}: it has {found}, and the list of its kernel says {expected}; fetch it again", file.display())]
+    Changed {
+        /// Where it is.
+        file: PathBuf,
+        /// What the list says.
+        expected: Digest,
+        /// What it has.
+        found: Digest,
+    },
     /// The credentials are not taken.
     #[error("{}: {status}: {detail}", http::shown(url))]
     Unauthorized {

@@ -8,6 +8,7 @@ use sha1::Digest as _;
 
 use crate::digest::{Algorithm, Digest, Hasher, hex};
 use crate::fs::{self, PathContext, PathError};
+use crate::publish::artifactory::Error;
 
 /// What is to be in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,21 @@ pub struct Wanted {
     pub file: PathBuf,
     /// Where it goes: parts separated by `/`.
     pub path: String,
+    /// What it was when it was listed, where a list says so: another file does not go.
+    pub sha256: Option<Digest>,
+}
+
+impl Wanted {
+    /// Reads it once for its checksums; a brief look has only SHA-256.
+    pub(super) async fn sums(&self, is_brief: bool) -> Result<Sums, Error> {
+        let sums = sums(self.file.clone(), is_brief).await?;
+        match &self.sha256 {
+            Some(expected) if *expected != sums.sha256 => {
+                Err(Error::Changed { file: self.file.clone(), expected: expected.clone(), found: sums.sha256 })
+            }
+            _ => Ok(sums),
+        }
+    }
 }
 
 /// What the server compares.
@@ -68,7 +84,7 @@ pub fn files_below(directory: &Path, is_hidden_wanted: bool) -> Result<(Vec<Want
         let inside = entry.path().strip_prefix(directory).unwrap_or(entry.path());
         let path: Option<Vec<&str>> = inside.iter().map(|part| part.to_str()).collect();
         match path.map(|parts| parts.join("/")) {
-            Some(path) => files.push(Wanted { path, file: entry.into_path() }),
+            Some(path) => files.push(Wanted { path, file: entry.into_path(), sha256: None }),
             None => left_out.push(LeftOut { path: entry.into_path(), why: "its name is not valid UTF-8" }),
         }
     }
@@ -76,7 +92,7 @@ pub fn files_below(directory: &Path, is_hidden_wanted: bool) -> Result<(Vec<Want
 }
 
 /// Reads a file once for its checksums; a brief look has only SHA-256.
-pub(super) async fn sums(path: PathBuf, is_brief: bool) -> Result<Sums, PathError> {
+async fn sums(path: PathBuf, is_brief: bool) -> Result<Sums, PathError> {
     let read = move || -> Result<Sums, PathError> {
         let mut file = fs::open_file(&path)?;
         let (mut sha256, mut sha1, mut md5) = (Hasher::new(Algorithm::Sha256), sha1::Sha1::new(), md5::Md5::new());

@@ -26,7 +26,6 @@ use serde::Serialize;
 use url::Url;
 
 pub use self::error::Error;
-use self::files::sums;
 pub use self::files::{LeftOut, Wanted, files_below};
 use self::there::{Found, Known};
 use crate::causes;
@@ -199,7 +198,7 @@ impl Artifactory {
         let found = self.find(&wanted.path, known).await?;
         // The other checksums are needed only for what is sent or cannot be compared otherwise.
         let is_brief = matches!(&found, Found::File(there) if there.has_sha256());
-        let mut sums = sums(wanted.file.clone(), is_brief).await?;
+        let mut sums = wanted.sums(is_brief).await?;
         if let Found::File(there) = &found {
             if there.is(sums.sha256.hex(), &sums.sha1) == Some(true) {
                 return Ok(Deployment::Skipped);
@@ -212,7 +211,7 @@ impl Artifactory {
         if !options.dry_run {
             starting(wanted);
             if is_brief {
-                sums = files::sums(wanted.file.clone(), false).await?;
+                sums = wanted.sums(false).await?;
             }
             by_checksum = self.put(wanted, &sums, &options.properties).await?;
             if !options.properties.is_empty() {

@@ -122,7 +122,7 @@ pub struct LayerDefinition {
     /// Directories.
     #[serde(default)]
     pub directories: Vec<DirectoryDefinition>,
-    /// Symbolic links: name to target.
+    /// Symbolic links: name to target. In a layer of packages, what these bring of such a name stays.
     #[serde(default)]
     pub links: BTreeMap<String, String>,
     /// What is removed of the layers below.

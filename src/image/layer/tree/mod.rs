@@ -205,6 +205,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether there is something of that name, which begins with `/`.
+    pub fn holds(&self, dest: &str) -> bool {
+        relative(dest).is_ok_and(|path| self.nodes.contains_key(&Name::new(&path)))
+    }
+
     /// The content of a file, of at most `limit` bytes; `None` where there is none.
     pub fn content(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
         let kind = |path: &Path| self.nodes.get(&Name::new(path)).map(|node| &node.kind);
