@@ -80,9 +80,11 @@ impl<'a> Search<'a> {
                     first.get_or_insert(failure.error);
                 }
             }
-            self.chosen.truncate(chosen);
+            // All that was chosen behind it is undone, also where the dead end led over several choices at once.
+            for number in self.chosen.split_off(chosen) {
+                self.by_name.remove(&*self.universe.packages[number].name.name);
+            }
             self.needs.truncate(needs);
-            self.by_name.remove(&*self.universe.packages[candidate].name.name);
         }
         let error = first.unwrap_or_else(|| self.explain(&need, conflicts));
         Err(Failure { error, involved })

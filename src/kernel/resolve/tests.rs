@@ -68,7 +68,10 @@ fn what_is_needed_is_found_whatever_the_order_of_the_packages() {
         versioned 1; depends: api (>= 2)
         old-api 1; provides: api (= 1)
         new-api 1; provides: api (= 2)
-        unversioned-api 1; provides: api
+        api-of-no-version 1; provides: api
+        by-name 1; depends: thing
+        a-thing 9; provides: thing
+        thing 1
         circle-a 1; depends: circle-b
         circle-b 1; depends: circle-a
         picky 1; depends: libc6 (= 2.36-9)
@@ -82,6 +85,7 @@ fn what_is_needed_is_found_whatever_the_order_of_the_packages() {
         (&["awk-user"], &[], Ok(&["awk-user 1", "gawk 5"])),
         (&["mawk", "awk-user"], &[], Ok(&["mawk 1.3", "awk-user 1"])),
         (&["versioned"], &[], Ok(&["versioned 1", "new-api 1"])),
+        (&["by-name"], &[], Ok(&["by-name 1", "thing 1"])),
         (&["circle-a"], &[], Ok(&["circle-a 1", "circle-b 1"])),
         // Going back: the newest libc6 is chosen first and does not stay.
         (&["libc6", "picky"], &[], Ok(&["libc6 2.36-9", "picky 1"])),
@@ -97,6 +101,11 @@ fn what_is_needed_is_found_whatever_the_order_of_the_packages() {
             &["gcc", "bad"],
             &["gcc-12", "cpp"],
             Err("bad: bad_1_all.deb conflicts with gcc, which is gcc_12.2.0-3_all.deb"),
+        ),
+        (
+            &["bad", "gcc"],
+            &["gcc-12", "cpp"],
+            Err("gcc: bad_1_all.deb conflicts with gcc, which is gcc_12.2.0-3_all.deb"),
         ),
     ] {
         let expected: Result<Vec<String>, String> = match expected {
@@ -135,6 +144,10 @@ fn dead_ends_in_one_corner_do_not_multiply_those_in_another() {
     let wants: Vec<String> = (0..30).map(|n| format!("p{n}")).chain(["last".to_owned()]).collect();
     let wants: Vec<&str> = wants.iter().map(String::as_str).collect();
     assert_eq!(answer(debs(&lines), &wants, &[]).unwrap_err(), "last_1_all.deb needs nowhere: no source has it");
+    // Only another choice of the first one helps, and it is found: no other was made anew on the way.
+    let lines = lines.replace("depends: nowhere", "depends: p0 (= 0)");
+    let found = answer(debs(&lines), &wants, &[]).unwrap();
+    assert_eq!((found.len(), &*found[0], &*found[1]), (31, "p0 0", "p1 9"));
 }
 
 #[test]
@@ -148,8 +161,11 @@ fn rpm_requirements_are_met_by_capabilities_files_and_rich_expressions() {
             rpm("glibc-b", "2-1", &["(x if y)", "(z >= 2 with z < 3)"], &[]),
             rpm("z", "2.5-1", &[], &[]),
             rpm("z", "3.0-1", &[], &[]),
+            rpm("capable", "1-1", &[], &["capability"]),
         ]
     };
+    // What is provided without a version fulfils every bound.
+    assert_eq!(answer(universe(), &["capability (>= 2)"], &[]).unwrap(), ["capable 1-1"]);
     let names = answer(universe(), &["gcc"], &[]);
     assert_eq!(names.unwrap(), ["gcc 11.5.0-5.el9", "libmpc 1.2.1-4.el9", "bash 5.1-9.el9", "glibc-b 2-1", "z 2.5-1"]);
     // A bound without a release takes any release of that version.
@@ -185,6 +201,7 @@ fn what_replaces_a_package_is_taken_in_its_place_and_never_beside_it() {
             with("older", "1-1", &[], &[], &[]),
             with("newer", "1-1", &[], &[], &["older"]),
             with("older-user", "1-1", &["older"], &[], &[]),
+            with("newer-user", "1-1", &["newer"], &[], &[]),
         ]
     };
     for (wants, expected) in [
@@ -196,6 +213,11 @@ fn what_replaces_a_package_is_taken_in_its_place_and_never_beside_it() {
         (
             &["newer", "older-user"],
             Err("older-user-1-1.noarch.rpm needs older: newer-1-1.noarch.rpm replaces older-1-1.noarch.rpm"),
+        ),
+        // The one that is replaced was chosen first.
+        (
+            &["older-user", "newer-user"],
+            Err("newer-user-1-1.noarch.rpm needs newer: newer-1-1.noarch.rpm replaces older-1-1.noarch.rpm"),
         ),
         (
             &["older-user", "newer"],
