@@ -19,7 +19,9 @@ const PACKAGES: &[Package] = &[
     ),
     ("data", "1-1", "FILES /usr/share/data/thing"),
     ("data2", "1-1", "FILES /usr/share/data/other"),
+    ("alone", "1-1", "FILES /usr/share/alone"),
     ("tool", "1-1", "FILES /usr/bin/tool"),
+    ("tool-user", "1-1", "Requires: /usr/bin/tool"),
     // The default stream, another one, and what is in no stream and newer than both.
     ("perl", "5.26.3-1.module", ""),
     ("perl", "5.32.1-1.module", "Requires: perl-of-another-stream"),
@@ -251,7 +253,10 @@ fn a_toolkit_is_made_of_what_dnf_would_install() {
     let server = crate::server::Server::start(&repository(dir.path()));
     for (wanted, streams, expected) in [
         (&["app"][..], &[][..], &["app-1-1", "data-1-1", "data2-1-1", "tool-1-1"][..]),
+        // A file is asked for as a package is, also one that nothing else needs.
+        (&["/usr/share/alone"], &[], &["alone-1-1"]),
         (&["tool"], &[], &["tool-1-1"]),
+        (&["tool-user"], &[], &["tool-1-1", "tool-user-1-1"]),
         (&["perl"], &[], &["perl-5.26.3-1.module"]),
         (&["perl"], &["perl:5.32"], &["perl-5.32.1-1.module", "perl-of-another-stream-1-1.module"]),
         (&["dbi"], &[], &["dbi-1.641-1.module", "perl-5.26.3-1.module"]),
@@ -275,7 +280,7 @@ fn a_toolkit_is_made_of_what_dnf_would_install() {
         assert_eq!(toolkit(dir.path(), &server.url, wanted, streams), expected, "{what}");
         // The list of files is fetched by whom it tells something.
         let lists = server.take_requests().iter().filter(|path| path.contains("filelists")).count();
-        assert_eq!(lists, usize::from(wanted[0] == "app"), "{what}");
+        assert_eq!(lists, usize::from(["app", "/usr/share/alone"].contains(&wanted[0])), "{what}");
     }
     // What cannot be beside each other, and a stream that nobody has.
     let source = format!("rpm:{}", server.url);

@@ -138,7 +138,9 @@ impl<'a> Packages<'a> {
         all.extend(kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package.clone()));
         let cache = options.packages.cache.clone().unwrap_or_else(|| scratch.join("packages"));
         let unpacked = layer::Unpacked::new(&scratch.join("unpacked"), placement(definition), UnpackOptions::default());
-        let universes = Universes::new(all, lists, others, http);
+        let described = definition.layers.iter().filter_map(|layer| layer.packages.as_ref());
+        let asked = described.flat_map(|packages| &packages.rpm).flat_map(|text| wanted(text));
+        let universes = Universes::new(all, lists, asked, others, http);
         let tools = Mutex::default();
         Ok(Packages { kernels, complete, mirrors, universes, tools, unpacked, cache, options, progress })
     }

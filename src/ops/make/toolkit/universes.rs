@@ -16,6 +16,8 @@ use crate::ops::gather;
 pub(super) struct Universes<'a> {
     all: Vec<Package>,
     lists: Vec<FileList>,
+    /// The files that the definition asks for, whoever has them.
+    asked: BTreeSet<String>,
     /// How the lists are reached.
     from: &'a SourceOptions,
     http: &'a HttpOptions,
@@ -33,8 +35,16 @@ struct Read {
 }
 
 impl<'a> Universes<'a> {
-    pub(super) fn new(all: Vec<Package>, lists: Vec<FileList>, from: &'a SourceOptions, http: &'a HttpOptions) -> Self {
-        Universes { all, lists, from, http, read: Mutex::default() }
+    /// `asked` are names and files that the definition asks for.
+    pub(super) fn new(
+        all: Vec<Package>,
+        lists: Vec<FileList>,
+        asked: impl Iterator<Item = Relation>,
+        from: &'a SourceOptions,
+        http: &'a HttpOptions,
+    ) -> Self {
+        let asked = asked.map(|relation| relation.name).filter(|name| name.starts_with('/')).collect();
+        Universes { all, lists, asked, from, http, read: Mutex::default() }
     }
 
     /// The packages for a machine.
@@ -81,7 +91,10 @@ impl<'a> Universes<'a> {
         if read.known.contains(machine) {
             return Ok(());
         }
-        let mut paths = self.universe(&mut read, machine).unknown_paths();
+        let universe = self.universe(&mut read, machine);
+        let mut paths = universe.unknown_paths();
+        let is_unknown = |path: &String| !universe.offers(&Relation { name: path.clone(), version: None });
+        paths.extend(self.asked.iter().filter(|path| is_unknown(path)).cloned());
         paths.extend(read.owned.values().flatten().cloned());
         let mut owned: HashMap<Name, Vec<String>> = HashMap::new();
         for (name, path) in gather::owners(self.from, &self.lists, &paths, self.http)? {
