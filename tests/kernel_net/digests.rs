@@ -9,7 +9,7 @@ const FILE: &str = "kernel-devel-5.14.0-1.el9.x86_64.rpm";
 const DEB: &str = "linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb";
 
 /// What a program of the system says.
-fn sum(program: &str, path: &Path) -> String {
+pub(crate) fn sum(program: &str, path: &Path) -> String {
     let output = Command::new(program).arg(path).output().unwrap();
     String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
 }
@@ -135,6 +135,34 @@ fn indexes_are_compared_by_whatever_digest_is_stated_and_weak_ones_are_named() {
         let (status, _, stderr) = list();
         assert!(status == 1 && stderr.contains("the digest is"), "{release:?}: {stderr}");
     }
+}
+
+/// Repositories state several digests for old readers: a weak one that is right does not make up for a strong one that is not.
+#[test]
+fn of_several_digests_the_strongest_is_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    apt_repository_by(dir.path(), SHA256, SHA512);
+    let (dist, pool) = (dir.path().join("dists/stable"), dir.path().join("pool").join(DEB));
+    let path = dist.join("main/binary-amd64/Packages");
+    let weak = format!("MD5sum: {}\nSHA1: {}\n", sum("md5sum", &pool), sum("sha1sum", &pool));
+    let index = fs::read_to_string(&path).unwrap().replace("SHA512:", &format!("{weak}SHA512:"));
+    fs::write(&path, &index).unwrap();
+    let of = |field: &str, sum: &str| format!("{field}:\n {sum} {} main/binary-amd64/Packages\n", index.len());
+    let weak = of("MD5Sum", &sum("md5sum", &path)) + &of("SHA1", &sum("sha1sum", &path));
+    let server = Server::start(dir.path());
+    let source = format!("apt:{} stable main", server.url);
+    for (strong, status, said) in [(sum("sha256sum", &path), 0, ""), ("0".repeat(64), 1, "the digest is sha256:")] {
+        fs::write(dist.join("Release"), format!("Suite: stable\n{weak}{}", of("SHA256", &strong))).unwrap();
+        let (exit, stdout, stderr) = haversack(&["kernel", "list", &source, "--json", "--retries", "0"]);
+        assert_eq!((exit, stderr.contains(said), stderr.contains("alone")), (status, true, false), "{stderr}");
+        assert_eq!(stdout.contains(&format!("\"sha512:{}\"", sum("sha512sum", &pool))), status == 0, "{stdout}");
+    }
+    // The same of the package.
+    fs::write(dist.join("Release"), format!("Suite: stable\n{}", of("SHA256", &sum("sha256sum", &path)))).unwrap();
+    let to = dir.path().join("to");
+    let (status, report, stderr) = haversack(&["kernel", "fetch", &source, "--to", to.to_str().unwrap(), "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((status, &report["fetched"], &report["weak"]), (0, &json!([DEB]), &json!([])), "{stderr}");
 }
 
 /// What a signature covers must not be met by other files.

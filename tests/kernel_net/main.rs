@@ -195,10 +195,11 @@ fn rpm_repositories_are_listed_in_every_compression_and_through_mirror_lists() {
     ] {
         rpm_repository(&dir.path().join(name), &bytes);
     }
+    rpm_repository(&dir.path().join("x86_64/os"), xml.as_bytes());
     let server = Server::start(dir.path());
     fs::write(
         dir.path().join("mirror.list"),
-        format!("# comment\n{url}/gone/$basearch/\n{url}/zst\n", url = server.url),
+        format!("# comment\n{url}/gone/$basearch/\n{url}/$basearch/os\n", url = server.url),
     )
     .unwrap();
     fs::write(
@@ -359,10 +360,14 @@ fn places_are_resolved_against_the_repository_and_what_is_passed_over_is_said() 
     let set: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     let places: Vec<&str> =
         set["kernels"].as_array().unwrap().iter().map(|it| it["packages"][0]["location"].as_str().unwrap()).collect();
-    let expected: Vec<String> = ["r/", "r/Packages/"].iter().map(|it| format!("{}/{it}", server.url)).collect();
-    assert_eq!(places.len(), 3, "{places:?}");
-    assert!(places[0].starts_with(&expected[0]) && places[1].starts_with(&expected[1]), "{places:?} {expected:?}");
-    assert!(places[2].starts_with("https://h/other/"), "{places:?}");
+    // Where a base ends without a slash it is a directory all the same.
+    let bases = [format!("{}/r", server.url), format!("{}/r/Packages", server.url), "https://h/other".to_owned()];
+    let expected: Vec<String> = bases
+        .iter()
+        .zip(1..)
+        .map(|(base, n)| format!("{base}/Packages/k/kernel-devel-5.14.0-{n}.el9.x86_64.rpm"))
+        .collect();
+    assert_eq!(places, expected);
     let (status, stdout, stderr) = list("bad");
     assert_eq!((status, stdout.matches("kernel-devel").count() >= 3), (3, true));
     let words = "passed over: kernel-devel: its xml:base `file:///srv/x` is not an HTTP URL";
@@ -377,9 +382,11 @@ fn a_mirror_whose_repomd_is_none_of_the_metalinks_is_not_taken() {
     }
     let server = Server::start(dir.path());
     let repomd = fs::read(dir.path().join("new/repodata/repomd.xml")).unwrap();
+    // What anybody can meet does not vouch for another one.
+    let weak = digests::sum("md5sum", &dir.path().join("old/repodata/repomd.xml"));
     let url = |name: &str| format!("<url protocol=\"http\">{}/{name}/repodata/repomd.xml</url>", server.url);
     let metalink = format!(
-        "<metalink><files><file name=\"repomd.xml\"><verification><hash type=\"md5\">0</hash><hash type=\"sha256\">{}</hash>\
+        "<metalink><files><file name=\"repomd.xml\"><verification><hash type=\"md5\">{weak}</hash><hash type=\"sha256\">{}</hash>\
          </verification><resources>{}{}</resources></file></files></metalink>",
         Digest::sha256(&repomd).hex(),
         url("old"),
@@ -417,9 +424,11 @@ fn apt_repositories_are_read_as_apt_reads_them() {
         list.push_str(&format!(" {} {} {name}\r\n", sum.split(' ').next().unwrap(), text.len()));
     }
     fs::write(dist.join("Release"), format!("Suite: stable\r\nArchitectures: all amd64\r\nSHA512:\r\n{list}")).unwrap();
-    fs::write(dir.path().join("Packages"), &of_machine).unwrap();
-    let sum = Digest::sha256(&of_machine);
-    fs::write(dir.path().join("Release"), format!("SHA256:\n {} {} Packages\n", sum.hex(), of_machine.len())).unwrap();
+    // A flat repository has one index for all machines.
+    let flat = of_machine.clone() + &stanza(4, "arm64");
+    fs::write(dir.path().join("Packages"), &flat).unwrap();
+    let sum = Digest::sha256(&flat);
+    fs::write(dir.path().join("Release"), format!("SHA256:\n {} {} Packages\n", sum.hex(), flat.len())).unwrap();
     let server = Server::start(dir.path());
     let list = |source: &str| {
         let (status, stdout, stderr) = haversack(&["kernel", "list", source, "--retries", "0"]);
@@ -428,13 +437,40 @@ fn apt_repositories_are_read_as_apt_reads_them() {
     let (status, kernels, stdout, stderr) = list(&format!("apt:{} stable main", server.url));
     assert_eq!((status, kernels, &*stderr), (0, 3, ""));
     assert!(stdout.contains("headers,common"), "{stdout}");
+    // security.debian.org's name of it.
+    let (status, kernels, _, stderr) = list(&format!("apt:{} stable updates/main", server.url));
+    assert_eq!((status, kernels, &*stderr), (0, 3, ""));
     let (status, kernels, _, stderr) = list(&format!("apt:{} stable main extra", server.url));
     assert_eq!((status, kernels), (3, 3));
     assert!(stderr.contains("it has no `extra/binary-amd64`; it has main/binary-all, main/binary-amd64"), "{stderr}");
+    // A signature around it that is not looked at.
+    let release = fs::read_to_string(dist.join("Release")).unwrap();
+    let begin = "-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA512\r\n\r\n";
+    let end = "-----BEGIN PGP SIGNATURE-----\r\n\r\n=\r\n-----END PGP SIGNATURE-----\r\n";
+    fs::write(dist.join("InRelease"), format!("{begin}{release}{end}")).unwrap();
+    let (status, kernels, _, stderr) = list(&format!("apt:{} stable main", server.url));
+    assert_eq!((status, kernels, &*stderr), (0, 3, ""));
+    fs::remove_file(dist.join("InRelease")).unwrap();
     for directory in ["./", "/"] {
         let (status, kernels, _, stderr) = list(&format!("apt:{} {directory}", server.url));
         assert_eq!((status, kernels, &*stderr), (0, 3, ""), "{directory}");
     }
+    // The index for all machines is read where the others do not have its packages, too, and a date that is none is not for ever.
+    let release = fs::read_to_string(dist.join("Release")).unwrap();
+    for (fields, is_asked_for, status) in [
+        ("Architectures: all amd64", true, 0),
+        ("Architectures: amd64", false, 0),
+        ("Architectures: all amd64\r\nNo-Support-for-Architecture-all: Packages", false, 0),
+        ("Architectures: all amd64\r\nValid-Until: Fri, 01 Jan 2100 00:00:00 UTC", true, 0),
+        ("Architectures: all amd64\r\nValid-Until: next week", false, 1),
+    ] {
+        fs::write(dist.join("Release"), release.replace("Architectures: all amd64", fields)).unwrap();
+        server.take_requests();
+        let (exit, _, _, stderr) = list(&format!("apt:{} stable main", server.url));
+        let is_asked = server.requests().iter().any(|path| path.contains("binary-all"));
+        assert_eq!((exit, is_asked), (status, is_asked_for), "{fields}: {stderr}");
+    }
+    fs::write(dist.join("Release"), release).unwrap();
     // A changed index is refused whatever it is compared by.
     fs::write(dist.join("main/binary-amd64/Packages"), of_machine.replace("6.1.4-1", "6.1.4-2")).unwrap();
     let (status, kernels, _, stderr) = list(&format!("apt:{} stable main", server.url));
@@ -448,7 +484,67 @@ fn what_is_written_has_no_credentials_in_it() {
     rpm_repository(&dir.path().join("r"), primary(&rpm_package("kernel-devel", "1.el9", "")).as_bytes());
     let server = Server::start(dir.path());
     let url = server.url.replace("http://", "http://user:secret@");
-    let (status, stdout, stderr) = haversack(&["kernel", "list", &format!("rpm:{url}/r"), "--json", "-v"]);
+    // A list of mirrors, one of which has nothing; a package that belongs to no kernel; one that the server does not have.
+    fs::write(dir.path().join("mirrorlist"), format!("{url}/none\n{url}/r\n{url}/s\n")).unwrap();
+    let packages = ["kernel-devel", "kernel-headers"].map(|name| rpm_package(name, "1.el9", "")).concat();
+    rpm_repository(&dir.path().join("r"), primary(&packages).as_bytes());
+    let (source, to) = (format!("rpm:{url}/mirrorlist"), dir.path().join("to"));
+    let arguments = ["kernel", "list", &source, "--json", "-vv", "--retries", "0"];
+    let (status, stdout, stderr) = haversack(&arguments);
     assert_eq!(status, 0, "{stderr}");
+    let set: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(set["unplaced"][0]["name"], "kernel-headers", "{stdout}");
+    assert_eq!(set["mirrors"][0]["others"].as_array().map(Vec::len), Some(2), "{stdout}");
     assert!(!stdout.contains("secret") && stdout.contains(&server.url), "{stdout}");
+    assert!(!stderr.contains("secret") && stderr.contains(&server.url), "{stderr}");
+    let arguments = ["kernel", "fetch", &source, "--to", to.to_str().unwrap(), "--json", "-vv", "--retries", "0"];
+    let (status, stdout, stderr) = haversack(&arguments);
+    assert_eq!(status, 3, "{stderr}");
+    assert!(!stdout.contains("secret") && stdout.contains(&server.url), "{stdout}");
+    assert!(!stderr.contains("secret") && stderr.contains(&server.url), "{stderr}");
+    let lock = fs::read_to_string(to.join("fetch.lock")).unwrap();
+    assert!(!lock.contains("secret"), "{lock}");
+}
+
+/// What goes wrong with a source is told with its place, and a log is read by others than who typed the command.
+#[test]
+fn what_is_said_of_a_source_that_fails_has_no_credentials_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = b"not the package that was stated".to_vec();
+    let package =
+        rpm_package("kernel-devel", "1.el9", "").replace("package=\"100\"", &format!("package=\"{}\"", content.len()));
+    for name in ["other-digest", "no-xml", "whole"] {
+        rpm_repository(&dir.path().join(name), primary(&package).as_bytes());
+    }
+    fs::create_dir_all(dir.path().join("whole/Packages/k")).unwrap();
+    fs::write(dir.path().join("whole/Packages/k/kernel-devel-5.14.0-1.el9.x86_64.rpm"), content).unwrap();
+    let primary = dir.path().join("other-digest/repodata/primary.xml");
+    fs::write(&primary, fs::read_to_string(&primary).unwrap().replace("5.14.0", "5.14.1")).unwrap();
+    rpm_repository(&dir.path().join("no-xml"), b"<html></html>");
+    fs::create_dir_all(dir.path().join("apt/dists/empty")).unwrap();
+    fs::write(dir.path().join("apt/dists/empty/Release"), "SHA256:\n").unwrap();
+    fs::create_dir_all(dir.path().join("apt/dists/bad")).unwrap();
+    fs::write(dir.path().join("apt/dists/bad/Release"), "nothing").unwrap();
+    copy_tree(&testdata("apt/dists/expired"), &dir.path().join("apt/dists/expired"));
+    copy_tree(&testdata("apt/dists/stable"), &dir.path().join("apt/dists/stable"));
+    let server = Server::start(dir.path());
+    let url = server.url.replace("http://", "http://user:secret@");
+    let to = dir.path().join("to").display().to_string();
+    let key = testdata("other.asc").display().to_string();
+    let fetch = ["kernel", "fetch", "--to", &to, "--json", "--retries", "0"];
+    for (source, more, said) in [
+        (format!("rpm:{url}/other-digest"), &[][..], "the digest is"),
+        (format!("rpm:{url}/no-xml"), &[], "it is no primary.xml"),
+        (format!("rpm:{url}/nowhere"), &[], "no rpm repository is here"),
+        (format!("rpm:{url}/whole"), &[], "the digest is"),
+        (format!("apt:{url}/nowhere stable main"), &[], "no apt repository is here"),
+        (format!("apt:{url}/apt empty main"), &[], "it has no `main/binary-amd64`"),
+        (format!("apt:{url}/apt bad main"), &[], "no usable Release file"),
+        (format!("apt:{url}/apt expired main"), &[], "valid only until"),
+        (format!("apt:{url}/apt expired main"), &["--allow-expired", "--keyring", &key], "not trusted"),
+    ] {
+        let (status, stdout, stderr) = haversack(&[&fetch[..], &[&*source], more].concat());
+        assert!(status != 0 && stderr.contains(said), "{source}: {stderr}");
+        assert!(!(stdout.clone() + &stderr).contains("secret"), "{source}: {stdout}{stderr}");
+    }
 }

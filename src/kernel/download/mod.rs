@@ -115,7 +115,7 @@ pub enum Error {
         actual: Digest,
     },
     /// What came has another size than was stated, and there is no digest to go by.
-    #[error("{url}: {actual} bytes came, where {expected} were stated")]
+    #[error("{}: {actual} bytes came, where {expected} were stated", http::shown(url))]
     Size {
         /// From where.
         url: Box<Url>,
@@ -125,7 +125,7 @@ pub enum Error {
         actual: u64,
     },
     /// It is not a whole package, and there is no digest to go by.
-    #[error("{url}: what came is not a whole package")]
+    #[error("{}: what came is not a whole package", http::shown(url))]
     Damaged {
         /// From where.
         url: Box<Url>,

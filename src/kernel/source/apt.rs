@@ -17,7 +17,7 @@ use crate::causes;
 use crate::compression::{LimitedReader, decoder, read_ahead};
 use crate::digest::Digest;
 use crate::fs;
-use crate::http::Http;
+use crate::http::{self, Http};
 use crate::kernel::checksum::Checksum;
 use crate::kernel::package::{Format, Name, Package, Relations};
 use crate::kernel::source::cache::Cache;
@@ -110,7 +110,7 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
             Err(error) => {
                 listing.problems.push(match error {
                     Error::NoComponent { .. } => causes::line(&error),
-                    _ => format!("{dist}{part}: {}", causes::line(&error)),
+                    _ => format!("{}{part}: {}", http::shown(&dist), causes::line(&error)),
                 });
                 first = first.or(Some(error));
             }
@@ -407,6 +407,9 @@ fn package(stanza: &str, base: &Url, wanted: Wanted) -> Result<Option<Package>, 
         return Err(format!("{called}: its name is none of a file"));
     }
     let path = stated("filename")?;
+    if path.split('/').all(|part| matches!(part, "" | ".")) {
+        return Err(format!("{called}: its `Filename` is none"));
+    }
     let location = join(base, path).map_err(|_| format!("{called}: `{path}` leads out of the repository"))?;
     let sha256: Option<Digest> = field("sha256").and_then(|hex| format!("sha256:{hex}").parse().ok());
     let others = OTHER_KINDS.iter().find_map(|kind| Checksum::new(kind, field(kind)?));
@@ -494,12 +497,13 @@ mod tests {
             )
         };
         let unfit = "Package: linux-a/b\nVersion: 1\nArchitecture: amd64\nFilename: x\n\n";
-        let text = [other, &kernel(1), other, other, unfit, &kernel(2), other, kernel(3).trim_end()].concat();
+        let nowhere = "Package: linux-a\nVersion: 1\nArchitecture: amd64\nFilename: ./\n\n";
+        let text = [other, &kernel(1), other, other, unfit, nowhere, &kernel(2), other, kernel(3).trim_end()].concat();
         let base = "https://h/debian".parse().unwrap();
         for capacity in [1, 7, 64, 1 << 16] {
             let read = |wanted| parse_packages(BufReader::with_capacity(capacity, text.as_bytes()), &base, wanted);
             let Listing { packages, problems, .. } = read(Wanted::Kernels).unwrap();
-            assert_eq!(problems, ["linux-a/b: its name is none of a file"]);
+            assert_eq!(problems, ["linux-a/b: its name is none of a file", "linux-a: its `Filename` is none"]);
             let names: Vec<String> = packages.iter().map(|package| package.name.to_string()).collect();
             let expected: Vec<String> =
                 (1..4).map(|n| format!("linux-headers-6.1.0-{n}-amd64_6.1.4-1_amd64.deb")).collect();
@@ -508,7 +512,7 @@ mod tests {
             assert_eq!((packages[1].size, packages[1].sha256.is_some()), (Some(2), true));
             // A stanza without a place or with a name that is no file's is left out even then.
             let all = read(Wanted::All).unwrap();
-            assert_eq!((all.packages.len(), all.problems.len()), (3, 5));
+            assert_eq!((all.packages.len(), all.problems.len()), (3, 6));
             // What another system wrote, and blanks in lines that should be empty.
             for text in
                 [text.replace('\n', "\r\n"), text.replace("\n\n", "\n \t\n"), text.replace("\n\n", "\n\n\n# x\n")]

@@ -131,7 +131,7 @@ pub enum Error {
     #[error("{0}")]
     Mismatch(#[from] Mismatch),
     /// It is not signed by a trusted key.
-    #[error("{url}: not trusted")]
+    #[error("{}: not trusted", http::shown(url))]
     Signature {
         /// Which file.
         url: Box<Url>,
@@ -147,7 +147,7 @@ pub enum Error {
         source: keyring::Error,
     },
     /// Its time is over.
-    #[error("{url}: valid only until {until}")]
+    #[error("{}: valid only until {until}", http::shown(url))]
     Expired {
         /// Which suite.
         url: Box<Url>,
@@ -155,13 +155,13 @@ pub enum Error {
         until: Timestamp,
     },
     /// There is no rpm repository.
-    #[error("{url}: no rpm repository is here, for it has no repodata/repomd.xml")]
+    #[error("{}: no rpm repository is here, for it has no repodata/repomd.xml", http::shown(url))]
     NoRpmRepository {
         /// Where it should be.
         url: Box<Url>,
     },
     /// There is no apt repository, or one that lists nothing and does not have the suite.
-    #[error("{url}: no apt repository is here, or it has no suite `{suite}`")]
+    #[error("{}: no apt repository is here, or it has no suite `{suite}`", http::shown(url))]
     NoAptRepository {
         /// Where it should be.
         url: Box<Url>,
@@ -169,7 +169,7 @@ pub enum Error {
         suite: String,
     },
     /// An apt repository has no such suite.
-    #[error("{url}: it has no suite `{suite}`{}", having(known))]
+    #[error("{}: it has no suite `{suite}`{}", http::shown(url), having(known))]
     NoSuite {
         /// The repository.
         url: Box<Url>,
@@ -179,7 +179,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A suite has no such component, or not for the machine.
-    #[error("{url}: it has no `{part}`{}", having(known))]
+    #[error("{}: it has no `{part}`{}", http::shown(url), having(known))]
     NoComponent {
         /// The suite.
         url: Box<Url>,
@@ -189,7 +189,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// It is not what it should be.
-    #[error("{url}: {why}")]
+    #[error("{}: {why}", http::shown(url))]
     Malformed {
         /// What.
         url: Box<Url>,
@@ -197,7 +197,7 @@ pub enum Error {
         why: &'static str,
     },
     /// An index cannot be read.
-    #[error("{url}: its index cannot be read")]
+    #[error("{}: its index cannot be read", http::shown(url))]
     Index {
         /// Of which suite.
         url: Box<Url>,
@@ -205,7 +205,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An XML file cannot be understood.
-    #[error("{url}: cannot be understood")]
+    #[error("{}: cannot be understood", http::shown(url))]
     Xml {
         /// Which file.
         url: Box<Url>,
@@ -216,7 +216,7 @@ pub enum Error {
 
 /// What came from a URL is not what should have come.
 #[derive(Debug, thiserror::Error)]
-#[error("{url}: the digest is {actual}, not {expected}")]
+#[error("{}: the digest is {actual}, not {expected}", http::shown(url))]
 pub struct Mismatch {
     /// From where.
     pub url: Box<Url>,

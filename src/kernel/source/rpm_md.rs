@@ -88,7 +88,7 @@ async fn from_any(http: &Http, url: &Url, mirrors: Mirrors, options: &Options) -
                 return Ok(Listing { mirrors: Some(mirrors), ..listing });
             }
             Err(error) => {
-                tracing::info!("{mirror}: {error}");
+                tracing::info!("{}: {error}", http::shown(mirror));
                 last = error;
             }
         }
@@ -358,8 +358,8 @@ impl Partial {
             }
             None => base.clone(),
         };
-        let location =
-            join(&base, &href).map_err(|_| wrong(&format!("it is at `{href}` of `{base}`, not at an HTTP URL")))?;
+        let location = join(&base, &href)
+            .map_err(|_| wrong(&format!("it is at `{href}` of `{}`, not at an HTTP URL", http::shown(&base))))?;
         let sha256: Option<Digest> = checksum.as_ref().and_then(Checksum::sha256);
         Ok(Package {
             name,
