@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
 
-use haversack::kernel::classify::{Class, classify};
-use haversack::kernel::group::{Offer, group};
-use haversack::kernel::package::{Name, Package, Relations};
+use haversack::kernel::classify::{Class, Role, classify};
+use haversack::kernel::group::{Kernel, Offer, group};
+use haversack::kernel::package::{Name, Package, Relation, Relations};
 use haversack::kernel::set::KernelSet;
 use haversack::kernel::source::crawler;
 
@@ -187,7 +187,11 @@ fn stanza(text: &str) -> Option<Package> {
 fn a_set_gives_back_what_was_put_in_whatever_was_put_in() {
     let lists = every_list();
     for (name, offer) in &lists {
-        let whole = KernelSet::new(group(offer.clone()).kernels);
+        let kernels = group(offer.clone()).kernels;
+        let whole = KernelSet::new(kernels.clone());
+        // What is written is what the packages say: headers keep what they need.
+        let again = KernelSet::parse(&serde_json::to_vec(&whole).unwrap()).unwrap().into_kernels();
+        assert_eq!(needs(&again), needs(&kernels), "{name}");
         assert_eq!(read_back(&whole, Vec::new()), whole, "{name}");
     }
     let strategy = (0..lists.len(), proptest::prelude::any::<u64>(), 1..40_u64, proptest::prelude::any::<bool>());
@@ -207,6 +211,21 @@ fn a_set_gives_back_what_was_put_in_whatever_was_put_in() {
         Ok(())
     });
     result.unwrap();
+}
+
+/// A line for each kernel: the names and roles of its packages, what those for building need, and what is missing.
+fn needs(kernels: &[Kernel]) -> Vec<String> {
+    let of = |(role, package): &(Role, Package)| {
+        let is_for_building = matches!(role, Role::Devel | Role::Headers | Role::Common | Role::Kbuild);
+        let relations = package.relations.iter().filter(|_| is_for_building);
+        let needs: Vec<&Vec<Relation>> = relations.flat_map(|it| &it.depends).collect();
+        format!("{} {} {needs:?}", role.name(), package.name)
+    };
+    let line = |it: &Kernel| {
+        let packages: Vec<String> = it.packages.iter().map(of).collect();
+        format!("{}: {}; missing {:?}", it.release, packages.join(", "), it.missing)
+    };
+    kernels.iter().map(line).collect()
 }
 
 fn read_back(set: &KernelSet, packages: Vec<Package>) -> KernelSet {

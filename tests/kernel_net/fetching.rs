@@ -184,7 +184,7 @@ fn rpm(content: &[u8]) -> Vec<u8> {
 /// Without a digest, what breaks off is continued only in the state in which it began, and only where the server can say so.
 #[test]
 fn a_file_that_changes_while_it_is_fetched_is_never_a_mixture() {
-    use server::Validators::{Dates, Nothing, Tags, TagsIgnored, Weak};
+    use server::Validators::{Dates, Fresh, Nothing, Tags, TagsIgnored, Weak};
     let (old, new) = (rpm(&[b'a'; 400_000]), rpm(&[b'b'; 400_000]));
     let file = "kernel-devel-5.14.0-1.el9.x86_64.rpm";
     // What the server says, whether the file changes, whether the digest is stated: which ranges are asked for, how many answers.
@@ -196,6 +196,8 @@ fn a_file_that_changes_while_it_is_fetched_is_never_a_mixture() {
         (Dates, false, false, 1, 2),
         (Dates, true, false, 1, 2),
         (Weak, false, false, 0, 2),
+        // A file that changes twice in a second has one date.
+        (Fresh, true, false, 0, 2),
         (Nothing, true, false, 0, 2),
         (Nothing, false, true, 1, 2),
         (Tags, true, true, 1, 2),
@@ -229,7 +231,7 @@ fn a_file_that_changes_while_it_is_fetched_is_never_a_mixture() {
         assert_eq!(status, 0, "{what}: {stderr}");
         assert!(fs::read(to.join(file)).unwrap() == *expected, "{what}");
         assert_eq!((server.ranges().len(), server.requests().len()), (ranges, answers), "{what}");
-        let is_conditional = !matches!(validators, Weak | Nothing);
+        let is_conditional = !matches!(validators, Fresh | Weak | Nothing);
         let conditions = server.conditions();
         assert_eq!(
             conditions.iter().filter(|it| !it.is_empty()).count(),

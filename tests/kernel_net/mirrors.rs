@@ -102,6 +102,24 @@ fn a_package_that_one_mirror_does_not_give_comes_from_the_next() {
     }
 }
 
+/// Mirrors that call their files alike may still have others: nothing would tell that two were mixed.
+#[test]
+fn without_a_digest_nothing_is_continued_at_another_mirror() {
+    let three = Three::new("Packages/k/");
+    for name in ["a", "b", "c"] {
+        let root = three.dir.path().join(name).join("os");
+        let xml = fs::read_to_string(root.join("repodata/primary.xml")).unwrap();
+        rpm_repository(&root, xml.replace("type=\"sha256\" pkgid", "type=\"of-no-kind\" pkgid").as_bytes());
+    }
+    let file = FILES[1];
+    three.servers[0].break_off(file.to_owned(), 50_000, 9);
+    let (status, report, stderr) = three.fetch(&["--retries", "0"]);
+    assert_eq!((status, &report["unverified"]), (0, &json!(FILES)), "{stderr}");
+    assert!(report["elsewhere"][file]["why"].as_str().unwrap().contains("the answer broke off"), "{report}");
+    assert_eq!(fs::read(three.to().join(file)).unwrap(), content(file));
+    assert_eq!(three.servers[1].ranges(), Vec::<String>::new());
+}
+
 #[test]
 fn what_no_mirror_has_is_named_with_how_many_were_asked() {
     let three = Three::new("Packages/k/");
@@ -140,6 +158,12 @@ fn mirrors_are_found_from_whichever_was_read() {
         "why": format!("{}/blobs/{}: 404 Not Found", three.servers[1].url, FILES[0]),
     }});
     assert_eq!(report["elsewhere"], elsewhere);
+    // Those before it are in the list, too.
+    let source = format!("rpm:{}/mirrorlist", three.servers[0].url);
+    let (_, stdout, stderr) = haversack(&["kernel", "list", &source, "--json", "--retries", "0"]);
+    let set: Value = serde_json::from_str(&stdout).unwrap();
+    let url = |mirror: usize| format!("{}/os/", three.servers[mirror].url);
+    assert_eq!(set["mirrors"], json!([{ "base": url(1), "others": [url(0), url(2)] }]), "{stderr}");
 }
 
 /// What was listed once is fetched from the list another time, when the mirror that was read may be gone.
@@ -164,6 +188,9 @@ fn a_list_says_which_mirrors_there_are() {
     assert_eq!(report["elsewhere"][file]["from"], json!(format!("{}Packages/k/{file}", url(2))), "{stderr}");
     let lock: Value = serde_json::from_slice(&fs::read(three.to().join("fetch.lock")).unwrap()).unwrap();
     assert_eq!(lock["mirrors"], json!([{ "base": url(0), "others": [url(1), url(2)] }]));
+    // Where nothing of the repository is in the list, neither are its mirrors.
+    let (_, stdout, _) = haversack(&["kernel", "list", &source, "--json", "--release", "4.18"]);
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap().get("mirrors"), None, "{stdout}");
     // A list of mirrors of other repositories says nothing about these packages.
     let (status, stdout, _) = haversack(&["kernel", "list", &format!("rpm:{}", url(0)), "--json"]);
     assert_eq!((status, serde_json::from_str::<Value>(&stdout).unwrap().get("mirrors")), (0, None));

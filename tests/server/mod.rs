@@ -53,6 +53,8 @@ pub(crate) enum Validators {
     TagsIgnored,
     /// A date of an hour ago and one of now, and it knows `If-Range`.
     Dates,
+    /// A date of this second.
+    Fresh,
     /// A weak tag.
     Weak,
     /// Nothing.
@@ -203,6 +205,7 @@ async fn file(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Res
     answer = match shared.validators {
         Validators::Nothing => answer,
         Validators::Dates => answer.header(header::LAST_MODIFIED, date),
+        Validators::Fresh => answer.header(header::LAST_MODIFIED, now()),
         _ => answer.header(header::ETAG, etag),
     };
     if let Some(to) = shared.shortened.get(&name) {
@@ -231,6 +234,11 @@ async fn file(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Res
         None => Body::from(content),
     };
     answer.body(body).unwrap()
+}
+
+/// As servers say it.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// The bytes, and never more.

@@ -109,13 +109,20 @@ fn what_belongs_to_no_kernel_is_listed_with_the_reason() {
     of_the_house().write(dir.path());
     Deb::new("linux-kbuild-5.10", "5.10.1-1", "arm64").write(dir.path());
     Deb::new("linux-libc-dev", "6.6.20-1", "arm64").write(dir.path());
+    // The same name with another content.
+    of_the_house().file("./other", 0o644, b"").write(&dir.path().join("z"));
     let from = format!("dir:{}", dir.path().display());
     let (status, listed, _) = haversack(&["kernel", "list", &from, "--json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let unplaced = listed["unplaced"].as_array().unwrap().iter();
     let unplaced: Vec<(&str, &str)> =
         unplaced.map(|it| (it["name"].as_str().unwrap(), it["reason"].as_str().unwrap())).collect();
-    assert_eq!((status, unplaced), (0, vec![("linux-kbuild-5.10", "unused"), ("linux-libc-dev", "not-for-building")]));
+    let expected = vec![
+        ("linux-headers-of-the-house", "conflict"),
+        ("linux-kbuild-5.10", "unused"),
+        ("linux-libc-dev", "not-for-building"),
+    ];
+    assert_eq!((status, unplaced), (3, expected));
     let (_, _, said) = haversack(&["kernel", "list", &from, "-v"]);
     assert!(said.contains("linux-kbuild-5.10_5.10.1-1_arm64.deb: left out: no kernel here needs it"), "{said}");
 }
@@ -149,6 +156,14 @@ fn a_kernel_is_called_what_its_files_call_it() {
     let (status, listed, stderr) = haversack(&["kernel", "list", &from, "--json"]);
     assert_eq!((status, &*stderr), (0, ""));
     assert_eq!(says(&listed), [format!("{release}: linux-rt-devel (devel), linux-rt (image)")]);
+    // What one of them tells holds for the other.
+    let silent = Rpm::new("linux-rt", "5.10.25", "9.ph4", "x86_64").with(RpmFile::regular("/usr/share/x", b""));
+    let image = at("from").join("linux-rt-5.10.25-9.ph4.x86_64.rpm");
+    let telling = std::fs::read(&image).unwrap();
+    std::fs::write(&image, silent.bytes()).unwrap();
+    let (_, listed, _) = haversack(&["kernel", "list", &from, "--json"]);
+    assert_eq!(says(&listed), [format!("{release}: linux-rt-devel (devel), linux-rt (image)")]);
+    std::fs::write(&image, telling).unwrap();
     // Names do not know it; unpacking does, and finds the configuration.
     let (_, named, _) = haversack(&["kernel", "list", &from, "--names-only", "--json"]);
     assert!(says(&named)[0].starts_with("5.10.25-9.ph4-rt: "), "{named}");

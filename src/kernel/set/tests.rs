@@ -134,3 +134,26 @@ fn driverkit_gets_its_own_schema() {
     }
     "#);
 }
+
+/// An image with the headers of a set needs what they need, and none of what they replace.
+#[test]
+fn what_headers_say_of_other_packages_is_read_back() {
+    let any = |texts: &[&str]| texts.iter().map(|text| Relation::parse(text)).collect::<Vec<_>>();
+    for (file, depends) in [
+        ("kernel-devel-5.14.0-1.el9.x86_64.rpm", vec![any(&["(gcc or clang)"]), any(&["make (>= 1:4.2)"])]),
+        ("linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb", vec![any(&["gcc-12", "clang"]), any(&["make (>= 4.2)"])]),
+    ] {
+        let said = Relations {
+            depends,
+            provides: any(&["headers (= 2)"]),
+            conflicts: any(&["old-headers"]),
+            obsoletes: any(&["older-headers (<< 2)"]),
+            epoch: 2,
+            release: None,
+        };
+        let package = Package { relations: Some(said.clone()), ..Package::from_location(file).unwrap() };
+        let set = KernelSet::new(group(vec![package]).kernels);
+        let read = KernelSet::parse(&serde_json::to_vec(&set).unwrap()).unwrap().into_kernels();
+        assert_eq!(read[0].packages[0].1.relations.as_ref(), Some(&said), "{file}");
+    }
+}

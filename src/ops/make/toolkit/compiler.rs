@@ -77,6 +77,12 @@ mod tests {
                 "12.3.0",
                 "gcc12 (= 12.3.0+git1204-150000.1.18.1); gcc",
             ),
+            // A later one of the same number is there, and the very version.
+            (
+                &["gcc12-12.3.0+git1204-150000.1.18.1.x86_64.rpm", "gcc12-12.4.0+git5-150000.1.21.1.x86_64.rpm"],
+                "12.3.0",
+                "gcc12 (= 12.3.0+git1204-150000.1.18.1)",
+            ),
             (
                 &["gcc-7.3.1-17.amzn2.x86_64.rpm", "gcc10-10.5.0-1.amzn2.0.3.x86_64.rpm"],
                 "10.5.0",
