@@ -369,7 +369,7 @@ impl Ordinals {
 
 const SIX: usize = 6;
 /// From so many candidates on, more chains are worth their upkeep.
-const LONG: usize = 256;
+pub(super) const LONG: usize = 256;
 
 #[cfg(test)]
 mod tests {

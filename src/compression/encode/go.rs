@@ -4,7 +4,7 @@
 //! output, and [`Cutter`] says where they do.
 
 use crate::compression::encode::bits::Bits;
-use crate::compression::encode::chains::{Hunt, LONGEST, Sixes, WINDOW, Wanted, Window, forget};
+use crate::compression::encode::chains::{Hunt, LONG, LONGEST, Sixes, WINDOW, Wanted, Window, forget};
 use crate::compression::encode::huffman::{Codes, Header, fixed_distances, fixed_literals, put_tokens};
 use crate::compression::encode::links::{HALF as REACH, Links};
 use crate::compression::encode::matches::{common, four};
@@ -43,8 +43,6 @@ const SHORTEST: usize = 4;
 const NEAR: usize = 4096;
 /// Tokens of a block.
 const BLOCK: usize = 1 << 14;
-/// From so many candidates on, more chains are worth their upkeep.
-const LONG: usize = 256;
 
 /// An encoder of levels 2 to 9.
 pub(super) struct Go {
