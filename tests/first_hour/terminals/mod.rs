@@ -77,24 +77,24 @@ fn bytes(screen: &[String]) -> Vec<String> {
     words.collect()
 }
 
-/// The longest time in which no amount changed from the first to the last, with the screen after it, and how long all took, in
-/// seconds.
-fn longest_standstill(recording: &Recording) -> (f64, Vec<String>, f64) {
+/// The longest time in seconds in which no amount changed from the first to the last, with the screen after it, and how often amounts
+/// changed.
+fn longest_standstill(recording: &Recording) -> (f64, Vec<String>, usize) {
     let mut seen = recording.screens.iter().filter(|(_, screen)| !bytes(screen).is_empty());
-    let (start, first) = seen.next().cloned().unwrap_or_default();
-    let (mut changed, mut last, mut end) = (start, bytes(&first), start);
-    let (mut longest, mut shown) = (0.0, first);
+    let (mut changed, first) = seen.next().cloned().unwrap_or_default();
+    let mut last = bytes(&first);
+    let (mut longest, mut shown, mut changes) = (0.0, first, 0);
     for (at, screen) in seen {
         if at - changed > longest {
             (longest, shown) = (at - changed, screen.clone());
         }
         if bytes(screen) != last {
             (changed, last) = (*at, bytes(screen));
+            changes += 1;
         }
-        end = *at;
     }
     shown.retain(|line| !line.is_empty());
-    (longest, shown, end - start)
+    (longest, shown, changes)
 }
 
 /// A file of so many megabytes, of which half are noise.
@@ -127,7 +127,7 @@ fn done(dir: &Path, args: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs script and docker-registry; takes half a minute, on a machine that is not busy"]
+#[ignore = "needs script and docker-registry; takes half a minute"]
 fn bytes_move_each_second_and_no_line_is_wider_than_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -158,17 +158,26 @@ fn bytes_move_each_second_and_no_line_is_wider_than_the_terminal() {
             ("unpack", "haversack unpack carry --to oci:mirror".to_owned()),
             ("snapshot", format!("haversack catalog snapshot --api {api} --charts {charts}")),
         ] {
-            for made in ["store", "out", "mirror", "catalog.db", ".cache"] {
-                let path = dir.join(made);
-                let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-            }
-            let recording = record(dir, columns, &line);
-            let (longest, screen, whole) = longest_standstill(&recording);
-            if longest > 1.0 || whole < 2.0 {
-                wrong.push(format!(
-                    "{name}, {columns} columns: {longest:.2} s of {whole:.1} s without a change: {screen:#?}"
+            // A busy machine holds up one run or another: what stands still by itself does so in each of them.
+            let mut held_up = Vec::new();
+            let recording = loop {
+                for made in ["store", "out", "mirror", "catalog.db", ".cache"] {
+                    let path = dir.join(made);
+                    let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+                }
+                let recording = record(dir, columns, &line);
+                let (longest, screen, changes) = longest_standstill(&recording);
+                if longest <= 1.0 && changes >= 3 {
+                    break recording;
+                }
+                held_up.push(format!(
+                    "{name}, {columns} columns: {changes} changes, {longest:.2} s without one: {screen:#?}"
                 ));
-            }
+                if held_up.len() == 4 {
+                    wrong.append(&mut held_up);
+                    break recording;
+                }
+            };
             if let Some(pictures) = &pictures {
                 let svg = picture::svg(&recording);
                 assert!(svg.len() < 60_000, "{name}: {} bytes", svg.len());
