@@ -7,6 +7,7 @@ use oci_spec::image::{Descriptor, MediaType};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::carry::kept::{Kept, OfLayer};
 use crate::carry::numbering;
 use crate::carry::parts::Parts;
 use crate::carry::table::{BaseLayer, Table};
@@ -91,19 +92,34 @@ pub(super) struct Ground {
     pub(super) contents: Vec<Slice>,
     /// The skeleton of each layer, with its own numbers.
     pub(super) skeletons: Vec<Slice>,
+    /// Layers that had not to be read.
+    pub(super) kept: u64,
 }
 
 impl Ground {
-    /// Takes what a table names out of the layers of a layout, into unnamed files in `work`.
-    pub(super) fn of(carry: &CarryDocument, table: &Table, layout: &Layout, work: &Path) -> Result<Self, Error> {
+    /// Takes what a table names from what is kept, or out of the layers of a layout, into unnamed files in `work`.
+    pub(super) fn of(
+        carry: &CarryDocument,
+        table: &Table,
+        layout: &Layout,
+        work: &Path,
+        kept: Option<&mut Kept>,
+    ) -> Result<Self, Error> {
         let spool = Spool::new(work);
-        let one = |base: &BaseLayer| -> Result<(Vec<Slice>, Slice), Error> {
+        let kept: Vec<Option<OfLayer>> = match kept {
+            Some(kept) => table.bases.iter().map(|base| kept.of(base)).collect(),
+            None => table.bases.iter().map(|_| None).collect(),
+        };
+        let one = |(base, kept): (&BaseLayer, &Option<OfLayer>)| -> Result<(Vec<Slice>, Slice), Error> {
             // It was looked for before anything was begun.
             if carry.needs.iter().all(|need| need.digest != base.digest) {
                 return Err(Error::Odd {
                     what: "the table of the carry",
                     why: "a layer that carry.json does not name",
                 });
+            }
+            if let Some(OfLayer { contents, skeleton }) = kept {
+                return Ok((contents.clone(), skeleton.clone()));
             }
             let mut writer = spool.writer()?;
             let (mut runs, mut taken) = (base.contents.iter(), Vec::new());
@@ -122,8 +138,8 @@ impl Ground {
             }
             Ok((taken, writer.keep(&skeleton.to_bytes(|number| number))?))
         };
-        let mut ground = Ground::default();
-        for (contents, skeleton) in table.bases.par_iter().map(one).collect::<Result<Vec<_>, _>>()? {
+        let mut ground = Ground { kept: kept.iter().flatten().count() as u64, ..Ground::default() };
+        for (contents, skeleton) in table.bases.par_iter().zip(&kept).map(one).collect::<Result<Vec<_>, _>>()? {
             ground.contents.extend(contents);
             ground.skeletons.push(skeleton);
         }

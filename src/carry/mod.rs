@@ -22,7 +22,7 @@
 //! and is counted.
 //!
 //! On the far side frames lie decompressed in `LAYOUT/.carry-ID.partial/` until all have come; that directory goes away
-//! with the last step.
+//! with the last step. What may stay for later carries is in `kept`.
 
 mod apart;
 mod base;
@@ -36,6 +36,7 @@ mod forged;
 mod frame;
 mod import;
 mod index;
+mod kept;
 mod maker;
 mod medium;
 mod numbering;
@@ -65,6 +66,7 @@ pub use self::document::{
     CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT as DOCUMENT_LIMIT, Made, Totals, VolumeFile,
 };
 pub use self::index::forget as forget_index;
+pub use self::kept::{KeptContents, collect_contents};
 pub use self::maker::{LayerEncoder, encoders};
 pub use self::medium::medium;
 pub use self::pack::{PackOptions, PackReport, Packed, Whole, pack};
@@ -231,6 +233,14 @@ pub enum Error {
     Receipt {
         /// The file.
         path: PathBuf,
+    },
+    /// What is kept of layers for later carries.
+    #[error("{}: contents cannot be kept there", place.display())]
+    Kept {
+        /// Where.
+        place: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
     },
     /// The disk is too small for what a carry holds.
     #[error("{}: the carry's contents need {needed} bytes more, and {free} are free", path.display())]

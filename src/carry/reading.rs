@@ -75,7 +75,7 @@ impl Reading {
         import::take(&volumes[*at], first, work)?;
         let mut table = store::table(work)?;
         let ground = match base {
-            Some(layout) => Ground::of(&carry, &table, layout, work)?,
+            Some(layout) => Ground::of(&carry, &table, layout, work, None)?,
             None => Ground::default(),
         };
         let (firsts, starts) = table.places();

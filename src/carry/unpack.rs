@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::carry::base::Ground;
 use crate::carry::document::CarryDocument;
 use crate::carry::import::{Import, expand, is_here, missing_volumes};
+use crate::carry::kept::{self, Kept, KeptContents};
 use crate::carry::maker::threads;
 use crate::carry::sign::PublicKey;
 use crate::carry::store::{self, Store};
@@ -50,6 +51,11 @@ pub struct UnpackReport {
     pub present_blobs: u64,
     /// Blobs that did not travel, as an earlier carry brought them.
     pub needed_blobs: u64,
+    /// Layers that the carry is built on and that had not to be read, as their contents were kept.
+    pub from_kept_contents: u64,
+    /// What is kept for later carries, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_contents: Option<KeptContents>,
     /// What the side that packed it is to be told, once the images are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
@@ -57,12 +63,14 @@ pub struct UnpackReport {
 
 /// Unpacks a carry, or as much of it as is there, into a layout.
 ///
-/// With a key, nothing is touched of a carry that it did not sign. What was imported stays when volumes are missing, and the
+/// With a key, nothing is touched of a carry that it did not sign. With `keep_contents`, contents stay for later carries, see
+/// [`KeptContents`]. What was imported stays when volumes are missing, and the
 /// next call goes on with it. `now` is the time for the receipt, RFC 3339. Needs room for the contents and the blobs; holds some 300 MB.
 pub fn unpack(
     directory: &Path,
     key: Option<&PublicKey>,
     layout: &Layout,
+    keep_contents: bool,
     now: &str,
     progress: &Progress,
 ) -> Result<UnpackReport, Error> {
@@ -71,7 +79,7 @@ pub fn unpack(
     let work = layout.root().join(format!(".carry-{}.partial", carry.id));
     fs::create_dir_all(&work)?;
     let lock = Lock::directory(&work, "another unpack is at work on this carry")?;
-    has_room(&carry, &work)?;
+    has_room(&carry, &work, keep_contents)?;
     let mut import = Import { carry: &carry, work: &work, frames: None, damaged: Vec::new(), progress };
     for file in &carry.volumes {
         import.volume(&directory.join(&file.file))?;
@@ -89,13 +97,15 @@ pub fn unpack(
         made_bytes: 0,
         present_blobs: 0,
         needed_blobs: carry.needs.len() as u64,
+        from_kept_contents: 0,
+        kept_contents: None,
         receipt: None,
     };
     if frames.is_none_or(|all| (0..all).any(|number| lacking(&number))) {
         report.missing = missing_volumes(&carry, &work);
         return Ok(report);
     }
-    let made = make(&carry, &work, layout, progress)?;
+    let Making { made, layers, from_kept } = make(&carry, &work, layout, progress)?;
     // A table may leave out what manifests name: no image is listed that is not whole.
     for image in &carry.images {
         let mut visit = |described: &Descriptor| -> Result<(), Error> {
@@ -108,6 +118,12 @@ pub fn unpack(
         manifest::walk(image, &mut |described| Ok::<_, Error>(layout.read_document(described)?), &mut visit)?;
     }
     layout.tag_all(&carry.images)?;
+    if keep_contents {
+        let task = progress.task("keeping contents", Unit::Items, Some(layers.len() as u64));
+        let layers: Vec<&Digest> = layers.iter().collect();
+        report.kept_contents = Some(threads()?.install(|| kept::keep(layout, &layers, &task))?);
+    }
+    report.from_kept_contents = from_kept;
     report.receipt = Some(Receipt::of(&carry, layout, now)?);
     report.images = carry.images.clone();
     report.complete = true;
@@ -119,11 +135,26 @@ pub fn unpack(
     Ok(report)
 }
 
-/// Makes the blobs of a carry of which all has come: of each its bytes, unless it was there.
-fn make(carry: &CarryDocument, work: &Path, layout: &Layout, progress: &Progress) -> Result<Vec<Option<u64>>, Error> {
+/// What was made of a carry.
+struct Making {
+    /// Of each blob its bytes, unless it was there.
+    made: Vec<Option<u64>>,
+    /// Layers that are taken apart: those of the carry, and those that it is built on.
+    layers: Vec<Digest>,
+    /// How many of these had not to be read.
+    from_kept: u64,
+}
+
+/// Makes the blobs of a carry of which all has come.
+fn make(carry: &CarryDocument, work: &Path, layout: &Layout, progress: &Progress) -> Result<Making, Error> {
     let table = store::table(work)?;
-    let ground = threads()?.install(|| Ground::of(carry, &table, layout, work))?;
+    let mut kept = if table.bases.is_empty() { None } else { Kept::open(layout) };
+    let ground = threads()?.install(|| Ground::of(carry, &table, layout, work, kept.as_mut()))?;
     expand(work, &table, &ground, progress)?;
+    let is_tar = |blob: &&Blob| !matches!(blob.form, Form::Whole(_));
+    let bases = table.bases.iter().map(|base| &base.digest);
+    let layers = table.blobs.iter().filter(is_tar).map(|blob| &blob.digest).chain(bases).cloned().collect();
+    let from_kept = ground.kept;
     let store = Arc::new(Store::open(work, table, ground.contents)?);
     let total = store.table.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
     let task = progress.task("putting together", Unit::Bytes, Some(total));
@@ -139,16 +170,17 @@ fn make(carry: &CarryDocument, work: &Path, layout: &Layout, progress: &Progress
     for blob in store.table.blobs.iter().filter(is_document) {
         made.push(make(blob)?);
     }
-    Ok(made)
+    Ok(Making { made, layers, from_kept })
 }
 
 /// Refuses before anything is written where the contents cannot fit. What images need beside them depends on what is there.
-fn has_room(carry: &CarryDocument, work: &Path) -> Result<(), Error> {
+fn has_room(carry: &CarryDocument, work: &Path, keep_contents: bool) -> Result<(), Error> {
     let mut there = 0_u64;
     for path in fs::list(work)? {
         there = there.saturating_add(std::fs::symlink_metadata(&path).map_or(0, |found| found.len()));
     }
     let needed = carry.totals.content_bytes.saturating_add(carry.totals.held_bytes).saturating_sub(there);
+    let needed = needed.saturating_add(if keep_contents { carry.totals.content_bytes } else { 0 });
     // Where the file system does not say, it is tried.
     let Ok(found) = rustix::fs::statvfs(work) else { return Ok(()) };
     let free = found.f_bavail.saturating_mul(found.f_frsize);

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
+use crate::carry::{KeptContents, collect_contents};
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::image::Layout;
 use crate::image::store::gc::{Collected, GcOptions};
 use crate::ops::place;
+use crate::progress::{Unit, amount};
 use crate::serve::collect;
 
 /// Remove from a layout what no image in it needs
@@ -31,15 +35,39 @@ pub(super) struct GcArgs {
 pub(super) fn run(args: &GcArgs, context: &Context) -> Outcome {
     let layout = Layout::open(&args.layout)?;
     let options = GcOptions { grace: args.grace, untagged: args.untagged, dry_run: args.dry_run };
-    let collected =
-        Collected { layout: args.layout.clone(), dry_run: args.dry_run, report: collect(&layout, &options)? };
-    collected.report.failed.iter().for_each(|failed| context.ui.warn(format_args!("not removed: {failed}")));
-    context.ui.result(&collected, Collected::to_text)?;
-    Ok(Exit::of(collected.report.failed.is_empty()))
+    let report = collect(&layout, &options)?;
+    let kept_contents = collect_contents(&layout, &report.blobs, args.dry_run)?;
+    let gone =
+        Gone { collected: Collected { layout: args.layout.clone(), dry_run: args.dry_run, report }, kept_contents };
+    let failed = &gone.collected.report.failed;
+    failed.iter().for_each(|failed| context.ui.warn(format_args!("not removed: {failed}")));
+    context.ui.result(&gone, Gone::to_text)?;
+    Ok(Exit::of(failed.is_empty()))
+}
+
+/// What was removed, contents among it that were kept of layers that are gone.
+#[derive(Serialize)]
+struct Gone {
+    #[serde(flatten)]
+    collected: Collected,
+    kept_contents: KeptContents,
+}
+
+impl Gone {
+    fn to_text(&self) -> String {
+        let mut text = self.collected.to_text();
+        if self.kept_contents.layers > 0 {
+            let verb = if self.collected.dry_run { "would remove" } else { "removed" };
+            let KeptContents { layers, bytes } = self.kept_contents;
+            text += &format!("{verb}: kept contents of {layers} layers, {}\n", amount(bytes, Unit::Bytes));
+        }
+        text
+    }
 }
 
 const HELP: &str = "\
-Removed are blobs that no image, index or referrer in the layout needs, and referrers whose image is gone. An image without a tag \
+Removed are blobs that no image, index or referrer in the layout needs, referrers whose image is gone, and what \
+`unpack --keep-contents` kept of layers that are gone. An image without a tag \
 stays, unless a push deleted or moved its tag and --untagged is given. The layout may be served, pushed to or copied to \
 meanwhile; only with `--grace 0` nobody may write to it.
 

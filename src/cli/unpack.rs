@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::carry::PublicKey;
-use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on};
 use crate::ops::carry::{self, UnpackOptions, UnpackTo, Unpacked};
@@ -25,6 +25,10 @@ pub(super) struct UnpackArgs {
     /// Also write the plain files and directories of the carry into this directory; existing ones are not replaced
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
+    /// Also keep the contents of layers in the layout, so that later carries unpack without reading these layers again; needs
+    /// room for them uncompressed
+    #[arg(long)]
+    keep_contents: bool,
     /// Directory for images on their way to a registry, and for the receipt
     #[arg(long, value_name = "DIR", default_value = ".")]
     work: PathBuf,
@@ -33,11 +37,15 @@ pub(super) struct UnpackArgs {
 }
 
 pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
+    if args.keep_contents && matches!(args.to, UnpackTo::Registry { .. }) {
+        return Err(Failure::usage("--keep-contents: contents are kept in a layout (--to oci:DIR), not in a registry"));
+    }
     let copying = context.copying(memory::PARALLEL);
     let options = UnpackOptions {
         key: args.key.as_deref().map(PublicKey::read).transpose()?,
         work: args.work.clone(),
         files: args.files.clone(),
+        keep_contents: args.keep_contents,
         now: context.now()?,
     };
     let access = args.registry.access(context)?;

@@ -13,6 +13,7 @@ mod diff;
 mod evidence;
 mod faults;
 mod images;
+mod kept;
 mod parity;
 mod plain_files;
 mod real;

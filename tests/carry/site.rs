@@ -213,7 +213,7 @@ fn the_ledger_lists_forgets_and_lets_one_at_a_time_to_work() {
 }
 
 /// A layer of one release: most of it is as in every other, the rest differs in a line.
-fn release(number: u64) -> Vec<u8> {
+pub(crate) fn release(number: u64) -> Vec<u8> {
     let mut files: Vec<(String, Vec<u8>)> = (0..150)
         .map(|file| {
             let mut body = text(file, 400);
@@ -234,7 +234,7 @@ fn release(number: u64) -> Vec<u8> {
 }
 
 /// The carry of a release for a site that has another, both layouts beside it.
-fn second_release(dir: &Path, layers: &[(&str, Vec<u8>); 2]) -> Value {
+pub(crate) fn second_release(dir: &Path, layers: &[(&str, Vec<u8>); 2]) -> Value {
     for (name, (kind, layer)) in ["one", "two"].into_iter().zip(layers) {
         let layout = Layout::create(&dir.join(name)).unwrap();
         image(&layout, Some(&format!("example.org/linux:{name}")), &[(kind, layer)]);

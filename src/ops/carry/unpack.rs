@@ -8,7 +8,7 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::carry::{self, CarryDocument, PublicKey, UnpackReport};
+use crate::carry::{self, CarryDocument, KeptContents, PublicKey, UnpackReport};
 use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::fs;
@@ -94,6 +94,8 @@ pub struct UnpackOptions {
     pub work: PathBuf,
     /// Where plain files are written that were packed as such; `None` for nowhere: they are artifacts like any other.
     pub files: Option<PathBuf>,
+    /// Whether contents of layers stay in the layout, as what later carries are built on. In a registry they cannot.
+    pub keep_contents: bool,
     /// The time for the receipt, RFC 3339.
     pub now: String,
 }
@@ -108,11 +110,13 @@ pub async fn unpack(
     copying: &CopyOptions,
     progress: &Progress,
 ) -> Result<Unpacked, Error> {
-    let UnpackOptions { key, work, files, now } = options;
+    let UnpackOptions { key, work, files, keep_contents, now } = options;
     // What is refused makes no layout.
     let carry = CarryDocument::read(directory, key.as_ref())?;
-    let unpacked =
-        |layout: &Layout| tokio::task::block_in_place(|| carry::unpack(directory, key.as_ref(), layout, now, progress));
+    let unpacked = |layout: &Layout| {
+        let keep = *keep_contents && matches!(to, UnpackTo::Layout(_));
+        tokio::task::block_in_place(|| carry::unpack(directory, key.as_ref(), layout, keep, now, progress))
+    };
     let receipt = |report: &UnpackReport, place: &Path| -> Result<Option<PathBuf>, Error> {
         Ok(report.receipt.as_ref().map(|receipt| receipt.write(place)).transpose()?)
     };
@@ -275,6 +279,13 @@ impl Unpacked {
         }
         if report.needed_blobs > 0 {
             text += &format!("  {} blobs are from earlier carries\n", report.needed_blobs);
+        }
+        if report.from_kept_contents > 0 {
+            text +=
+                &format!("  {} layers did not have to be read: their contents were kept\n", report.from_kept_contents);
+        }
+        if let Some(KeptContents { layers, bytes }) = report.kept_contents {
+            text += &format!("  contents of {layers} layers kept: {} more\n", amount(bytes, Unit::Bytes));
         }
         for pushed in &self.pushed {
             text += &format!("  {}@{}\n", pushed.destination, pushed.report.digest);
