@@ -7,7 +7,7 @@
 //!     .blob.XXXXXX.partial   a blob on its way, or what a killed process left; .build.XXXXXX.partial/ likewise
 //!     .carry-ID.partial/     what has come of a carry that is being unpacked
 //!     .sha256-HEX.partial    the beginning of a blob, for the next attempt (see [`partial`](crate::image::store::partial))
-//!     .haversack/            what `serve --writable` and `gc` know of it; no part of the layout
+//!     .haversack/            what `serve --writable`, `gc` and `unpack` know of it; no part of the layout
 //! ```
 //!
 //! A blob gets its name when all its bytes are written and their digest is known to be right. `index.json` is replaced
