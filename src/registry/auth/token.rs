@@ -8,7 +8,7 @@ use crate::http;
 use crate::registry::auth::challenge::Challenge;
 use crate::registry::auth::login::Login;
 use crate::registry::client::{Error, Registry, again};
-use crate::registry::repository::CATALOG;
+use crate::registry::lists::CATALOG;
 
 impl Registry {
     /// What to put into `Authorization`, by the registry's challenge.
