@@ -9,7 +9,7 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use crate::compression::Compression;
 use crate::fs::{self, AtomicDir, Lock, PathError};
 use crate::image::manifest;
-use crate::image::store::layout::{self, Layout, ref_name};
+use crate::image::store::layout::{self, Fresh, Layout, ref_name};
 use crate::image::store::members::compression_of;
 use crate::image::store::{Error, Store};
 use crate::image::store::{archive, dir};
@@ -25,20 +25,29 @@ pub struct Place {
     beside: Option<AtomicDir>,
     /// Who adds to an archive writes it anew: one at a time, or what the others add would be lost.
     _lock: Option<Lock>,
+    /// A layout that was made and stays empty goes away. Behind all else: the lease of the layout must be given back.
+    _fresh: Option<Fresh>,
 }
 
 impl Place {
     /// Opens a place for writing. What is there and is no such place is an error and left as it is. Waits while another
     /// process writes to the same archive or directory.
     pub fn open(reference: &ImageRef) -> Result<Self, Error> {
-        let place =
-            |layout, beside, lock| Place { reference: reference.clone(), layout, last: None, beside, _lock: lock };
+        let place = |layout, beside, lock, fresh| Place {
+            reference: reference.clone(),
+            layout,
+            last: None,
+            beside,
+            _lock: lock,
+            _fresh: fresh,
+        };
         let Some(path) = reference.path() else { return Err(Error::Transport(reference.clone())) };
         if reference.name().is_some_and(|name| name.starts_with('@')) {
             return Err(Error::Selection(reference.clone()));
         }
         if let ImageRef::Oci { .. } = reference {
-            return Ok(place(Layout::create(path)?, None, None));
+            let fresh = Fresh::before(path);
+            return Ok(place(Layout::create(path)?, None, None, fresh));
         }
         if let ImageRef::Dir { .. } = reference {
             dir::Dir::may_replace(path)?;
@@ -65,7 +74,7 @@ impl Place {
                 layout.tag(image, ref_name(image))?;
             }
         }
-        Ok(place(layout, Some(beside), Some(lock)))
+        Ok(place(layout, Some(beside), Some(lock), None))
     }
 
     /// The layout to write into.
@@ -183,6 +192,34 @@ mod tests {
         let left: Vec<_> =
             fs::list(dir.path()).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(left, ["dir", "docker-archive", "from", "oci", "oci-archive"]);
+    }
+
+    #[test]
+    fn a_layout_that_was_made_and_that_nothing_came_into_goes_away_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let open = |name: &str| Place::open(&ImageRef::Oci { path: at(name), name: None }).unwrap();
+        let (from, image) = fixture::image(&at("from"));
+        std::fs::create_dir(at("mine")).unwrap();
+        // Not those that were there, that got something, or that somebody else writes to.
+        drop(Layout::create(&at("there")).unwrap());
+        Store::Layout(from).copy_to(&image, open("blobs").layout()).unwrap();
+        drop([open("new"), open("mine"), open("a/b/new"), open("there")]);
+        let other = open("both");
+        drop(open("both"));
+        let there = |name: &str| (at(name).exists(), Layout::open(&at(name)).is_ok());
+        for (name, expected) in [
+            ("new", (false, false)),
+            ("mine", (true, false)),
+            ("a", (false, false)),
+            ("there", (true, true)),
+            ("blobs", (true, true)),
+            ("both", (true, true)),
+        ] {
+            assert_eq!(there(name), expected, "{name}");
+        }
+        assert_eq!(fs::list(&at("mine")).unwrap(), Vec::<std::path::PathBuf>::new());
+        drop(other);
     }
 
     #[test]

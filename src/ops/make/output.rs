@@ -26,9 +26,9 @@ pub(crate) struct Outputs<'a> {
 
 /// Where a run builds.
 pub(crate) struct Workplace {
-    /// What is prepared for images, which may be large: it lies where they will.
-    pub(crate) beside: AtomicDir,
     pub(crate) place: Option<Place>,
+    /// What is prepared for images, which may be large: it lies where they will, and goes away before the place is left.
+    pub(crate) beside: AtomicDir,
     /// Holds the images that are only pushed.
     pub(crate) passing: Option<TempDir>,
 }

@@ -15,6 +15,7 @@
 
 mod blob;
 mod document;
+mod fresh;
 mod kinds;
 mod lease;
 
@@ -30,6 +31,7 @@ pub use self::blob::{BlobWriter, VerifyingReader};
 pub use self::document::{DOCUMENT_LIMIT, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
 use self::document::{INDEX_LIMIT, with_name};
 pub(crate) use self::document::{ReadError, find, index_of, is_artifact, kind_of, named, read_document};
+pub(crate) use self::fresh::Fresh;
 pub(crate) use self::lease::Lease;
 use crate::digest::{self, Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
@@ -167,8 +169,15 @@ impl Layout {
         }
         let layout = Layout { root: root.to_owned(), _lease: None };
         // The marker first: whoever comes meanwhile sees whose directory it is, and waits.
-        fs::create_dir_all(root)?;
-        let (marker, mut file) = (root.join(MARKER), layout.lock()?);
+        let marker = root.join(MARKER);
+        let mut file = loop {
+            fs::create_dir_all(root)?;
+            let file = layout.lock()?;
+            // Who took back an empty one meanwhile removed the very file that we waited for.
+            if fs::is_same_file(&file, &marker) {
+                break file;
+            }
+        };
         fs::create_dir_all(&root.join(BLOBS).join("sha256"))?;
         if file.metadata().at("read", &marker)?.len() == 0 {
             file.write_all(canonical(&serde_json::json!({ "imageLayoutVersion": VERSION })).as_slice())
