@@ -74,6 +74,9 @@ pub enum Error {
         /// The versions that are offered.
         offered: Vec<String>,
     },
+    /// Several things cannot be had, each with its own reason.
+    #[error("{}", all(.0))]
+    Several(Vec<Error>),
     /// It is a file, and only lists of files that were not read may tell who has it ([`Universe::with_unread_files`]).
     #[error("{path}: the lists of files were not read")]
     UnreadFiles {
@@ -94,6 +97,23 @@ pub enum Error {
     /// The search was given up.
     #[error("no answer after {0} steps")]
     TooHard(u32),
+}
+
+/// Those that are simply not there in one list, then the others.
+fn all(errors: &[Error]) -> String {
+    let (mut names, mut others) = (Vec::new(), Vec::new());
+    for error in errors {
+        match error {
+            Error::Missing { chain } if chain.len() == 1 => names.push(chain[0].as_str()),
+            other => others.push(other.to_string()),
+        }
+    }
+    let missing = match names.len() {
+        0 => None,
+        1 => Some(format!("{}: no source has it", names[0])),
+        _ => Some(format!("{}: no source has them", names.join(", "))),
+    };
+    missing.into_iter().chain(others).collect::<Vec<_>>().join("; ")
 }
 
 struct Chain<'a>(&'a [String]);
@@ -189,8 +209,40 @@ impl Universe {
         !self.offers_for(relation).is_empty()
     }
 
-    /// The packages that are needed, those that were chosen before not among them, in the order they were found.
+    /// The packages that are needed, those that were chosen before not among them, in the order they were found. What is missing is
+    /// all in the error.
     pub fn resolve(&self, request: &Request) -> Result<Vec<usize>, Error> {
+        match self.search(request) {
+            Err(error @ (Error::Missing { .. } | Error::Version { .. })) => Err(self.all_missing(request, error)),
+            answer => answer,
+        }
+    }
+
+    /// All of a request that cannot be had, and not only the `first`: what is missing is taken for there, and the search goes on.
+    fn all_missing(&self, request: &Request, first: Error) -> Error {
+        let mut request = request.clone();
+        let (mut errors, mut next) = (Vec::new(), first);
+        loop {
+            let chain = match &next {
+                Error::UnreadFiles { .. } => return next,
+                Error::Missing { chain } | Error::Version { chain, .. } => chain,
+                _ => break,
+            };
+            let missing = chain.last().and_then(|text| text.split(' ').next()).unwrap_or_default().to_owned();
+            // One that does not go away is a name that the search knows in another way.
+            if !request.provided.insert(missing) || errors.len() == MOST_MISSING {
+                break;
+            }
+            errors.push(next);
+            match self.search(&request) {
+                Ok(_) => break,
+                Err(error) => next = error,
+            }
+        }
+        if errors.len() == 1 { errors.remove(0) } else { Error::Several(errors) }
+    }
+
+    fn search(&self, request: &Request) -> Result<Vec<usize>, Error> {
         let mut search = Search {
             universe: self,
             provided: &request.provided,
@@ -254,6 +306,9 @@ fn compare(a: &Package, b: &Package) -> Ordering {
 pub fn wanted(text: &str) -> Vec<Relation> {
     text.split('|').filter_map(Relation::from_deb).collect()
 }
+
+/// So many things that are missing are named.
+const MOST_MISSING: usize = 50;
 
 /// For so many calls.
 const STACK: usize = 32 << 20;

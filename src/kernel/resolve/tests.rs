@@ -136,6 +136,31 @@ fn a_dead_end_is_explained_by_the_chain_that_leads_to_it() {
     insta::assert_snapshot!(why(&["left", "right"]), @"right_1_all.deb needs shared (= 2): shared_2_all.deb: shared_1_all.deb is needed, too");
 }
 
+/// Asked for or needed, at whatever depth; and what hangs on the choice of another is looked for, too.
+#[test]
+fn all_that_is_missing_is_named_at_once() {
+    let lines = "
+        gcc 12; depends: gcc-12 (>= 13), libc6, binutils
+        gcc-12 12
+        libc6 2; depends: nowhere | elsewhere
+        binutils 2
+    ";
+    for (wants, expected) in [
+        (&["make"][..], "make: no source has it"),
+        (
+            &["make", "libc6", "kmod (>= 3)", "binutils"],
+            "make, kmod (>= 3): no source has them; libc6_2_all.deb needs nowhere | elsewhere: no source has it",
+        ),
+        (
+            &["gcc", "make"],
+            "make: no source has it; gcc_12_all.deb needs gcc-12 (>= 13): the sources have only gcc-12_12_all.deb; \
+             gcc_12_all.deb needs libc6_2_all.deb needs nowhere | elsewhere: no source has it",
+        ),
+    ] {
+        assert_eq!(answer(debs(lines), wants, &[]).unwrap_err(), expected, "{wants:?}");
+    }
+}
+
 #[test]
 fn dead_ends_in_one_corner_do_not_multiply_those_in_another() {
     // 30 independent packages of 10 versions each, and then something that is not there: 10^30 combinations.

@@ -46,7 +46,10 @@ pub(super) fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static st
 pub(super) fn kernel_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<resolve::Error>() {
         return Some(match error {
-            resolve::Error::Missing { .. } | resolve::Error::Version { .. } | resolve::Error::UnreadFiles { .. } => {
+            resolve::Error::Missing { .. }
+            | resolve::Error::Version { .. }
+            | resolve::Error::Several(_)
+            | resolve::Error::UnreadFiles { .. } => {
                 "add a source that has it with `--packages`; or list it as `provided` in the definition, when the base has it"
             }
             resolve::Error::Conflict { .. } | resolve::Error::TooHard(_) | resolve::Error::TooMany(_) => {
