@@ -142,6 +142,12 @@ impl<'de> Deserialize<'de> for Checksum {
     }
 }
 
+/// Reads a SHA-256 digest whose digits may be capitals, as other programs write them; it is one in small letters from then on.
+pub(crate) fn sha256_in_any_case<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.to_ascii_lowercase().parse().map_err(de::Error::custom)).transpose()
+}
+
 /// A text that is not a digest of a known kind.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a valid digest")]

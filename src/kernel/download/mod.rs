@@ -27,7 +27,7 @@ use crate::causes;
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 use crate::http::{self, Http, Retriable, Verdict};
-use crate::kernel::download::one::{Fetched, How, one};
+use crate::kernel::download::one::{Fetched, How, one, right};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
 use crate::kernel::release::Release;
@@ -114,7 +114,17 @@ pub enum Error {
         /// The digest that it has.
         actual: Digest,
     },
-    /// What came has another size than was stated, and there is no digest to go by.
+    /// A file here has another size than was stated, whatever its digest is.
+    #[error("{}: {actual} bytes are there, where {expected} were stated", path.display())]
+    CopySize {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes there should be.
+        expected: u64,
+        /// How many there are.
+        actual: u64,
+    },
+    /// What came has another size than was stated, whatever its digest is.
     #[error("{}: {actual} bytes came, where {expected} were stated", http::shown(url))]
     Size {
         /// From where.
@@ -197,6 +207,26 @@ fn keep_earlier(set: &mut KernelSet, lock: &Path, directory: &Path) {
     let kept = earlier.kernels.into_iter().filter(|kernel| !new.contains(&kernel.release));
     set.kernels.extend(kept.filter(|kernel| kernel.packages.iter().all(is_there)));
     set.kernels.sort_by(|one, other| one.release.cmp(&other.release));
+}
+
+/// Which of these packages lie in a directory: true for those that [`fetch_packages`] would leave, false for those that it would
+/// replace.
+pub async fn there(
+    packages: impl IntoIterator<Item = &Package>,
+    directory: &Path,
+    progress: &Progress,
+) -> Result<BTreeMap<String, bool>, PathError> {
+    let mut there = BTreeMap::new();
+    let task = progress.task("comparing", Unit::Bytes, None);
+    for package in packages {
+        let (file, target) = (package.name.to_string(), directory.join(package.name.to_string()));
+        if target.exists() && !there.contains_key(&file) {
+            let found = right(package, &target).await?;
+            task.add(found.as_ref().map_or(0, |found| found.size));
+            there.insert(file, found.is_some());
+        }
+    }
+    Ok(there)
 }
 
 /// Fetches packages into a directory, each once, under their file names. Returns digest and size of those that are there.

@@ -58,8 +58,7 @@ pub(super) async fn one(origin: &Origin, package: &Package, target: &Path, task:
     };
     let mut how = How::New;
     if target.exists() {
-        let found = Found::of(target, package).await?;
-        if found.fault(package).is_none() && (package.has_digest() || wholeness(target, package).await.is_ok()) {
+        if let Some(found) = right(package, target).await? {
             let target = target.display();
             // Without a stated digest nothing was compared but the size, where that is stated.
             let why = if package.has_digest() { " and checksums match" } else { "" };
@@ -85,6 +84,13 @@ pub(super) async fn one(origin: &Origin, package: &Package, target: &Path, task:
     publish(&part.path, target)?;
     origin.narration.line(format_args!("Successfully downloaded {name}"));
     Ok(Fetched { digest: found.sha256, size: found.size, how, transferred, elsewhere })
+}
+
+/// What lies at `target`, where that is the package and is left as it is.
+pub(super) async fn right(package: &Package, target: &Path) -> Result<Option<Found>, PathError> {
+    let found = Found::of(target, package).await?;
+    let is_right = found.fault(package).is_none() && (package.has_digest() || wholeness(target, package).await.is_ok());
+    Ok(is_right.then_some(found))
 }
 
 /// Asks the mirrors one after the other, without waiting for any; and the first one with patience, when none has it now.
@@ -171,7 +177,7 @@ async fn from(
 /// Copies a package that is a file here.
 async fn copied(origin: &Origin, package: &Package, target: &Path, how: How, task: &Task) -> Result<Fetched, Error> {
     let (from, to) = (PathBuf::from(&package.location), target.to_owned());
-    let expected = package.sha256.clone();
+    let (expected, stated) = (package.sha256.clone(), package.size);
     let copy = move || -> Result<(Digest, u64), Error> {
         let mut reader = fs::open(&from)?;
         let mut writer = HashingWriter::new(AtomicFile::create(&to)?, Algorithm::Sha256);
@@ -179,6 +185,9 @@ async fn copied(origin: &Origin, package: &Package, target: &Path, how: How, tas
         let (digest, size, file) = writer.finish();
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(Error::Copy { path: from, expected, actual: digest });
+        }
+        if let Some(expected) = stated.filter(|expected| *expected != size) {
+            return Err(Error::CopySize { path: from, expected, actual: size });
         }
         file.finish()?;
         Ok((digest, size))
@@ -190,10 +199,10 @@ async fn copied(origin: &Origin, package: &Package, target: &Path, how: How, tas
 }
 
 /// A file that was read.
-struct Found {
+pub(super) struct Found {
     sha256: Digest,
     /// Bytes.
-    size: u64,
+    pub(super) size: u64,
     /// Of the kind that the source states, where that is not SHA-256.
     checksum: Option<Checksum>,
 }
@@ -230,12 +239,14 @@ impl Found {
     fn fault(&self, package: &Package) -> Option<Fault> {
         let differs =
             |expected: String, actual: String| (expected != actual).then_some(Fault::Digest { expected, actual });
-        match (&package.sha256, &package.checksum, &self.checksum, package.size) {
+        let digest = match (&package.sha256, &package.checksum, &self.checksum) {
             (Some(expected), ..) => differs(expected.to_string(), self.sha256.to_string()),
-            (None, Some(expected), Some(actual), _) => differs(expected.to_string(), actual.to_string()),
-            (None, _, _, Some(expected)) if expected != self.size => Some(Fault::Size { expected, actual: self.size }),
+            (None, Some(expected), Some(actual)) => differs(expected.to_string(), actual.to_string()),
             _ => None,
-        }
+        };
+        // As for apt and dnf, what is stated has to be right, all of it: an index that contradicts itself is not to be believed.
+        let size = package.size.filter(|expected| *expected != self.size);
+        digest.or_else(|| size.map(|expected| Fault::Size { expected, actual: self.size }))
     }
 }
 

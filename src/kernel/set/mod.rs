@@ -39,7 +39,7 @@ use url::Url;
 
 use crate::digest::Digest;
 use crate::fs;
-use crate::kernel::checksum::Checksum;
+use crate::kernel::checksum::{self, Checksum};
 use crate::kernel::classify::{Reason, Role};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Name, Package, Relation, Relations};
@@ -118,7 +118,7 @@ pub struct EntryPackage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// Its SHA-256 digest, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "checksum::sha256_in_any_case")]
     pub sha256: Option<Digest>,
     /// A digest of another kind (`sha512:HEX`), where the source states that one and no SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -426,6 +426,15 @@ impl Filter {
             releases.len() < latest && releases.insert(uname.clone()) || releases.contains(&uname)
         });
         kernels.reverse();
+    }
+
+    /// The releases that were asked for and that none of these kernels is.
+    pub fn unmet<'a>(asked: &[String], kernels: &(impl Iterator<Item = &'a Release> + Clone)) -> Vec<String> {
+        let is_met = |release: &&String| {
+            let only = Filter { releases: vec![(*release).clone()], ..Filter::default() };
+            kernels.clone().any(|kernel| only.admits(kernel))
+        };
+        asked.iter().filter(|release| !is_met(release)).cloned().collect()
     }
 
     /// Whether a kernel is wanted, but for how many of its kind are.

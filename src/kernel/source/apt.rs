@@ -72,7 +72,7 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
         Err(Error::Http(error)) if is_missing(&error) && !apt.is_flat() => return Err(not_there(http, apt).await),
         text => text?,
     };
-    let release = Release::parse(&text).ok_or_else(|| Error::malformed(&dist, "no usable Release file"))?;
+    let release = Release::parse(&text).map_err(|why| Error::malformed(&dist, why))?;
     if let Some(any) = release.files.values().next() {
         any.is_good_enough(&dist, options)?;
     }
@@ -251,18 +251,23 @@ async fn index(
 }
 
 impl Release {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// Reads the fields of a Release file, signed or not. The error says why it is of no use.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         // An unverified InRelease still has its armour around it.
         let text = &text.replace("\r\n", "\n");
         let text = match text.split_once("-----BEGIN PGP SIGNED MESSAGE-----") {
-            Some((_, rest)) => rest.split_once("\n\n")?.1.split("-----BEGIN PGP SIGNATURE-----").next()?,
+            Some((_, rest)) => {
+                let text = rest.split_once("\n\n").ok_or(UNUSABLE)?.1;
+                text.split("-----BEGIN PGP SIGNATURE-----").next().unwrap_or_default()
+            }
             None => text,
         };
         let fields = fields(text);
         // The strongest that there is.
         let kinds = ["sha512", "sha256", "sha384", "sha224", "sha1", "md5sum"];
-        let kind = ["sha256"].into_iter().chain(kinds).find(|kind| fields.contains_key(*kind))?;
-        let files = fields.get(kind)?.lines().filter_map(|line| {
+        let mut kinds = ["sha256"].into_iter().chain(kinds);
+        let kind = kinds.find(|kind| fields.contains_key(*kind)).ok_or(UNUSABLE)?;
+        let files = fields[kind].lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let digest = Checksum::new(kind, words.next()?)?;
             let size = words.next()?.parse().ok()?;
@@ -272,10 +277,10 @@ impl Release {
         let date = |text: &String| Some(jiff::fmt::rfc2822::parse(&text.replace(" UTC", " GMT")).ok()?.timestamp());
         let valid_until = match fields.get("valid-until") {
             // A date that cannot be read is no reason to believe for ever.
-            Some(text) => Some(date(text)?),
+            Some(text) => Some(date(text).ok_or("its Valid-Until is not a date")?),
             None => None,
         };
-        Some(Release {
+        Ok(Release {
             valid_until,
             by_hash: fields.get("acquire-by-hash").is_some_and(|value| value == "yes"),
             has_all: fields.get("architectures").is_some_and(|value| value.split_whitespace().any(|it| it == "all"))
@@ -453,6 +458,9 @@ const STANZA_LIMIT: u64 = limits::DOCUMENT;
 
 /// The digests of a package that may be stated in place of SHA-256, the strongest first.
 const OTHER_KINDS: [&str; 4] = ["sha512", "sha384", "sha1", "md5sum"];
+
+/// What is said of a text that is something else.
+const UNUSABLE: &str = "no usable Release file";
 
 #[cfg(test)]
 mod tests {

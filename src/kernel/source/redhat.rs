@@ -278,7 +278,7 @@ impl RedHat {
         let location = download_href.or_else(|| Some(format!("{}/download", href?.trim_end_matches('/'))))?;
         // The token goes with it, and a path would be a file of this machine.
         let location = reference::resolve(&self.options.api, &location).ok()?.into();
-        let sha256: Option<Digest> = format!("sha256:{checksum}").parse().ok();
+        let sha256: Option<Digest> = format!("sha256:{}", checksum.to_ascii_lowercase()).parse().ok();
         Some(Package {
             name,
             location,
