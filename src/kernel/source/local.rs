@@ -50,7 +50,7 @@ pub enum Error {
     #[error("{0}")]
     Lock(#[from] set::Error),
     /// It is another file than the one that was fetched.
-    #[error("the digest is {actual}, and fetch.lock beside it says {expected}")]
+    #[error("changed since it was fetched: the digest is {actual}, and fetch.lock beside it says {expected}")]
     Changed {
         /// What it was.
         expected: Digest,
@@ -65,7 +65,9 @@ fn of_the_system(error: walkdir::Error) -> io::Error {
     error.into_io_error().unwrap_or_else(|| io::Error::other(circle))
 }
 
-/// Finds the packages below a directory, sorted by path. Files that are no packages are passed over.
+/// Finds the packages below a directory, sorted by path. Files that are no packages are passed over. One that is not what
+/// `fetch.lock` says is a problem and is listed with the digest that it should have: whoever opens it refuses it, and no kernel is
+/// taken for whole without it.
 ///
 /// Where only names are read, a `fetch.lock` beside the packages has the last word on the kernels that they belong to.
 pub fn offer(directory: &Path, depth: Depth, progress: &Progress) -> Result<(Offer, Vec<Problem>), PathError> {
@@ -98,18 +100,22 @@ pub fn offer(directory: &Path, depth: Depth, progress: &Progress) -> Result<(Off
         .filter_map(|package| Some((package.name.to_string(), package.sha256.clone()?)))
         .collect();
     let task = progress.task("reading packages", Unit::Items, Some(paths.len() as u64));
-    let read: Vec<Result<Package, Problem>> = paths
+    let read: Vec<(PathBuf, Result<Package, Error>)> = paths
         .into_par_iter()
         .map(|path| {
-            let package = package(&path, depth, &stated).map_err(|error| Problem { path, error });
+            let package = package(&path, depth);
             task.add(1);
-            package
+            (path, package)
         })
         .collect();
-    for package in read {
+    for (path, package) in read {
         match package {
-            Ok(package) => packages.push(package),
-            Err(problem) => problems.push(problem),
+            Ok(package) => {
+                let (package, error) = as_stated(package, depth, &stated);
+                packages.push(package);
+                problems.extend(error.map(|error| Problem { path, error }));
+            }
+            Err(error) => problems.push(Problem { path, error }),
         }
     }
     let placed = match set {
@@ -143,14 +149,20 @@ fn locked(lock: &Path) -> Result<Option<KernelSet>, Error> {
     Ok(Some(KernelSet::parse(&fs::read(lock, LOCK_LIMIT)?)?))
 }
 
-fn package(path: &Path, depth: Depth, stated: &HashMap<String, Digest>) -> Result<Package, Error> {
+/// The package with the digest that `fetch.lock` states; the error says that it has another one. Where only names were read, that is
+/// for whoever unpacks it to find out.
+fn as_stated(package: Package, depth: Depth, stated: &HashMap<String, Digest>) -> (Package, Option<Error>) {
+    let Some(expected) = stated.get(&package.name.to_string()).cloned() else { return (package, None) };
+    let changed = package.sha256.clone().filter(|actual| depth == Depth::Headers && *actual != expected);
+    let error = changed.map(|actual| Error::Changed { expected: expected.clone(), actual });
+    (Package { is_digest_stated: true, sha256: Some(expected), ..package }, error)
+}
+
+fn package(path: &Path, depth: Depth) -> Result<Package, Error> {
     let location = path.to_string_lossy().into_owned();
     let size = std::fs::metadata(path).at("read", path)?.len();
     if depth == Depth::Names {
-        let package = Package::from_location(&location)?;
-        // Not compared now: who unpacks the file compares it.
-        let sha256 = stated.get(&package.name.to_string()).cloned();
-        return Ok(Package { size: Some(size), is_digest_stated: sha256.is_some(), sha256, ..package });
+        return Ok(Package { size: Some(size), ..Package::from_location(&location)? });
     }
     let file = fs::open_file(path)?;
     let mut reader = BufReader::with_capacity(128 << 10, HashingReader::new(file, Algorithm::Sha256));
@@ -163,15 +175,11 @@ fn package(path: &Path, depth: Depth, stated: &HashMap<String, Digest>) -> Resul
     };
     io::copy(&mut reader, &mut io::sink()).at("read", path)?;
     let (sha256, size, _) = reader.into_inner().finish();
-    let expected = stated.get(&name.to_string());
-    if let Some(expected) = expected.filter(|expected| **expected != sha256) {
-        return Err(Error::Changed { expected: expected.clone(), actual: sha256 });
-    }
     Ok(Package {
         name,
         location,
         size: Some(size),
-        is_digest_stated: expected.is_some(),
+        is_digest_stated: false,
         sha256: Some(sha256),
         checksum: None,
         relations: Some(relations),
