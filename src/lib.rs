@@ -43,6 +43,7 @@ pub mod kernel;
 pub mod limits;
 pub mod mirrors;
 pub mod ops;
+pub mod plural;
 pub mod progress;
 pub mod publish;
 pub mod readers;

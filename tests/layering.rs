@@ -19,6 +19,7 @@ const LEAVES: &[&str] = &[
     "reference",
     "fs",
     "mirrors",
+    "plural",
     "progress",
     "table",
     "tarball",
