@@ -85,14 +85,14 @@ impl FileArgs {
     fn files(&self, context: &Context) -> Result<(PathBuf, AuthFiles), Failure> {
         let mut paths = context.config.environment.auth_files();
         if let Some(path) = &self.authfile {
-            return Ok((path.clone(), AuthFiles { paths: vec![path.clone()], given: None }));
+            return Ok((path.clone(), AuthFiles { paths: vec![path.clone()], ..AuthFiles::default() }));
         }
         if paths.is_empty() {
             return Err(Failure::usage("neither HOME nor XDG_RUNTIME_DIR is set: name a file with --authfile"));
         }
         let first = paths[0].clone();
         paths.dedup();
-        Ok((first, AuthFiles { paths, given: None }))
+        Ok((first, AuthFiles { paths, ..AuthFiles::default() }))
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use crate::causes;
 use crate::cli::config;
-use crate::ops::{self, hints};
+use crate::ops::{self, Done, hints};
 
 /// The exit statuses, the same for all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,16 @@ impl Exit {
     /// How a run ends of which some part may be missing.
     pub(crate) fn of(complete: bool) -> Self {
         if complete { Exit::Done } else { Exit::Partial }
+    }
+}
+
+impl From<Done> for Exit {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::All => Exit::Done,
+            Done::Part => Exit::Partial,
+            Done::Nothing => Exit::No,
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl OneRegistryArgs {
 impl AuthArgs {
     /// A registry whose certificate is checked or not.
     pub(super) fn access(&self, verify_tls: bool, context: &Context) -> Result<Access, Failure> {
-        let auth = Access::auth_files(self.authfile.as_deref(), context.config.environment.auth_files())?;
+        let auth = Access::auth_files(self.authfile.as_deref(), context.config.environment.auth_files());
         Ok(Access { http: context.http.clone(), auth, verify_tls })
     }
 }

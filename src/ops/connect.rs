@@ -34,11 +34,12 @@ impl Default for Access {
 }
 
 impl Access {
-    /// The files with credentials: the one that is named, which has to be there, or else the `usual` ones.
-    pub fn auth_files(named: Option<&std::path::Path>, usual: Vec<PathBuf>) -> Result<AuthFiles, Error> {
-        let Some(path) = named else { return Ok(AuthFiles { paths: usual, given: None }) };
-        std::fs::metadata(path).at("read", path)?;
-        Ok(AuthFiles { paths: vec![path.to_owned()], given: None })
+    /// The files with credentials: the one that is named, which has to be there when a registry is asked, or else the `usual` ones.
+    pub fn auth_files(named: Option<&std::path::Path>, usual: Vec<PathBuf>) -> AuthFiles {
+        match named {
+            Some(path) => AuthFiles { paths: vec![path.to_owned()], is_named: true, given: None },
+            None => AuthFiles { paths: usual, ..AuthFiles::default() },
+        }
     }
 
     /// The same for those who only want to know whether somebody answers: what does not answer soon stands in the way.
@@ -72,6 +73,9 @@ impl Access {
 
     /// The registry on a host, which answers.
     pub async fn registry(&self, host: &str) -> Result<Registry, Error> {
+        for path in self.auth.paths.iter().filter(|_| self.auth.is_named) {
+            std::fs::metadata(path).at("read", path)?;
+        }
         // What is known by its digest must arrive as it is.
         let mut options = HttpOptions { gzip: false, ..self.http.clone() };
         if !self.verify_tls {

@@ -83,7 +83,7 @@ pub struct LoggedOut {
 pub async fn login(options: &LoginOptions) -> Result<LoggedIn, Error> {
     let LoginOptions { place, user, password, file, access } = options;
     let given = Some(Login::Basic { user: user.clone(), password: password.clone() });
-    let access = Access { auth: AuthFiles { paths: Vec::new(), given }, ..access.clone() };
+    let access = Access { auth: AuthFiles { given, ..AuthFiles::default() }, ..access.clone() };
     let checked = access.registry(&place.registry).await?.takes_login().await?;
     let kept = logins::keep(file, &place.to_string(), user, password)?;
     let helper = match kept {

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod copy;
 pub mod diff;
 pub mod doctor;
+pub mod done;
 pub mod error;
 pub mod evidence;
 pub mod files;
@@ -29,6 +30,7 @@ pub mod tags;
 pub mod verify;
 
 pub use connect::Access;
+pub use done::Done;
 pub use error::Error;
 pub use scratch::Scratch;
 

@@ -67,6 +67,13 @@ fn what_could_not_be_compared_is_uploaded_and_counted() {
     };
     let planned = run(&["--dry-run"]);
     assert_eq!((planned.status, server.files().len()), (3, 0), "{}", planned.stderr);
+    // Which files, and where each would be.
+    let place = format!("{}/redhat-sources", server.url.trim_end_matches('/'));
+    let expected = format!(
+        "{place}\n  3 files to be uploaded\n           3 B  {place}/a.rpm\n           3 B  {place}/b.rpm\n           5 B  \
+         {place}/el%209/c%2B1.rpm\n  1 of them could not be compared with what existed before\n"
+    );
+    assert_eq!(planned.stdout, expected);
     let done = run(&[]);
     assert_eq!((done.status, server.files().len()), (3, 3), "{}", done.stderr);
     assert!(done.stdout.contains("  1 of them could not be compared with what existed before\n"), "{}", done.stdout);

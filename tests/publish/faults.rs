@@ -6,7 +6,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use crate::s3::Act;
-use crate::{JOB, Run, Site, content};
+use crate::{JOB, Run, Site, content, squashfs};
 
 /// Options, variables, and words of the reason.
 type Unchecked<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
@@ -182,7 +182,7 @@ fn tokens_are_renewed_before_they_expire_and_once_when_they_are_refused() {
 
 #[test]
 fn a_store_in_trouble_is_tried_again_and_one_that_lies_is_found_out() {
-    let large = content(20 << 20);
+    let large = squashfs(20 << 20);
     let get = "uploadId=";
     let cases: [(Method, &str, usize, Act, Option<&str>); 12] = [
         (Method::PUT, "/rootfs", 2, Act::Refuse(503, "SlowDown"), None),

@@ -116,6 +116,10 @@ fn files_are_taken_out_of_the_layers_of_an_image() {
     ] {
         site.publish(&[&from[..], &["-i", path]].concat()).failed(words);
     }
+    let run = site.publish(&["ims", "n", "--from", "oci:layout:live", "-r", "live/root.squashfs", "-k", "vmlin"]);
+    let said = "error: the image has no file vmlin; it has /boot/vmlinuz-6.1\nhint: with `--from`, files are named by their path in the \
+                image: `--kernel /boot/vmlinuz-RELEASE`\n";
+    assert!(run.status == 1 && run.stderr.ends_with(said), "{}", run.stderr);
     site.publish(&["ims", "n", "--from", "oci:nowhere", "-k", "x"]).failed("nowhere");
 }
 

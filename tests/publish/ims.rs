@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{JOB, Site, content, masked};
+use crate::{JOB, Site, content, masked, squashfs};
 
 fn id_of(document: &Value) -> String {
     document["ims_image_record"]["id"].as_str().unwrap().to_owned()
@@ -197,7 +197,7 @@ fn large_files_go_in_parts_and_are_whole_on_the_other_side() {
     // As recorded: 20 MiB, exactly 8 MiB, one byte less.
     let sizes = [("rootfs.sqsh", 20 << 20), ("vmlinuz", 8 << 20), ("initramfs", (8 << 20) - 1)];
     let contents = sizes.map(|(name, size)| {
-        let content = content(size);
+        let content = squashfs(size);
         site.file(name, &content);
         content
     });

@@ -51,7 +51,7 @@ impl Site {
         let service = Service::start(s3.root());
         let dir = tempfile::tempdir().unwrap();
         let site = Site { service, s3, dir };
-        site.file("rootfs.sqsh", &[b"hsqs".as_slice(), &content(19_996)].concat());
+        site.file("rootfs.sqsh", &squashfs(20_000));
         site.file("vmlinuz", &content(9000));
         site.file("initramfs", &content(7000));
         let auth = site.path("auth");
@@ -153,6 +153,11 @@ fn haversack(home: &Path) -> Command {
 /// Bytes that do not repeat in steps of a block.
 fn content(size: usize) -> Vec<u8> {
     (0..size).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// The same, beginning as a squashfs does.
+fn squashfs(size: usize) -> Vec<u8> {
+    [b"hsqs".as_slice(), &content(size - 4)].concat()
 }
 
 /// Replaces values that differ from run to run.

@@ -7,11 +7,11 @@ use axum::http::Method;
 use serde_json::Value;
 
 use crate::s3::Act;
-use crate::{JOB, Run, Site, content};
+use crate::{JOB, Run, Site, squashfs};
 
 /// Starts an upload of 40 MiB in five parts, one at a time, and waits until it hangs at the fourth.
 fn hanging(site: &Site) -> Child {
-    site.file("rootfs.sqsh", &content(40 << 20));
+    site.file("rootfs.sqsh", &squashfs(40 << 20));
     site.s3.fault(Method::PUT, "partNumber=4", 99, Act::Hang);
     let args = ["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz", "--parallel", "1"];
     let mut command = site.command(&args);
@@ -51,7 +51,7 @@ fn after_a_kill_the_next_run_sends_only_what_is_missing() {
     let parts: Vec<&String> = lines.iter().filter(|line| line.starts_with("PUT /ID/rootfs")).collect();
     assert_eq!(parts, ["PUT /ID/rootfs?partNumber=4&uploadId=U", "PUT /ID/rootfs?partNumber=5&uploadId=U"]);
     assert!(!site.service.lines(&id).contains(&"POST /images".to_owned()));
-    assert!(site.s3.object(&format!("{id}/rootfs")) == content(40 << 20));
+    assert!(site.s3.object(&format!("{id}/rootfs")) == squashfs(40 << 20));
     assert_eq!((site.service.images().len(), site.s3.keys().len(), site.s3.open_parts()), (1, 3, 0));
     // Nothing is left of it: the next run is one of its own.
     assert_ne!(rerun(&site)["ims_image_record"]["id"], *id);
@@ -66,7 +66,7 @@ fn what_a_killed_run_began_is_not_relied_on_when_it_is_gone() {
         signal(&child, rustix::process::Signal::KILL);
         child.wait().unwrap();
         let id = site.service.images()[0]["id"].as_str().unwrap().to_owned();
-        let mut expected = content(40 << 20);
+        let mut expected = squashfs(40 << 20);
         match gone {
             "upload" => {
                 for entry in std::fs::read_dir(site.s3.root()).unwrap() {

@@ -35,7 +35,7 @@ fn addresses_without_a_scheme_or_with_secrets_are_refused_in_words() {
 #[test]
 fn what_is_odd_is_said_whatever_is_logged() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("rootfs"), "no squashfs").unwrap();
+    std::fs::write(dir.path().join("rootfs"), "hsqs, and more").unwrap();
     let mut command = haversack(dir.path());
     command.args(["--offline", "--quiet", "publish", "ims", "n", "-r", "rootfs", "--ims-url", "http://ims.example"]);
     command.env("HAVERSACK_LOG", "off").env("OAUTH_CLIENT_ENDPOINT", "https://tokens.example");
@@ -45,14 +45,40 @@ fn what_is_odd_is_said_whatever_is_logged() {
     let warnings: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(
         warnings,
-        [
-            "warning: rootfs: does not begin as a squashfs does",
-            "warning: http://ims.example/: secrets and tokens are sent there without TLS",
-        ],
+        ["warning: http://ims.example/: secrets and tokens are sent there without TLS"],
         "{}",
         run.stderr
     );
     assert_eq!(run.status, 1, "{}", run.stdout);
+}
+
+#[test]
+fn a_root_file_system_that_is_no_squashfs_is_refused_before_anybody_is_contacted() {
+    let dir = tempfile::tempdir().unwrap();
+    for content in ["no squashfs", "hsq", "sqsh"] {
+        std::fs::write(dir.path().join("rootfs"), content).unwrap();
+        let mut command = haversack(dir.path());
+        let run = Run::of(command.args(["publish", "ims", "n", "-r", "rootfs", "--dry-run"]).output().unwrap());
+        let said = "error: rootfs: not a squashfs, which the root file system of an image has to be\n\
+                    hint: make one with `mksquashfs DIR FILE`, or of a container image with `--from REF`\n";
+        assert_eq!((run.status, &*run.stderr), (1, said), "{content}");
+    }
+    // Credentials of registries play no part where there is none.
+    std::fs::write(dir.path().join("rootfs"), "hsqs").unwrap();
+    let local = ["publish", "ims", "n", "-r", "rootfs", "--dry-run", "--authfile", "nowhere.json"];
+    let run = Run::of(haversack(dir.path()).args(local).output().unwrap());
+    assert_eq!((run.status, &*run.stderr), (0, ""));
+    let remote =
+        ["publish", "ims", "n", "--from", "docker://127.0.0.1:9/live:1", "-k", "x", "--authfile", "nowhere.json"];
+    let run = Run::of(haversack(dir.path()).args(remote).arg("--dry-run").output().unwrap());
+    assert_eq!(
+        (run.status, &*run.stderr),
+        (
+            1,
+            "error: cannot read nowhere.json\n  because: No such file or directory (os error 2)\nhint: check that nowhere.json and \
+             the directories above it exist\n"
+        )
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::key_value;
 use crate::cli::Context;
-use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::outcome::Outcome;
 use crate::ops::publish::artifactory::{self, ArtifactoryOptions, Published};
 use crate::ops::publish::server;
 use crate::publish::artifactory::{DeployOptions, LeftOut, Wanted};
@@ -16,7 +16,7 @@ use crate::publish::artifactory::{DeployOptions, LeftOut, Wanted};
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(in crate::cli) struct ArtifactoryArgs {
-    /// Directory whose files go to the same paths in the repository, or kernel set (kernels.json) with fetched packages
+    /// Directory whose files go to the same paths in the repository, or kernel set (kernels.json, fetch.lock) with its packages beside it
     #[arg(value_name = "DIR|SET")]
     source: PathBuf,
     /// Address of the server, mostly https://HOST/artifactory
@@ -46,10 +46,10 @@ pub(in crate::cli) struct ArtifactoryArgs {
     /// Also upload files whose names begin with a dot
     #[arg(long)]
     hidden: bool,
-    /// Print what would be uploaded without uploading anything
+    /// Print which files would be uploaded, and to which URLs, and upload nothing
     #[arg(long)]
     dry_run: bool,
-    /// Print `^` on stderr for each upload, as the header downloader did
+    /// In place of a line, write `^` to stderr for each upload
     #[arg(short, long)]
     interactive: bool,
     /// Maximum number of parallel uploads
@@ -80,7 +80,7 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
     }
     context.ui.warn_of(published.warnings());
     context.ui.result(&published, Published::to_text)?;
-    Ok(Exit::of(published.is_whole()))
+    Ok(published.done().into())
 }
 
 impl ArtifactoryArgs {
@@ -109,5 +109,5 @@ Examples:
   haversack publish artifactory packages/ --url https://host/artifactory --repo redhat-sources --dry-run
   haversack publish artifactory kernels.json --url https://host/artifactory --repo redhat-sources --token-file token
 
-Exit status: 0 everything is in the repository, 1 failed, 2 wrong command line, 3 finished, but some files failed, were left out, \
+Exit status: 0 everything is in the repository, 1 nothing is, 2 wrong command line, 3 finished, but some files failed, were left out, \
 exist with different content or could not be compared; each is named";

@@ -151,7 +151,7 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let scratch = Scratch::default();
     // What was taken out of an image goes away with `_files`.
     let (say, warn) = (|line: &str| context.ui.say(line), |line: &str| context.ui.warn(line));
-    let options = args.options(&say, &warn, context)?;
+    let options = args.options(&say, context)?;
     let order = || ims::order(&options, &scratch, context.ui.progress());
     let (order, _files) = stoppable(&scratch, |name| stopped_early(name, context), order)?;
     if let Some(directory) = &args.bundle {
@@ -198,12 +198,7 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
 }
 
 impl ImsArgs {
-    fn options<'a>(
-        &self,
-        say: &'a dyn Fn(&str),
-        warn: &'a dyn Fn(&str),
-        context: &Context,
-    ) -> Result<UploadOptions<'a>, Failure> {
+    fn options<'a>(&self, say: &'a dyn Fn(&str), context: &Context) -> Result<UploadOptions<'a>, Failure> {
         let files = [&self.rootfs, &self.kernel, &self.initrd, &self.debug, &self.boot_parameters];
         let files = Kind::ALL.into_iter().zip(files).filter_map(|(kind, path)| Some((kind, path.clone()?)));
         let environment = &context.config.environment;
@@ -224,7 +219,6 @@ impl ImsArgs {
             state: state_directory(environment),
             access: self.auth.access(self.src_tls_verify, context)?,
             say,
-            warn,
         })
     }
 }

@@ -40,12 +40,18 @@ pub(super) fn publish_hint(error: &(dyn Error + 'static)) -> Option<String> {
             image_files::Error::NoMksquashfs => {
                 "install squashfs-tools 4.5 or later, or name a squashfs that is in the image with `--rootfs`"
             }
+            image_files::Error::NoFile { .. } => {
+                "with `--from`, files are named by their path in the image: `--kernel /boot/vmlinuz-RELEASE`"
+            }
             image_files::Error::NoPlatform { .. } => "give `--arch`, or another image",
             _ => return None,
         }
     } else {
         match error.downcast_ref::<artifact::Error>()? {
             artifact::Error::Architecture { .. } => "give `--arch`, or another kernel",
+            artifact::Error::NotSquashfs { .. } => {
+                "make one with `mksquashfs DIR FILE`, or of a container image with `--from REF`"
+            }
             artifact::Error::Changed { .. } => "run the command again when nobody writes to the file",
             _ => return None,
         }

@@ -11,7 +11,8 @@ use crate::fs;
 use crate::http::{Http, HttpOptions};
 use crate::kernel::set::{self, KernelSet, Place};
 use crate::ops::publish::secret;
-use crate::ops::{Error, block_on};
+use crate::ops::{Done, Error, block_on};
+use crate::plural::count;
 use crate::progress::{Progress, Unit, amount};
 use crate::publish::Patience;
 use crate::publish::artifactory::{
@@ -187,16 +188,18 @@ impl Published {
         !(self.dry_run || nothing)
     }
 
-    /// Whether everything is in the repository.
-    pub fn is_whole(&self) -> bool {
-        let DeployReport { failed, different, without_properties, not_compared, .. } = &self.report;
+    /// How much is in the repository as it is here.
+    pub fn done(&self) -> Done {
+        let DeployReport { uploaded, replaced, skipped, failed, different, without_properties, not_compared, .. } =
+            &self.report;
         // With `--overwrite`, what was there makes no difference.
         let is_compared = not_compared.is_empty() || self.overwrite;
-        failed.is_empty()
+        let is_whole = failed.is_empty()
             && without_properties.is_empty()
             && different.is_empty()
             && self.left_out.is_empty()
-            && is_compared
+            && is_compared;
+        Done::of(uploaded.len() + replaced.len() + skipped.len(), is_whole)
     }
 
     /// What was uploaded, for people.
@@ -213,11 +216,16 @@ impl Published {
         } = &self.report;
         let by_checksum = uploaded.iter().chain(replaced).filter(|deployed: &&Deployed| deployed.by_checksum).count();
         let verb = if self.dry_run { "to be uploaded" } else { "uploaded" };
-        let mut text = format!("{}/{}\n  {} files {verb}", self.url, self.repository, uploaded.len() + replaced.len());
-        if !self.dry_run {
-            text += &format!(": {} sent", amount(*sent_bytes, Unit::Bytes));
+        let files = count(uploaded.len() + replaced.len(), "file");
+        let mut text = format!("{}/{}\n  {files} {verb}", self.url.as_str().trim_end_matches('/'), self.repository);
+        match self.dry_run {
+            true => text.push('\n'),
+            false => text += &format!(": {} sent\n", amount(*sent_bytes, Unit::Bytes)),
         }
-        text.push('\n');
+        let planned = uploaded.iter().map(|file| (file, "")).chain(replaced.iter().map(|file| (file, "  (replaced)")));
+        for (Deployed { size, url, .. }, how) in planned.filter(|_| self.dry_run) {
+            text += &format!("  {:>12}  {url}{how}\n", amount(*size, Unit::Bytes));
+        }
         let counts = [
             (by_checksum, "of them by checksum only: the server already had their content"),
             (replaced.len(), "of them replaced different content"),

@@ -40,8 +40,6 @@ pub struct UploadOptions<'a> {
     pub access: Access,
     /// Told what takes long.
     pub say: &'a dyn Fn(&str),
-    /// Told what is odd.
-    pub warn: &'a dyn Fn(&str),
 }
 
 /// The id of a job: a UUID, in lower case as the service compares it.
@@ -85,12 +83,8 @@ pub fn order(options: &UploadOptions, scratch: &Scratch, progress: &Progress) ->
         if let Some(bundle) = &bundle {
             bundle.check(&artifact)?;
         }
-        match kind {
-            Kind::Rootfs if !artifact.is_squashfs() => {
-                (options.warn)(&format!("{}: does not begin as a squashfs does", path.display()));
-            }
-            Kind::Kernel | Kind::DebugKernel => artifact.check_architecture(&arch)?,
-            _ => {}
+        if matches!(kind, Kind::Kernel | Kind::DebugKernel) {
+            artifact.check_architecture(&arch)?;
         }
         artifacts.push(artifact);
     }

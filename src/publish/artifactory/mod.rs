@@ -93,6 +93,8 @@ pub struct DeployReport {
 pub struct Deployed {
     /// Its path in the repository.
     pub path: String,
+    /// Where it is then.
+    pub url: Url,
     /// In bytes.
     pub size: u64,
     /// Its content.
@@ -123,7 +125,7 @@ pub struct FailedFile {
 
 /// How a file turned out.
 enum Deployment {
-    Done(Done),
+    Done(Box<Done>),
     Skipped,
     Different { sha256: Digest, there: Option<String> },
 }
@@ -169,7 +171,8 @@ impl Artifactory {
         for (file, deployment) in deployments {
             let path = file.path.clone();
             match deployment {
-                Ok(Deployment::Done(Done { deployed, is_replaced, not_compared, without_properties })) => {
+                Ok(Deployment::Done(done)) => {
+                    let Done { deployed, is_replaced, not_compared, without_properties } = *done;
                     if is_replaced { &mut report.replaced } else { &mut report.uploaded }.push(deployed);
                     let said = |why: &Error| FailedFile { path: path.clone(), error: causes::line(why) };
                     report.not_compared.extend(not_compared.as_ref().map(said));
@@ -218,9 +221,10 @@ impl Artifactory {
                 without_properties = self.check_properties(&wanted.path, &options.properties).await.err();
             }
         }
-        let deployed = Deployed { path: wanted.path.clone(), size: sums.size, sha256: sums.sha256, by_checksum };
+        let (path, url) = (wanted.path.clone(), self.url(&wanted.path, &[]));
+        let deployed = Deployed { path, url, size: sums.size, sha256: sums.sha256, by_checksum };
         let is_replaced = matches!(&found, Found::File(_));
         let not_compared = if let Found::Unknown { why } = found { Some(why) } else { None };
-        Ok(Deployment::Done(Done { deployed, is_replaced, not_compared, without_properties }))
+        Ok(Deployment::Done(Box::new(Done { deployed, is_replaced, not_compared, without_properties })))
     }
 }

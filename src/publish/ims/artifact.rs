@@ -73,6 +73,12 @@ pub enum Error {
         /// Where it is.
         path: PathBuf,
     },
+    /// A root file system of another kind.
+    #[error("{}: not a squashfs, which the root file system of an image has to be", path.display())]
+    NotSquashfs {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// It is being written to.
     #[error("{}: the file changed while it was read", path.display())]
     Changed {
@@ -138,6 +144,11 @@ impl Artifact {
         if size == 0 && kind != Kind::BootParameters {
             return Err(Error::Empty { path: path.to_owned() });
         }
+        let mut first = [0; 4];
+        // Nodes mount it as one, and the service takes whatever it is given.
+        if kind == Kind::Rootfs && (file.read_at(&mut first, 0).at("read", path)? != 4 || &first != b"hsqs") {
+            return Err(Error::NotSquashfs { path: path.to_owned() });
+        }
         let stamp = Stamp::of(&metadata);
         let part_size = part_size(size);
         let digests = digests(&file, part_size, task).at("read", path)?;
@@ -192,11 +203,6 @@ impl Artifact {
         // What cannot be read now was read before, and will fail when it is sent.
         let _ = self.file.read_at(&mut bytes, 0);
         bytes
-    }
-
-    /// Whether it begins as a squashfs does.
-    pub fn is_squashfs(&self) -> bool {
-        &self.first::<4>() == b"hsqs"
     }
 
     /// Refuses a kernel whose header names another architecture; one without a header that is known passes.
@@ -333,7 +339,7 @@ mod tests {
         let path = dir.path().join("file");
         std::fs::write(&path, content).unwrap();
         let task = Progress::off().task("read", Unit::Bytes, None);
-        Artifact::read(Kind::Rootfs, &path, &task).unwrap()
+        Artifact::read(Kind::Kernel, &path, &task).unwrap()
     }
 
     #[test]

@@ -52,10 +52,12 @@ pub enum Error {
         architecture: String,
     },
     /// There is no such file.
-    #[error("the image has no file {}", path.display())]
+    #[error("the image has no file {}{}", path.display(), near(similar))]
     NoFile {
         /// Its path in the image.
         path: PathBuf,
+        /// Files in other places whose names begin with the same word.
+        similar: Vec<String>,
     },
     /// A hard link to a file that a later layer replaced.
     #[error("{}: a hard link to what a later layer replaced cannot be taken along", path.display())]
@@ -95,9 +97,17 @@ impl<'a> ImageFiles<'a> {
         Ok(image)
     }
 
+    /// Files of the image whose names begin like that of a path, a few.
+    fn similar(&self, path: &Path) -> Vec<String> {
+        let Some(wanted) = path.file_name() else { return Vec::new() };
+        let files = self.files.members().filter(|(_, member)| matches!(member.kind, Kind::File | Kind::HardLink(_)));
+        let similar = files.filter(|(name, _)| name.last().starts_with(wanted.as_encoded_bytes()));
+        similar.take(SIMILAR).map(|(name, _)| format!("/{}", name.path().display())).collect()
+    }
+
     /// Copies a file out of the image; links are followed inside it.
     pub fn extract(&self, path: &Path, to: &Path) -> Result<(), Error> {
-        let missing = || Error::NoFile { path: path.to_owned() };
+        let missing = || Error::NoFile { path: path.to_owned(), similar: self.similar(path) };
         let found = self.files.resolve(path).ok_or_else(missing)?;
         let member = match self.files.get(&found).ok_or_else(missing)? {
             Member { kind: Kind::HardLink(target), .. } => self.files.get(target).ok_or_else(missing)?,
@@ -241,6 +251,14 @@ fn header(meta: &Meta) -> Header {
 fn of_directory(meta: &Meta) -> Attributes {
     meta.xattrs.iter().map(|(name, value)| (format!("{XATTR}{name}"), value.clone())).collect()
 }
+
+/// What there is in place of what is not.
+fn near(similar: &[String]) -> String {
+    if similar.is_empty() { String::new() } else { format!("; it has {}", similar.join(", ")) }
+}
+
+/// So many files are named in place of one that is not there.
+const SIMILAR: usize = 3;
 
 /// A layer without its compression.
 type Content<'a> = Guarded<Box<dyn Read + Send + 'a>>;

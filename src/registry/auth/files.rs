@@ -25,6 +25,8 @@ use crate::registry::auth::login::{Error, Login};
 pub struct AuthFiles {
     /// The files.
     pub paths: Vec<PathBuf>,
+    /// Whether somebody named them, so that they should be there.
+    pub is_named: bool,
     /// A login that is known without them, for whichever registry.
     pub given: Option<Login>,
 }
@@ -192,7 +194,7 @@ mod tests {
     fn files(dir: &tempfile::TempDir, text: &str) -> AuthFiles {
         let path = dir.path().join("auth.json");
         fs::write(&path, text.as_bytes()).unwrap();
-        AuthFiles { paths: vec![dir.path().join("missing.json"), path], given: None }
+        AuthFiles { paths: vec![dir.path().join("missing.json"), path], ..AuthFiles::default() }
     }
 
     #[test]
