@@ -42,7 +42,6 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     let scratch = Scratch::default();
     let look = || block_on(async { Ok(inspect::inspect(&options, &scratch, context.ui.progress()).await?) });
     let inspected = stoppable(&scratch, |signal| context.stopped(signal), look)?;
-    inspected.unread.iter().for_each(|line| context.ui.warn(line));
     match &args.format {
         Some(format) => {
             let filled = format.fill(&inspected.fields()?);

@@ -18,16 +18,16 @@ use crate::shard::Shard;
 
 /// Build images from definitions
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, override_usage = USAGE, group = clap::ArgGroup::new("where").args(["output", "push", "explain", "print_definition"]).required(true).multiple(true))]
 pub(super) struct BuildArgs {
     /// Directories with an image.toml, or definitions that come with the program: bastion, catalog, driver-toolkit, kernels
-    #[arg(required = true, value_name = "DEFINITION")]
+    #[arg(value_name = "DEFINITION")]
     definitions: Vec<PathBuf>,
     /// Destination: oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME:TAG], dir:DIR or
     /// docker://HOST/REPOSITORY[:TAG]; NAME and TAG default to the definition's name and tags
-    #[arg(short, long, value_name = "TRANSPORT", required_unless_present_any = ["explain", "push", "print_definition"])]
+    #[arg(short, long, value_name = "TRANSPORT")]
     output: Option<ImageRef>,
-    /// Also send the image to a registry: docker://HOST/REPOSITORY[:TAG]; TAG defaults to the definition's tags
+    /// Send the image to a registry, alone or besides --output: docker://HOST/REPOSITORY[:TAG]; TAG defaults to the definition's tags
     #[arg(long, value_name = "REF")]
     push: Option<ImageRef>,
     /// Skip an image that all outputs already have, made by this version from the same inputs, definition and base
@@ -82,7 +82,7 @@ enum Compressor {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Images of packages")]
 struct PackageArgs {
-    /// Sources of kernels, as for `kernel list`
+    /// Sources of kernels, as for `kernel list`: all words up to the next option
     #[arg(long, value_name = "SOURCE", num_args = 1..)]
     kernels: Vec<String>,
     /// Sources of all other packages, such as the compiler [default: those of --kernels]
@@ -138,6 +138,19 @@ impl BuildArgs {
 }
 
 pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
+    if args.definitions.is_empty() {
+        let swallowing = [("--kernels", &args.packages.kernels), ("--packages", &args.packages.packages)];
+        let taken = swallowing.iter().find_map(|(option, words)| Some((option, words.get(1..)?.last()?)));
+        let failure = Failure::usage("no DEFINITION is given");
+        return Err(match taken {
+            Some((option, word)) => {
+                failure.hint(format!("name it first: {option} takes all words up to the next option, `{word}` too"))
+            }
+            None => {
+                failure.hint("name one: bastion, catalog, driver-toolkit, kernels, or a directory with an image.toml")
+            }
+        });
+    }
     if args.print_definition {
         for definition in &args.definitions {
             context.ui.bytes(Template::find(definition)?.text().as_bytes())?;
@@ -155,9 +168,9 @@ fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {
     };
     let option = |host: &str| if is_written(host) { "--dest-tls-verify=false" } else { "--src-tls-verify=false" };
     let made = make::make(&args.options(context)?, scratch, context.ui.progress());
-    let (report, complete) = made.map_err(|error| Failure::from(error).without_tls(option))?;
+    let (report, done) = made.map_err(|error| Failure::from(error).without_tls(option))?;
     context.ui.result(&report, MakeReport::to_text)?;
-    Ok(if complete { Exit::Done } else { Exit::Partial })
+    Ok(done.into())
 }
 
 impl From<Compressor> for Compression {
@@ -199,6 +212,9 @@ impl PackageArgs {
     }
 }
 
+const USAGE: &str =
+    "haversack build DEFINITION… (--output TRANSPORT | --push REF | --explain | --print-definition) [OPTIONS]";
+
 const HELP: &str = "\
 Examples:
   haversack build catalog --catalog catalog.db --output oci-archive:catalog.tar
@@ -207,4 +223,4 @@ Examples:
   haversack build kernels --kernels 'apt:https://deb.debian.org/debian bookworm main' --latest 1 --output oci:mirror
   haversack build --print-definition driver-toolkit
 
-Exit status: 0 built, 1 failed, 2 wrong command line, 3 some images were not built; each is named";
+Exit status: 0 built, 1 failed, 2 wrong command line, 3 some images were not built or lack something; each is named";

@@ -6,6 +6,7 @@ use crate::kernel::matrix::Matrix;
 use crate::kernel::release::Machine;
 use crate::kernel::set::KernelSet;
 use crate::kernel::unpack::{Status, UnpackReport, Unpacked};
+use crate::plural::count;
 use crate::progress::{Unit, amount};
 use crate::table;
 
@@ -49,9 +50,17 @@ impl FetchReport {
         let elsewhere = self.elsewhere.iter().take(SAID);
         lines.extend(elsewhere.map(|(file, it)| format!("{file}: {}; fetched from {}", it.why, it.from)));
         if self.elsewhere.len() > SAID {
-            lines.push(format!("{} more came from other mirrors", self.elsewhere.len() - SAID));
+            lines.push(format!("{} more came from other mirrors", count(self.elsewhere.len() - SAID, "package")));
         }
         lines
+    }
+
+    /// What could not be fetched and why, in a line; of many, the first ones.
+    pub fn failures(&self) -> String {
+        let said: Vec<String> = self.failed.iter().take(SAID).map(|(file, why)| format!("{file}: {why}")).collect();
+        let more = self.failed.len().saturating_sub(SAID);
+        let rest = if more > 0 { format!("; and {} more", count(more, "package")) } else { String::new() };
+        said.join("; ") + &rest
     }
 
     /// What was fetched, in a line.
@@ -107,5 +116,5 @@ impl UnpackReport {
     }
 }
 
-/// So many packages of other mirrors are named one by one.
+/// So many packages of other mirrors, or that failed, are named one by one.
 const SAID: usize = 20;

@@ -155,14 +155,9 @@ pub enum Error {
         /// What is wrong.
         source: resolve::Error,
     },
-    /// A package cannot be fetched.
-    #[error("{file}: {why}")]
-    NotFetched {
-        /// Its file.
-        file: String,
-        /// Why.
-        why: String,
-    },
+    /// Packages cannot be fetched.
+    #[error("{0}")]
+    NotFetched(String),
     /// The dump directory is not there.
     #[error("{}: no such directory to dump to", .0.display())]
     NoDumpDirectory(PathBuf),
@@ -294,11 +289,11 @@ pub enum Error {
     /// An image of what is left would look whole.
     #[error("not all sources could be read: an image of what is left would look whole")]
     SourcesIncomplete,
-    /// No source has a kernel that was asked for.
-    #[error("{release}: no source has this kernel")]
+    /// No source has kernels that were asked for.
+    #[error("{}: no such kernel in any source", releases.join(", "))]
     NoKernel {
-        /// The kernel.
-        release: String,
+        /// All of them.
+        releases: Vec<String>,
     },
     /// Nothing is left after choosing.
     #[error("no kernel is left of what the sources have: the image would be empty")]
@@ -351,11 +346,11 @@ pub enum Error {
         /// The platform.
         platform: Platform,
     },
-    /// An image of kernels that lacks one.
-    #[error("{release}: this image has no such kernel")]
+    /// An image of kernels that lacks some.
+    #[error("{}: no such kernel in this image", releases.join(", "))]
     NotInImage {
-        /// The kernel.
-        release: String,
+        /// All that it lacks.
+        releases: Vec<String>,
     },
     /// Nothing was fetched, and nothing replaced.
     #[error("no kernel could be fetched; the list of those that are there stays as it was")]

@@ -19,7 +19,8 @@ use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
 use crate::kernel::source::{self, Listing, Source, SourceOptions, Wanted, crawler, preset};
-use crate::ops::{Error, block_on};
+use crate::ops::{Done, Error, block_on};
+use crate::plural::count;
 use crate::progress::Progress;
 
 /// The kernels that sources offer.
@@ -35,17 +36,28 @@ pub struct Gathered {
     pub complete: bool,
 }
 
+impl Gathered {
+    /// How much of it was found.
+    pub fn done(&self) -> Done {
+        Done::of(self.kernels.len(), self.complete)
+    }
+}
+
 /// The kernels that the sources offer and that are wanted. What could not be had is warned of.
 pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) -> Result<Gathered, Error> {
     let Offered { offer, mirrors, mut complete, .. } = offer(from, Wanted::Kernels, http, progress)?;
-    let count = offer.packages.len();
+    let packages = offer.packages.len();
     let mut grouping = group(offer);
     let before = grouping.kernels.len();
     from.filter.apply(&mut grouping.kernels);
     complete &= warn_of(&grouping);
     match (before, grouping.kernels.len()) {
-        (0, _) => tracing::warn!("no kernel is among the {count} packages that were found"),
-        (_, 0) => tracing::warn!("none of the {before} kernels that were found is one that was asked for"),
+        // Where something could not be read, that was said.
+        (0, _) if packages == 0 && complete => tracing::warn!("no package was found"),
+        (0, _) if packages == 0 => {}
+        (0, _) => tracing::warn!("no kernel is in the {} found", count(packages, "package")),
+        (1, 0) => tracing::warn!("the one kernel found is not one that was asked for"),
+        (_, 0) => tracing::warn!("none of the {before} kernels found is one that was asked for"),
         _ => {}
     }
     Ok(Gathered { kernels: grouping.kernels, unplaced: grouping.unplaced, mirrors, complete })
@@ -94,7 +106,7 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
                 let mut kernels = set.into_kernels();
                 for kernel in &mut kernels {
                     kernel.packages.retain_mut(|(_, package)| {
-                        let is_taken = at_hand(package, &path, from.allow_local);
+                        let is_taken = at_hand(package, &path, from);
                         complete &= is_taken;
                         is_taken
                     });
@@ -247,8 +259,13 @@ fn from_repositories(
 
 /// Says where a package of a set is: what was fetched from a disk lies beside its `fetch.lock` when the disk is gone. False, and a
 /// warning, for a file that a set must not name.
-fn at_hand(package: &mut Package, set: &Path, allow_local: bool) -> bool {
-    match set::place(&package.location, &package.name, set, allow_local) {
+fn at_hand(package: &mut Package, set: &Path, from: &SourceOptions) -> bool {
+    let place = set::place(&package.location, &package.name, set, from.allow_local);
+    let place = match place {
+        set::Place::Url if from.beside_sets => set::place(&package.name.to_string(), &package.name, set, false),
+        place => place,
+    };
+    match place {
         set::Place::File(file) => package.location = file.to_string_lossy().into_owned(),
         set::Place::Url | set::Place::Nowhere => {}
         set::Place::Outside => {

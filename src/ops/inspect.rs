@@ -95,7 +95,9 @@ pub async fn inspect(options: &InspectOptions, scratch: &Scratch, progress: &Pro
         tag: referrer.tag,
     });
     let unread = found.unread.iter().map(|(what, error)| format!("{what}: {}", causes::line(error)));
-    let (referrers, unread) = (lines.collect(), unread.collect());
+    let (referrers, unread): (_, Vec<String>) = (lines.collect(), unread.collect());
+    // Before the layers are looked at, which takes minutes.
+    unread.iter().for_each(|line| tracing::warn!("{line}"));
     let encoders = match options.encoders {
         true => Some(encoders(options, scratch, progress).await?),
         false => None,

@@ -38,11 +38,9 @@ pub fn dump(set: &Path, options: &KernelImageOptions) -> Result<usize, Error> {
     let mut kernels = KernelSet::parse(&fs::read(set, SET_LIMIT)?)?;
     let filter = Filter { releases: releases.clone(), ..Filter::default() };
     kernels.kernels.retain(|kernel| filter.admits(&kernel.release));
-    if let Some(release) = releases.iter().find(|release| {
-        let only = Filter { releases: vec![(*release).clone()], ..Filter::default() };
-        !kernels.kernels.iter().any(|kernel| only.admits(&kernel.release))
-    }) {
-        return Err(Error::NotInImage { release: release.clone() });
+    let missing = Filter::unmet(releases, &kernels.kernels.iter().map(|kernel| &kernel.release));
+    if !missing.is_empty() {
+        return Err(Error::NotInImage { releases: missing });
     }
     let from = fs::parent(set);
     let mut sums = BTreeMap::new();

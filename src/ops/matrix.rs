@@ -28,7 +28,7 @@ use crate::kernel::release::Machine;
 use crate::kernel::set::Filter;
 use crate::kernel::source::SourceOptions;
 use crate::ops::make::toolkit::variables::tag;
-use crate::ops::{Access, Error, block_on, gather};
+use crate::ops::{Access, Done, Error, block_on, gather};
 use crate::progress::{Progress, Unit};
 use crate::reference::{ImageRef, Remote};
 use crate::registry::{self, Repository, existing};
@@ -92,6 +92,13 @@ pub struct MatrixReport {
     pub complete: bool,
 }
 
+impl MatrixReport {
+    /// How much was found. What has its images already was found, too.
+    pub fn done(&self) -> Done {
+        Done::of(self.matrix.entries.len() + self.left_out, self.complete)
+    }
+}
+
 /// Finds the kernels. A release that does not say its kernel is named in [`Matrix::failed`].
 pub fn matrix(options: &MatrixOptions, progress: &Progress) -> Result<MatrixReport, Error> {
     let MatrixOptions { kernels, machines, .. } = options;
@@ -111,6 +118,9 @@ pub fn matrix(options: &MatrixOptions, progress: &Progress) -> Result<MatrixRepo
     }
     let mut matrix = Matrix::new(entries, failed);
     let before = matrix.entries.len();
+    if before == 0 && kernels.is_empty() && matrix.failed.is_empty() {
+        tracing::warn!("no kernel was found: the channels and lists name no release");
+    }
     if let Some(place) = &options.missing_in {
         leave_out(&mut matrix, place, options)?;
     }

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::fs;
-use crate::http::HttpOptions;
+use crate::http::{HttpOptions, shown};
 use crate::kernel::classify::Role;
 use crate::kernel::download::{self, FetchReport};
-use crate::kernel::group::Kernel;
-use crate::kernel::source::SourceOptions;
-use crate::kernel::unpack::{self, Keys, UnpackReport};
+use crate::kernel::source::{AptRepository, Source, SourceOptions};
+use crate::kernel::unpack::{self, Keys, Status, UnpackReport};
 use crate::limits;
 use crate::ops::gather::{self, Gathered};
-use crate::ops::{Error, block_on};
+use crate::ops::{Done, Error, block_on};
+use crate::plural::count;
 use crate::progress::{Progress, Unit, amount};
 
 /// What is fetched, and where to.
@@ -39,8 +39,12 @@ pub struct WouldFetch {
     pub dry_run: bool,
     /// The packages, by name.
     pub packages: Vec<WouldFetchPackage>,
-    /// Bytes of those whose size is stated.
+    /// Files that are there and right, and stay.
+    pub unchanged: Vec<String>,
+    /// Bytes of those to be fetched whose size is stated.
     pub bytes: u64,
+    #[serde(skip)]
+    complete: bool,
 }
 
 /// A package that would be fetched.
@@ -52,6 +56,8 @@ pub struct WouldFetchPackage {
     pub size: Option<u64>,
     /// Where it is.
     pub location: String,
+    /// Whether a file with other content is there, which it would replace.
+    pub replaces: bool,
 }
 
 /// What is unpacked, and where to.
@@ -74,8 +80,8 @@ pub struct UnpackedKernels {
     pub report: UnpackReport,
     /// What is wrong with some, a line each.
     pub warnings: Vec<String>,
-    /// Whether all sources could be read and modules can be built for all kernels.
-    pub complete: bool,
+    /// How much there is: all, where all sources could be read and modules can be built for all kernels.
+    pub done: Done,
 }
 
 impl FetchOptions {
@@ -101,23 +107,30 @@ impl FetchOptions {
     }
 }
 
-/// Says what a fetch of these kernels would bring.
-pub fn would_fetch(kernels: &[Kernel]) -> WouldFetch {
-    let packages = kernels.iter().flat_map(|kernel| &kernel.packages);
+/// Says what a fetch of what was gathered would bring to what is in the directory.
+pub fn would_fetch(gathered: &Gathered, options: &FetchOptions, progress: &Progress) -> Result<WouldFetch, Error> {
+    let packages = gathered.kernels.iter().flat_map(|kernel| &kernel.packages);
     let packages = packages.map(|(_, package)| (package.name.to_string(), package)).collect::<BTreeMap<_, _>>();
-    let packages = packages.into_iter().map(|(file, package)| WouldFetchPackage {
-        file,
+    let there =
+        block_on::<_, Error>(async { Ok(download::there(packages.values().copied(), &options.to, progress).await?) })?;
+    let unchanged: Vec<String> =
+        there.iter().filter(|(_, is_right)| **is_right).map(|(file, _)| file.clone()).collect();
+    let packages = packages.into_iter().filter(|(file, _)| there.get(file) != Some(&true));
+    let packages = packages.map(|(file, package)| WouldFetchPackage {
         size: package.size,
         location: package.location.clone(),
+        replaces: there.contains_key(&file),
+        file,
     });
     let packages: Vec<_> = packages.collect();
     let bytes = limits::total(packages.iter().filter_map(|package| package.size));
-    WouldFetch { dry_run: true, packages, bytes }
+    Ok(WouldFetch { dry_run: true, packages, unchanged, bytes, complete: gathered.complete })
 }
 
-/// Fetches what was gathered. Where there are [marks](crate::progress::Narration), there is no other progress.
-pub fn fetch(gathered: Gathered, options: &FetchOptions, progress: &Progress) -> Result<FetchReport, Error> {
-    let Gathered { kernels, mirrors, .. } = gathered;
+/// Fetches what was gathered; also says how much of it is there now. Where there are [marks](crate::progress::Narration), there
+/// is no other progress.
+pub fn fetch(gathered: Gathered, options: &FetchOptions, progress: &Progress) -> Result<(FetchReport, Done), Error> {
+    let Gathered { kernels, mirrors, complete, .. } = gathered;
     let from = &options.from;
     let places = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &*package.location);
     let http = gather::client(from, places, &options.http)?;
@@ -126,12 +139,25 @@ pub fn fetch(gathered: Gathered, options: &FetchOptions, progress: &Progress) ->
     // Bars and marks would write over each other.
     let off = Progress::off();
     let progress = if from.narration.marks { &off } else { progress };
-    block_on(async { Ok(download::fetch(&http, kernels, &options.to, &how, progress).await?) })
+    let report =
+        block_on::<_, Error>(async { Ok(download::fetch(&http, kernels, &options.to, &how, progress).await?) })?;
+    let done = Done::of(report.fetched.len() + report.unchanged.len(), complete && report.failed.is_empty());
+    Ok((report, done))
 }
 
 /// Unpacks kernels whose packages are here.
 pub fn unpack(options: &UnpackKernels, progress: &Progress) -> Result<UnpackedKernels, Error> {
-    let Gathered { kernels, complete, .. } = gather::kernels(&options.from, &options.http, progress)?;
+    let elsewhere = |source: &Source| match source {
+        Source::Directory(_) | Source::Set(_) => None,
+        Source::Rpm(url) | Source::Apt(AptRepository { base: url, .. }) => Some(shown(url)),
+        Source::RedHat(sets) => Some(format!("redhat:{}", sets.join(" "))),
+        Source::Crawler(list) => Some(format!("what {} lists", list.display())),
+    };
+    if let Some(place) = options.from.sources.iter().find_map(elsewhere) {
+        return Err(Error::NotHere(place));
+    }
+    let from = SourceOptions { beside_sets: true, ..options.from.clone() };
+    let Gathered { kernels, complete, .. } = gather::kernels(&from, &options.http, progress)?;
     let mut packages = kernels.iter().flat_map(|kernel| &kernel.packages);
     if let Some((_, remote)) = packages.find(|(_, package)| package.location.contains("://")) {
         return Err(Error::NotHere(remote.location.clone()));
@@ -139,7 +165,9 @@ pub fn unpack(options: &UnpackKernels, progress: &Progress) -> Result<UnpackedKe
     let keys = options.from.keyring.as_deref().map(keys).transpose()?;
     let how = unpack::UnpackOptions { package_limit: options.package_limit, keys };
     let report = unpack::unpack(&kernels, &options.to, &how, progress)?;
-    Ok(UnpackedKernels { warnings: report.warnings(&kernels), complete: complete && report.is_complete(), report })
+    let right = report.kernels.values().filter(|kernel| kernel.status != Status::Failed).count();
+    let done = Done::of(right, complete && report.is_complete());
+    Ok(UnpackedKernels { warnings: report.warnings(&kernels), done, report })
 }
 
 fn keys(path: &Path) -> Result<Keys, Error> {
@@ -147,14 +175,27 @@ fn keys(path: &Path) -> Result<Keys, Error> {
 }
 
 impl WouldFetch {
+    /// How much would be there.
+    pub fn done(&self) -> Done {
+        Done::of(self.packages.len() + self.unchanged.len(), self.complete)
+    }
+
     /// The packages with their sizes, and the sum.
     pub fn to_text(&self) -> String {
         let size = |size: Option<u64>| size.map_or("unknown size".to_owned(), |size| amount(size, Unit::Bytes));
-        let lines = self.packages.iter().map(|package| format!("{:>12}  {}\n", size(package.size), package.file));
+        let lines = self.packages.iter().map(|package| {
+            let other = if package.replaces { "  (replaces one with other content)" } else { "" };
+            format!("{:>12}  {}{other}\n", size(package.size), package.file)
+        });
         let unknown = self.packages.iter().filter(|package| package.size.is_none()).count();
         let more = if unknown > 0 { format!(", and {unknown} of unknown size") } else { String::new() };
-        let total = amount(self.bytes, Unit::Bytes);
-        lines.collect::<String>() + &format!("{} packages would be fetched: {total}{more}\n", self.packages.len())
+        let there = match self.unchanged.len() {
+            0 => String::new(),
+            1 => "; 1 is there".to_owned(),
+            several => format!("; {several} are there"),
+        };
+        let (packages, total) = (count(self.packages.len(), "package"), amount(self.bytes, Unit::Bytes));
+        lines.collect::<String>() + &format!("{packages} would be fetched: {total}{more}{there}\n")
     }
 }
 

@@ -57,3 +57,49 @@ fn definitions_are_printed_and_a_directory_of_the_name_with_one_comes_first() {
     let unknown = "error: `katalog`: there is no such directory, and no such definition in the program (bastion, catalog, driver-toolkit, kernels)\n";
     assert_eq!((status, talk.as_str()), (Some(1), unknown));
 }
+
+/// What people type first, with the whole answer; and nothing is left of what was refused.
+#[test]
+fn a_build_that_is_refused_says_what_to_write_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("own")).unwrap();
+    std::fs::write(
+        dir.path().join("own/image.toml"),
+        "name = \"own\"\n[[layers]]\nfiles = [{ dest = \"/f\", src = \"f\" }]\n",
+    )
+    .unwrap();
+    let usage = "Usage: haversack build DEFINITION… (--output TRANSPORT | --push REF | --explain | --print-definition) [OPTIONS]";
+    let nowhere = format!(
+        "error: the following required arguments were not provided:\n  <--output <TRANSPORT>|--push \
+         <REF>|--explain|--print-definition>\n\n{usage}\n\nFor more information, try '--help'.\n"
+    );
+    let names = "name one: bastion, catalog, driver-toolkit, kernels, or a directory with an image.toml";
+    let swallowed = "name it first: --kernels takes all words up to the next option, `driver-toolkit` too";
+    let snapshot = "give a snapshot with `--catalog FILE`; `haversack catalog snapshot` takes one";
+    for (args, status, said) in [
+        (&["catalog"][..], 2, nowhere.as_str()),
+        (&["--output", "oci:a/out"], 2, &format!("error: no DEFINITION is given\nhint: {names}\n")),
+        (
+            &["--kernels", "dir:debs", "driver-toolkit", "--output", "oci:a/out"],
+            2,
+            &format!("error: no DEFINITION is given\nhint: {swallowed}\n"),
+        ),
+        (
+            &["catalog", "--output", "oci:a/out"],
+            2,
+            &format!(
+                "error: haversack-catalog: the image holds the certified catalog, and none was given\nhint: {snapshot}\n"
+            ),
+        ),
+        (
+            &["own", "--output", "oci:a/out"],
+            1,
+            "error: cannot read own/f\n  because: No such file or directory (os error 2)\nhint: check that own/f and the directories \
+             above it exist\n",
+        ),
+    ] {
+        let expected = (Some(status), String::new(), said.to_owned());
+        assert_eq!(crate::said(dir.path(), &[&["build"], args].concat()), expected, "{args:?}");
+        assert!(!dir.path().join("a").exists(), "{args:?}");
+    }
+}

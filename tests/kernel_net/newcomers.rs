@@ -152,7 +152,7 @@ fn where_nothing_could_be_read_the_run_failed_and_where_something_could_it_is_in
     assert_eq!(
         (status, &*stdout, &*stderr),
         (
-            3,
+            1,
             "0 packages would be fetched: 0 B\n",
             "warning: no package of these kernels has the role core; they have common, headers, kbuild\n"
         )

@@ -205,9 +205,25 @@ fn kernels_that_fail_are_named_and_the_others_are_built() {
     let line = "warning: 6.1.0-5: 6.1.0-5-amd64: what its headers need cannot be had: compiler-of-mars (>= 3): no source has it; add a \
                 source that has it with `--packages`; or list it as `provided` in the definition, when the base has it\n";
     assert_eq!((stderr.matches(line).count(), stderr.matches("add a source that has it").count()), (1, 1), "{stderr}");
-    let (status, _, stderr) =
-        run(dir.path(), &["build", "def", "--kernels", "dir:pool", "--release", "7.0", "--output", "oci:out"]);
-    assert!(status == 1 && stderr.contains("error: 7.0: no source has this kernel\nhint: "), "{stderr}");
+    let missing = ["--release", "7.0", "--release", "8.0"];
+    let (status, _, stderr) = run(
+        dir.path(),
+        &[&["build", "def", "--kernels", "dir:pool", "--output", "oci:none/such"][..], &missing].concat(),
+    );
+    let said =
+        "error: 7.0, 8.0: no such kernel in any source\nhint: `haversack kernel list SOURCE…` shows which there are\n";
+    assert!(status == 1 && stderr.ends_with(said), "{stderr}");
+    // One kernel that is asked for and fails is a failure, and what was made for it is gone.
+    let one = ["build", "def", "--kernels", "dir:pool", "--release", "6.1.0-4", "--output", "oci:none"];
+    let (status, stdout, stderr) = run(dir.path(), &one);
+    let said = "error: 6.1.0-4-amd64: its headers (kernel-devel, linux-headers) are in no source\nhint: add a repository that has \
+                them; on EL 9 and later kernel-devel is in AppStream\n";
+    assert!(status == 1 && stdout.is_empty() && stderr.ends_with(said), "{stdout}{stderr}");
+    // Nothing of several is a failure, too.
+    let several = [&one[..6], &["--release", "6.1.0-5", "--output", "oci:none"]].concat();
+    let failed = json(dir.path(), 1, &several);
+    assert_eq!(failed.as_array().unwrap().iter().filter(|it| it["status"] == "failed").count(), 2, "{failed}");
+    assert!(!dir.path().join("none").exists());
     for (args, why) in [
         (&["--output", "oci:out"][..], "the image holds kernels, and no source of them was given"),
         (&["--kernels", "dir:pool", "--output", "oci:out:one"], "images would be written under the same name"),

@@ -83,7 +83,7 @@ fn kernels_are_dumped_with_their_list_and_check_sums() {
         run(&dir.path().join("dump"), &["kernel", "unpack", "set:kernels.json", "--to", "../trees"]);
     assert_eq!(status, 0, "{unpacked}{stderr}");
     let (status, _, stderr) = dump(&["--release", "7.0"]);
-    assert_eq!((status, stderr.lines().next()), (1, Some("error: 7.0: this image has no such kernel")));
+    assert_eq!((status, stderr.lines().next()), (1, Some("error: 7.0: no such kernel in this image")));
     // A byte of the image that is another one now.
     let package = root.join("kernels/debian/6.1.0-1-amd64/linux-headers-6.1.0-1-common_6.1.4-1_all.deb");
     std::fs::write(&package, b"other").unwrap();

@@ -6,12 +6,13 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::Context;
 use crate::cli::kernel::source::{self, SourceArgs};
-use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::set::Filter;
 use crate::kernel::source::SourceOptions;
 use crate::ops::matrix::{self, GRAPH, MatrixOptions, MatrixReport, PAYLOADS};
+use crate::plural::count;
 use crate::reference::ImageRef;
 
 #[derive(Args)]
@@ -75,10 +76,12 @@ pub(super) fn run(args: &MatrixArgs, context: &Context) -> Outcome {
         ));
     }
     let report = matrix::matrix(&args.options(context)?, context.ui.progress())?;
-    let MatrixReport { matrix, left_out, complete } = report;
+    let done = report.done();
+    let MatrixReport { matrix, left_out, .. } = report;
     if let Some(place) = &args.missing_in {
         let before = matrix.entries.len() + left_out;
-        context.ui.say(format_args!("{left_out} of {before} kernels have all their images in {place}"));
+        let has = if before == 1 { "has" } else { "have" };
+        context.ui.say(format_args!("{left_out} of {} {has} all images in {place}", count(before, "kernel")));
     }
     match args.format {
         Some(Format::Json) => context.ui.data(serde_json::to_string_pretty(&matrix)?)?,
@@ -87,7 +90,7 @@ pub(super) fn run(args: &MatrixArgs, context: &Context) -> Outcome {
         Some(Format::Table) => context.ui.data(matrix.to_text().trim_end())?,
         None => context.ui.result(&matrix, Matrix::to_text)?,
     }
-    Ok(Exit::of(complete))
+    Ok(done.into())
 }
 
 impl MatrixArgs {

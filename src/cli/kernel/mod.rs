@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::matrix::MatrixArgs;
-use self::source::SourceArgs;
+use self::source::{LocalArgs, SourceArgs};
 use crate::cli::Context;
-use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::outcome::{Failure, Outcome};
 use crate::kernel::classify::Role;
 use crate::kernel::download::FetchReport;
 use crate::kernel::set::{Filter, KernelSet};
@@ -39,17 +39,15 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct List {
-    #[command(flatten)]
-    from: From,
     /// Format of the list
     #[arg(long, value_enum)]
     format: Option<Format>,
+    #[command(flatten)]
+    from: From,
 }
 
 #[derive(Args)]
 pub(super) struct Fetch {
-    #[command(flatten)]
-    from: From,
     /// Directory to fetch into
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -63,12 +61,20 @@ pub(super) struct Fetch {
     /// Print what would be fetched, and fetch nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    from: From,
 }
 
 #[derive(Args)]
 pub(super) struct Unpack {
+    /// Packages that are here: dir:PATH, or set:FILE with the packages beside it, such as the fetch.lock of `kernel fetch`
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// Machine to include, as `uname -m` prints it; may be repeated [default: every machine]
+    #[arg(long, value_name = "MACHINE")]
+    arch: Vec<String>,
     #[command(flatten)]
-    from: From,
+    local: LocalArgs,
     /// Directory to unpack into, as DIR/DISTRIBUTION/RELEASE
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -80,14 +86,15 @@ pub(super) struct Unpack {
 /// Sources, what they need, and which kernels of them are wanted.
 #[derive(Args)]
 pub(in crate::cli) struct From {
-    /// Source of packages: dir:PATH, rpm:URL, 'apt:URL SUITE COMPONENT…', a line of sources.list, redhat:CONTENT-SET…, set:FILE (from
-    /// `kernel list --json`, or fetch.lock) or crawler:FILE (from kernel-crawler)
+    /// Source of packages: dir:PATH, rpm:URL, 'apt:URL SUITE COMPONENT…', a line of sources.list, redhat:CONTENT-SET…, crawler:FILE (a
+    /// list of kernel-crawler's) or set:FILE (a kernel set: kernels.json, what `kernel list --json` printed, or fetch.lock, what
+    /// `kernel fetch` fetched)
     #[arg(required_unless_present = "distro", value_name = "SOURCE")]
     sources: Vec<String>,
-    /// Machine to include, as `uname -m` prints it; may be repeated [default: all of local packages, x86_64 of repositories]
+    /// Machine to include, as `uname -m` prints it; may be repeated [default: x86_64 in repositories, every machine in local packages]
     #[arg(long, value_name = "MACHINE")]
     arch: Vec<String>,
-    /// Print a dot for each page listed from redhat: and a v for each fetched package
+    /// In place of progress, write `.` to stderr for each page listed from redhat: and `v` for each fetched package
     #[arg(short, long)]
     interactive: bool,
     #[command(flatten)]
@@ -125,6 +132,7 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
 
 fn list(args: &List, context: &Context) -> Outcome {
     let found = gather::kernels(&args.from.options(context)?, &context.http, context.ui.progress())?;
+    let done = found.done();
     let set = KernelSet::new(found.kernels).with_unplaced(found.unplaced).with_mirrors(found.mirrors);
     match args.format {
         Some(Format::KernelCrawler) => context.ui.data(serde_json::to_string_pretty(&set.kernel_crawler())?)?,
@@ -132,7 +140,7 @@ fn list(args: &List, context: &Context) -> Outcome {
         Some(Format::Table) => context.ui.data(set.to_text().trim_end())?,
         None => context.ui.result(&set, KernelSet::to_text)?,
     }
-    Ok(Exit::of(found.complete))
+    Ok(done.into())
 }
 
 /// What `--role` names.
@@ -157,20 +165,20 @@ fn fetch(args: &Fetch, context: &Context) -> Outcome {
         http: context.http.clone(),
     };
     let gathered = options.gather(context.ui.progress())?;
-    let complete = gathered.complete;
     if args.dry_run {
-        context.ui.result(&packages::would_fetch(&gathered.kernels), WouldFetch::to_text)?;
-        return Ok(Exit::of(complete));
+        let report = packages::would_fetch(&gathered, &options, context.ui.progress())?;
+        context.ui.result(&report, WouldFetch::to_text)?;
+        return Ok(report.done().into());
     }
-    let report = packages::fetch(gathered, &options, context.ui.progress())?;
+    let (report, done) = packages::fetch(gathered, &options, context.ui.progress())?;
     context.ui.warn_of(report.warnings());
     context.ui.result(&report, FetchReport::to_text)?;
-    Ok(Exit::of(complete && report.failed.is_empty()))
+    Ok(done.into())
 }
 
 fn unpack(args: &Unpack, context: &Context) -> Outcome {
     let options = UnpackKernels {
-        from: args.from.options(context)?,
+        from: args.local.options(&args.sources, &args.arch)?,
         to: args.to.clone(),
         package_limit: args.package_limit << 30,
         http: context.http.clone(),
@@ -178,7 +186,7 @@ fn unpack(args: &Unpack, context: &Context) -> Outcome {
     let unpacked = packages::unpack(&options, context.ui.progress())?;
     context.ui.warn_of(unpacked.warnings);
     context.ui.result(&unpacked.report, UnpackReport::to_text)?;
-    Ok(Exit::of(unpacked.complete))
+    Ok(unpacked.done.into())
 }
 
 /// After the help of `haversack kernel`.
@@ -188,7 +196,7 @@ Examples:
   haversack kernel fetch --distro debian:bookworm --latest 1 --to packages
   haversack kernel unpack dir:packages --to trees
 
-Exit status: 0 done, 1 failed, 2 wrong command line, 3 done in part";
+Exit status: 0 done, 1 failed or nothing found, 2 wrong command line, 3 done in part";
 
 const LIST_HELP: &str = "\
 Examples:
@@ -196,20 +204,20 @@ Examples:
   haversack kernel list rpm:http://mirror.local/rocky/9/BaseOS/x86_64/os --release 5.14.0-503
   haversack kernel list 'apt:http://mirror.local/debian bookworm main' --json
 
-Exit status: 0 listed, 1 failed, 2 wrong command line, 3 listed, but some sources could not be read";
+Exit status: 0 listed, 1 failed or nothing found, 2 wrong command line, 3 listed, but some sources could not be read";
 
 const FETCH_HELP: &str = "\
 Examples:
   haversack kernel fetch --distro debian:bookworm --latest 1 --role build --to packages
   haversack kernel fetch rpm:http://mirror.local/rocky/9/BaseOS/x86_64/os --to packages --dry-run
 
-Exit status: 0 all fetched, 1 failed, 2 wrong command line, 3 some packages or sources failed; each is named";
+Exit status: 0 all is there, 1 failed or nothing found, 2 wrong command line, 3 some packages or sources failed; each is named";
 
 const UNPACK_HELP: &str = "\
 Examples:
   haversack kernel unpack dir:packages --to trees
 
-Exit status: 0 all unpacked, 1 failed, 2 wrong command line, 3 some kernels or sources failed; each is named";
+Exit status: 0 all unpacked, 1 failed or nothing found, 2 wrong command line, 3 some kernels failed or lack packages; each is named";
 
 const MATRIX_HELP: &str = "\
 Examples:
@@ -217,4 +225,5 @@ Examples:
   haversack kernel matrix dir:packages --json
   haversack kernel matrix --channel stable-4.18 --missing-in docker://registry.local:5000/driver-toolkit --format json
 
-Exit status: 0 listed, 1 failed, 2 wrong command line, 3 listed, but some releases or sources could not be read";
+Exit status: 0 listed, or all have their images, 1 failed or nothing found, 2 wrong command line, 3 listed, but some releases or \
+sources could not be read";

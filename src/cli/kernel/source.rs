@@ -25,13 +25,7 @@ pub(in crate::cli) struct SourceArgs {
     /// Mirror of the distribution's repositories: a URL, or a line of sources.list [default: the distribution's own]
     #[arg(long, value_name = "URL", requires = "distro")]
     mirror: Option<String>,
-    /// Trust the names of local files instead of reading their headers
-    #[arg(long)]
-    names_only: bool,
-    /// Require signatures by a key in this file, of repositories and of rpm files that are unpacked
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) keyring: Option<PathBuf>,
-    /// File with the offline token for redhat: [default: REDHAT_OFFLINE_TOKEN]
+    /// File with the offline token for redhat: [default: $REDHAT_OFFLINE_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Package to list from redhat:; may be repeated
@@ -63,6 +57,19 @@ pub(in crate::cli) struct SourceArgs {
     /// Accept apt repositories whose Valid-Until has passed
     #[arg(long)]
     allow_expired: bool,
+    #[command(flatten)]
+    local: LocalArgs,
+}
+
+/// What packages need that are here, and which kernels are wanted.
+#[derive(clap::Args)]
+pub(in crate::cli) struct LocalArgs {
+    /// Trust the names of local files instead of reading their headers
+    #[arg(long)]
+    names_only: bool,
+    /// Require signatures by a key in this file, of repositories and of rpm files that are unpacked
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
     /// Accept local files that a set names outside its own directory
     #[arg(long)]
     allow_local: bool,
@@ -74,7 +81,7 @@ pub(in crate::cli) struct SourceArgs {
     since: Option<String>,
     /// Keep only this flavour: default, rt, 64k, cloud, azure …; may be repeated
     #[arg(long, value_name = "FLAVOUR")]
-    pub(in crate::cli) flavour: Vec<String>,
+    flavour: Vec<String>,
     /// Keep only the N newest kernels of each distribution, machine and flavour
     #[arg(long, value_name = "N")]
     latest: Option<usize>,
@@ -83,13 +90,9 @@ pub(in crate::cli) struct SourceArgs {
 impl SourceArgs {
     /// The options, with the sources that these words name.
     pub(in crate::cli) fn options(&self, words: &[String], context: &Context) -> Result<SourceOptions, Failure> {
-        let sources = Source::parse_all(words).map_err(|error| Failure::from(error).exit(Exit::Usage))?;
         Ok(SourceOptions {
-            sources,
             distros: self.distro.clone(),
             mirror: self.mirror.clone(),
-            names_only: self.names_only,
-            keyring: self.keyring.clone(),
             redhat: self.redhat(context)?,
             identity: self.client_cert.as_ref().map(|certificate| ClientIdentity {
                 certificate: certificate.clone(),
@@ -98,15 +101,8 @@ impl SourceArgs {
             cache_dir: self.cache_dir.clone(),
             modules: self.module.clone(),
             allow_expired: self.allow_expired,
-            allow_local: self.allow_local,
             narration: Narration { marks: false, lines: context.ui.is_logged() },
-            filter: Filter {
-                releases: self.release.clone(),
-                since: self.since.clone(),
-                machines: Vec::new(),
-                flavours: self.flavour.clone(),
-                latest: self.latest,
-            },
+            ..self.local.options(words, &[])?
         })
     }
 
@@ -117,7 +113,7 @@ impl SourceArgs {
 
     /// The releases that are named.
     pub(in crate::cli) fn releases(&self) -> &[String] {
-        &self.release
+        &self.local.release
     }
 
     fn redhat(&self, context: &Context) -> Result<Option<RedHatOptions>, Failure> {
@@ -127,6 +123,27 @@ impl SourceArgs {
         };
         let (api, sso, names) = (self.redhat_api.clone(), self.redhat_sso.clone(), self.package.clone());
         Ok(token.map(|offline_token| RedHatOptions { api, sso, offline_token, names }))
+    }
+}
+
+impl LocalArgs {
+    /// The options, with the sources that these words name, and for these machines.
+    pub(in crate::cli) fn options(&self, words: &[String], machines: &[String]) -> Result<SourceOptions, Failure> {
+        let filter = Filter {
+            releases: self.release.clone(),
+            since: self.since.clone(),
+            machines: self::machines(machines),
+            flavours: self.flavour.clone(),
+            latest: self.latest,
+        };
+        Ok(SourceOptions {
+            sources: Source::parse_all(words).map_err(|error| Failure::from(error).exit(Exit::Usage))?,
+            names_only: self.names_only,
+            keyring: self.keyring.clone(),
+            allow_local: self.allow_local,
+            filter,
+            ..SourceOptions::default()
+        })
     }
 }
 

@@ -34,6 +34,8 @@ pub struct SourceOptions {
     pub allow_expired: bool,
     /// Takes files outside the directory of a set that names them.
     pub allow_local: bool,
+    /// Takes what a set has behind URLs from beside the set, where `kernel fetch` puts it.
+    pub beside_sets: bool,
     /// What is said while the subscriber API is read, beside progress.
     pub narration: Narration,
     /// Which kernels are wanted.

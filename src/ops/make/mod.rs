@@ -22,7 +22,7 @@ use crate::ops::make::explain::{Explained, explain};
 use crate::ops::make::inputs::{FoundBase, inputs};
 use crate::ops::make::output::{Outputs, Workplace};
 use crate::ops::make::toolkit::{PackageOptions, Toolkit};
-use crate::ops::{Access, Error, Scratch};
+use crate::ops::{Access, Done, Error, Scratch};
 use crate::progress::Progress;
 use crate::reference::ImageRef;
 
@@ -111,9 +111,8 @@ pub struct Built {
     pub report: BuildReport,
 }
 
-/// Builds the images of definitions. The flag is false when some source could not be read; what failed singly is in the
-/// report.
-pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Result<(MakeReport, bool), Error> {
+/// Builds the images of definitions. What failed singly is in the report.
+pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Result<(MakeReport, Done), Error> {
     let mut definitions: Vec<(&Path, Definition)> = Vec::new();
     for directory in &options.definitions {
         let template = Template::find(directory)?;
@@ -127,7 +126,7 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
         definitions.push((directory.as_path(), options.with_base(definition)));
     }
     let outputs = Outputs::new(options, definitions.len(), progress)?;
-    let Workplace { beside, mut place, passing: _passing } = outputs.workplace(options.explain, scratch)?;
+    let Workplace { mut place, beside, passing: _passing } = outputs.workplace(options.explain, scratch)?;
     let mut explained = Vec::new();
     let mut made = Vec::new();
     let mut youngest = 0;
@@ -167,9 +166,9 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
         made.push(Made::Built(Built { name, output, sbom, report }));
     }
     drop(beside);
-    let Some(place) = place else { return Ok((MakeReport::Explained(explained), true)) };
+    let Some(place) = place else { return Ok((MakeReport::Explained(explained), Done::All)) };
     place.finish(youngest)?;
-    Ok((MakeReport::Images(made), true))
+    Ok((MakeReport::Images(made), Done::All))
 }
 
 impl MakeOptions {

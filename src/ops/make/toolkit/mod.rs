@@ -37,7 +37,7 @@ use crate::ops::make::toolkit::recipe::{RECIPE, Recipes};
 pub use crate::ops::make::toolkit::report::{Status, Toolkit};
 use crate::ops::make::toolkit::variables::{tag, values, without_rt};
 use crate::ops::make::{MakeOptions, MakeReport};
-use crate::ops::{Error, Scratch, hints};
+use crate::ops::{Done, Error, Scratch, hints};
 use crate::progress::Progress;
 use crate::shard::Shard;
 
@@ -105,15 +105,15 @@ struct Prepared {
     lacks: Vec<String>,
 }
 
-/// Builds the images of a definition with variables. The flag is false when some source could not be read, or an image
-/// failed.
+/// Builds the images of a definition with variables. Of one kernel, what is wrong is the error; of several, one that fails is in
+/// the report and the others go on.
 pub(crate) fn make(
     options: &MakeOptions,
     directory: &Path,
     template: &Template,
     scratch: &Scratch,
     progress: &Progress,
-) -> Result<(MakeReport, bool), Error> {
+) -> Result<(MakeReport, Done), Error> {
     let outline = template.outline()?;
     let outputs = Outputs::new(options, 1, progress)?;
     let recipes = Recipes::new(options, directory, template, &outline)?;
@@ -134,10 +134,10 @@ pub(crate) fn make(
         // Before any source is read: most runs of a schedule have nothing to do.
         done = skip_existing(options, directory, template, &recipes, &outputs, &mut wanted)?;
         if wanted.is_empty() {
-            return Ok((MakeReport::Toolkits(done), true));
+            return Ok((MakeReport::Toolkits(done), Done::All));
         }
     }
-    let Workplace { beside, place, passing: _passing } = outputs.workplace(options.explain, scratch)?;
+    let Workplace { place, beside, passing: _passing } = outputs.workplace(options.explain, scratch)?;
     let machines = machines(options, &outline, &wanted);
     let packages = Packages::read(options, &outline, &machines, beside.path(), progress)?;
     if matrix.is_none() {
@@ -165,15 +165,27 @@ pub(crate) fn make(
     };
     let Some(mut place) = place else {
         let explained: Vec<Explained> = wanted.iter().map(|it| workshop.explain(it)).collect::<Result<_, _>>()?;
-        return Ok((MakeReport::Explained(explained), complete));
+        return Ok((MakeReport::Explained(explained), Done::of(wanted.len(), complete)));
     };
-    done.extend(build_all(&workshop, &wanted, &mut place, &outputs));
+    let built = match &wanted[..] {
+        [only] if done.is_empty() => {
+            workshop.build(only, &Mutex::new(&mut place), &outputs).map(|toolkit| vec![toolkit])
+        }
+        _ => Ok(build_all(&workshop, &wanted, &mut place, &outputs)),
+    };
+    // Before an error is one: a place with nothing in it goes away.
+    drop((workshop, beside));
+    done.extend(built?);
     done.sort_by(|a, b| matrix::compare(&a.kernel, &b.kernel));
     let created = done.iter().filter_map(|toolkit| Some(toolkit.report.as_ref()?.created.as_second())).max();
-    drop((workshop, beside));
     place.finish(created.unwrap_or(0))?;
-    let failed = done.iter().any(|toolkit| toolkit.error.is_some());
-    Ok((MakeReport::Toolkits(done), complete && !failed))
+    // A share of few kernels may be none.
+    if done.is_empty() && complete {
+        return Ok((MakeReport::Toolkits(done), Done::All));
+    }
+    let there = done.iter().filter(|toolkit| toolkit.status != Status::Failed).count();
+    let is_whole = complete && done.iter().all(|toolkit| toolkit.error.is_none());
+    Ok((MakeReport::Toolkits(done), Done::of(there, is_whole)))
 }
 
 /// The machines whose packages are read.
@@ -226,10 +238,8 @@ fn from_kernels(kernels: &[Kernel], releases: &[String]) -> Result<Vec<Wanted>, 
             }
         }
     }
-    match releases.iter().find(|release| !found.contains(release)) {
-        Some(release) => Err(Error::NoKernel { release: release.clone() }),
-        None => Ok(wanted),
-    }
+    let missing: Vec<String> = releases.iter().filter(|release| !found.contains(release)).cloned().collect();
+    if missing.is_empty() { Ok(wanted) } else { Err(Error::NoKernel { releases: missing }) }
 }
 
 fn build_all(workshop: &Workshop<'_>, wanted: &[Wanted], place: &mut Place, outputs: &Outputs<'_>) -> Vec<Toolkit> {

@@ -335,8 +335,8 @@ impl<'a> Packages<'a> {
             let (report, right) = block_on::<_, Error>(async {
                 Ok(download::fetch_packages(&http, remote.iter().copied(), &self.cache, &options, progress).await?)
             })?;
-            if let Some((file, why)) = report.failed.into_iter().next() {
-                return Err(Error::NotFetched { file, why });
+            if !report.failed.is_empty() {
+                return Err(Error::NotFetched(report.failures()));
             }
             fetched = right;
         }
@@ -378,11 +378,9 @@ pub(crate) fn kept(
     let mut kernels = std::mem::take(&mut packages.kernels);
     let releases = &options.packages.releases;
     let filter = Filter { releases: releases.clone(), ..Filter::default() };
-    for release in releases {
-        let one = Filter { releases: vec![release.clone()], ..Filter::default() };
-        if !kernels.iter().any(|kernel| one.admits(&kernel.release)) {
-            return Err(Error::NoKernel { release: release.clone() });
-        }
+    let missing = Filter::unmet(releases, &kernels.iter().map(|kernel| &kernel.release));
+    if !missing.is_empty() {
+        return Err(Error::NoKernel { releases: missing });
     }
     filter.apply(&mut kernels);
     if let Some(shard) = options.packages.shard {
