@@ -175,7 +175,6 @@ fn rpms_and_what_they_need_are_laid_over_a_base_from_a_registry() {
     let arm = registry.at("arm:1");
     json(dir.path(), 0, &[&["build", "ubi", "--push", &arm, "--platform", "linux/arm64"], &tls[..]].concat());
     let args = ["build", "def", "--kernels", &source, "--base", &arm, "--output", "oci:out"];
-    let failed = json(dir.path(), 3, &[&args[..], &tls].concat());
-    let error = failed[0]["error"].as_str().unwrap();
-    assert!(failed[0]["kernel"] == version && error.contains("the base has no image for linux/amd64"), "{failed}");
+    let failed = json(dir.path(), 1, &[&args[..], &tls].concat());
+    assert!(failed["error"].as_str().unwrap().contains("the base has no image for linux/amd64"), "{failed}");
 }
