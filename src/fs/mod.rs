@@ -14,6 +14,7 @@ mod spool;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
+use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
 
 pub use self::atomic::{AtomicDir, AtomicFile, remove_abandoned};
@@ -117,6 +118,14 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>, PathError> {
 /// Makes a finished rename or creation in `directory` survive a power cut.
 pub fn sync_dir(directory: &Path) -> Result<(), PathError> {
     File::open(directory).and_then(|opened| opened.sync_all()).at("sync", directory)
+}
+
+/// Has the disk begin to write these bytes of a file, and waits for nothing: whoever syncs it later waits for less. A hint.
+pub fn begin_writing(file: &File, from: u64, to: u64) {
+    // What is not written yet stays in memory: for it this advice (fadvise(2)) means that it is written now.
+    if let Some(length) = to.checked_sub(from).and_then(NonZeroU64::new) {
+        let _ = rustix::fs::fadvise(file, from, Some(length), rustix::fs::Advice::DontNeed);
+    }
 }
 
 /// Whether a path leads to something that is in a directory, links on the way followed. False for what is not there.

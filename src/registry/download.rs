@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
-use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::http::{self, Retriable, Verdict};
@@ -134,16 +134,27 @@ impl Repository {
         };
         let what = described.digest().to_string();
         let mut response = self.get(&url, &what, ranged).await?;
+        let range = |response: &Response| response.headers().get(CONTENT_RANGE).cloned();
+        let is_asked_for =
+            |range: &HeaderValue| range.to_str().is_ok_and(|it| it.starts_with(&format!("bytes {start}-")));
+        if start > 0 && range(&response).is_some_and(|range| !is_asked_for(&range)) {
+            tracing::info!("{url}: answers with another range than asked for, so it is read from its beginning");
+            response = self.get(&url, &what, |request| request).await?;
+            if let Some(range) = range(&response) {
+                return Err(Error::Protocol { url, problem: format!("another range than asked for: {range:?}") });
+            }
+        }
         // A server that ignores the range begins anew.
         let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { start };
-        let wanted = format!("bytes {start}-");
-        let range = response.headers().get(CONTENT_RANGE).filter(|_| skip == 0 && start > 0);
-        if let Some(range) = range.filter(|range| !range.to_str().is_ok_and(|range| range.starts_with(&wanted))) {
-            return Err(Error::Protocol { url, problem: format!("another range than asked for: {range:?}") });
-        }
-        while let Some(mut chunk) =
-            response.chunk().await.map_err(|error| http::Error::transport(url.clone(), error))?
-        {
+        loop {
+            // Taken from the connection only when there is room for it: the client's pieces have up to 400 KiB.
+            let Ok(room) = sender.reserve().await else {
+                // The receiver gave up and knows why; the count says that all is done.
+                *offset = described.size();
+                return Ok(());
+            };
+            let chunk = response.chunk().await.map_err(|error| http::Error::transport(url.clone(), error))?;
+            let Some(mut chunk) = chunk else { return Ok(()) };
             let skipped = skip.min(chunk.len() as u64);
             skip -= skipped;
             let _ = chunk.split_to(usize::try_from(skipped).expect("at most a chunk"));
@@ -152,18 +163,15 @@ impl Repository {
                 let (expected, found) = (format!("{} bytes", described.size()), "more".to_owned());
                 return Err(Error::Mismatch { place: self.place(&what), expected, found });
             }
-            if !chunk.is_empty() && sender.send(Ok(chunk)).await.is_err() {
-                // The receiver gave up and knows why; the count says that all is done.
-                *offset = described.size();
-                return Ok(());
+            if !chunk.is_empty() {
+                room.send(Ok(chunk));
             }
         }
-        Ok(())
     }
 }
 
 /// How many pieces of a blob may wait for the other end.
-pub(super) const CHUNKS_AHEAD: usize = 4;
+const CHUNKS_AHEAD: usize = 1;
 
 #[cfg(test)]
 mod tests {

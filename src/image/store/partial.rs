@@ -23,6 +23,8 @@ pub struct PartialBlob {
     size: u64,
     hasher: Hasher,
     arrived: u64,
+    /// Up to here the disk has it, or has begun to write it.
+    handed_on: u64,
 }
 
 impl PartialBlob {
@@ -47,8 +49,8 @@ impl PartialBlob {
             hasher.update(&buffer[..n]);
             arrived += n as u64;
         }
-        let mut blob =
-            PartialBlob { layout: layout.clone(), file, path, digest, size: described.size(), hasher, arrived };
+        let (layout, size, handed_on) = (layout.clone(), described.size(), arrived);
+        let mut blob = PartialBlob { layout, file, path, digest, size, hasher, arrived, handed_on };
         if blob.arrived > blob.size {
             blob.restart()?;
         }
@@ -65,6 +67,10 @@ impl PartialBlob {
         self.file.write_all(bytes).at("write", &self.path)?;
         self.hasher.update(bytes);
         self.arrived += bytes.len() as u64;
+        if self.arrived - self.handed_on >= HANDED_ON {
+            fs::begin_writing(&self.file, self.handed_on, self.arrived);
+            self.handed_on = self.arrived;
+        }
         Ok(())
     }
 
@@ -96,10 +102,13 @@ impl PartialBlob {
     fn restart(&mut self) -> Result<(), Error> {
         self.file.set_len(0).and_then(|()| io::Seek::rewind(&mut self.file)).at("write", &self.path)?;
         self.hasher = Hasher::new(self.digest.algorithm());
-        self.arrived = 0;
+        (self.arrived, self.handed_on) = (0, 0);
         Ok(())
     }
 }
+
+/// So many bytes are given to the disk at one time.
+const HANDED_ON: u64 = 8 << 20;
 
 #[cfg(test)]
 mod tests {
