@@ -140,7 +140,7 @@ impl AtomicDir {
         let temp = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
             .suffix(".partial")
-            .permissions(fs::Permissions::from_mode(0o755))
+            .permissions(fs::Permissions::from_mode(0o777))
             .tempdir_in(parent(path))
             .at("create a directory beside", path)?;
         let lock = open_any(temp.path()).ok().filter(|directory| directory.try_lock().is_ok());
