@@ -36,7 +36,7 @@ pub use scratch::Scratch;
 
 /// Runs something that touches the network to its end.
 pub fn block_on<T, E: From<std::io::Error>>(future: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    // What is sent is hashed there, so one thread would not do, and a hundred cores have nothing to do.
+    // What goes from registry to registry is hashed there, so one thread would not do, and a hundred cores have nothing to do.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(future)
 }

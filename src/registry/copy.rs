@@ -287,7 +287,7 @@ impl Job<'_> {
             Target::Repository(repository) => {
                 let begun = begun.lock().expect("no holder panics").take();
                 let open = |offset| self.source.blob(described, offset).watched(&watch, offset);
-                repository.put_blob(described, open, begun, memory).await
+                repository.put_blob(described, open, self.source.kept(), begun, memory).await
             }
             Target::Layout(layout) => receive(self.source, layout, described, &watch).await,
         };
@@ -390,7 +390,8 @@ impl Job<'_> {
     /// Sends a blob whatever the registry said of it.
     async fn send_again(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Error> {
         let open = |offset| self.source.blob(blob, offset);
-        self.options.retry.run(async || repository.put_blob(blob, open, None, &self.options.memory).await).await
+        let (kept, memory) = (self.source.kept(), &self.options.memory);
+        self.options.retry.run(async || repository.put_blob(blob, open, kept, None, memory).await).await
     }
 
     /// Notes a blob that the source does not have: a layer that may not be distributed is not missed.

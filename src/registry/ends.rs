@@ -91,6 +91,14 @@ impl Source {
         }
     }
 
+    /// Where its blobs lie, when that is on the disk.
+    pub(super) fn kept(&self) -> Option<&Arc<Store>> {
+        match self {
+            Source::Repository(_) => None,
+            Source::Store(store) => Some(store),
+        }
+    }
+
     /// A blob from an offset on. It is for the receiver to check.
     pub(super) fn blob(&self, described: &Descriptor, offset: u64) -> Chunks {
         match self {

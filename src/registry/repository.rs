@@ -350,7 +350,7 @@ impl Inside {
 }
 
 /// `Docker-Content-Digest`, which some send empty and some in quotes.
-fn announced(headers: &HeaderMap) -> Option<String> {
+pub(super) fn announced(headers: &HeaderMap) -> Option<String> {
     let text = header(headers, "docker-content-digest")?;
     let text = text.trim().trim_matches('"');
     (!text.is_empty()).then(|| text.to_owned())

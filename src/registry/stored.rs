@@ -8,11 +8,12 @@ use oci_spec::image::Descriptor;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::digest::Digest;
 use crate::fs::PathContext;
 use crate::image::store::layout;
 use crate::image::{Layout, PartialBlob, Store};
 use crate::registry::client::Error;
-use crate::registry::download::{CHUNKS_AHEAD, Chunks, Watch};
+use crate::registry::download::{Chunks, Watch};
 use crate::registry::ends::Source;
 
 /// Writes a blob into a layout, behind what an earlier attempt left of it; it gets its name when it is what was
@@ -64,9 +65,24 @@ fn receive_beside(layout: &Layout, described: &Descriptor, mut chunks: Chunks) -
     Ok(blob.finish_expecting(described)?)
 }
 
-/// Reads a blob of a store in pieces. The receiver hashes it, so it is not hashed here.
+/// Hashes a blob of a store, which is to be what was described.
+pub(super) async fn checked(store: Arc<Store>, described: Descriptor) -> Result<(), Error> {
+    let check = move || {
+        let expected = layout::digest_of(&described)?;
+        let place = store.place_of(&expected);
+        let (found, size) = Digest::of_reader(store.open_raw(&expected)?, expected.algorithm())?;
+        let (expected, found) = match size == described.size() {
+            true => (expected.to_string(), found.to_string()),
+            false => (format!("{} bytes", described.size()), format!("{size} bytes")),
+        };
+        if expected == found { Ok(()) } else { Err(Error::Mismatch { place, expected, found }) }
+    };
+    spawn_blocking(check).await.expect("hashing a blob does not panic")
+}
+
+/// Reads a blob of a store in pieces. The receiver finds out whether it is what was described.
 pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -> Chunks {
-    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     spawn_blocking(move || {
         let read = || {
             // One more byte than described is enough to see that there are too many.
@@ -90,4 +106,6 @@ pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -
 }
 
 /// Bytes of a blob that are read at one time.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 128 << 10;
+/// How many of them may wait for the other end.
+const PIECES_AHEAD: usize = 2;

@@ -7,8 +7,11 @@
 //! ```
 //!
 //! The address of a large upload is remembered, so that the next run, too, can go on with it. A registry that takes no
-//! pieces gets the blob whole. Whatever arrives becomes a blob only when the registry finds the digest to be right, and
-//! we check it, too, before the last byte leaves.
+//! pieces gets the blob whole.
+//!
+//! Whatever arrives becomes a blob only when the registry finds the digest to be right (distribution-spec, "Pushing blobs"). What
+//! comes over the network is hashed here, too, before its last byte leaves. What lies on the disk is hashed by the registry alone;
+//! when that refuses it, it is read again, to see whether it is damaged.
 
 use std::sync::Arc;
 
@@ -21,13 +24,15 @@ use url::Url;
 
 use crate::digest::{Digest, Hasher};
 use crate::http;
+use crate::image::Store;
 use crate::image::store::layout;
 use crate::reference;
 use crate::registry::auth::token::Scope;
 use crate::registry::client::Error;
 use crate::registry::download::Chunks;
 use crate::registry::memory::Memory;
-use crate::registry::repository::{Repository, header};
+use crate::registry::repository::{Repository, announced, header};
+use crate::registry::stored::checked;
 
 /// What became of the wish to have a blob taken from another repository.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,15 +64,18 @@ impl Repository {
 
     /// Sends a blob, which `open` reads from an offset on. `begun` is the address of an upload of which nothing was
     /// sent yet.
+    ///
+    /// A blob that is `kept` on the disk is not hashed unless the registry refuses it, or says that it got another one.
     pub async fn put_blob(
         &self,
         described: &Descriptor,
         open: impl Fn(u64) -> Chunks,
+        kept: Option<&Arc<Store>>,
         begun: Option<Url>,
         memory: &Memory,
     ) -> Result<(), Error> {
         let place = self.place(described.digest().as_ref());
-        let blob = Outgoing { repository: self, described, digest: layout::digest_of(described)?, place };
+        let blob = Outgoing { repository: self, described, digest: layout::digest_of(described)?, kept, place };
         if described.size() <= PIECE {
             let url = blob.begin(begun).await?;
             return blob.whole(url, open(0)).await;
@@ -89,6 +97,7 @@ struct Outgoing<'a> {
     repository: &'a Repository,
     described: &'a Descriptor,
     digest: Digest,
+    kept: Option<&'a Arc<Store>>,
     /// HOST/REPOSITORY@DIGEST
     place: String,
 }
@@ -163,7 +172,9 @@ impl Outgoing<'_> {
         }
         match result {
             // What an earlier run sent may have been wrong, or lost.
-            Err(error) if resumed && error.is_permanent() => Err(Error::UploadLost(self.place.clone())),
+            Err(error) if resumed && error.is_permanent() && !matches!(error, Error::Mismatch { .. }) => {
+                Err(Error::UploadLost(self.place.clone()))
+            }
             result => result,
         }
     }
@@ -205,8 +216,31 @@ impl Outgoing<'_> {
         }
         let response = answer?;
         match response.status() {
-            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => Ok(()),
-            status => Err(self.refused(status, response).await),
+            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => {
+                let stored = announced(response.headers()).and_then(|text| text.parse::<Digest>().ok());
+                match stored.filter(|stored| *stored != self.digest && stored.algorithm() == self.digest.algorithm()) {
+                    Some(stored) => {
+                        tracing::info!("{}: the registry says that it got {stored}", self.place);
+                        self.look_at_kept().await
+                    }
+                    None => Ok(()),
+                }
+            }
+            status => {
+                let refused = self.refused(status, response).await;
+                if !is_about_others(status) {
+                    self.look_at_kept().await?;
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// Whether what lies on the disk is what was described: the error is that it is not.
+    async fn look_at_kept(&self) -> Result<(), Error> {
+        match self.kept {
+            Some(store) => checked(store.clone(), self.described.clone()).await,
+            None => Ok(()),
         }
     }
 
@@ -244,14 +278,15 @@ impl Outgoing<'_> {
     }
 }
 
-/// What is being sent of a blob: hashed on the way, and broken off instead of ended when it is not what was described.
+/// What is being sent of a blob: hashed on the way where nobody else can say that its source is wrong, and broken off instead of
+/// ended when it is not what was described.
 struct Feed {
     chunks: Chunks,
     rest: Bytes,
     /// Offset of the next byte.
     at: u64,
     size: u64,
-    /// How far it was hashed; no hash where the beginning was sent by an earlier run.
+    /// How far it was hashed; no hash where the beginning was sent by an earlier run, or the source can be read again.
     hashed: u64,
     hasher: Option<Hasher>,
     digest: Digest,
@@ -268,9 +303,9 @@ impl Feed {
             at,
             size: blob.described.size(),
             hashed: at,
-            hasher: (at == 0).then(|| Hasher::new(blob.digest.algorithm())),
+            hasher: (at == 0 && blob.kept.is_none()).then(|| Hasher::new(blob.digest.algorithm())),
             digest: blob.digest.clone(),
-            place: blob.place.clone(),
+            place: blob.kept.map_or_else(|| blob.place.clone(), |store| store.place_of(&blob.digest)),
             failure: None,
         }))
     }
@@ -353,6 +388,11 @@ fn arrived(response: &Response) -> Option<u64> {
     let range = header(response.headers(), RANGE.as_str())?;
     let last: u64 = range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok()?;
     Some(if last == 0 { 0 } else { last + 1 })
+}
+
+/// Whether an answer to a whole blob has nothing to do with what is in it.
+fn is_about_others(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 408 | 429 | 502..=504 | 507)
 }
 
 /// What registries say that know whole blobs only, a single piece or smaller pieces, or that lose count.

@@ -121,7 +121,7 @@ fn a_platform_that_was_asked_for_comes_alone_and_the_index_says_so() {
 
 #[test]
 #[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
-fn a_broken_blob_is_not_sent() {
+fn a_broken_blob_is_refused_and_its_file_is_named() {
     let (registry, dir) = (Real::start(), tempfile::tempdir().unwrap());
     two_platforms(dir.path());
     let layout = haversack::image::Layout::open(&dir.path().join("store")).unwrap();
@@ -134,7 +134,7 @@ fn a_broken_blob_is_not_sent() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(
-        said.contains(&format!(" left out: {}/x@{other}: expected {other}, found sha256:", registry.address)),
+        said.contains(&format!(" left out: store/blobs/sha256/{}: expected {other}, found sha256:", other.hex())),
         "{said}"
     );
     // A layer is.
@@ -149,7 +149,8 @@ fn a_broken_blob_is_not_sent() {
     std::fs::write(layout.blob_path(&layer), bytes).unwrap();
     let to = Real::start();
     let error = error(&haversack(dir.path(), &["copy", "oci:store:x", &to.at("x:1"), "--dest-tls-verify=false"]));
-    assert!(error.contains(&format!("expected {layer}, found sha256:")), "{error}");
+    let file = format!("store/blobs/sha256/{}", layer.hex());
+    assert!(error.contains(&format!("{file}: expected {layer}, found sha256:")), "{error}");
     assert!(error.contains("hint: what it was read from is damaged: `haversack verify`"), "{error}");
 }
 

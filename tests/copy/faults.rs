@@ -121,19 +121,26 @@ fn credentials_go_to_the_registry_and_not_where_it_redirects_to() {
 
 #[test]
 fn a_token_is_asked_for_with_the_password_and_for_this_repository() {
-    let (registry, dir) = (Quirky::start(Quirk::Token), tempfile::tempdir().unwrap());
-    let refused = error(&registry.copy(dir.path(), &[]));
-    assert!(
-        refused.starts_with(&format!("{}/r/i: access denied with the available credentials", registry.address)),
-        "{refused}"
-    );
-    let file = dir.path().join("auth.json");
-    let auth = format!(r#"{{"auths":{{"{}/r":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#, registry.address);
-    std::fs::write(&file, auth).unwrap();
-    done(&registry.copy(dir.path(), &["--authfile", "auth.json"]));
-    clean(dir.path());
-    let expected = "GET /token service=quirky&scope=repository%3Ar%2Fi%3Apull  Basic dXNlcjpzZWNyZXQ=";
-    assert_eq!(registry.asked("Basic"), [expected]);
+    for answer in [
+        r#"{"token":"let-me-in"}"#,
+        r#"{"access_token":"let-me-in"}"#,
+        r#"{"token":"","access_token":"let-me-in"}"#,
+        r#"{"token":null,"access_token":"let-me-in","expires_in":60}"#,
+    ] {
+        let (registry, dir) = (Quirky::start(Quirk::Token(answer)), tempfile::tempdir().unwrap());
+        let refused = error(&registry.copy(dir.path(), &[]));
+        assert!(
+            refused.starts_with(&format!("{}/r/i: access denied with the available credentials", registry.address)),
+            "{refused}"
+        );
+        let file = dir.path().join("auth.json");
+        let auth = format!(r#"{{"auths":{{"{}/r":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#, registry.address);
+        std::fs::write(&file, auth).unwrap();
+        done(&registry.copy(dir.path(), &["--authfile", "auth.json"]));
+        clean(dir.path());
+        let expected = "GET /token service=quirky&scope=repository%3Ar%2Fi%3Apull  Basic dXNlcjpzZWNyZXQ=";
+        assert_eq!(registry.asked("Basic"), [expected], "{answer}");
+    }
 }
 
 #[test]
@@ -220,7 +227,9 @@ fn a_large_upload_is_gone_on_with_where_it_broke_off() {
     let half = format!("PATCH {}-{}", piece + (1 << 20), size - 1);
     for (accident, expected) in [
         (Accident::Breaks, vec![&*first, &rest, "GET", &half]),
-        (Accident::Refused, vec![&*first, &rest, "PUT whole"]),
+        (Accident::Refused(416), vec![&*first, &rest, "PUT whole"]),
+        // Of pieces that are too large for it.
+        (Accident::Refused(413), vec![&*first, &rest, "PUT whole"]),
         (Accident::Forgotten, vec![&*first, &rest, "GET", &first, &rest]),
     ] {
         let taker = Taker::start(accident);

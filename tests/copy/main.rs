@@ -8,6 +8,7 @@ mod odd;
 mod quirky;
 mod real;
 mod referring;
+mod refusals;
 mod syncing;
 mod taker;
 

@@ -33,6 +33,11 @@ pub(crate) enum Quirk {
         times: usize,
         ranges: bool,
     },
+    /// The same once, half-way; then it answers requests for the rest with this range, and with all bytes from there on.
+    OtherRange {
+        says: &'static str,
+        from: usize,
+    },
     /// One byte of the blob is another.
     WrongByte,
     /// Says that the blob is longer than it is described.
@@ -41,8 +46,8 @@ pub(crate) enum Quirk {
     Redirects {
         to: String,
     },
-    /// Wants a token, and a password for the token.
-    Token,
+    /// Wants a token, and a password for the token; this is what it is answered.
+    Token(&'static str),
     /// Answers with a web page.
     Html,
     /// Has a manifest of more than 4 MiB.
@@ -146,14 +151,14 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
     match &shared.quirk {
         Quirk::Html => return ([(header::CONTENT_TYPE, "text/html")], "<html>Welcome</html>").into_response(),
         Quirk::Busy if asked_before < 2 && target == "1" => return status(StatusCode::SERVICE_UNAVAILABLE),
-        Quirk::Token if path == "/token" => {
+        Quirk::Token(answer) if path == "/token" => {
             // user:secret
             return match authorization.as_deref() {
-                Some("Basic dXNlcjpzZWNyZXQ=") => r#"{"token":"let-me-in"}"#.into_response(),
+                Some("Basic dXNlcjpzZWNyZXQ=") => answer.into_response(),
                 _ => status(StatusCode::UNAUTHORIZED),
             };
         }
-        Quirk::Token if authorization.as_deref() != Some("Bearer let-me-in") => {
+        Quirk::Token(_) if authorization.as_deref() != Some("Bearer let-me-in") => {
             let challenge = format!(r#"Bearer realm="http://{}/token",service="quirky""#, shared.address);
             return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response();
         }
@@ -208,6 +213,10 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
         }
         Quirk::FewerBytes if large => bytes[..LAYER_SIZE - 1].to_vec().into_response(),
         Quirk::MoreBytes if large => [bytes, vec![0]].concat().into_response(),
+        Quirk::OtherRange { says, from } if large && range.is_some() => {
+            (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, *says)], bytes[*from..].to_vec()).into_response()
+        }
+        Quirk::OtherRange { .. } if large && asked_before == 0 => cut(bytes[..LAYER_SIZE / 2].to_vec()).into_response(),
         Quirk::BreaksOff { at, times, ranges } if large => {
             let start: usize = match &range {
                 Some(range) if *ranges => range["bytes=".len()..range.len() - 1].parse().unwrap(),
@@ -216,18 +225,8 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
             let rest = bytes[start..].to_vec();
             let status = if start > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
             let content_range = format!("bytes {start}-{}/{LAYER_SIZE}", LAYER_SIZE - 1);
-            let body = if asked_before < *times {
-                let half = rest[..(*at).min(rest.len())].to_vec();
-                let pieces = futures_util::stream::iter([Ok(half), Err(std::io::Error::other("cut"))]);
-                Body::from_stream(pieces.then(async |piece| {
-                    // Time for what went before to leave.
-                    let wait = if piece.is_err() { 100 } else { 0 };
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                    piece
-                }))
-            } else {
-                Body::from(rest)
-            };
+            let body =
+                if asked_before < *times { cut(rest[..(*at).min(rest.len())].to_vec()) } else { Body::from(rest) };
             let mut response = (status, body).into_response();
             if start > 0 {
                 response.headers_mut().insert(header::CONTENT_RANGE, content_range.parse().unwrap());
@@ -236,4 +235,15 @@ pub(crate) async fn answer(State(shared): State<Shared>, request: Request) -> Re
         }
         _ => bytes.into_response(),
     }
+}
+
+/// A body that breaks off behind these bytes.
+fn cut(bytes: Vec<u8>) -> Body {
+    let pieces = futures_util::stream::iter([Ok(bytes), Err(std::io::Error::other("cut"))]);
+    Body::from_stream(pieces.then(async |piece| {
+        // Time for what went before to leave.
+        let wait = if piece.is_err() { 100 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        piece
+    }))
 }

@@ -174,6 +174,14 @@ impl Store {
         }
     }
 
+    /// What to call the place of a blob: its file, or the archive that it is in.
+    pub(crate) fn place_of(&self, digest: &Digest) -> String {
+        match self.blob_path(digest) {
+            Some(path) => path.display().to_string(),
+            None => format!("{}: {digest}", self.path().display()),
+        }
+    }
+
     /// Every blob with its size.
     pub(crate) fn blobs(&self) -> Result<Vec<(Digest, u64)>, Error> {
         match self {
