@@ -140,16 +140,19 @@ fn every_test_that_the_page_on_security_names_is_there() {
     }
 }
 
-/// The names of tests in the table on what is compared with what.
+/// The names of tests in the tables on what is compared with what.
 #[test]
-fn every_test_that_the_page_on_kernels_names_is_there() {
+fn every_test_that_the_pages_on_images_and_kernels_name_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/kernels.md")).unwrap();
-    let (_, table) = page.split_once("## Who says that it is right").unwrap();
-    let codes = table.split('`').skip(1).step_by(2);
-    let named: BTreeSet<&str> = codes.filter(|code| code.matches('_').count() > 3 && !code.contains(' ')).collect();
-    assert!(named.len() > 25, "{named:?}");
-    let mut missing = named;
+    let pages = ["images", "kernels"].map(|page| fs::read_to_string(root.join(format!("docs/{page}.md"))).unwrap());
+    let mut missing = BTreeSet::new();
+    for page in &pages {
+        let (_, table) = page.split_once("## Who says that it is right").unwrap();
+        let codes = table.split('`').skip(1).step_by(2);
+        let named: BTreeSet<&str> = codes.filter(|code| code.matches('_').count() > 3 && !code.contains(' ')).collect();
+        assert!(named.len() > 25, "{named:?}");
+        missing.extend(named);
+    }
     for entry in ["tests", "src"].iter().flat_map(|directory| walkdir::WalkDir::new(root.join(directory))) {
         let path = entry.unwrap().into_path();
         if path.extension().is_some_and(|extension| extension == "rs") {

@@ -38,7 +38,7 @@ fn what_a_registry_refuses_is_read_again_and_a_damaged_file_is_named() {
     let found = Digest::sha256(&wrong);
     let archive = std::fs::read(dir.path().join("x.tar")).unwrap();
     let at = archive.windows(64).position(|window| *window == right[..64]).unwrap();
-    let mut damaged = archive.clone();
+    let mut damaged = archive;
     damaged[at + 1000] ^= 1;
     std::fs::write(dir.path().join("x.tar"), damaged).unwrap();
 

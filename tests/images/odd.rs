@@ -1,6 +1,7 @@
 //! Images, archives and layouts that people have, and that are not as we would write them.
 
 use std::path::Path;
+use std::process::Command;
 
 use haversack::compression::{Compression, Encoder};
 use haversack::digest::Digest;
@@ -260,4 +261,76 @@ fn sync_goes_by_the_whole_names_that_buildx_writes_and_tells_of_images_without()
         index["manifests"].as_array().unwrap().iter().map(|it| it["annotations"][layout::REF_NAME].clone()).collect();
     names.sort_by_key(ToString::to_string);
     assert_eq!(names, ["registry.example/team/app:v1", "registry.example/team/app:v2"]);
+}
+
+#[test]
+fn simple_signatures_in_a_directory_are_passed_over_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = store(dir.path(), "from");
+    from.tag(&image(&from, &configuration(), b""), Some("x")).unwrap();
+    done(&haversack(dir.path(), &["copy", "oci:from:x", "dir:d", "--json"]));
+    let said = |args: &[&str]| {
+        let output = haversack(dir.path(), args);
+        let all = [output.stderr, output.stdout].concat();
+        (output.status.code(), String::from_utf8(all).unwrap().matches("signature").count())
+    };
+    let commands =
+        [&["copy", "dir:d", "oci:to:x"][..], &["copy", "dir:d", "oci-archive:x.tar:x"], &["inspect", "dir:d"]];
+    for command in commands {
+        assert_eq!(said(command), (Some(0), 0), "{command:?}");
+    }
+    // As containers/image names them; the last two are none.
+    let hex = "0".repeat(64);
+    for name in ["signature-1", "signature-12", &format!("{hex}.signature-3"), "signature-", "signature-x"] {
+        std::fs::write(dir.path().join("d").join(name), "a signature").unwrap();
+    }
+    for command in commands {
+        let output = haversack(dir.path(), command);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let warning = "warning: d: 3 simple signatures (signature-N) are passed over: only dir: has them\n";
+        assert!(said.contains(warning) && said.matches("passed over").count() == 1, "{command:?}: {said}");
+    }
+    // Nothing is wrong with the three; the others belong to no image.
+    let output = haversack(dir.path(), &["verify", "dir:d"]);
+    let found = String::from_utf8(output.stdout).unwrap();
+    let strays: Vec<&str> = found.lines().filter(|line| line.contains("signature-")).collect();
+    assert_eq!(strays.len(), 2, "{found}");
+}
+
+#[test]
+fn a_platform_that_one_image_of_a_list_lacks_is_a_failure_of_that_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), "store");
+    let one = image(&store, &configuration(), b"");
+    store.tag(&index(&store, &[(&one, "amd64"), (&one, "s390x")]), Some("r.example/whole:1")).unwrap();
+    store.tag(&index(&store, &[(&one, "amd64")]), Some("r.example/half:1")).unwrap();
+    store.tag(&one, Some("r.example/single:1")).unwrap();
+    let list = "to = 'oci:mirror'\n[[images]]\nfrom = 'oci:store'\nplatforms = ['linux/amd64', 'linux/s390x']\n";
+    std::fs::write(dir.path().join("list.toml"), list).unwrap();
+    let output = haversack(dir.path(), &["sync", "list.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let failed: Vec<_> = report["failed"].as_array().unwrap().iter().map(|it| it["error"].as_str().unwrap()).collect();
+    assert!(failed.len() == 2 && failed.iter().all(|it| it.starts_with("no image for linux/s390x in it")), "{report}");
+    let mirrored = Layout::open(&dir.path().join("mirror")).unwrap().index().unwrap();
+    let names: Vec<_> = mirrored.manifests().iter().map(|it| layout::ref_name(it).unwrap()).collect();
+    assert_eq!(names, ["r.example/whole:1"]);
+}
+
+#[test]
+fn a_checkout_under_another_umask_is_the_same_image() {
+    let digests = ["022", "027", "077"].map(|umask| {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "umask $0; mkdir -p def/tree/deep def/bin; echo x > def/tree/deep/x; echo y > def/y
+            printf '#!/bin/sh\\n' > def/bin/run; chmod +x def/bin/run; cp -p def/bin/run def/tree/deep/run
+            find def -exec touch -d @1000000000 {} +";
+        assert!(Command::new("sh").args(["-c", script, umask]).current_dir(dir.path()).status().unwrap().success());
+        let definition = "name = 'x'\n[[layers]]\ndirectories = [{ src = 'tree', dest = '/tree' }]\n\
+             files = [{ src = 'y', dest = '/y' }, { src = 'bin/run', dest = '/bin/run' }]\n";
+        std::fs::write(dir.path().join("def/image.toml"), definition).unwrap();
+        let built = done(&haversack(dir.path(), &["build", "def", "--no-sbom", "--json", "-o", "oci:store:x"]));
+        let built: Value = serde_json::from_str(&built).unwrap();
+        built[0]["digest"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(digests, [0; 3].map(|_| digests[0].clone()));
 }
