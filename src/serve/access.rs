@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use sha2::Digest as _;
 use tokio::sync::Semaphore;
 
@@ -149,7 +149,9 @@ impl Guard {
             self.same_site(request)?;
         }
         let Some(path) = &self.access.htpasswd else { return Ok(None) };
-        let user = match request.headers.get(AUTHORIZATION) {
+        // podman and skopeo that know no user send one without a name.
+        let is_somebody = |header: &&HeaderValue| basic(header.as_bytes()).is_none_or(|(user, _)| !user.is_empty());
+        let user = match request.headers.get(AUTHORIZATION).filter(is_somebody) {
             // Whoever says who he is is checked, for `login` asks whether he is.
             Some(header) => Some(self.login(path, header.as_bytes(), client).await?),
             None => None,
