@@ -267,6 +267,61 @@ fn cosign_signs_and_verifies_without_any_other_service() {
     site.refused(&cosign, &[&["verify"], &other[..], &registry, &[&image]].concat());
 }
 
+#[test]
+#[ignore = "needs podman and curl; on overlay and on vfs"]
+fn podman_logs_in_pulls_by_the_configuration_that_is_written_and_pushes() {
+    let site = Site::start(Some("example.com/team/app:1"));
+    let certs = site.dir.path().join("certs");
+    std::fs::create_dir(&certs).unwrap();
+    std::fs::copy(site.authority(), certs.join("ca.crt")).unwrap();
+    let (ca, auth) = (certs.to_str().unwrap(), site.dir.path().join("auth.json"));
+    std::fs::write(&auth, "{}").unwrap();
+    let by_name = site.dir.path().join("nodes/registries.conf.d");
+    let written: Vec<_> = std::fs::read_dir(&by_name).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for driver in ["overlay", "vfs"] {
+        let storage = tempfile::tempdir().unwrap();
+        let here = |name: &str| storage.path().join(name).display().to_string();
+        let podman = |args: &[&str]| {
+            let (root, run) = (here("root"), here("run"));
+            let own = ["--root", &root, "--runroot", &run, "--storage-driver", driver];
+            let mut command = site.command("podman", &[&own[..], args].concat());
+            command.env("CONTAINERS_REGISTRIES_CONF", &written[0]).env("REGISTRY_AUTH_FILE", &auth);
+            command.env_remove("SSL_CERT_FILE");
+            command.env("CONTAINERS_CONF", concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/podman/containers.conf"));
+            command.output().unwrap()
+        };
+        let done = |args: &[&str]| {
+            let output = podman(args);
+            assert!(output.status.success(), "{driver}: {args:?}: {}", said(&output));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let name = site.at("example.com/team/app:1");
+        let denied = podman(&["pull", "-q", "--cert-dir", ca, &name]);
+        assert!(
+            !denied.status.success() && said(&denied).contains("unauthorized: log in to use this registry"),
+            "{}",
+            said(&denied)
+        );
+        let unknown = podman(&["pull", "-q", "--creds", "ann:se:cret", &name]);
+        assert!(said(&unknown).contains("x509: certificate signed by unknown authority"), "{}", said(&unknown));
+        done(&["login", "-u", "ann", "-p", "se:cret", "--cert-dir", ca, &site.serve.address]);
+        // By the name of the origin, which is not there: this server is its mirror.
+        let pulled = done(&["pull", "-q", "--cert-dir", ca, "example.com/team/app:1"]);
+        let digests = done(&["image", "inspect", "--format", "{{.RepoDigests}}", &pulled]);
+        assert!(digests.contains(site.list.digest().as_ref()), "{driver}: {digests}");
+        assert_eq!(done(&["pull", "-q", "--cert-dir", ca, &name]), pulled);
+        let to = site.at(&format!("pushed/{driver}:1"));
+        done(&["push", "--cert-dir", ca, &pulled, &to]);
+        let found = site.get(&format!("/v2/pushed/{driver}/manifests/1")).json();
+        assert_eq!(found["config"]["digest"], format!("sha256:{pulled}"), "{driver}");
+        done(&["logout", &site.serve.address]);
+        done(&["rmi", "-af"]);
+        if driver == "overlay" {
+            let _ = Command::new("umount").arg(storage.path().join("root/overlay")).output();
+        }
+    }
+}
+
 /// containerd with everything of its own below a directory; it ends with the test.
 struct Containerd {
     child: Child,
