@@ -21,10 +21,10 @@ pub fn with_head<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item =
     columns([head.map(str::to_owned)].into_iter().chain(rows))
 }
 
-/// A line for each of what there is any of, `  COUNT WHAT`: what a report's totals are made of.
-pub fn counts<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+/// A line for each of what there is any of, `  COUNT WHAT`, with what to say of one and of more: what a report's totals are made of.
+pub fn counts<'a>(counts: impl IntoIterator<Item = (u64, [&'a str; 2])>) -> String {
     let some = counts.into_iter().filter(|(count, _)| *count > 0);
-    some.map(|(count, what)| format!("  {count} {what}\n")).collect()
+    some.map(|(count, [one, more])| format!("  {count} {}\n", if count == 1 { one } else { more })).collect()
 }
 
 #[cfg(test)]

@@ -88,11 +88,7 @@ impl Import<'_> {
                 }
                 Err(_) => "its end is missing".to_owned(),
             };
-            self.damaged.push(format!(
-                "{}: {bad} of {} frames are damaged; bytes {ranges}",
-                path.display(),
-                wanted.len()
-            ));
+            self.damaged.push(format!("{}: damaged frames: {bad} of {}; bytes {ranges}", path.display(), wanted.len()));
         }
         Ok(())
     }

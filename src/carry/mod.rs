@@ -80,6 +80,7 @@ use crate::compression::encode;
 use crate::digest::Digest;
 use crate::fs::PathError;
 use crate::image::store::layout;
+use crate::plural;
 
 /// Where contents are found by number.
 pub(crate) trait Lookup {
@@ -207,7 +208,7 @@ pub enum Error {
         digest: Digest,
     },
     /// A place that lacks what the carry is built on.
-    #[error("{}: {blobs} blobs that this carry is built on are not here; carry {} brings them", layout.display(), carries.join(", "))]
+    #[error("{}: what this carry is built on is not here: {}, which carry {} brings", layout.display(), plural::count(*blobs, "blob"), carries.join(", "))]
     Base {
         /// The layout, or the registry's host.
         layout: PathBuf,

@@ -83,6 +83,9 @@ pub struct PackReport {
     pub whole: Vec<Whole>,
     /// Blobs that the images name and that are not in the layout: those that may not be distributed.
     pub left_out: Vec<Digest>,
+    /// Bytes of the program that is carried along, which no total counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_bytes: Option<u64>,
 }
 
 /// A blob that travels as it is.
@@ -243,7 +246,11 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
     }
     fs::write(&out.path().join(CARRY), &document)?;
     drop((frames, stored, spool));
-    Ok(Packed { report: PackReport { directory: directory.to_owned(), carry, whole, left_out }, out, _lock: lock })
+    Ok(Packed {
+        report: PackReport { directory: directory.to_owned(), carry, whole, left_out, program_bytes: program_size },
+        out,
+        _lock: lock,
+    })
 }
 
 /// A carry that is written and has not its name yet.

@@ -6,7 +6,7 @@ use reqwest::header::{ETAG, IF_NONE_MATCH};
 use url::Url;
 
 use crate::catalog::chart_index::{self, Index, IndexError};
-use crate::http::{self, Http, Retriable, Verdict};
+use crate::http::{self, Http, Retriable, Verdict, shown};
 use crate::limits;
 use crate::reference;
 
@@ -33,15 +33,17 @@ pub enum Error {
     #[error("{0}")]
     Http(#[from] http::Error),
     /// The answer is no index.
-    #[error("{url}: not a chart index")]
+    #[error("{}: not a chart index", shown(url))]
     Index {
         /// What was requested.
         url: Box<Url>,
+        /// Whether there was an index before.
+        is_known: bool,
         /// What is wrong.
         source: IndexError,
     },
     /// The index ends before `generated`, which Helm writes last.
-    #[error("{url}: the chart index ends without `generated`: half of it may be missing")]
+    #[error("{}: the chart index ends without `generated`: half of it may be missing", shown(url))]
     Half {
         /// What was requested.
         url: Box<Url>,
@@ -52,6 +54,8 @@ impl Retriable for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Error::Http(error) => error.verdict(),
+            // Nothing says that an index was ever there: a wrong address is told at once.
+            Error::Index { is_known: false, .. } => Verdict::Permanent,
             // A front end's error page, or a body that broke off, or a file that is being written.
             Error::Index { .. } | Error::Half { .. } => Verdict::Again { after: None },
         }
@@ -64,8 +68,8 @@ pub fn unpublished_url(index: &Url) -> Url {
     reference::resolve(index, UNPUBLISHED).unwrap_or_else(|_| index.clone())
 }
 
-/// Requests an index, conditionally when an entity tag is known, with the run's retries.
-pub async fn fetch(http: &Http, url: &Url, etag: Option<&str>) -> Result<Fetched, Error> {
+/// Requests an index, conditionally when an entity tag is known, with the run's retries. `is_known` says that it was read before.
+pub async fn fetch(http: &Http, url: &Url, etag: Option<&str>, is_known: bool) -> Result<Fetched, Error> {
     http.retry()
         .run(async || {
             let mut request = http.get(url).timeout(http.deadline());
@@ -81,8 +85,11 @@ pub async fn fetch(http: &Http, url: &Url, etag: Option<&str>) -> Result<Fetched
             }
             let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let body = http::read_limited(response, limits::CHART_INDEX).await?;
-            let index = tokio::task::block_in_place(|| chart_index::parse(&body))
-                .map_err(|source| Error::Index { url: Box::new(url.clone()), source })?;
+            let index = tokio::task::block_in_place(|| chart_index::parse(&body)).map_err(|source| Error::Index {
+                url: Box::new(url.clone()),
+                is_known,
+                source,
+            })?;
             if !index.complete {
                 return Err(Error::Half { url: Box::new(url.clone()) });
             }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::constraint::{self, Constraint};
-use crate::catalog::entry::{Chart, Kind};
+use crate::catalog::entry::{Chart, Image, Kind, Repository, stored_registry};
 use crate::catalog::store::{Answer, Error, Snapshot};
 use crate::digest::Digest;
 
@@ -81,13 +81,16 @@ pub struct ConstraintQuestion {
 }
 
 /// The answer to one question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// Yes or no.
     pub certified: bool,
     /// The row that decided, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<Answer>,
+    /// The name that was asked for beside the digest, where the image with that digest is another's: the digest decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_name: Option<String>,
     /// Why not, where there is more to say than that no row matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -97,12 +100,14 @@ pub struct Verdict {
 pub fn check(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Error> {
     match question {
         Question::Container(question) => {
-            let image = if question.digest.is_empty() {
-                snapshot.image_by_tag(&question.registry, &question.repository, tag(question))?
-            } else {
-                snapshot.image_by_digest(&question.digest)?
-            };
-            Ok(Verdict::from_row(image.map(Answer::Container)))
+            if question.digest.is_empty() {
+                let image = snapshot.image_by_tag(&question.registry, &question.repository, tag(question))?;
+                return Ok(Verdict::from_row(image.map(Answer::Container)));
+            }
+            let image = snapshot.image_by_digest(&question.digest)?;
+            let other_name = image.as_ref().filter(|image| !question.is_named_by(image)).map(|_| question.name());
+            let reason = image.is_none().then(|| "the snapshot has no image with this digest".to_owned());
+            Ok(Verdict { other_name, reason, ..Verdict::from_row(image.map(Answer::Container)) })
         }
         Question::Operator(question) => {
             let bundle = snapshot.operator(&question.csv_name, &question.ocp_version)?;
@@ -113,8 +118,8 @@ pub fn check(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Error>
             Ok(chart_verdict(charts, &question.kube_version))
         }
         Question::KubeConstraint(question) => Ok(match satisfies(&question.version, &question.constraint) {
-            Ok(certified) => Verdict { certified, row: None, reason: None },
-            Err(error) => Verdict { certified: false, row: None, reason: Some(error.to_string()) },
+            Ok(certified) => Verdict { certified, ..Verdict::default() },
+            Err(error) => Verdict { reason: Some(error.to_string()), ..Verdict::default() },
         }),
     }
 }
@@ -123,12 +128,35 @@ pub fn check(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Error>
 /// OpenShift, other versions of it or of the chart, other tags of the repository. The first ten, as they would be asked about.
 pub fn near(snapshot: &Snapshot, question: &Question) -> Result<Vec<String>, Error> {
     match question {
-        Question::Container(question) if question.digest.is_empty() => {
-            snapshot.tags_of(&question.registry, &question.repository, NEAR)
-        }
+        Question::Container(question) => snapshot.tags_of(&question.registry, &question.repository, NEAR),
         Question::Operator(question) => snapshot.operators_like(&question.csv_name, NEAR),
         Question::Helm(question) => snapshot.charts_like(&question.chart, NEAR),
-        Question::Container(_) | Question::KubeConstraint(_) => Ok(Vec::new()),
+        Question::KubeConstraint(_) => Ok(Vec::new()),
+    }
+}
+
+/// What a question may mean that does not say which of several: images of a repository without a tag that is named, CSVs of a
+/// package or of a name without a version. None where it says which, or where there is nothing of that name.
+pub fn candidates(snapshot: &Snapshot, question: &Question) -> Result<Vec<String>, Error> {
+    match question {
+        Question::Container(question) if question.digest.is_empty() && question.tag.is_empty() => {
+            snapshot.tags_of(&question.registry, &question.repository, NEAR)
+        }
+        Question::Operator(question) => {
+            let found = snapshot.csvs_of(&question.csv_name, NEAR)?;
+            // It says which: one that is there for other versions of OpenShift.
+            Ok(if found.contains(&question.csv_name) { Vec::new() } else { found })
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What a question does not say that has such candidates.
+pub fn lack(question: &Question) -> Option<&'static str> {
+    match question {
+        Question::Container(_) => Some("no tag is named, and none is `latest`"),
+        Question::Operator(_) => Some("no version is named, which is part of the name of a CSV"),
+        Question::Helm(_) | Question::KubeConstraint(_) => None,
     }
 }
 
@@ -144,7 +172,7 @@ pub fn questions(text: &str, ocp_version: &str, kube_version: &str) -> Vec<Quest
         None => (plain, ""),
     };
     if digest.parse::<Digest>().is_ok() {
-        return vec![Question::Container(ContainerQuestion { digest: digest.into(), ..ContainerQuestion::default() })];
+        return vec![Question::Container(ContainerQuestion::of(name, digest))];
     }
     let mut words = plain.split_whitespace();
     match (words.next(), words.next(), words.next()) {
@@ -154,12 +182,7 @@ pub fn questions(text: &str, ocp_version: &str, kube_version: &str) -> Vec<Quest
         }
         (Some(_), None, None) => match name.split_once('/') {
             Some((registry, rest)) if digest.is_empty() && !registry.is_empty() && !rest.is_empty() => {
-                let (repository, tag) = match rest.rsplit_once(':') {
-                    Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-                    _ => (rest, ""),
-                };
-                let (registry, repository, tag) = (registry.to_owned(), repository.to_owned(), tag.to_owned());
-                vec![Question::Container(ContainerQuestion { registry, repository, tag, digest: String::new() })]
+                vec![Question::Container(ContainerQuestion::of(name, digest))]
             }
             None if name.contains('.') && digest.is_empty() => {
                 let ocp_version = ocp_version.trim().trim_start_matches('v');
@@ -187,9 +210,39 @@ pub fn is_certified(snapshot: &Snapshot, question: &Question) -> Result<bool, Er
     }
 }
 
+impl ContainerQuestion {
+    /// Takes `REGISTRY/REPOSITORY[:TAG]` apart as certsuite does: what follows the last colon after the last slash is the tag.
+    pub fn of(name: &str, digest: &str) -> Self {
+        let (registry, rest) = name.split_once('/').unwrap_or(("", name));
+        let (repository, tag) = match rest.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+            _ => (rest, ""),
+        };
+        let (registry, repository, tag) = (registry.to_owned(), repository.to_owned(), tag.to_owned());
+        ContainerQuestion { registry, repository, tag, digest: digest.to_owned() }
+    }
+
+    /// Whether the image has the name that is asked for, or none is.
+    fn is_named_by(&self, image: &Image) -> bool {
+        let has = |it: &Repository| {
+            it.registry == stored_registry(&self.registry)
+                && it.repository == self.repository
+                && (self.tag.is_empty() || it.tags.contains(&self.tag))
+        };
+        self.repository.is_empty() || image.repositories.iter().any(has)
+    }
+
+    /// The name without the digest, as people write it.
+    fn name(&self) -> String {
+        let slash = if self.registry.is_empty() { "" } else { "/" };
+        let colon = if self.tag.is_empty() { "" } else { ":" };
+        format!("{}{slash}{}{colon}{}", self.registry, self.repository, self.tag)
+    }
+}
+
 impl Verdict {
     fn from_row(row: Option<Answer>) -> Self {
-        Verdict { certified: row.is_some(), row, reason: None }
+        Verdict { certified: row.is_some(), row, ..Verdict::default() }
     }
 }
 
@@ -210,7 +263,7 @@ fn chart_verdict(charts: Vec<Chart>, kube_version: &str) -> Verdict {
             Err(error) => reason = Some(error.to_string()),
         }
     }
-    Verdict { certified: false, row: None, reason }
+    Verdict { reason, ..Verdict::default() }
 }
 
 fn satisfies(version: &str, constraint: &str) -> Result<bool, constraint::ParseError> {

@@ -174,6 +174,24 @@ impl Error {
         matches!(self, Error::Http(error) if error.status_code() == Some(StatusCode::BAD_REQUEST))
     }
 
+    /// Whether it is an answer as the catalog gives none: HTML, or a document without rows. From a server that has given pages
+    /// that is a fault which passes; another server will answer no different next time.
+    pub fn is_of_another_service(&self) -> bool {
+        match self {
+            Error::NoRows { .. } => true,
+            Error::NotJson { start, .. } => !start.starts_with('{'),
+            _ => false,
+        }
+    }
+
+    /// What kind of failure it is, whichever request it was met by.
+    pub fn sort(&self) -> String {
+        match self {
+            Error::Http(error) => format!("{:?} {:?}", std::mem::discriminant(error), error.status_code()),
+            other => format!("{:?}", std::mem::discriminant(other)),
+        }
+    }
+
     /// Whether the server needed too long, so that smaller pages are called for.
     pub fn is_slow(&self) -> bool {
         match self {
@@ -197,9 +215,9 @@ impl Catalog {
         Catalog { task: Some(task.clone()), ..self.clone() }
     }
 
-    /// The base that the lists are below.
-    pub fn base(&self) -> &Url {
-        &self.base
+    /// The base that the lists are below, as it is said and kept.
+    pub fn name(&self) -> String {
+        http::without_secrets(&self.base)
     }
 
     /// The client that requests go through.
@@ -221,7 +239,7 @@ impl Catalog {
         if let Some(got) = page.page.filter(|got| *got != request.page) {
             return Err(Error::WrongPage { url: Box::new(url), asked: request.page, got });
         }
-        tracing::debug!("{url}: {} rows, {} bytes", page.rows.len(), body.len());
+        tracing::debug!("{}: {} rows, {} bytes", http::shown(&url), page.rows.len(), body.len());
         Ok(Page { rows: page.rows, page_size: page.page_size.map(|size| size.max(1)), total: page.total, date, url })
     }
 

@@ -45,6 +45,21 @@ pub enum Error {
     /// A reference that certsuite would not understand.
     #[error("{0:?}: expected REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest")]
     Image(String),
+    /// It does not say which of several.
+    #[error("{asked}: {lack}; in the snapshot: {}", candidates.join(", "))]
+    Which {
+        /// What was asked about.
+        asked: String,
+        /// What it does not say.
+        lack: &'static str,
+        /// The first of what it may mean.
+        candidates: Vec<String>,
+    },
+    /// Not the name of a CSV.
+    #[error(
+        "{0}: expected the name of a CSV, NAME.VERSION, such as acme-db-operator.v1.0.0; there is no package of this name, either"
+    )]
+    Csv(String),
     /// The snapshot does not hold what the question is about.
     #[error("{}: the snapshot has no {}, so there is no answer", db.display(), kind.plural())]
     Lacking {
@@ -65,8 +80,28 @@ pub fn ask(snapshot: &Snapshot, question: &Question) -> Result<Answered, Error> 
         return Err(Error::Lacking { db: snapshot.path().to_owned(), kind });
     }
     let verdict = check::check(snapshot, question)?;
+    if !verdict.certified {
+        refuse_vague(snapshot, question)?;
+    }
     let near = if verdict.certified { Vec::new() } else { check::near(snapshot, question)? };
     Ok(Answered { verdict, near, snapshot: info.taken, age_seconds: info.taken.age() })
+}
+
+/// A no would not be believed where the question does not say what is meant: a repository without a tag, the name of a package.
+fn refuse_vague(snapshot: &Snapshot, question: &Question) -> Result<(), Error> {
+    let candidates = check::candidates(snapshot, question)?;
+    let asked = match question {
+        Question::Container(image) => format!("{}/{}", image.registry, image.repository),
+        Question::Operator(operator) => operator.csv_name.clone(),
+        Question::Helm(_) | Question::KubeConstraint(_) => return Ok(()),
+    };
+    match (check::lack(question), question) {
+        (Some(lack), _) if !candidates.is_empty() => Err(Error::Which { asked, lack, candidates }),
+        (_, Question::Operator(_)) if !asked.contains('.') && check::near(snapshot, question)?.is_empty() => {
+            Err(Error::Csv(asked))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Answers a line of a batch, a [`Question`] in JSON, with the line itself and `certified`, or with `error`; that is given apart, too.
@@ -77,9 +112,10 @@ pub fn answer_line(
 ) -> Result<(Map<String, Value>, Option<String>), store::Error> {
     let mut fields: Map<String, Value> = serde_json::from_slice(line).unwrap_or_default();
     let asked = serde_json::from_slice::<Question>(line).map_err(|error| format!("not a question: {error}"));
-    let asked = asked.and_then(|question| match lacking(info, &question) {
-        Some(kind) => Err(format!("the snapshot has no {}", kind.plural())),
-        None => Ok(question),
+    let asked = asked.and_then(|question| match (empty(&question), lacking(info, &question)) {
+        (Some(field), _) => Err(format!("nothing is asked: `{field}` is empty")),
+        (None, Some(kind)) => Err(format!("the snapshot has no {}", kind.plural())),
+        (None, None) => Ok(question),
     });
     let error = match asked {
         Ok(question) => {
@@ -92,6 +128,18 @@ pub fn answer_line(
         }
     };
     Ok((fields, error))
+}
+
+/// The field without which a question asks nothing, where it is empty.
+fn empty(question: &Question) -> Option<&'static str> {
+    let fields = match question {
+        Question::Container(image) if image.digest.is_empty() => [("repository", &image.repository); 2],
+        Question::Container(image) => [("digest", &image.digest); 2],
+        Question::Operator(operator) => [("csv_name", &operator.csv_name); 2],
+        Question::Helm(chart) => [("chart", &chart.chart), ("version", &chart.version)],
+        Question::KubeConstraint(asked) => [("version", &asked.version); 2],
+    };
+    fields.into_iter().find(|(_, value)| value.trim().is_empty()).map(|(field, _)| field)
 }
 
 /// What the snapshot does not hold, where the question is about just that.
@@ -120,8 +168,7 @@ pub fn kubernetes(version: String) -> Result<String, Error> {
     }
 }
 
-/// Takes an image reference apart as certsuite does: what follows the last colon after the last slash is the tag. What
-/// podman and browsers put before a name is taken off.
+/// Takes an image reference apart as certsuite does. What podman and browsers put before a name is taken off.
 pub fn container(image: &str) -> Result<ContainerQuestion, Error> {
     let image =
         ["docker://", "https://", "http://"].iter().find_map(|scheme| image.strip_prefix(scheme)).unwrap_or(image);
@@ -135,22 +182,14 @@ pub fn container(image: &str) -> Result<ContainerQuestion, Error> {
     {
         return Err(Error::Digest { image: image.to_owned(), reason });
     }
-    let (registry, rest) = name.split_once('/').unwrap_or(("", name));
-    let (repository, tag) = match rest.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (rest, ""),
-    };
+    let question = ContainerQuestion::of(name, digest);
+    let (registry, repository) = (&question.registry, &question.repository);
     // No host of the catalog is one word but `non_registry`: a word before the slash is most likely part of the repository.
     let is_host = registry.contains(['.', ':', '_']) || registry == "localhost";
     if digest.is_empty() && (!is_host || repository.is_empty()) {
         return Err(Error::Image(image.to_owned()));
     }
-    Ok(ContainerQuestion {
-        registry: registry.into(),
-        repository: repository.into(),
-        tag: tag.into(),
-        digest: digest.into(),
-    })
+    Ok(question)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::catalog::snapshot::{How, SnapshotReport};
 use crate::catalog::store::{Answer, Info};
 use crate::catalog::tree::DumpReport;
 use crate::escape::in_line;
+use crate::plural;
 use crate::progress::{Unit, amount};
 
 impl Instant {
@@ -26,7 +27,7 @@ impl Instant {
             (0, _) if ahead > 300_000_000 => "in the future by this host's clock".into(),
             (hours @ 1.., _) => format!("{hours} h in the future by this host's clock"),
             (_, hours @ ..48) => format!("{hours} h old"),
-            (_, hours) => format!("{} days old", hours / 24),
+            (_, hours) => format!("{} old", plural::count(hours / 24, "day")),
         }
     }
 }
@@ -56,10 +57,14 @@ impl SnapshotReport {
                 How::Full => "read in full",
                 How::Refresh => "refreshed",
                 How::Unchanged => "unchanged",
-                How::Kept => "could not be read, kept as they were",
+                How::Kept if self.info.kinds.contains_key(kind) => "could not be read, kept as they were",
+                How::Kept => {
+                    let _ = writeln!(text, "{}: none (could not be read)", kind.plural());
+                    continue;
+                }
             };
             let (kind, read, removed) = (kind.plural(), done.read, done.removed);
-            let _ = writeln!(text, "{kind}: {about} ({how}, {read} rows read, {removed} removed)");
+            let _ = writeln!(text, "{kind}: {about} ({how}, {} read, {removed} removed)", plural::count(read, "row"));
         }
         let _ = writeln!(text, "taken: {}\ncontent: {}", self.info.taken, self.info.digest);
         text
@@ -77,7 +82,10 @@ impl DumpReport {
     pub fn to_text(&self) -> String {
         let data = self.directory.join("data");
         let DumpReport { containers, operators, charts, .. } = self;
-        format!("{}: {containers} image keys, {operators} operator bundles, {charts} charts\n", data.display())
+        {
+            let (keys, charts) = (plural::count(*containers, "image key"), plural::count(*charts, "chart"));
+            format!("{}: {keys}, {}, {charts}\n", data.display(), plural::count(*operators, "operator bundle"))
+        }
     }
 }
 
@@ -85,8 +93,8 @@ impl Imported {
     /// What was read, and the digest of it.
     pub fn to_text(&self) -> String {
         let (db, read, content) = (self.db.display(), &self.read, &self.info.digest);
-        let counts = [(read.containers, "image keys"), (read.operators, "operator bundles"), (read.charts, "charts")];
-        let counts = counts.map(|(count, what)| format!("{count} {what}")).join(", ");
+        let counts = [(read.containers, "image key"), (read.operators, "operator bundle"), (read.charts, "chart")];
+        let counts = counts.map(|(count, what)| plural::count(count, what)).join(", ");
         format!("{db}: {counts}\ncontent: {content}\n")
     }
 }
@@ -113,7 +121,13 @@ impl Info {
         let mut text =
             format!("taken: {}, {age}\ncontent: {}\nsize: {}\n", self.taken, self.digest, amount(bytes, Unit::Bytes));
         for (kind, about) in &self.kinds {
-            let _ = writeln!(text, "{}: {} rows, {} answers", kind.plural(), about.rows, about.answers);
+            let _ = writeln!(
+                text,
+                "{}: {}, {}",
+                kind.plural(),
+                plural::count(about.rows, "row"),
+                plural::count(about.answers, "answer")
+            );
             let _ = writeln!(text, "  from {}", in_line(&about.source));
             if !about.filter.is_empty() {
                 let _ = writeln!(text, "  where {}", in_line(&about.filter));
@@ -130,7 +144,13 @@ impl Info {
 impl Verdict {
     /// The answer and what decided it, or else what is `near`; from the snapshot that was taken then.
     pub fn to_text(&self, near: &[String], taken: Instant) -> String {
-        let mut text = String::from(if self.certified { "certified\n" } else { "not certified\n" });
+        let mut text = match &self.other_name {
+            Some(name) => format!(
+                "certified by its digest, but not under the name {}, which the catalog does not have for it\n",
+                in_line(name)
+            ),
+            None => String::from(if self.certified { "certified\n" } else { "not certified\n" }),
+        };
         match &self.row {
             Some(Answer::Operator(bundle)) => {
                 let _ = writeln!(
@@ -145,11 +165,12 @@ impl Verdict {
             Some(Answer::Container(image)) => {
                 let _ = writeln!(
                     text,
-                    "image: {} {}{}",
-                    in_line(image.digests.first().map_or("without a digest", String::as_str)),
-                    in_line(&image.architecture),
+                    "image: {}{}",
+                    in_line(if image.architecture.is_empty() { "unknown architecture" } else { &image.architecture }),
                     in_line(identity(&image.id))
                 );
+                let digests = if image.digests.is_empty() { "none".to_owned() } else { image.digests.join(", ") };
+                let _ = writeln!(text, "  its digests: {}", in_line(digests));
                 for repository in &image.repositories {
                     let tags = repository.tags.join(", ");
                     let _ = writeln!(
@@ -169,8 +190,10 @@ impl Verdict {
                 if let Some(reason) = &self.reason {
                     let _ = writeln!(text, "reason: {reason}");
                 }
-                if !near.is_empty() {
-                    let _ = writeln!(text, "similar and certified: {}", in_line(near.join(", ")));
+                let nothing = "nothing; `haversack catalog search WORD` looks for words of names";
+                if !near.is_empty() || self.reason.is_none() {
+                    let near = if near.is_empty() { nothing.to_owned() } else { near.join(", ") };
+                    let _ = writeln!(text, "similar and certified: {}", in_line(near));
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Args, Context, VERSION, block_on};
 use crate::ops::doctor::{self, Check, DoctorOptions, Source, Subject};
+use crate::plural;
 
 /// Check what commonly goes wrong: clock, disk space, certificates, proxies, credentials, servers, layouts, podman
 #[derive(clap::Args)]
@@ -64,7 +65,11 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
     let report = block_on(async { Ok(doctor::doctor(&options).await) })?;
     context.ui.result(&report, |report| report.checks.iter().map(Check::to_text).collect())?;
     let (warned, failed) = (report.warned, report.failed);
-    context.ui.say(format_args!("{} checks: {failed} failed, {warned} warnings", report.checks.len()));
+    context.ui.say(format_args!(
+        "{}: {failed} failed, {}",
+        plural::count(report.checks.len(), "check"),
+        plural::count(warned, "warning")
+    ));
     Ok(Exit::of(failed == 0))
 }
 

@@ -19,6 +19,7 @@ use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::ops::catalog_image::{self, CatalogImage, Refresh};
 use crate::ops::kernel_image::{self, KernelImageOptions};
+use crate::plural;
 
 /// Entrypoint of a catalog or kernel image: refresh its content and dump it; with OCT_DUMP_ONLY=true only dump it
 #[derive(Args)]
@@ -104,7 +105,7 @@ pub(super) fn dump(args: &DumpArgs, context: &Context) -> Outcome {
         catalog_image::check_place(&args.place.dump_dir)?;
         let options = KernelImageOptions { releases: args.release.clone(), to: args.place.dump_dir.clone() };
         let count = kernel_image::dump(set, &options)?;
-        context.ui.say(format_args!("{count} kernels in {}", args.place.dump_dir.display()));
+        context.ui.say(format_args!("{} in {}", plural::count(count, "kernel"), args.place.dump_dir.display()));
         return Ok(Exit::Done);
     }
     if !args.release.is_empty() {
@@ -171,7 +172,7 @@ fn refresh_kernels(args: &RefreshArgs, context: &Context) -> Outcome {
     let from = args.kernel_options.options(&words, context)?;
     let options = KernelImageOptions { to: args.place.dump_dir.clone(), ..KernelImageOptions::default() };
     let (count, complete) = kernel_image::refresh(&from, &options, &context.http, context.ui.progress())?;
-    context.ui.say(format_args!("{count} kernels in {}", args.place.dump_dir.display()));
+    context.ui.say(format_args!("{} in {}", plural::count(count, "kernel"), args.place.dump_dir.display()));
     Ok(Exit::of(complete))
 }
 

@@ -11,6 +11,7 @@ use crate::cli::outcome::{Exit, Outcome};
 use crate::image::Layout;
 use crate::image::store::gc::{Collected, GcOptions};
 use crate::ops::place;
+use crate::plural;
 use crate::progress::{Unit, amount};
 use crate::serve::collect;
 
@@ -59,7 +60,11 @@ impl Gone {
         if self.kept_contents.layers > 0 {
             let verb = if self.collected.dry_run { "would remove" } else { "removed" };
             let KeptContents { layers, bytes } = self.kept_contents;
-            text += &format!("{verb}: kept contents of {layers} layers, {}\n", amount(bytes, Unit::Bytes));
+            text += &format!(
+                "{verb}: kept contents of {}, {}\n",
+                plural::count(layers, "layer"),
+                amount(bytes, Unit::Bytes)
+            );
         }
         text
     }

@@ -161,6 +161,7 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         // clap knows its own exit status (2, or 0 for help) and stream.
         Err(error) => {
+            let error = registries::of_both_ends(error);
             publish::tell_usage(&args, &error, &early);
             match config.blamed(&error, &args) {
                 Some(error) => {

@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     Done = 0,
     /// The answer is no, or the work failed.
     No = 1,
-    /// The command line cannot be understood; for `catalog check`, also: no answer could be given.
+    /// The command line cannot be understood; for what answers (`catalog check`, `search`, `diff`), also: no answer could be given.
     Usage = 2,
     /// Finished, but some items failed, each named.
     Partial = 3,

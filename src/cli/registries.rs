@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ArgAction;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::cli::Context;
 use crate::cli::outcome::Failure;
@@ -40,6 +41,20 @@ pub(super) struct AuthArgs {
     /// File with credentials [default: podman's and docker's files]
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
+}
+
+/// Where one option is asked for that two ends have each of their own, clap knows one of them alone.
+pub(super) fn of_both_ends(mut error: clap::Error) -> clap::Error {
+    let is_text = |kind, text: &str| matches!(error.get(kind), Some(ContextValue::String(found)) if found == text);
+    let suggested = |text| is_text(ContextKind::SuggestedArg, text);
+    if is_text(ContextKind::InvalidArg, "--tls-verify")
+        && (suggested("--dest-tls-verify") || suggested("--src-tls-verify"))
+    {
+        error.remove(ContextKind::SuggestedArg);
+        let tip = "each end has its own: '--src-tls-verify' for what is read, '--dest-tls-verify' for what is written";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 impl RegistryArgs {

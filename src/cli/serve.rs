@@ -18,6 +18,7 @@ use crate::fs::PathError;
 use crate::image::Layout;
 use crate::image::store::gc::GcOptions;
 use crate::ops::place;
+use crate::plural;
 use crate::reference::RepositoryName;
 use crate::serve::{
     Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Scrubbing, Server, Shown, Summary,
@@ -145,7 +146,8 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
     let connections = connections(args.max_connections.into());
     if connections < args.max_connections.into() {
         context.ui.warn(format_args!(
-            "{connections} connections at one time, for this process may not have more open files (ulimit -n, LimitNOFILE)"
+            "{} at one time, for this process may not have more open files (ulimit -n, LimitNOFILE)",
+            plural::count(connections, "connection")
         ));
     }
     let limits = Limits { idle: Duration::from_secs_f64(args.idle_timeout), connections, ..Limits::default() };
@@ -221,7 +223,12 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> Outcome {
                     context.ui.say(format_args!("wrote {}", in_line(path.display())));
                 }
             }
-            context.ui.say(format_args!("{repositories} repositories, {tags} tags, {manifests} manifests"));
+            context.ui.say(format_args!(
+                "{}, {}, {}",
+                plural::count(*repositories, "repository"),
+                plural::count(*tags, "tag"),
+                plural::count(*manifests, "manifest")
+            ));
             let serving = Serving { url: url.clone(), layouts: &args.layouts, summary: &summary };
             context.ui.result(&serving, |serving| format!("{}\n", serving.url))?;
             Ok::<_, Failure>(())
@@ -291,6 +298,9 @@ fn log(args: &ServeArgs, context: &Context) -> Log {
 const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).expect("it is not zero");
 
 const HELP: &str = "\
+HOST/REPOSITORY:TAG in a layout is REPOSITORY:TAG here, as after `sync` and `unpack`, and HOST/REPOSITORY:TAG, too; docker.io/alpine is \
+library/alpine. A name of one word is a tag of --repository.
+
 Examples:
   haversack serve mirror
   haversack serve mirror --writable --listen 0.0.0.0:5000

@@ -91,7 +91,8 @@ A list:
   tls-verify = false
 
 Repositories and tags are names or patterns; `semver = \">=1.2, <2\"` takes tags that are versions, \
-`digests` takes images without a tag, and `as` gives the repository another name.
+`digests` takes images without a tag, and `as` gives the repository another name. In a registry the others keep their path below that \
+of `to`, without their host (docker.io/alpine is library/alpine); in a layout or an archive their names are HOST/REPOSITORY:TAG.
 
 Examples:
   haversack sync list.toml --dry-run

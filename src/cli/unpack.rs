@@ -29,7 +29,8 @@ pub(super) struct UnpackArgs {
     /// room for them uncompressed
     #[arg(long)]
     keep_contents: bool,
-    /// Directory for images on their way to a registry, and for the receipt
+    /// Directory for what is written with `--to docker://`: the receipt, ID.json, which says that the carry has arrived, and, until they
+    /// are pushed, the images
     #[arg(long, value_name = "DIR", default_value = ".")]
     work: PathBuf,
     #[command(flatten)]
@@ -60,6 +61,9 @@ pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
 }
 
 const HELP: &str = "\
+In a registry, HOST/REPOSITORY:TAG is REPOSITORY:TAG below PATH, as for `sync` and `serve`; docker.io/alpine is library/alpine. A name of \
+one word, as of oci:DIR:WORD, is WORD:latest; `serve` has it as the tag WORD of the directory's name, which a carry has not.
+
 Examples:
   haversack unpack /media/disc --to oci:mirror
   haversack unpack carry --to docker://bastion:5000

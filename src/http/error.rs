@@ -217,8 +217,17 @@ pub fn not_followed(response: &Response) -> Option<String> {
     Some(format!("not followed to {}: {why}", shown(&elsewhere)))
 }
 
-/// A URL for people: decoded, shortened, without credentials. Signed URLs carry those in their query.
+/// A URL for people: decoded, shortened, without credentials.
 pub fn shown(url: &Url) -> String {
+    let text = without_secrets(url);
+    match text.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text,
+    }
+}
+
+/// A URL as it may be kept: decoded, without credentials. Signed URLs carry those in their query.
+pub fn without_secrets(url: &Url) -> String {
     let mut bare = url.clone();
     bare.set_query(None);
     bare.set_fragment(None);
@@ -232,10 +241,7 @@ pub fn shown(url: &Url) -> String {
         text.push(if number == 0 { '?' } else { '&' });
         text.push_str(&format!("{name}={value}"));
     }
-    match text.char_indices().nth(SHOWN) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text,
-    }
+    text
 }
 
 /// The same without what is asked there.

@@ -18,7 +18,7 @@ use reqwest::header::{HeaderValue, LOCATION};
 use reqwest::{Client, RequestBuilder, Response};
 use url::Url;
 
-pub use self::error::{Error, Retriable, Verdict, not_followed, reason_in, retry_after, shown};
+pub use self::error::{Error, Retriable, Verdict, not_followed, reason_in, retry_after, shown, without_secrets};
 use self::tls::Clients;
 pub use self::tls::{ClientIdentity, HostTls, RootsFound, authority, roots_found};
 use crate::causes;
@@ -168,14 +168,23 @@ impl Retry {
 
     /// Waits before another try, when the error is one that can pass and tries are left; false when it is final.
     pub async fn pause(&self, error: &impl Retriable, tries: &mut u32) -> bool {
+        self.pause_saying(error, tries, true).await
+    }
+
+    /// The same, where why is only said with `-v` unless it is news.
+    pub async fn pause_saying(&self, error: &impl Retriable, tries: &mut u32, is_news: bool) -> bool {
         let Verdict::Again { after } = error.verdict() else { return false };
+        let why = causes::line(error);
+        let say = |text: String| if is_news { tracing::warn!("{text}") } else { tracing::info!("{text}") };
         if *tries == self.retries {
+            if *tries > 0 {
+                say(format!("{why}; given up after {} tries", *tries + 1));
+            }
             return false;
         }
         let wait = self.wait(*tries, after);
         *tries += 1;
-        let why = causes::line(error);
-        tracing::warn!("{why}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), self.retries);
+        say(format!("{why}; trying again in {:.1} s ({tries} of {})", wait.as_secs_f64(), self.retries));
         tokio::time::sleep(wait).await;
         true
     }

@@ -6,6 +6,7 @@ use crate::image::manifest;
 use crate::image::store::archive;
 use crate::ops::connect::Destination;
 use crate::ops::{Access, Error, block_on};
+use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::ImageRef;
 use crate::registry::{CopyOptions, CopyReport, copy};
@@ -85,19 +86,35 @@ impl Copied {
             destination => format!("{destination}@{}", report.digest),
         };
         let verb = if self.dry_run { "would be sent" } else { "sent" };
-        let mut text =
-            format!("{place}\n  {} blobs {verb}: {}\n", report.sent_blobs, amount(report.sent_bytes, Unit::Bytes));
+        let mut text = format!(
+            "{place}\n  {} {verb}: {}\n",
+            plural::count(report.sent_blobs, "blob"),
+            amount(report.sent_bytes, Unit::Bytes)
+        );
+        let mounted = match self.dry_run {
+            true => ["blob would be mounted from another repository", "blobs would be mounted from another repository"],
+            false => ["blob mounted from another repository", "blobs mounted from another repository"],
+        };
         text += &table::counts([
-            (report.present_blobs, "blobs were there"),
-            (report.mounted_blobs, "blobs mounted from another repository"),
-            (report.referrers, "signatures, SBOMs or attestations came along"),
+            (report.present_blobs, ["blob was there", "blobs were there"]),
+            (report.mounted_blobs, mounted),
+            (
+                report.referrers,
+                ["signature, SBOM or attestation came along", "signatures, SBOMs or attestations came along"],
+            ),
             (
                 report.foreign,
-                "layers may not be distributed and are not in the source: they stay where their URLs lead",
+                [
+                    "layer may not be distributed and is not in the source: it stays where its URLs lead",
+                    "layers may not be distributed and are not in the source: they stay where their URLs lead",
+                ],
             ),
             (
                 report.not_asked,
-                "entries without names there were not asked for: they belong to other images, or to none",
+                [
+                    "entry without a name there was not asked for: it belongs to another image, or to none",
+                    "entries without names there were not asked for: they belong to other images, or to none",
+                ],
             ),
         ]);
         text.extend(report.left_out.iter().map(|left_out| format!("  {left_out}\n")));

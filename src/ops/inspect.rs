@@ -13,6 +13,7 @@ use crate::escape::in_line;
 use crate::image::store::inspect::{self, InspectReport};
 use crate::image::store::layout;
 use crate::ops::{Access, Error, Scratch, carry};
+use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::ImageRef;
 use crate::registry::{CopyOptions, referrers};
@@ -178,7 +179,7 @@ fn image_text(report: &InspectReport) -> String {
         let what = image.artifact_type.clone().or(platform).unwrap_or_else(|| "image".to_owned());
         let what = in_line(what);
         let size = amount(image.layer_bytes, Unit::Bytes);
-        let _ = writeln!(text, "{what} {}, {} layers, {size}", image.digest, image.layers.len());
+        let _ = writeln!(text, "{what} {}, {}, {size}", image.digest, plural::count(image.layers.len(), "layer"));
         if let Some(problem) = &image.problem {
             let _ = writeln!(text, "  problem  {problem}");
         }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::carry;
 use crate::image::Store;
 use crate::image::store::{self, archive};
 use crate::reference::{self, ImageRef, Remote, Target};
@@ -45,16 +46,36 @@ fn of_others(text: &str) -> Option<String> {
 
 /// Parses a reference, or takes the path of a layout, a directory or an archive.
 pub fn image_or_path(text: &str) -> Result<ImageRef, String> {
+    if let Some(whole) = part_of(Path::new(text)) {
+        return Err(whole);
+    }
     match at(Path::new(text), None) {
         Some(found) => Ok(found),
+        None if !text.is_empty() && !text.contains(['/', ':', '@']) => Err(format!(
+            "there is no file or directory `{text}` here; an image in a registry is docker://HOST/REPOSITORY:TAG"
+        )),
         None => image(text),
     }
+}
+
+/// What to write for a file that lies in a carry or a layout and means nothing alone.
+fn part_of(file: &Path) -> Option<String> {
+    let directory = file.parent().filter(|_| file.is_file())?;
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let what = match (directory.join("oci-layout").is_file(), directory.join(carry::CARRY).is_file()) {
+        (true, _) if file.ends_with("index.json") || file.ends_with("oci-layout") => "an OCI layout",
+        (false, true) => "a carry",
+        _ => return None,
+    };
+    Some(format!("`{}` is a part of {what}; write its directory: {}", file.display(), directory.display()))
 }
 
 /// The same for what may be a carry, which is known by its path; whether there is one is said when it is opened.
 pub fn carry_or_image(text: &str) -> Result<ImageRef, String> {
     match image_or_path(text) {
-        Err(_) if !text.contains(':') => Ok(ImageRef::Oci { path: text.into(), name: None }),
+        Err(_) if !text.contains(':') && part_of(Path::new(text)).is_none() => {
+            Ok(ImageRef::Oci { path: text.into(), name: None })
+        }
         found => found,
     }
 }

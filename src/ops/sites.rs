@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::carry::{Code, Held, Receipt};
 use crate::digest::Digest;
 use crate::escape::in_line;
+use crate::image::store::layout::Entries;
 use crate::ops::Error;
 use crate::progress::{Unit, amount};
 use crate::site::{Record, Site, sites};
@@ -21,8 +22,10 @@ pub struct Shown {
     pub carry: String,
     /// When it was packed.
     pub created: String,
-    /// Images and referrers in it.
+    /// Images in it.
     pub images: usize,
+    /// What refers to them, such as signatures.
+    pub referrers: usize,
     /// Bytes that travelled.
     pub carried_bytes: u64,
     /// When its arrival was confirmed.
@@ -33,11 +36,13 @@ pub struct Shown {
 
 impl Shown {
     fn of(site: &str, record: &Record) -> Self {
+        let Entries { images, referrers } = Entries::of(&record.images);
         Shown {
             site: site.to_owned(),
             carry: record.carry.clone(),
             created: record.created.clone(),
-            images: record.images.len(),
+            images,
+            referrers,
             carried_bytes: record.carried_bytes,
             arrived: record.arrived.as_ref().map(|arrived| arrived.when.clone()),
             confirmed_by: record.arrived.as_ref().map(|arrived| arrived.by.clone()),
@@ -50,11 +55,11 @@ impl Shown {
             _ => "not confirmed".to_owned(),
         };
         format!(
-            "{}  {}  {}  {} images and referrers  {}  {arrived}\n",
+            "{}  {}  {}  {}  {}  {arrived}\n",
             in_line(&self.site),
             in_line(&self.carry),
             in_line(&self.created),
-            self.images,
+            Entries { images: self.images, referrers: self.referrers },
             amount(self.carried_bytes, Unit::Bytes)
         )
     }

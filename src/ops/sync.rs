@@ -12,6 +12,7 @@ use crate::image::Layout;
 use crate::limits;
 use crate::ops::connect::Destination;
 use crate::ops::{Access, Error, block_on, hints};
+use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::ImageRef;
 use crate::registry::sync::{Failed, List, Status, SyncOptions, Synced, Way, mirror_config, plan, sync};
@@ -170,6 +171,9 @@ impl SyncReport {
             let (what, hint) = failed.error.split_once("\nhint: ").unwrap_or((&failed.error, ""));
             let is_new = !hint.is_empty() && told.insert(hint.to_owned());
             let hint = if is_new { format!("\nhint: {hint}") } else { String::new() };
+            // Most failures of a registry begin with its host, which the image's name has already.
+            let host = failed.source.trim_start_matches("docker://").split('/').next().unwrap_or_default();
+            let what = what.strip_prefix(host).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(what);
             format!("{}: {what}{hint}", failed.source)
         };
         self.failed.iter().map(reason).collect()
@@ -183,7 +187,11 @@ impl SyncReport {
                 Status::Present => "is there".to_owned(),
                 Status::Copied | Status::ToCopy => {
                     let (blobs, bytes) = (report.sent_blobs, amount(report.sent_bytes, Unit::Bytes));
-                    format!("{blobs} blobs {}, {bytes}", if self.dry_run { "to send" } else { "sent" })
+                    format!(
+                        "{} {}, {bytes}",
+                        plural::count(blobs, "blob"),
+                        if self.dry_run { "to send" } else { "sent" }
+                    )
                 }
             };
             text += &format!("{} -> {}: {what}\n", in_line(&way.source), in_line(&way.destination));
@@ -192,10 +200,13 @@ impl SyncReport {
         let (images, failed) = (self.images.len(), self.failed.len());
         let verb = if self.dry_run { "to send" } else { "sent" };
         let bytes = amount(self.sent_bytes, Unit::Bytes);
-        text += &format!("{images} images, {} blobs {verb}, {bytes}", self.sent_blobs);
-        for (count, what) in
-            [(self.mounted_blobs, "mounted"), (self.present_blobs, "there before"), (failed as u64, "failures")]
-        {
+        text +=
+            &format!("{}, {} {verb}, {bytes}", plural::count(images, "image"), plural::count(self.sent_blobs, "blob"));
+        for (count, what) in [
+            (self.mounted_blobs, if self.dry_run { "to mount" } else { "mounted" }),
+            (self.present_blobs, "there before"),
+            (failed as u64, if failed == 1 { "failure" } else { "failures" }),
+        ] {
             if count > 0 {
                 text += &format!(", {count} {what}");
             }

@@ -8,9 +8,11 @@ use crate::carry::{self, Checked, PublicKey, State};
 use crate::escape::in_line;
 use crate::fs;
 use crate::image::Store;
-use crate::image::store::verify::{self, VerifyReport};
+use crate::image::store::layout::Entries;
+use crate::image::store::verify::{self, Finding, Problem, VerifyReport};
 use crate::ops::evidence::{By, Evidence};
 use crate::ops::{Access, Error, Scratch, block_on};
+use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::{ImageRef, Remote};
 use crate::registry::RemoteImage;
@@ -47,6 +49,9 @@ pub struct Verified {
     pub report: VerifyReport,
     /// Files that were removed.
     pub removed: Vec<PathBuf>,
+    /// What removes what no image needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
     /// Evidence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub written: Vec<PathBuf>,
@@ -97,7 +102,13 @@ pub fn check_remote(
         let verified = || verify::verify(&contents, None, &options.limits, progress);
         Ok::<_, Error>(tokio::task::block_in_place(verified)?)
     })?;
-    Ok(Verified { place: ImageRef::Docker(remote.clone()), report, removed: Vec::new(), written: Vec::new() })
+    Ok(Verified {
+        place: ImageRef::Docker(remote.clone()),
+        report,
+        removed: Vec::new(),
+        next_step: None,
+        written: Vec::new(),
+    })
 }
 
 /// Checks an image, a whole layout or an archive on the disk.
@@ -117,7 +128,9 @@ pub fn check_local(place: &ImageRef, options: &CheckOptions, progress: &Progress
         }
         None => Vec::new(),
     };
-    Ok(Verified { place: place.clone(), report, removed, written })
+    let is_layout = matches!(store, Store::Layout(_));
+    let next_step = collecting(place.path(), &report).filter(|_| is_layout);
+    Ok(Verified { place: place.clone(), report, removed, next_step, written })
 }
 
 /// Checks the volumes of a carry, and writes evidence where that is asked for.
@@ -141,6 +154,18 @@ pub fn check_carry(
     Ok(CarryVerified { next_step: report.next_step(directory), report, written })
 }
 
+/// What removes the blobs of a layout that no image needs, and what killed writers left.
+fn collecting(layout: Option<&Path>, report: &VerifyReport) -> Option<String> {
+    let is_waste = |it: &Finding| matches!(it.problem, Problem::Unreferenced { .. } | Problem::Leftover);
+    let waste = report.findings.iter().filter(|it| is_waste(it)).count();
+    let layout = layout.filter(|_| waste > 0)?.display();
+    let other = report.findings.len() - waste;
+    let of = if other == 0 { String::new() } else { format!(" ({} of the {} findings)", waste, waste + other) };
+    Some(format!(
+        "what no image needs{of} takes room and does no harm; to remove it, while nobody writes there: `haversack gc {layout} --grace 0`"
+    ))
+}
+
 fn by(now: &str) -> By {
     let host = fs::read(Path::new("/proc/sys/kernel/hostname"), HOST).unwrap_or_default();
     By { now: now.to_owned(), host: in_line(String::from_utf8_lossy(&host).trim()) }
@@ -149,11 +174,13 @@ fn by(now: &str) -> By {
 impl Verified {
     /// What was found, for people.
     pub fn to_text(&self) -> String {
-        let VerifyReport { images, blobs, bytes, findings } = &self.report;
+        let VerifyReport { images, referrers, blobs, bytes, findings } = &self.report;
+        let entries = Entries { images: *images, referrers: *referrers };
         let mut text: String = findings.iter().map(|finding| in_line(finding) + "\n").collect();
         text.extend(self.removed.iter().map(|path| format!("removed {}\n", in_line(path.display()))));
         let (bytes, found) = (amount(*bytes, Unit::Bytes), found(findings.len()));
-        text += &format!("{}: {images} images, {blobs} blobs, {bytes}: {found}\n", self.place);
+        text += &format!("{}: {entries}, {}, {bytes}: {found}\n", self.place, plural::count(*blobs, "blob"));
+        text.extend(self.next_step.iter().map(|step| format!("{step}\n")));
         text + &lines_of(&self.written)
     }
 }
@@ -165,8 +192,8 @@ impl CarryVerified {
         let text: String = report.volumes.iter().filter_map(Checked::finding).map(|it| it + "\n").collect();
         let bad = report.volumes.iter().filter(|volume| volume.state != State::Good).count();
         let signed = if report.signature_checked { ", signed" } else { "" };
-        let (volumes, bytes) = (report.volumes.len(), amount(report.bytes, Unit::Bytes));
-        let line = format!("carry {}{signed}: {volumes} volumes, {bytes}: {}\n", report.carry, found(bad));
+        let (volumes, bytes) = (plural::count(report.volumes.len(), "volume"), amount(report.bytes, Unit::Bytes));
+        let line = format!("carry {}{signed}: {volumes}, {bytes}: {}\n", report.carry, found(bad));
         let next = self.next_step.iter().map(|step| format!("{step}\n"));
         text + &line + &next.collect::<String>() + &lines_of(&self.written)
     }
@@ -175,8 +202,7 @@ impl CarryVerified {
 fn found(count: usize) -> String {
     match count {
         0 => "nothing is wrong".to_owned(),
-        1 => "1 finding".to_owned(),
-        n => format!("{n} findings"),
+        n => plural::count(n, "finding"),
     }
 }
 

@@ -13,6 +13,7 @@
 //! `oci:store:localhost/tools:1.2` is the image `localhost/tools:1.2` in `store`. A path with a colon in it can be written for
 //! `dir:` only, which has no names: `skopeo sync` makes such directories. Short names (`alpine`) are not guessed: which registry they mean depends on the machine.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -164,6 +165,17 @@ impl Remote {
             Target::Tag(tag) => tag,
             Target::Digest(digest) => digest.as_str(),
             Target::Pinned { digest, .. } => digest.as_str(),
+        }
+    }
+
+    /// The path of the repository, as the same is called in a registry that has copies: Docker's own `alpine` is `library/alpine`,
+    /// which clients ask a mirror for.
+    pub fn path(&self) -> Cow<'_, str> {
+        match self.registry.as_str() {
+            "docker.io" | "index.docker.io" | "registry-1.docker.io" if !self.repository.contains('/') => {
+                format!("library/{}", self.repository).into()
+            }
+            _ => self.repository.as_str().into(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::digest;
 use crate::http::{self, Http, Retriable, Verdict};
 use crate::image::store::layout;
 use crate::limits::Exceeded;
+use crate::plural;
 use crate::registry::auth::challenge::challenge;
 use crate::registry::auth::token::Scope;
 use crate::registry::auth::{self, AuthFiles};
@@ -83,7 +84,7 @@ pub enum Error {
     #[error("{0}: the destination has other signatures under this tag, which are kept")]
     OtherSignatures(String),
     /// A list of referrers that others write, too, and each time without what is in it.
-    #[error("{place}: written {times} times, and each time another client took out what was added")]
+    #[error("{place}: written {}, and each time another client took out what was added", plural::count(*times, "time"))]
     ReferrersLost {
         /// The list.
         place: String,
@@ -111,7 +112,7 @@ pub enum Error {
         source: Box<http::Error>,
     },
     /// An answer without what the protocol promises.
-    #[error("{url}: {problem}")]
+    #[error("{}: {problem}", http::shown(url))]
     Protocol {
         /// What was asked.
         url: Url,

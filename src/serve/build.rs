@@ -11,6 +11,7 @@ use crate::image::Layout;
 use crate::image::manifest;
 use crate::image::store::layout::{self, INDEX, digest_of, kind_of, ref_name};
 use crate::image::store::referrers::{cosign_tags, fallback_tag, subject_of_tag};
+use crate::plural;
 use crate::serve::bad::{AGAIN, Bad};
 use crate::serve::document::Document;
 use crate::serve::names::{self, Name};
@@ -96,11 +97,13 @@ fn read_entries(
     if without > 0 {
         let repository = &source.repository;
         notes.push(format!(
-            "{root}: {without} names have no repository in them; they are tags of `{repository}` (--repository)"
+            "{root}: {} without a repository, so served as tags of `{repository}` (--repository)",
+            plural::count(without, "name")
         ));
     }
     if let [first, others @ ..] = &unusable[..] {
-        let more = if others.is_empty() { String::new() } else { format!(" and {} others", others.len()) };
+        let more =
+            if others.is_empty() { String::new() } else { format!(" and {}", plural::count(others.len(), "other")) };
         notes.push(format!(
             "{root}: `{first}`{more} cannot be a repository and a tag; such images are served by digest from `{}`",
             source.repository
@@ -285,7 +288,9 @@ impl Builder {
         let more = bad.len().saturating_sub(NOTES);
         self.view.notes.extend(bad.into_iter().take(NOTES));
         if more > 0 {
-            self.view.notes.push(format!("{more} other manifests are missing or damaged: see `haversack verify`"));
+            self.view
+                .notes
+                .push(format!("missing or damaged: {}; see `haversack verify`", plural::count(more, "other manifest")));
         }
         self.view
     }

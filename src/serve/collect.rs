@@ -8,6 +8,7 @@ use crate::causes;
 use crate::image::Layout;
 use crate::image::store::gc::{self, GcOptions, GcReport, gc};
 use crate::image::store::layout::WORK;
+use crate::plural;
 use crate::serve::ledger::{self, Ledger};
 use crate::serve::metrics::Metrics;
 use crate::serve::push::Writer;
@@ -82,11 +83,11 @@ pub(super) async fn repeat(writer: Weak<Writer>, collecting: Collecting, metrics
 fn tell(report: &GcReport) {
     let GcReport { removed, entries, waiting, failed, .. } = report;
     tracing::info!(
-        "gc: removed {} blobs ({} bytes) and {} entries; {} blobs wait",
-        removed.files,
+        "gc: removed {} ({} bytes) and {}; {} waiting",
+        plural::count(removed.files, "blob"),
         removed.bytes,
-        entries.len(),
-        waiting.files
+        plural::count(entries.len(), "entry"),
+        plural::count(waiting.files, "blob")
     );
     failed.iter().for_each(|failed| tracing::error!("gc: {failed}"));
 }

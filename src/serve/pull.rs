@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 
 use crate::digest::{Digest, Hasher};
+use crate::plural;
 use crate::serve::answer::{self, Answer, DIGEST, Refusal, set};
 use crate::serve::body::{Body, Part, Sound, Unverified};
 use crate::serve::range::{self, Asked};
@@ -35,7 +36,8 @@ pub(super) async fn manifest(
         if let Some(bad) = lacking.iter().find(|bad| bad.passes) {
             return Err(bad.refusal(UNKNOWN, format_args!("{name}@{digest}")));
         }
-        let more = if others.is_empty() { String::new() } else { format!(" (and {} others)", others.len()) };
+        let more =
+            if others.is_empty() { String::new() } else { format!(" (and {})", plural::count(others.len(), "other")) };
         let words = format!("{name}@{digest} is incomplete: {first}{more}; copy the image into the layout again");
         return Err(Refusal::manifest_unknown(words));
     }

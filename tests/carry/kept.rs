@@ -66,7 +66,7 @@ fn a_layer_whose_contents_are_kept_is_not_read() {
     let made = lines[0].to_owned();
     assert_eq!(
         lines,
-        [&made, "1 blobs are from earlier carries", "1 layers did not have to be read: their contents were kept"],
+        [&made, "1 blob from earlier carries", "1 layer not read again: kept contents were enough"],
         "{told}"
     );
     assert!(!told.contains("kept:"), "nothing was asked for: {told}");
@@ -97,7 +97,7 @@ fn what_is_kept_grows_by_what_is_new_and_goes_with_its_layers() {
     assert!(before == (room(1), room(2)) && plan["kept_contents"]["layers"] == 1, "{plan}");
     let output = haversack(dir, &["gc", "far", "--grace", "0"]);
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.lines().last().unwrap().starts_with("removed: kept contents of 1 layers, "), "{told}");
+    assert!(told.lines().last().unwrap().starts_with("removed: kept contents of 1 layer, "), "{told}");
     let gone = plan["kept_contents"]["bytes"].as_u64().unwrap();
     let given = before.0 - room(1);
     // Whole blocks alone are given back.

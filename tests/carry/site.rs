@@ -101,7 +101,7 @@ fn a_place_without_the_base_is_refused_before_anything_is_there() {
     assert_eq!(
         told,
         format!(
-            "far: 1 blobs that this carry is built on are not here; carry {id} brings them\nhint: unpack that first, to the \
+            "far: what this carry is built on is not here: 1 blob, which carry {id} brings\nhint: unpack that first, to the \
              same place, or ask for a carry packed with `--full`"
         )
     );

@@ -59,6 +59,131 @@ fn a_line_that_is_no_question_is_named_and_the_others_are_answered() {
 }
 
 #[test]
+fn a_line_that_asks_nothing_is_refused_by_the_field_that_is_empty() {
+    let server = StandIn::start(catalog(1, 1));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    for (line, why) in [
+        ("{}", "not a question: missing field `kind`"),
+        (r#"{"kind":"operator","args":{}}"#, "nothing is asked: `csv_name` is empty"),
+        (
+            r#"{"kind":"operator","args":{"csv_name":" ","ocp_version":"4.16"}}"#,
+            "nothing is asked: `csv_name` is empty",
+        ),
+        (r#"{"kind":"container","args":{}}"#, "nothing is asked: `repository` is empty"),
+        (r#"{"kind":"helm","args":{"version":"1"}}"#, "nothing is asked: `chart` is empty"),
+        (r#"{"kind":"helm","args":{"chart":"db"}}"#, "nothing is asked: `version` is empty"),
+        (r#"{"kind":"kube_constraint","args":{"constraint":"*"}}"#, "nothing is asked: `version` is empty"),
+    ] {
+        std::fs::write(site.path("questions"), format!("\n   \n{line}\n")).unwrap();
+        let run = site.run(&["catalog", "check", "--batch", "questions", "-q"]);
+        assert_eq!(run.0.status.code(), Some(3), "{line}");
+        let answer: Value = serde_json::from_str(&run.stdout()).unwrap();
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.starts_with(why) && answer.get("certified").is_none(), "{line}: {answer}");
+        let warned = format!("warning: questions: line 3: {error}\n");
+        assert!(run.stderr().starts_with(&warned), "{line}: {}", run.stderr());
+    }
+}
+
+#[test]
+fn a_digest_of_another_name_is_certified_under_its_own() {
+    let server = StandIn::start(catalog(1, 2));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    let digest = site.containers().as_object().unwrap().keys().next().unwrap().clone();
+    let check = |image: &str| {
+        let run = site.run(&["catalog", "check", "container", image]);
+        let answer = run.stdout();
+        // How old the snapshot is depends on the day.
+        (run.0.status.code(), answer.rsplit_once("snapshot: ").unwrap().0.to_owned())
+    };
+    let (status, plain) = check(&digest);
+    let name = plain.lines().last().unwrap().trim().replacen(": ", ":", 1);
+    let repository = name.split_once(':').unwrap().0.to_owned();
+    let rest = plain.strip_prefix("certified\n").unwrap().to_owned();
+    assert!(status == Some(0) && rest.contains(&format!("  its digests: {digest}")), "{plain}");
+    for own in [format!("{repository}@{digest}"), format!("{name}@{digest}")] {
+        assert_eq!(check(&own), (Some(0), plain.clone()), "{own}");
+    }
+    for other in ["mirror.local:5000/x/y".to_owned(), format!("{repository}:other"), format!("{repository}2")] {
+        let said = format!(
+            "certified by its digest, but not under the name {other}, which the catalog does not have for it\n{rest}"
+        );
+        assert_eq!(check(&format!("{other}@{digest}")), (Some(0), said), "{other}");
+    }
+    let nobody = format!("{repository}@sha256:{}", "f".repeat(64));
+    let no =
+        format!("not certified\nreason: the snapshot has no image with this digest\nsimilar and certified: {name}\n");
+    assert_eq!(check(&nobody), (Some(1), no));
+}
+
+#[test]
+fn what_does_not_say_which_is_answered_with_what_there_is() {
+    let server = StandIn::start(catalog(3, 2));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    let package = server.state().bundles[1]["package"].as_str().unwrap().to_owned();
+    for (args, status, said) in [
+        (
+            &["container", "registry.connect.redhat.com/acme/app1"][..],
+            2,
+            "error: registry.connect.redhat.com/acme/app1: no tag is named, and none is `latest`; in the snapshot: \
+             registry.connect.redhat.com/acme/app1:0\nhint: name one of them in full\n",
+        ),
+        (
+            &["operator", "op1-operator"],
+            2,
+            "error: op1-operator: no version is named, which is part of the name of a CSV; in the snapshot: op1-operator.v1.0.0\n\
+             hint: name one of them in full\n",
+        ),
+        (
+            &["operator", &package, "--ocp-version", "4.11"],
+            2,
+            &format!(
+                "error: {package}: no version is named, which is part of the name of a CSV; in the snapshot: op1-operator.v1.0.0\n\
+                 hint: name one of them in full\n"
+            ),
+        ),
+        (
+            &["operator", "nobody"],
+            2,
+            "error: nobody: expected the name of a CSV, NAME.VERSION, such as acme-db-operator.v1.0.0; there is no package of this \
+             name, either\nhint: `oc get csv` shows such names; `haversack catalog search WORD` finds those in the snapshot\n",
+        ),
+        (&["operator", "nobody.v1"], 1, ""),
+        (&["container", "quay.io/nobody/nothing"], 1, ""),
+    ] {
+        let run = site.run(&[&["catalog", "check"], args].concat());
+        assert_eq!((run.0.status.code(), run.stderr().as_str()), (Some(status), said), "{args:?}");
+        let nothing = "not certified\nsimilar and certified: nothing; `haversack catalog search WORD` looks for words of names\nsnapshot: ";
+        let expected = if status == 1 { nothing } else { "" };
+        assert!(run.stdout().starts_with(expected) && (status == 1 || run.stdout().is_empty()), "{}", run.stdout());
+    }
+}
+
+#[test]
+fn one_is_no_and_two_is_no_answer_for_whatever_answers() {
+    let server = StandIn::start(catalog(1, 1));
+    let site = Site::new();
+    site.snapshot(&server, &["--kind", "operators"]).done();
+    for (args, status) in [
+        (&["search", "op0"][..], 0),
+        (&["search", "nothing"], 1),
+        (&["search", "op0", "--db", "gone.db"], 2),
+        (&["check", "operator", "nothing.v1"], 1),
+        (&["check", "operator", "nothing.v1", "--db", "gone.db"], 2),
+        (&["check", "chart", "db", "1.0.0"], 2),
+        (&["diff", "catalog.db", "catalog.db", "--exit-code"], 0),
+        (&["diff", "catalog.db", "gone.db", "--exit-code"], 2),
+        (&["diff", "catalog.db", "gone.db"], 2),
+    ] {
+        let run = site.run(&[&["catalog"], args].concat());
+        assert_eq!(run.0.status.code(), Some(status), "{args:?}: {}", run.stderr());
+    }
+}
+
+#[test]
 fn search_and_diff_show_names_and_changed_answers() {
     let server = StandIn::start(catalog(3, 1));
     let site = Site::new();

@@ -41,13 +41,88 @@ fn faults_that_pass_are_waited_out() {
         let injected = fault.clone();
         // What takes time happens once.
         let once = matches!(fault, Fault::Hang(_));
-        let when = move |number: usize| if once { number == 5 } else { number % 4 == 1 };
+        // The first answers show that a catalog is there at all.
+        let when = move |number: usize| if once { number == 5 } else { number > 8 && number % 4 == 1 };
         state.hook = Some(Box::new(move |_, number, _| when(number).then(|| injected.clone())));
         let server = StandIn::start(state);
         let site = Site::new();
         site.snapshot(&server, &["--page-size", "100", "--timeout", "1"]).done();
         assert_eq!(site.operators(), keys(&server.state().bundles), "{fault:?}");
     }
+}
+
+#[test]
+fn an_address_without_a_catalog_is_told_at_once() {
+    let again = "the old snapshot is as it was; check `--api`";
+    for (fault, words) in [
+        (Fault::Html, &["no complete JSON document, it begins `<html>", again][..]),
+        (Fault::ErrorDocument, &["the answer has no list `data`", again]),
+        (Fault::Status(404, "nothing here"), &["404 Not Found", again]),
+    ] {
+        let mut state = catalog(30, 3);
+        let injected = fault.clone();
+        state.hook = Some(Box::new(move |_, _, _| Some(injected.clone())));
+        let server = StandIn::start(state);
+        let site = Site::new();
+        let run = site.snapshot(&server, &[]);
+        assert!(!run.stderr().contains("warning"), "{fault:?}: {}", run.stderr());
+        run.failed(1, words);
+    }
+    // The same of the charts, which do not keep the rest.
+    let mut state = catalog(30, 3);
+    state.index = "<html>Welcome</html>".into();
+    let server = StandIn::start(state);
+    let site = Site::new();
+    let run = site.snapshot(&server, &[]);
+    let stderr = run.stderr();
+    assert_eq!(run.0.status.code(), Some(3), "{stderr}");
+    assert!(!stderr.contains("trying again") && stderr.contains("the snapshot has no charts: "), "{stderr}");
+    let (api, charts) = (server.api(), server.charts());
+    let text = site.run(&["catalog", "snapshot", "--db", "new.db", "--api", &api, "--charts", &charts]).stdout();
+    assert!(text.contains("\ncharts: none (could not be read)\n"), "{text}");
+}
+
+#[test]
+fn credentials_in_an_address_are_neither_said_nor_kept() {
+    let server = StandIn::start(catalog(3, 2));
+    let site = Site::new();
+    let with = |url: String| format!("{}?token=hunter2", url.replacen("http://", "http://me:hunter2@", 1));
+    let (api, charts) = (with(server.api()), with(server.charts()));
+    let snapshot = |api: &str, charts: &str| {
+        let run = site.run(&["catalog", "snapshot", "-vv", "--retries", "1", "--api", api, "--charts", charts]);
+        assert!(!(run.stderr() + &run.stdout()).contains("hunter2"), "{}", run.stderr());
+        run.0.status.code()
+    };
+    // The stand-in looks at paths only.
+    assert_eq!(snapshot(&api, &charts), Some(0));
+    for name in site.listing() {
+        let bytes = std::fs::read(site.path(&name)).unwrap();
+        assert!(!bytes.windows(7).any(|part| part == b"hunter2"), "{name}");
+    }
+    assert_eq!(snapshot(&api, &charts.replace("index.yaml", "gone.yaml")), Some(3));
+    server.state().hook = Some(Box::new(|_, _, _| Some(Fault::Status(500, "oops"))));
+    assert_eq!(snapshot(&api, &charts), Some(1));
+}
+
+#[test]
+fn a_directory_without_recorded_answers_is_answered_with_what_belongs_there() {
+    let site = Site::new();
+    std::fs::create_dir(site.path("empty")).unwrap();
+    let run = site.run(&["catalog", "snapshot", "--from", "empty"]);
+    let said = "error: empty: no recorded bodies here (expected operators/, images/ or index.yaml)\nhint: such a directory has answers \
+        of the API in it: pages of v1/operators/bundles as operators/0.json, operators/1.json …, pages of v1/images as images/0.json \
+        …, and the chart index as index.yaml; one of them is enough\n";
+    assert_eq!((run.0.status.code(), run.stderr()), (Some(1), said.to_owned()));
+}
+
+#[test]
+fn a_failure_is_said_once_for_each_kind_of_rows() {
+    let mut state = catalog(900, 300);
+    state.hook = Some(Box::new(|_, _, _| Some(Fault::Status(500, "oops"))));
+    let server = StandIn::start(state);
+    let run = Site::new().snapshot(&server, &["--parallel", "8"]);
+    let said = run.stderr().lines().filter(|line| line.starts_with("warning: ")).count();
+    assert_eq!((run.0.status.code(), said), (Some(1), 2), "{}", run.stderr());
 }
 
 #[test]

@@ -320,7 +320,7 @@ fn what_a_failed_refresh_fetched_is_kept_for_the_next() {
     server.state().hook = None;
     server.take_log();
     let run = refresh().done();
-    assert!(run.stderr().contains("Went on with what an interrupted run had fetched"), "{}", run.stderr());
+    assert!(run.stderr().contains("Went on with what an earlier run had fetched"), "{}", run.stderr());
     let rest = server.take_log().len();
     assert!(rest + 20 < whole, "{rest} requests after 40 of {whole}");
     assert!(!site.path("out/.haversack-refresh").exists());

@@ -22,6 +22,11 @@ fn images(dir: &Path) {
     }
 }
 
+/// What is said of a value that an argument does not take.
+fn usage(value: &str, place: &str, why: &str) -> String {
+    format!("error: invalid value '{value}' for '<{place}>': {why}\n\nFor more information, try '--help'.\n")
+}
+
 #[test]
 fn a_cut_archive_is_said_to_be_cut_whichever_way_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -60,9 +65,6 @@ fn a_cut_archive_is_said_to_be_cut_whichever_way_it_is_read() {
 fn a_missing_transport_is_answered_with_what_to_write() {
     let dir = tempfile::tempdir().unwrap();
     images(dir.path());
-    let usage = |value: &str, place: &str, why: &str| {
-        format!("error: invalid value '{value}' for '<{place}>': {why}\n\nFor more information, try '--help'.\n")
-    };
     for (value, why) in [
         ("store", "the transport is missing; write oci:store"),
         ("store:x", "the transport is missing; write oci:store:x"),
@@ -110,6 +112,11 @@ fn a_missing_transport_is_answered_with_what_to_write() {
         assert_eq!(said(dir.path(), &["inspect", value]), (Some(2), usage(value, "REF", why)));
         assert_eq!(said(dir.path(), &["copy", value, "oci:to"]), (Some(2), usage(value, "SRC", why)));
         if why.contains("docker://") || why.contains("no file") {
+            // What is checked is there already.
+            let gone = format!(
+                "there is no file or directory `{value}` here; an image in a registry is docker://HOST/REPOSITORY:TAG"
+            );
+            let why = if value.contains(['/', ':']) { why } else { &gone };
             assert_eq!(said(dir.path(), &["verify", value]), (Some(2), usage(value, "REF|LAYOUT|CARRY", why)));
         }
     }
@@ -160,7 +167,11 @@ fn what_is_to_be_done_about_many_images_is_said_once() {
     let (status, text) = said(dir.path(), &["sync", "LIST.toml"]);
     assert_eq!(status, Some(3), "{text}");
     let count = |part: &str| text.matches(part).count();
-    assert_eq!(count(&format!("{address}: answers in plain HTTP, without TLS\n")), 2, "{text}");
+    // The host is in the name already.
+    for name in ["b", "c"] {
+        let line = format!("docker://{address}/a/{name}:1: answers in plain HTTP, without TLS\n");
+        assert_eq!(count(&line), 1, "{text}");
+    }
     assert_eq!(
         (count("hint: "), count("hint: if no TLS is intended there, add `--src-tls-verify=false`\n")),
         (1, 1),
@@ -199,4 +210,40 @@ fn another_server_other_platforms_and_a_file_in_place_of_a_carry_are_told() {
     done(&haversack(dir.path(), &["--json", "pack", "oci:store", "--out", "carry"]));
     let file = "error: carry/carry.json: no carry here (expected carry.json)\nhint: name the directory that holds carry.json and the volumes\n";
     assert_eq!(said(dir.path(), &["unpack", "carry/carry.json", "--to", "oci:out"]), (Some(1), file.to_owned()));
+    for (part, of, directory) in [
+        ("carry/carry.json", "a carry", "carry"),
+        ("carry/volume-001.zst", "a carry", "carry"),
+        ("store/index.json", "an OCI layout", "store"),
+        ("store/oci-layout", "an OCI layout", "store"),
+    ] {
+        let why = format!("`{part}` is a part of {of}; write its directory: {directory}");
+        assert_eq!(said(dir.path(), &["verify", part]), (Some(2), usage(part, "REF|LAYOUT|CARRY", &why)));
+        assert_eq!(said(dir.path(), &["carry", "diff", part, "carry"]), (Some(2), usage(part, "OLD", &why)));
+    }
+}
+
+#[test]
+fn an_option_that_each_end_has_of_its_own_is_answered_with_both() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in [&["copy", "oci:a", "oci:b"][..], &["sync", "LIST.toml"], &["build", "catalog"]] {
+        let (status, text) = said(dir.path(), &[command, &["--tls-verify=false"]].concat());
+        let tip = "error: unexpected argument '--tls-verify' found\n\n  tip: each end has its own: '--src-tls-verify' for what is read, \
+            '--dest-tls-verify' for what is written\n";
+        assert!(status == Some(2) && text.starts_with(tip), "{command:?}: {text}");
+    }
+}
+
+#[test]
+fn what_no_image_needs_is_answered_with_the_command_that_removes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    images(dir.path());
+    let waste = dir.path().join("store/blobs/sha256").join(format!("{:064}", 0));
+    std::fs::write(&waste, b"").unwrap();
+    let output = haversack(dir.path(), &["verify", "oci:store"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let next = "what no image needs takes room and does no harm; to remove it, while nobody writes there: `haversack gc store --grace 0`\n";
+    assert!(output.status.code() == Some(1) && text.ends_with(&format!(": 1 finding\n{next}")), "{text}");
+    done(&haversack(dir.path(), &["--json", "gc", "store", "--grace", "0"]));
+    let text = String::from_utf8(haversack(dir.path(), &["verify", "oci:store"]).stdout).unwrap();
+    assert!(!waste.exists() && text.ends_with(": nothing is wrong\n"), "{text}");
 }

@@ -199,7 +199,7 @@ fn a_layout_that_lacks_a_layer_is_found() {
     assert_eq!(status, Some(0), "{talk}");
     let (status, checks) = examined(dir.path(), &["--offline", "store"], &[]);
     let whole = of(&checks, "layout");
-    assert!(status == Some(0) && whole[0].0.starts_with("ok layout: store: 1 images, "), "{whole:?}");
+    assert!(status == Some(0) && whole[0].0.starts_with("ok layout: store: 1 image, "), "{whole:?}");
     let manifest = said(dir.path(), &["inspect", "--json", "oci:store:x:1"]).1;
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     let layer = manifest["images"][0]["layers"][0]["digest"].as_str().unwrap();

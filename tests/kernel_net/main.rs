@@ -59,7 +59,7 @@ fn apt_suites_are_listed_when_a_trusted_key_signed_them_and_refused_otherwise() 
         ("stable", &["--keyring", other], 0, ""),
         ("stable", &[], 0, ""),
         ("detached", &["--keyring", trusted], 0, ""),
-        ("detached", &["--keyring", other], 1, "none of its 1 signatures is valid and by a trusted key"),
+        ("detached", &["--keyring", other], 1, "none of its signatures (1) is valid and by a trusted key"),
         ("expired", &["--keyring", trusted, "--allow-expired"], 0, ""),
         (
             "expired",
@@ -67,7 +67,7 @@ fn apt_suites_are_listed_when_a_trusted_key_signed_them_and_refused_otherwise() 
             1,
             "valid only until 2020-11-28T12:00:00Z\nhint: the mirror may be old: try another one, or take it as it is with",
         ),
-        ("expired", &["--keyring", other, "--allow-expired"], 1, "none of its 1 signatures"),
+        ("expired", &["--keyring", other, "--allow-expired"], 1, "none of its signatures (1)"),
         ("missing", &[], 1, "no apt repository is here, or it has no suite `missing`"),
     ] {
         let (exit, stdout, stderr) = list(suite, more);
@@ -93,7 +93,7 @@ fn apt_metadata_that_was_changed_is_refused() {
     let text = fs::read_to_string(&release).unwrap();
     // The signed text itself.
     fs::write(&release, text.replace("Suite: stable", "Suite: staple")).unwrap();
-    refused("stable", "none of its 2 signatures");
+    refused("stable", "none of its signatures (2)");
     // Text before and behind what is signed, which a careless reader takes for part of it.
     fs::write(&release, format!("SHA256:\n 00 1 main/binary-amd64/Packages\n\n{text}")).unwrap();
     refused("stable", "the signature cannot be read");

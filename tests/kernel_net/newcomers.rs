@@ -49,7 +49,7 @@ fn what_people_have_in_sources_list_is_taken_as_a_source_and_as_a_mirror() {
     copy_tree(&testdata("apt/dists/detached"), &dir.path().join("debian/dists/stable"));
     let line = format!("deb [signed-by={other}] {url}/debian stable main");
     let said = format!(
-        "error: {url}/debian/dists/stable/Release: not trusted\n  because: none of its 1 signatures is valid and by a trusted key\n\
+        "error: {url}/debian/dists/stable/Release: not trusted\n  because: none of its signatures (1) is valid and by a trusted key\n\
          hint: check `--keyring`; the keys are in the distribution's keyring or RPM-GPG-KEY files\n"
     );
     assert_eq!(haversack(&["kernel", "list", &line]), (1, String::new(), said));
@@ -142,7 +142,8 @@ fn where_nothing_could_be_read_the_run_failed_and_where_something_could_it_is_in
     assert_eq!(
         stderr,
         format!(
-            "warning: {refused}: Connection refused (os error 111); trying again in 0.0 s (1 of 1)\nerror: {refused}\n  because: \
+            "warning: {refused}: Connection refused (os error 111); trying again in 0.0 s (1 of 1)\nwarning: {refused}: Connection refused (os error 111); given up after 2 \
+             tries\nerror: {refused}\n  because: \
              Connection refused (os error 111)\nhint: {hint}\n"
         )
     );

@@ -197,7 +197,7 @@ fn names_in_layouts_are_repositories_and_tags() {
     ];
     assert_eq!(catalog, json!({ "repositories": expected }));
     let log = serve.log_with("manifests\n");
-    assert!(log.contains("1 names have no repository in them; they are tags of `my-store`"), "{log}");
+    assert!(log.contains("1 name without a repository, so served as tags of `my-store`"), "{log}");
     let differs = format!("`quay.io/org/app:1` is another image in {} than in {}", arg(&second), arg(&store));
     assert!(log.contains(&differs), "{log}");
     let serve = Serve::start(&[arg(&store), "--repository", "team/all"]);

@@ -8,6 +8,7 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, StrInput};
 use crate::catalog::chart_index::{IndexError, PROVIDER_TYPE};
 use crate::catalog::entry::Chart;
 use crate::limits;
+use crate::plural;
 
 /// What an index holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub fn parse(bytes: &[u8]) -> Result<Index, IndexError> {
     reader.read()?;
     let Reader { mut index, more, .. } = reader;
     if more > 0 {
-        index.odd.push(format!("{more} more places like these"));
+        index.odd.push(format!("{} like these", plural::count(more, "more place")));
     }
     Ok(index)
 }

@@ -10,7 +10,7 @@ use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::snapshot::{Error, How, KindReport, SnapshotOptions, Taken, guard};
 use crate::catalog::store::{self, Draft, KindInfo, Open};
 use crate::causes;
-use crate::http::Http;
+use crate::http::{Http, shown, without_secrets};
 
 /// The work on the charts.
 pub(super) struct ChartJob<'a> {
@@ -28,13 +28,15 @@ impl ChartJob<'_> {
     /// Brings the charts up to date. Until both lists are known to be good, the draft's charts are as they were.
     pub(super) async fn run(&self) -> Result<Taken, Error> {
         let index = self.index;
+        let source = without_secrets(index);
+        let before = self.old.filter(|old| old.source == source && old.rows > 0);
         // A draft that was gone on with may hold newer charts than the snapshot whose entity tags we know.
-        let known = self.old.filter(|old| self.open != Open::Resumed && old.source == index.as_str() && old.rows > 0);
+        let known = before.filter(|_| self.open != Open::Resumed);
         let unpublished = charts::unpublished_url(index);
-        let etag = |url: &Url| known.and_then(|old| old.etags.get(url.as_str())).map(String::as_str);
+        let etag = |url: &Url| known.and_then(|old| old.etags.get(&without_secrets(url))).map(String::as_str);
         let (published, others) = tokio::try_join!(
-            charts::fetch(self.http, index, etag(index)),
-            charts::fetch(self.http, &unpublished, etag(&unpublished)),
+            charts::fetch(self.http, index, etag(index), before.is_some()),
+            charts::fetch(self.http, &unpublished, etag(&unpublished), before.is_some()),
         )?;
         let mut report = KindReport { how: How::Unchanged, ..KindReport::default() };
         let mut etags = BTreeMap::new();
@@ -42,28 +44,29 @@ impl ChartJob<'_> {
         for (url, fetched, is_unpublished) in [(index, published, false), (&unpublished, others, true)] {
             let (list, fresh) = match fetched {
                 Fetched::Unchanged => {
-                    etags.extend(etag(url).map(|etag| (url.to_string(), etag.to_owned())));
+                    etags.extend(etag(url).map(|etag| (without_secrets(url), etag.to_owned())));
                     continue;
                 }
                 Fetched::Absent if is_unpublished => {
-                    report
-                        .notes
-                        .push(format!("{url}: there is no list of unpublished certified charts; it is taken as empty"));
+                    report.notes.push(format!(
+                        "{}: there is no list of unpublished certified charts; it is taken as empty",
+                        shown(url)
+                    ));
                     (Index::default(), None)
                 }
                 Fetched::Absent => return Err(Error::NoIndex { url: Box::new(url.clone()) }),
                 Fetched::Index { index, etag } => (index, etag),
             };
             // What is odd must be said each time, so that such a list is read each time.
-            etags.extend(fresh.filter(|_| list.odd.is_empty()).map(|etag| (url.to_string(), etag)));
+            etags.extend(fresh.filter(|_| list.odd.is_empty()).map(|etag| (without_secrets(url), etag)));
             report.how = How::Full;
-            lists.push((url.as_str(), list, is_unpublished));
+            lists.push((shown(url), list, is_unpublished));
         }
-        let (source, taken) = (index.to_string(), Instant::now());
+        let taken = Instant::now();
         let info = KindInfo { source, taken, walked: taken, etags, ..KindInfo::default() };
         self.draft.transaction(|draft| {
             for (url, list, is_unpublished) in lists {
-                put(draft, list, is_unpublished, url, &mut report)?;
+                put(draft, list, is_unpublished, &url, &mut report)?;
             }
             guard(draft, Kind::Chart, &info, self.old, self.options)
         })?;

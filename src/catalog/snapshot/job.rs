@@ -105,7 +105,7 @@ impl Job<'_> {
             Some(old) if state.refresh => old.walked,
             _ => state.taken,
         };
-        let source = self.catalog.base().to_string();
+        let source = self.catalog.name();
         let (filter, taken) = (self.filter.clone(), state.taken);
         let known = self.old.as_ref().map(|old| old.newest).unwrap_or_default();
         let newest = self.draft.newest_update(self.kind)?.unwrap_or_default().max(known);
@@ -152,7 +152,7 @@ impl Job<'_> {
         walk.check(&everything, &first)?;
         let (Some(oldest), Some(newest)) = (first.rows.first(), newest.rows.first()) else {
             if !self.options.accept_shrink {
-                let source_name = self.catalog.base().to_string();
+                let source_name = self.catalog.name();
                 return Err(Error::Empty { kind: self.kind, source_name, filter: self.filter.clone() });
             }
             let taken = first.date.unwrap_or_else(Instant::now);

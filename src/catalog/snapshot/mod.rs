@@ -53,7 +53,8 @@ use crate::catalog::client::{Catalog, Error as ClientError};
 use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::store::{self, Draft, Info, KindInfo, Open, Snapshot};
 use crate::causes;
-use crate::http::Http;
+use crate::http::{Http, shown, without_secrets};
+use crate::plural;
 use crate::progress::Progress;
 
 /// Where a snapshot is taken from.
@@ -112,7 +113,7 @@ pub struct SnapshotReport {
     pub info: Info,
     /// What was done for each kind that was asked for.
     pub kinds: BTreeMap<Kind, KindReport>,
-    /// Whether an interrupted run was gone on with.
+    /// Whether an earlier run that had not come to its end was gone on with.
     pub resumed: bool,
 }
 
@@ -175,7 +176,7 @@ pub enum Error {
     #[error("{0}")]
     Recorded(#[from] recorded::Error),
     /// There is no chart index.
-    #[error("{url}: there is no chart index")]
+    #[error("{}: there is no chart index", shown(url))]
     NoIndex {
         /// Where it was looked for.
         url: Box<Url>,
@@ -207,7 +208,7 @@ pub enum Error {
         new: u64,
     },
     /// Sweeps never agree.
-    #[error("{source_name}: {} keep changing; {rounds} sweeps in a row disagreed", kind.plural())]
+    #[error("{source_name}: {} keep changing; {} in a row disagreed", kind.plural(), plural::count(*rounds, "sweep"))]
     Restless {
         /// Which kind.
         kind: Kind,
@@ -282,12 +283,13 @@ async fn gather(
     let mut kinds = old.as_ref().map(|old| old.kinds.clone()).unwrap_or_default();
     let taken = match source {
         Source::Online { http, api, charts } => {
-            let proven = kinds.values().filter(|old| old.source == api.as_str()).map(|old| old.page_rows).max();
+            let name = without_secrets(api);
+            let proven = kinds.values().filter(|old| old.source == name).map(|old| old.page_rows).max();
             let throttle = Arc::new(Throttle::new(options.parallel, options.page_size, proven.unwrap_or(0)));
             let catalog = Catalog::new(http.clone(), api);
             let job = |kind| {
                 let filter = filter(kind, options);
-                let old = kinds.get(&kind).filter(|old| old.source == api.as_str() && old.filter == filter).cloned();
+                let old = kinds.get(&kind).filter(|old| old.source == name && old.filter == filter).cloned();
                 Job { draft, catalog: &catalog, throttle: &throttle, kind, filter, old, options, progress }
             };
             let wanted = |kind| options.kinds.contains(&kind);
@@ -354,7 +356,7 @@ pub(super) fn guard(
 /// What a work file is for: only a run with the same purpose goes on with it.
 fn purpose(source: &Source, options: &SnapshotOptions) -> String {
     let source = match source {
-        Source::Online { api, charts, .. } => format!("{api} {charts}"),
+        Source::Online { api, charts, .. } => format!("{} {}", without_secrets(api), without_secrets(charts)),
         Source::Recorded(directory) => directory.display().to_string(),
     };
     format!("{source} {:?} {:?} full={}", options.kinds, options.organizations, options.full)

@@ -24,6 +24,7 @@ use crate::catalog::snapshot::{KindReport, SnapshotOptions, Taken};
 use crate::catalog::store::{self, Draft, KindInfo};
 use crate::fs::{self, PathError};
 use crate::limits;
+use crate::plural;
 use crate::progress::{Progress, Unit};
 
 /// Why recorded bodies cannot be used.
@@ -49,7 +50,7 @@ pub enum Error {
         id: String,
     },
     /// Pages are missing.
-    #[error("{}: the pages hold {rows} rows, and say that there are {total}", path.display())]
+    #[error("{}: the pages hold {}, and say that there are {total}", path.display(), plural::count(*rows, "row"))]
     Incomplete {
         /// The directory.
         path: PathBuf,

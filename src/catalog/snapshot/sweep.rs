@@ -56,7 +56,7 @@ impl Job<'_> {
         if ranges.is_empty() {
             return Ok(true);
         }
-        Err(Error::Restless { kind: self.kind, source_name: self.catalog.base().to_string(), rounds: SWEEPS })
+        Err(Error::Restless { kind: self.kind, source_name: self.catalog.name(), rounds: SWEEPS })
     }
 
     /// Compares the `_id`s in a few ranges, takes out what is gone, fetches what is missing, and returns the ranges that were

@@ -14,6 +14,7 @@
 //! was, is cut in two. How many requests may be under way is shared by all walks of a run ([`Throttle`]): it is halved
 //! when the server is overloaded, and grows again one by one.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use url::Url;
 use crate::catalog::client::{Catalog, Error as ClientError, Fields, Page, PageRequest};
 use crate::catalog::entry::{Instant, Kind};
 use crate::http::shown;
+use crate::plural;
 use crate::progress::Task;
 
 /// What is walked: a list, which of its rows, along which key.
@@ -92,9 +94,10 @@ pub enum Error {
     },
     /// The server's pages overlap or leave gaps.
     #[error(
-        "{}: page {second} repeats {repeated} rows of page {first}, each time they are asked for: the server's paging \
+        "{}: page {second} repeats {} of page {first}, each time they are asked for: the server's paging \
          is wrong",
-        shown(url)
+        shown(url),
+        plural::count(*repeated, "row")
     )]
     Paging {
         /// What was requested last.
@@ -125,13 +128,16 @@ struct ThrottleState {
     proven: u64,
     /// Whether the server sorts by a second key, as far as is known.
     ties_by_id: bool,
+    /// What has been said of requests that failed, for each kind.
+    said: BTreeSet<(Kind, String)>,
 }
 
 impl Throttle {
     /// `proven` is how many rows a page of this server is known to have had.
     pub(super) fn new(parallel: usize, page_size: u64, proven: u64) -> Self {
+        let (owed, successes, ties_by_id, said) = (0, 0, true, BTreeSet::new());
         let state =
-            ThrottleState { most: parallel, now: parallel, owed: 0, successes: 0, page_size, proven, ties_by_id: true };
+            ThrottleState { most: parallel, now: parallel, owed, successes, page_size, proven, ties_by_id, said };
         Throttle { permits: Semaphore::new(parallel), state: Mutex::new(state) }
     }
 
@@ -234,8 +240,15 @@ impl Throttle {
                     );
                     self.state().ties_by_id = false;
                 }
-                Err(error) if retry.pause(&error, &mut tries).await => {}
-                result => return result,
+                // Nothing says that there is a catalog: a wrong address is told at once.
+                Err(error) if error.is_of_another_service() && self.proven() == 0 => return Err(error),
+                Err(error) => {
+                    let is_news = self.state().said.insert((request.kind, error.sort()));
+                    if !retry.pause_saying(&error, &mut tries, is_news).await {
+                        return Err(error);
+                    }
+                }
+                Ok(page) => return Ok(page),
             }
         }
     }

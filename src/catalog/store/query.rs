@@ -102,6 +102,15 @@ impl Snapshot {
         Ok(found)
     }
 
+    /// The CSVs of this package, or of this name without a version; the newest first.
+    pub fn csvs_of(&self, name: &str, limit: u32) -> Result<Vec<String>, Error> {
+        self.names(
+            "SELECT csv.csv_name FROM csv JOIN bundle USING (csv) WHERE csv.package = ?1 OR csv.name = ?1
+             GROUP BY csv.csv_name ORDER BY max(bundle.created) DESC, csv.csv_name DESC LIMIT ?2",
+            params![name, limit],
+        )
+    }
+
     /// The versions of this chart, `NAME VERSION`, in the order of the index.
     pub fn charts_like(&self, name: &str, limit: u32) -> Result<Vec<String>, Error> {
         self.names(

@@ -14,6 +14,7 @@ use crate::catalog::store::{Draft, KindInfo, NO_DIGEST};
 use crate::catalog::tree::{Error, ImportReport};
 use crate::fs;
 use crate::limits;
+use crate::plural;
 
 /// Reads a tree of oct's or of ours, 2022's formats included, into a draft. `path` is the tree or its `data/`.
 pub fn read(path: &Path, draft: &Draft) -> Result<(ImportReport, Vec<(Kind, KindInfo)>), Error> {
@@ -215,7 +216,7 @@ fn read_operators(directory: &Path, mut visit: impl FnMut(&Bundle) -> Result<(),
         }
     }
     if dotless > 0 {
-        passed_over.push(format!("operators: {dotless} bundles whose name has no dot"));
+        passed_over.push(format!("operators: {} without a dot in the name", plural::count(dotless, "bundle")));
     }
     return Ok(passed_over);
 

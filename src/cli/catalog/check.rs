@@ -11,13 +11,14 @@ use crate::catalog::question;
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::fs::{self, PathContext};
+use crate::plural;
 
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub(super) struct CheckArgs {
     #[command(subcommand)]
     question: Option<CheckCommand>,
-    /// Answer the questions in this file, JSON lines (`-` for stdin), with a line each
+    /// Answer the questions in this file (`-` for stdin), a JSON document in each line (below: which), with a line each
     #[arg(long, value_name = "FILE")]
     batch: Option<PathBuf>,
     /// Snapshot file
@@ -30,7 +31,7 @@ enum CheckCommand {
     /// Say whether a container image is certified, by digest or by tag
     #[command(after_help = CONTAINER_HELP)]
     Container {
-        /// Image, REGISTRY/REPOSITORY[:TAG][@DIGEST], or only a digest
+        /// Image, REGISTRY/REPOSITORY[:TAG][@DIGEST], or only a digest; where there is a digest, it decides
         image: String,
     },
     /// Say whether an operator is certified, by the name of its cluster service version (CSV)
@@ -100,35 +101,43 @@ fn batch(path: &Path, db: &Path, context: &Context) -> Outcome {
     output.flush()?;
     context.ui.say(format_args!("answered from the snapshot of {}, {}", info.taken, info.taken.age_text()));
     if refused > 0 {
-        context.ui.warn(format_args!("{refused} lines were not answered; a question looks like {QUESTION}"));
+        context
+            .ui
+            .warn(format_args!("not answered: {}; a question looks like {QUESTION}", plural::count(refused, "line")));
     }
     Ok(Exit::of(refused == 0))
 }
 
 const QUESTION: &str = r#"{"kind":"operator","args":{"csv_name":"a.v1","ocp_version":"4.16"}}"#;
 
-const HELP: &str = "\
-Examples:
+const HELP: &str = r#"Examples:
   haversack catalog check container registry.connect.redhat.com/acme/db:1.0
   haversack catalog check operator acme-db-operator.v1.0.0 --ocp-version 4.16
   haversack catalog check --batch questions.jsonl
 
-Exit status: 0 certified, 1 not certified, 2 no answer, 3 some lines of --batch were not answered";
+A line of --batch is one of these; empty lines are passed over:
+  {"kind":"container","args":{"registry":"registry.connect.redhat.com","repository":"acme/db","tag":"1.0"}}
+  {"kind":"container","args":{"digest":"sha256:…"}}
+  {"kind":"operator","args":{"csv_name":"acme-db-operator.v1.0.0","ocp_version":"4.16"}}
+  {"kind":"helm","args":{"chart":"acme-db","version":"1.1.0","kube_version":"v1.29.4"}}
+It is printed with "certified": true or false added, or with "error" where it asks nothing.
+
+Exit status: 0 certified, 1 not certified, 2 no answer; with --batch: 0 all lines were answered, whatever the answers are, 2 no snapshot or no questions that can be read, 3 some lines were not answered"#;
 
 const CONTAINER_HELP: &str = "\
 Examples:
   haversack catalog check container registry.connect.redhat.com/acme/db:1.0
 
-Exit status: 0 certified, 1 not certified, 2 no answer";
+Exit status: 0 certified, 1 not certified, 2 no answer: not enough is asked, or there is no snapshot that can be read";
 
 const OPERATOR_HELP: &str = "\
 Examples:
   haversack catalog check operator acme-db-operator.v1.0.0 --ocp-version 4.16
 
-Exit status: 0 certified, 1 not certified, 2 no answer";
+Exit status: 0 certified, 1 not certified, 2 no answer: not enough is asked, or there is no snapshot that can be read";
 
 const CHART_HELP: &str = "\
 Examples:
   haversack catalog check chart acme-db 1.1.0 --kube-version 1.29
 
-Exit status: 0 certified, 1 not certified, 2 no answer";
+Exit status: 0 certified, 1 not certified, 2 no answer: not enough is asked, or there is no snapshot that can be read";

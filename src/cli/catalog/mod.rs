@@ -35,10 +35,10 @@ enum CatalogCommand {
     /// Write the directory that certsuite reads
     #[command(after_help = DUMP_HELP)]
     Dump(DumpArgs),
-    /// Make a snapshot from a directory that oct or `catalog dump` has written
+    /// Make a snapshot from a directory that `catalog dump`, or oct, the earlier catalog tool, has written
     #[command(after_help = IMPORT_HELP)]
     Import(ImportArgs),
-    /// Say whether something is certified: exit status 0 yes, 1 no, 2 no answer
+    /// Say whether something is certified
     Check(check::CheckArgs),
     /// Find operators, packages, repositories and charts by words of their names
     #[command(after_help = SEARCH_HELP)]
@@ -93,7 +93,7 @@ struct SnapshotArgs {
     db: DbArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// Read recorded answers of the catalog from this directory instead of the network
+    /// Read recorded answers of the catalog from this directory (below: what is in it) instead of the network
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Kind to take; may be repeated. Other kinds in the snapshot stay as they are
@@ -147,8 +147,8 @@ pub(super) fn run(args: CatalogArgs, context: &Context) -> Outcome {
         CatalogCommand::Dump(args) => dump(&args, context),
         CatalogCommand::Import(args) => import(&args, context),
         CatalogCommand::Check(args) => check::run(args, context).map_err(|failure| failure.exit(Exit::Usage)),
-        CatalogCommand::Search(args) => search(&args, context),
-        CatalogCommand::Diff(args) => info::compare(&args, context),
+        CatalogCommand::Search(args) => search(&args, context).map_err(|failure| failure.exit(Exit::Usage)),
+        CatalogCommand::Diff(args) => info::compare(&args, context).map_err(|failure| failure.exit(Exit::Usage)),
         CatalogCommand::Info(args) => info::info(&args.db, context),
     }
 }
@@ -202,7 +202,7 @@ fn take(args: SnapshotArgs, context: &Context) -> Outcome {
 /// Says what the user should know of a snapshot beside its counts.
 pub(super) fn notes(report: &SnapshotReport, context: &Context) {
     if report.resumed {
-        context.ui.say("Went on with what an interrupted run had fetched");
+        context.ui.say("Went on with what an earlier run had fetched");
     }
     context.ui.warn_of(report.warnings());
 }
@@ -256,13 +256,16 @@ Examples:
   haversack catalog check container registry.connect.redhat.com/acme/db:1.0
   haversack catalog search acme
 
-Exit status: 0 done, 1 failed, 2 wrong command line; `check`, `search` and `diff` say no with 1";
+Exit status: 0 done, 1 failed, 2 wrong command line; of `check`, `search` and `diff`, which answer: 0 yes, 1 no, 2 no answer";
 
 const SNAPSHOT_HELP: &str = "\
 Examples:
   haversack catalog snapshot
   haversack catalog snapshot --db monday.db --kind operators --kind charts
   haversack catalog snapshot --api http://mirror.local/api/containers --charts http://mirror.local/index.yaml
+
+The directory of --from has answers of the API in it: operators/*.json, pages of v1/operators/bundles; images/*.json, pages of \
+v1/images; index.yaml and unpublished-certified-charts.yaml, the charts. What is not there is not taken.
 
 Exit status: 0 taken, 1 failed and the old snapshot is as it was, 2 wrong command line, 3 taken, but a kind could not be read";
 
@@ -282,13 +285,13 @@ const SEARCH_HELP: &str = "\
 Examples:
   haversack catalog search 'acme db'
 
-Exit status: 0 found, 1 nothing found or failed, 2 wrong command line";
+Exit status: 0 found, 1 nothing found, 2 no answer: no snapshot that can be read, or a wrong command line";
 
 const DIFF_HELP: &str = "\
 Examples:
   haversack catalog diff old.db new.db --exit-code
 
-Exit status: 0 compared, 1 failed, or they differ and --exit-code is given, 2 wrong command line";
+Exit status: 0 compared, 1 they differ and --exit-code is given, 2 no answer: a snapshot that cannot be read, or a wrong command line";
 
 const INFO_HELP: &str = "\
 Examples:

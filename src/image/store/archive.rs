@@ -30,6 +30,7 @@ use crate::image::store::layout::{self, BLOBS, INDEX, Layout, MARKER, VerifyingR
 use crate::image::store::members::{Links, Members};
 use crate::image::store::referrers::subject_of_tag;
 use crate::image::{Platform, manifest};
+use crate::plural;
 
 /// An `oci-archive` file that is open for reading.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ pub enum Error {
         missing: String,
     },
     /// An image with more or fewer layers than its configuration has.
-    #[error("{}: {config}: {layers} layers, and its configuration has {configured}", path.display())]
+    #[error("{}: {config}: {}, and its configuration has {configured}", path.display(), plural::count(*layers, "layer"))]
     LayerCount {
         /// The file.
         path: PathBuf,

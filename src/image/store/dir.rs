@@ -19,6 +19,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::fs::{self, AtomicDir, PathContext, PathError};
 use crate::image::manifest;
 use crate::image::store::layout::{self, Error, Layout};
+use crate::plural;
 
 /// A `dir:` directory that is open for reading.
 #[derive(Debug)]
@@ -54,7 +55,10 @@ impl Dir {
         let signatures = signatures.count();
         if signatures > 0 {
             let place = root.display();
-            tracing::warn!("{place}: {signatures} simple signatures (signature-N) are passed over: only dir: has them");
+            tracing::warn!(
+                "{place}: passed over: {} (signature-N), which only dir: has",
+                plural::count(signatures, "simple signature")
+            );
         }
         Ok(Dir { root: root.to_owned(), image })
     }

@@ -36,6 +36,7 @@ use crate::kernel::source::Mismatch;
 use crate::kernel::source::redhat::{self, RedHat};
 use crate::kernel::unpack;
 use crate::limits;
+use crate::plural;
 use crate::progress::{Narration, Progress, Unit};
 
 /// How packages are fetched.
@@ -143,7 +144,7 @@ pub enum Error {
         source: Box<unpack::Error>,
     },
     /// Nobody has it.
-    #[error("{first}; {others} more mirrors of the list did not give it either")]
+    #[error("{first}; {} of the list did not give it either", plural::count(*others, "more mirror"))]
     NoMirror {
         /// What was wrong at the first mirror.
         first: String,

@@ -21,7 +21,7 @@ pub enum Error {
     #[error("the signature cannot be read")]
     Unreadable(#[source] Box<pgp::errors::Error>),
     /// No trusted key made it.
-    #[error("none of its {signatures} signatures is valid and by a trusted key")]
+    #[error("none of its signatures ({signatures}) is valid and by a trusted key")]
     Untrusted {
         /// How many signatures there are.
         signatures: usize,

@@ -80,13 +80,13 @@ pub enum Error {
         content_set: String,
     },
     /// The offline token is not taken.
-    #[error("{sso}: the offline token is invalid or has expired")]
+    #[error("{}: the offline token is invalid or has expired", http::shown(sso))]
     OfflineToken {
         /// Who was asked.
         sso: Box<Url>,
     },
     /// Too many requests.
-    #[error("{url}: too many requests")]
+    #[error("{}: too many requests", http::shown(url))]
     RateLimited {
         /// What was requested.
         url: Box<Url>,
@@ -94,7 +94,7 @@ pub enum Error {
         after: Option<Duration>,
     },
     /// A failure reported in an answer with status 200.
-    #[error("{url}: error {code} in the answer: {message}")]
+    #[error("{}: error {code} in the answer: {message}", http::shown(url))]
     InAnswer {
         /// What was requested.
         url: Box<Url>,
@@ -104,7 +104,7 @@ pub enum Error {
         message: String,
     },
     /// An answer that is not what it should be.
-    #[error("{url}: the answer cannot be understood")]
+    #[error("{}: the answer cannot be understood", http::shown(url))]
     Malformed {
         /// What was requested.
         url: Box<Url>,

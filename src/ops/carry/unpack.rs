@@ -12,10 +12,11 @@ use crate::carry::{self, CarryDocument, KeptContents, PublicKey, UnpackReport};
 use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::fs;
-use crate::image::store::layout::{self, ref_name};
+use crate::image::store::layout::{self, Entries, ref_name};
 use crate::image::store::referrers::subject_of_tag;
 use crate::image::{Layout, Store};
 use crate::ops::{Access, Error, files};
+use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, CopyReport, Source, Target, copy, fetch};
@@ -237,7 +238,7 @@ async fn bring_base(
 fn destination(host: &str, prefix: &str, name: &str) -> Option<Remote> {
     let full = format!("docker://{name}").parse().ok();
     let (repository, target) = match full {
-        Some(ImageRef::Docker(Remote { repository, target, .. })) => (repository, target),
+        Some(ImageRef::Docker(remote)) => (remote.path().into_owned(), remote.target),
         // A name such as `app:v1`, as skopeo gives it.
         _ => match format!("docker://{host}/{name}").parse().ok()? {
             ImageRef::Docker(Remote { repository, target, .. }) => (repository, target),
@@ -267,25 +268,29 @@ impl Unpacked {
             );
         }
         let mut text = format!(
-            "carry {}{}: {} images and referrers\n  {} blobs made: {}\n",
+            "carry {}{}: {}\n  {} made: {}\n",
             report.carry,
             if report.signature_checked { ", signed" } else { "" },
-            report.images.len(),
-            report.made_blobs,
+            Entries::of(&report.images),
+            plural::count(report.made_blobs, "blob"),
             amount(report.made_bytes, Unit::Bytes)
         );
         if report.present_blobs > 0 {
-            text += &format!("  {} blobs were there\n", report.present_blobs);
+            text += &format!("  {} there before\n", plural::count(report.present_blobs, "blob"));
         }
         if report.needed_blobs > 0 {
-            text += &format!("  {} blobs are from earlier carries\n", report.needed_blobs);
+            text += &format!("  {} from earlier carries\n", plural::count(report.needed_blobs, "blob"));
         }
         if report.from_kept_contents > 0 {
-            text +=
-                &format!("  {} layers did not have to be read: their contents were kept\n", report.from_kept_contents);
+            let layers = plural::count(report.from_kept_contents, "layer");
+            text += &format!("  {layers} not read again: kept contents were enough\n");
         }
         if let Some(KeptContents { layers, bytes }) = report.kept_contents {
-            text += &format!("  contents of {layers} layers kept: {} more\n", amount(bytes, Unit::Bytes));
+            text += &format!(
+                "  contents of {} kept: {} more\n",
+                plural::count(layers, "layer"),
+                amount(bytes, Unit::Bytes)
+            );
         }
         for pushed in &self.pushed {
             text += &format!("  {}@{}\n", pushed.destination, pushed.report.digest);
@@ -297,14 +302,17 @@ impl Unpacked {
             text += &format!("  wrote {}\n", in_line(path.display()));
         }
         if let (Some(receipt), Some(file)) = (&report.receipt, &self.receipt_file) {
-            let site = receipt.site.as_deref().unwrap_or("SITE");
-            text += &format!(
-                "receipt {}\n  {}; to confirm it where the carry was packed: `haversack site confirm {} {}`\n",
-                receipt.code,
-                in_line(file.display()),
-                in_line(site),
-                receipt.code
-            );
+            let next = match &receipt.site {
+                Some(site) => {
+                    let site = in_line(site);
+                    format!(
+                        "to confirm it where the carry was packed: `haversack site confirm {site} {}`",
+                        receipt.code
+                    )
+                }
+                None => "for the records: nobody waits for it, as the carry was packed without --site".to_owned(),
+            };
+            text += &format!("receipt {}\n  {}; {next}\n", receipt.code, in_line(file.display()));
         }
         text
     }
@@ -324,6 +332,10 @@ mod tests {
             ("", "quay.io/org/app:v1", Some("bastion:5000/org/app:v1")),
             ("mirror/", "quay.io:443/org/app", Some("bastion:5000/mirror/org/app")),
             ("", "app:v1", Some("bastion:5000/app:v1")),
+            ("", "docker.io/alpine:3", Some("bastion:5000/library/alpine:3")),
+            ("mirror/", "docker.io/library/alpine:3", Some("bastion:5000/mirror/library/alpine:3")),
+            ("", "docker.io/org/alpine:3", Some("bastion:5000/org/alpine:3")),
+            ("", "stable", Some("bastion:5000/stable")),
             ("", "not a name", None),
             // What is known by its digest gets no tag.
             ("", &format!("quay.io/org/app@{digest}"), Some(&format!("bastion:5000/org/app@{digest}"))),

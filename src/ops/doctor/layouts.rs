@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::causes;
 use crate::digest::Digest;
 use crate::image::store::inspect;
-use crate::image::store::layout::{self, Layout};
+use crate::image::store::layout::{self, Entries, Layout};
 use crate::ops::doctor::{Check, advice};
 use crate::progress::{Unit, amount};
 
@@ -15,7 +15,7 @@ pub(super) fn layout(path: &Path) -> Check {
     match look(path) {
         Ok(Found { images, bytes, missing: None }) => {
             let bytes = amount(bytes, Unit::Bytes);
-            Check::ok("layout", format!("{shown}: {images} images, {bytes}; nothing is missing"))
+            Check::ok("layout", format!("{shown}: {images}, {bytes}; nothing is missing"))
         }
         Ok(Found { missing: Some(missing), .. }) => Check::fail("layout", format!("{shown}: {missing}"), next),
         Err(error) => {
@@ -26,7 +26,7 @@ pub(super) fn layout(path: &Path) -> Check {
 }
 
 struct Found {
-    images: usize,
+    images: Entries,
     bytes: u64,
     /// The first thing that is not there.
     missing: Option<String>,
@@ -35,7 +35,7 @@ struct Found {
 fn look(path: &Path) -> Result<Found, layout::Error> {
     let layout = Layout::open(path)?;
     let index = layout.index()?;
-    let mut found = Found { images: index.manifests().len(), bytes: 0, missing: None };
+    let mut found = Found { images: Entries::of(index.manifests()), bytes: 0, missing: None };
     for image in index.manifests() {
         let name = layout::ref_name(image).unwrap_or(image.digest().as_ref()).to_owned();
         let bytes = layout.read_document(image)?;

@@ -13,6 +13,7 @@ use crate::causes;
 use crate::fs::{self, PathContext};
 use crate::http;
 use crate::ops::doctor::{Check, DoctorOptions, advice};
+use crate::plural;
 use crate::progress::{Unit, amount};
 
 pub(super) fn program(options: &DoctorOptions) -> Check {
@@ -79,7 +80,10 @@ pub(super) fn trust(options: &DoctorOptions, client: Option<&http::Error>) -> Ve
     let mut checks = vec![match (roots.native, roots.problems.first()) {
         (_, Some(problem)) => Check::warn(
             "trust",
-            format!("{} certificate authorities of this machine, and some cannot be read: {problem}", roots.native),
+            format!(
+                "{} of this machine, and some cannot be read: {problem}",
+                plural::count(roots.native, "certificate authority")
+            ),
             "check SSL_CERT_FILE, SSL_CERT_DIR and the package ca-certificates",
         ),
         (0, None) => Check::warn(
@@ -87,7 +91,9 @@ pub(super) fn trust(options: &DoctorOptions, client: Option<&http::Error>) -> Ve
             "no certificate authorities on this machine: Mozilla's, which are in the program, are trusted",
             "install ca-certificates, or name yours with `--ca-file FILE` or SSL_CERT_FILE",
         ),
-        (count, None) => Check::ok("trust", format!("{count} certificate authorities of this machine")),
+        (count, None) => {
+            Check::ok("trust", format!("{} of this machine", plural::count(count, "certificate authority")))
+        }
     }];
     if let Some(error) = client {
         let next = advice(error, "correct the file, or leave it out");

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use reqwest::StatusCode;
+
 use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, charts, question, recorded, tree};
@@ -10,7 +12,7 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return match error {
             StoreError::Missing { .. } => Some(
-                "take one with `haversack catalog snapshot`, make one from a directory of oct with `haversack catalog import`, or name it with `--db`",
+                "take one with `haversack catalog snapshot`, make one from a dumped directory with `haversack catalog import`, or name it with `--db`",
             ),
             StoreError::Foreign { .. } => Some("the file was left as it is; name another one with `--db`"),
             StoreError::TooNew { .. } => {
@@ -31,6 +33,10 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
             question::Error::Image(_) => Some(
                 "the catalog knows images by the registry's name, such as `registry.connect.redhat.com/ORG/NAME:TAG`",
             ),
+            question::Error::Which { .. } => Some("name one of them in full"),
+            question::Error::Csv(_) => {
+                Some("`oc get csv` shows such names; `haversack catalog search WORD` finds those in the snapshot")
+            }
             question::Error::Lacking { .. } => Some("take them, too: `haversack catalog snapshot`"),
             question::Error::Digest { .. } | question::Error::Store(_) => None,
         };
@@ -67,6 +73,9 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
     }
     if let Some(error) = error.downcast_ref::<ClientError>() {
         return match error {
+            ClientError::Http(error) if error.status_code() == Some(StatusCode::NOT_FOUND) => {
+                Some("the old snapshot is as it was; check `--api`: nothing is known at that address")
+            }
             ClientError::Http(_) => None,
             _ => Some("the old snapshot is as it was; check `--api`, or try again later"),
         };
@@ -83,7 +92,10 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
         };
     }
     match error.downcast_ref::<recorded::Error>()? {
-        recorded::Error::Nothing { .. } => Some("see testdata/catalog for what such a directory holds"),
+        recorded::Error::Nothing { .. } => Some(
+            "such a directory has answers of the API in it: pages of v1/operators/bundles as operators/0.json, operators/1.json …, \
+             pages of v1/images as images/0.json …, and the chart index as index.yaml; one of them is enough",
+        ),
         recorded::Error::Overlap { .. } | recorded::Error::Incomplete { .. } => {
             Some("the old snapshot is as it was; record the pages again, sorted by a key and with one page size")
         }

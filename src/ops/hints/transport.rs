@@ -7,7 +7,7 @@ use crate::fs::PathError;
 use crate::http;
 use crate::image::store::archive;
 use crate::ops::hints::hint;
-use crate::reference::{ImageRef, Target};
+use crate::reference::{ImageRef, Remote, Target};
 use crate::registry;
 
 pub(super) fn archive_hint(error: &archive::Error) -> Option<&'static str> {
@@ -63,6 +63,14 @@ pub(super) fn registry_hint(error: &registry::Error) -> Option<String> {
 fn not_found_hint(place: &str) -> Option<String> {
     let Ok(ImageRef::Docker(remote)) = format!("docker://{place}").parse() else { return None };
     let host = &remote.registry;
+    if let Some((other, rest)) = remote.repository.split_once('/').filter(|(first, _)| first.contains('.')) {
+        let without = Remote { repository: rest.to_owned(), ..remote.clone() };
+        return Some(format!(
+            "`{other}` in its name is that of a host, which most copies are named without: `haversack list-tags docker://{}` shows \
+             whether it is there so",
+            without.with(Target::Unnamed)
+        ));
+    }
     Some(match &remote.target {
         Target::Tag(_) => {
             let repository = remote.with(Target::Unnamed);

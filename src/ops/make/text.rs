@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::ops::make::explain::Explained;
 use crate::ops::make::toolkit::Toolkit;
 use crate::ops::make::{Built, Made, MakeReport, Skipped};
+use crate::plural;
 use crate::progress::{Unit, amount};
 
 impl MakeReport {
@@ -42,8 +43,8 @@ impl Built {
         }
         for image in &self.report.images {
             let bytes = image.layers.iter().map(|layer| layer.size).sum();
-            let (layers, size) = (image.layers.len(), amount(bytes, Unit::Bytes));
-            let _ = writeln!(text, "  {:<8} {}, {layers} layers, {size}", image.platform.to_string(), image.manifest);
+            let (layers, size) = (plural::count(image.layers.len(), "layer"), amount(bytes, Unit::Bytes));
+            let _ = writeln!(text, "  {:<8} {}, {layers}, {size}", image.platform.to_string(), image.manifest);
         }
         text
     }

@@ -227,14 +227,23 @@ impl Published {
             text += &format!("  {:>12}  {url}{how}\n", amount(*size, Unit::Bytes));
         }
         let counts = [
-            (by_checksum, "of them by checksum only: the server already had their content"),
-            (replaced.len(), "of them replaced different content"),
-            (not_compared.len(), "of them could not be compared with what existed before"),
-            (without_properties.len(), "of them without their properties"),
-            (skipped.len(), "files already existed"),
-            (different.len(), "files exist with different content and were left"),
-            (self.left_out.len(), "files or directories left out"),
-            (failed.len(), "files failed"),
+            (
+                by_checksum,
+                [
+                    "of them by checksum only: the server already had its content",
+                    "of them by checksum only: the server already had their content",
+                ],
+            ),
+            (replaced.len(), ["of them replaced different content"; 2]),
+            (not_compared.len(), ["of them could not be compared with what existed before"; 2]),
+            (without_properties.len(), ["of them without its properties", "of them without their properties"]),
+            (skipped.len(), ["file already existed", "files already existed"]),
+            (
+                different.len(),
+                ["file exists with different content and was left", "files exist with different content and were left"],
+            ),
+            (self.left_out.len(), ["file or directory left out", "files or directories left out"]),
+            (failed.len(), ["file failed", "files failed"]),
         ];
         text + &table::counts(counts.map(|(count, what)| (count as u64, what)))
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::plural;
 use crate::registry::auth::login::{Error, Login};
 
 #[derive(Deserialize)]
@@ -90,7 +91,7 @@ fn run(program: &str, verb: &str, input: &[u8], wait: Duration) -> io::Result<En
         if Instant::now() >= until {
             child.kill()?;
             child.wait()?;
-            let why = format!("no answer within {} seconds; it was ended", wait.as_secs());
+            let why = format!("no answer within {}; it was ended", plural::count(wait.as_secs(), "second"));
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         thread::sleep(POLL);
@@ -159,7 +160,7 @@ mod tests {
             ("echo locked; echo the keychain >&2; exit 1", Err("the keychain: locked")),
             // A child keeps the pipes open.
             (r#"sleep 60 & echo '{"Username":"a","Secret":"b"}'; exec 1>&- 2>&-"#, basic("a", "b")),
-            ("sleep 60", Err("no answer within 1 seconds; it was ended")),
+            ("sleep 60", Err("no answer within 1 second; it was ended")),
         ] {
             fs::write(&path, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();

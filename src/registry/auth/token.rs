@@ -30,7 +30,7 @@ impl Registry {
         let mut url = Challenge::realm(&realm, &self.0.base).ok_or_else(refused)?;
         // A registry over TLS has no reason to send a password elsewhere without.
         if url.scheme() != "https" && self.0.base.scheme() == "https" {
-            let problem = format!("names a token service without TLS: {url}");
+            let problem = format!("names a token service without TLS: {}", http::shown(&url));
             return Err(Error::Protocol { url: self.0.base.clone(), problem });
         }
         let mut wanted = scope.texts();

@@ -31,7 +31,7 @@ pub fn write(ways: &[Way], insecure: &dyn Fn(&str) -> bool, directory: &Path) ->
         };
         let ImageRef::Docker(mirror) = &way.destination else { continue };
         let by_tag = source.target.digest().is_none();
-        mirrors.add(&source.registry, &source.repository, &mirror.registry, &mirror.repository, by_tag);
+        mirrors.add(&source.registry, &source.path(), &mirror.registry, &mirror.repository, by_tag);
     }
     let files = mirrors.write(insecure, directory)?;
     Ok(Written { files, renamed: mirrors.renamed() })

@@ -120,13 +120,17 @@ fn look(path: &Path, query: &str, ocp: &str, kube: &str) -> Result<Found, Error>
     let mut answers = Vec::new();
     for question in questions(query, ocp, kube) {
         let unanswered = unanswered(&info, &question);
-        let (verdict, near) = match unanswered {
-            Some(_) => (Verdict { certified: false, row: None, reason: None }, Vec::new()),
-            None => {
-                let verdict = check::check(&snapshot, &question)?;
-                let near = if verdict.certified { Vec::new() } else { check::near(&snapshot, &question)? };
-                (verdict, near)
-            }
+        if unanswered.is_some() {
+            answers.push(Answered { question, verdict: Verdict::default(), near: Vec::new(), unanswered });
+            continue;
+        }
+        let verdict = check::check(&snapshot, &question)?;
+        let candidates = if verdict.certified { Vec::new() } else { check::candidates(&snapshot, &question)? };
+        let unanswered = check::lack(&question).filter(|_| !candidates.is_empty()).map(str::to_owned);
+        let near = match &unanswered {
+            Some(_) => candidates,
+            None if verdict.certified => Vec::new(),
+            None => check::near(&snapshot, &question)?,
         };
         answers.push(Answered { question, verdict, near, unanswered });
     }
@@ -178,6 +182,10 @@ impl Answered {
 
     fn near(&self) -> Vec<String> {
         self.near.iter().map(in_line).collect()
+    }
+
+    fn other_name(&self) -> Option<String> {
+        self.verdict.other_name.as_ref().map(in_line)
     }
 
     /// The row that decided, field by field.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::plural;
 use crate::progress::{Unit, amount};
 
 /// An image, and its layers with their sizes.
@@ -103,7 +104,7 @@ impl Picture {
         let shared = self.total.saturating_sub(self.stored);
         let percent = u128::from(shared) * 100 / u128::from(self.total.max(1));
         let (total, stored) = (amount(self.total, Unit::Bytes), amount(self.stored, Unit::Bytes));
-        let images = if self.rows.len() == 1 { "1 image".to_owned() } else { format!("{} images", self.rows.len()) };
+        let images = plural::count(self.rows.len(), "image");
         format!("{total} in {images}, {stored} on the disk: {percent} % is shared")
     }
 }

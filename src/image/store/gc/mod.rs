@@ -34,6 +34,7 @@ use self::record::Record;
 use crate::digest::Digest;
 use crate::fs::{self, PathContext, PathError};
 use crate::image::store::layout::{self, BLOBS, INDEX, Layout, Lease, ref_name};
+use crate::plural;
 
 /// What is taken away.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +109,7 @@ pub enum Error {
     #[error("{}: a link, so other layouts may need what is there; nothing is removed", .0.display())]
     Shared(PathBuf),
     /// Somebody writes to the layout.
-    #[error("{}: a copy, unpack, sync, build or push is writing to it; {removed} blobs were removed before", layout.display())]
+    #[error("{}: a copy, unpack, sync, build or push is writing to it; removed before: {}", layout.display(), plural::count(*removed, "blob"))]
     Busy {
         /// The layout.
         layout: PathBuf,

@@ -1,5 +1,6 @@
 //! Documents: manifests, indexes and configurations, and the descriptors that lead to them.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use crate::digest::{self, Digest};
 use crate::image::manifest;
 use crate::image::store::layout::Error;
 use crate::image::store::referrers::subject_of_tag;
+use crate::plural;
 
 /// Why a document could not be read; the caller knows the file.
 pub(crate) enum ReadError {
@@ -74,6 +76,37 @@ pub(crate) fn is_artifact(described: &Descriptor) -> bool {
 fn is_beside(described: &Descriptor) -> bool {
     let about = ref_name(described).and_then(subject_of_tag);
     about.is_some() || matches!(kind_of(described), Some("sigs" | "atts" | "sboms"))
+}
+
+/// How many entries of an index are images, and how many are there for another's sake: signatures, SBOMs, attestations. What else
+/// has no name and is an artifact is one of those, too. It is what every command counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Images, and artifacts with names.
+    pub images: usize,
+    /// What refers to them.
+    pub referrers: usize,
+}
+
+impl Entries {
+    /// Counts the entries of an index.
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Descriptor>) -> Self {
+        entries.into_iter().fold(Entries::default(), |mut counted, entry| {
+            let is_referrer = is_beside(entry) || ref_name(entry).is_none() && is_artifact(entry);
+            *if is_referrer { &mut counted.referrers } else { &mut counted.images } += 1;
+            counted
+        })
+    }
+}
+
+impl fmt::Display for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&plural::count(self.images, "image"))?;
+        match self.referrers {
+            0 => Ok(()),
+            more => write!(f, " and {}", plural::count(more, "referrer")),
+        }
+    }
 }
 
 /// The descriptor with that name in it.

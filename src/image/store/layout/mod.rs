@@ -28,13 +28,14 @@ use std::sync::Arc;
 use oci_spec::image::{Descriptor, ImageIndex, MediaType, OciLayout};
 
 pub use self::blob::{BlobWriter, VerifyingReader};
-pub use self::document::{DOCUMENT_LIMIT, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
+pub use self::document::{DOCUMENT_LIMIT, Entries, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
 use self::document::{INDEX_LIMIT, with_name};
 pub(crate) use self::document::{ReadError, find, index_of, is_artifact, kind_of, named, read_document};
 pub(crate) use self::fresh::Fresh;
 pub(crate) use self::lease::Lease;
 use crate::digest::{self, Algorithm, Digest, HashingWriter};
 use crate::fs::{self, AtomicFile, PathContext, PathError};
+use crate::plural;
 
 /// A layout directory.
 #[derive(Clone, Debug)]
@@ -85,7 +86,7 @@ pub enum Error {
         digests: Vec<String>,
     },
     /// No name was given, and there is not exactly one image.
-    #[error("{}: holds {} images, name one{}", path.display(), known.len(), list(.known))]
+    #[error("{}: holds {}, name one{}", path.display(), plural::count(known.len(), "image"), list(.known))]
     Ambiguous {
         /// The layout or archive.
         path: PathBuf,

@@ -17,7 +17,7 @@ pub use self::report::{Finding, Problem, VerifyReport};
 use crate::compression::{self, Compression, LimitedReader};
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::image::manifest::{self, Manifest};
-use crate::image::store::layout;
+use crate::image::store::layout::{self, Entries};
 use crate::image::store::{self, Store};
 use crate::limits;
 use crate::progress::{Progress, Task, Unit};
@@ -130,7 +130,8 @@ pub fn verify<C: Contents>(
             findings.insert(Finding { subject: name.display().to_string(), problem });
         }
     }
-    Ok(VerifyReport { images: images.len(), blobs, bytes, findings: findings.into_iter().collect() })
+    let Entries { images, referrers } = Entries::of(&images);
+    Ok(VerifyReport { images, referrers, blobs, bytes, findings: findings.into_iter().collect() })
 }
 
 /// Removes what is broken from a layout or a directory, so that a copy fetches it again, and what killed writers left.

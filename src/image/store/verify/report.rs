@@ -5,12 +5,15 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::plural;
 
 /// What was checked and what was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
-    /// Images named in the index, or the one that was asked for.
+    /// Images of the index, or the one that was asked for.
     pub images: usize,
+    /// Signatures, SBOMs and attestations of the index.
+    pub referrers: usize,
     /// Different blobs that were read.
     pub blobs: usize,
     /// Their bytes.
@@ -108,7 +111,7 @@ impl fmt::Display for Finding {
             Problem::Unreadable { reason } => write!(f, "cannot be read: {reason}"),
             Problem::BadDigest { referred_by, reason } => write!(f, "no valid digest, in {referred_by}: {reason}"),
             Problem::LayerCount { configured, listed } => {
-                write!(f, "lists {listed} layers, and its configuration has {configured}")
+                write!(f, "lists {}, and its configuration has {configured}", plural::count(*listed, "layer"))
             }
             Problem::Unreferenced { size } => write!(f, "no image needs it ({size} bytes)"),
             Problem::Leftover => f.write_str("left by a writer that was killed"),

@@ -267,14 +267,15 @@ impl List {
 impl Destination {
     /// Where an image goes.
     fn place(&self, image: &Remote, renamed: Option<&str>) -> ImageRef {
-        let repository = renamed.unwrap_or(&image.repository);
         match self {
             Destination::Registry { host, prefix } => {
-                let path = [prefix.as_str(), repository].join("/");
+                let own = image.path();
+                let path = [prefix.as_str(), renamed.unwrap_or(&own)].join("/");
                 let repository = path.trim_start_matches('/').to_owned();
                 ImageRef::Docker(Remote { registry: host.clone(), repository, target: image.target.clone() })
             }
             Destination::Store(store) => {
+                let repository = renamed.unwrap_or(&image.repository);
                 let name = Some(Remote { repository: repository.to_owned(), ..image.clone() }.to_string());
                 match store.clone() {
                     ImageRef::Oci { path, .. } => ImageRef::Oci { path, name },
