@@ -2,7 +2,7 @@
 //! serves it on the far side. One static binary does every step on both sides.
 //!
 //! ```text
-//!  main ─► cli
+//!  main ─► cli  (settings: defaults from outside; terminal: what people meet)
 //!           ▼
 //!  catalog   kernel   registry   carry   serve   publish      six siblings; none knows another, but
 //!                                                             serve::page reads snapshots and kernel sets
@@ -50,8 +50,10 @@ pub mod readers;
 pub mod reference;
 pub mod registry;
 pub mod serve;
+mod settings;
 pub mod shard;
 pub mod site;
 pub mod table;
 pub mod tarball;
+mod terminal;
 pub mod varint;

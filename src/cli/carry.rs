@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Outcome};
-use crate::cli::stop::stoppable;
 use crate::ops::diff::{self, DiffReport};
 use crate::ops::{Scratch, place};
 use crate::reference::ImageRef;
+use crate::terminal::stop::stoppable;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -36,7 +36,7 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
     let Command::Diff(args) = command;
     let (scratch, progress) = (Scratch::default(), context.ui.progress());
     let compare = || diff::compare(&args.old, &args.new, args.base.as_deref(), &scratch, progress);
-    let report = stoppable(&scratch, |signal| context.stopped(signal), compare)?;
+    let report = stoppable(|| scratch.remove(), |signal| context.stopped(signal), compare)?;
     context.ui.result(&report, DiffReport::to_text)?;
     let is_no = args.exit_code && report.differs();
     Ok(if is_no { Exit::No } else { Exit::of(report.not_compared.is_empty()) })

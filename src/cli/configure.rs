@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 use serde::Serialize;
 
-use crate::cli::config::{Setting, example};
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::{Args, Context};
+use crate::settings::{Setting, example};
 use crate::table;
 
 /// Show what haversack.toml and the environment set, or an example of a haversack.toml

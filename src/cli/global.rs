@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::ArgAction;
 
-use crate::cli::config::Config;
-use crate::cli::ui::ProgressMode;
 use crate::http::{HttpOptions, Retry};
+use crate::settings::Config;
+use crate::terminal::ProgressMode;
 
 /// Options of every command.
 #[derive(clap::Args)]

@@ -2,13 +2,13 @@
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
-use crate::cli::stop::stoppable;
 use crate::cli::{Context, block_on};
 use crate::format::Format;
 use crate::ops::inspect::{self, InspectOptions, Inspected};
 use crate::ops::{Scratch, place};
 use crate::reference::ImageRef;
 use crate::registry::memory;
+use crate::terminal::stop::stoppable;
 
 /// Show an image's manifest, configuration, layers and history
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
     let options = InspectOptions { image: args.image.clone(), encoders: args.encoder, access, copying };
     let scratch = Scratch::default();
     let look = || block_on(async { Ok(inspect::inspect(&options, &scratch, context.ui.progress()).await?) });
-    let inspected = stoppable(&scratch, |signal| context.stopped(signal), look)?;
+    let inspected = stoppable(|| scratch.remove(), |signal| context.stopped(signal), look)?;
     match &args.format {
         Some(format) => {
             let filled = format.fill(&inspected.fields()?);

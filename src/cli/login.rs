@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::ui::Ui;
-use crate::cli::{Context, block_on, prompt};
+use crate::cli::{Context, block_on};
 use crate::ops::Access;
 use crate::ops::login::{self, LoggedIn, LoggedOut, LoginOptions, LoginPlace};
 use crate::registry::AuthFiles;
+use crate::terminal::{Ui, prompt};
 
 /// Log in to a registry and keep the user and password in podman's file
 #[derive(clap::Args)]

@@ -6,7 +6,6 @@ use crate::cli::Context;
 use crate::cli::kernel::source::SourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
-use crate::cli::stop::stoppable;
 use crate::compression::Compression;
 use crate::image::{LayerOptions, Platform, Template};
 use crate::kernel::source::{Source, SourceOptions};
@@ -15,6 +14,7 @@ use crate::ops::make::toolkit::PackageOptions;
 use crate::ops::make::{self, MakeOptions, MakeReport};
 use crate::reference::ImageRef;
 use crate::shard::Shard;
+use crate::terminal::stop::stoppable;
 
 /// Build images from definitions
 #[derive(clap::Args)]
@@ -158,7 +158,7 @@ pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
         return Ok(Exit::Done);
     }
     let scratch = Scratch::default();
-    stoppable(&scratch, |signal| context.stopped(signal), || build(args, &scratch, context))
+    stoppable(|| scratch.remove(), |signal| context.stopped(signal), || build(args, &scratch, context))
 }
 
 fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {

@@ -1,11 +1,10 @@
 //! The command line: parse, call, print.
 //!
 //! Each command group has a file with its arguments and a `run` that returns an [`Outcome`]. What an error means to a
-//! user is in `outcome`, what goes to the terminal in `ui`, where defaults come from in `config`.
+//! user is in `outcome`; what goes to the terminal is in [`crate::terminal`], where defaults come from in [`crate::settings`].
 
 mod carry;
 mod catalog;
-mod config;
 mod configure;
 mod copy;
 mod doctor;
@@ -14,23 +13,19 @@ mod gc;
 mod global;
 mod inspect;
 mod kernel;
-mod log;
 mod login;
 mod make;
 mod manual;
 mod outcome;
 mod pack;
-mod prompt;
 mod publish;
 mod registries;
 mod serve;
 mod site;
-mod stop;
 mod sync;
 mod tags;
 #[cfg(test)]
 mod tests;
-mod ui;
 mod unpack;
 mod verify;
 
@@ -42,18 +37,18 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::config::Config;
 use self::global::{Global, seconds};
 use self::outcome::{Exit, Failure, Outcome};
-use self::ui::{ProgressMode, Ui};
 use crate::escape;
 use crate::http::{Http, HttpOptions};
 use crate::registry::{CopyOptions, Memory};
+use crate::settings::Config;
+use crate::terminal::{ProgressMode, Ui, log, stop};
 
 /// Pack what a disconnected site needs into OCI images, carry it across the gap, serve it on the far side
 #[derive(Parser)]
 #[command(name = "haversack", version = VERSION, arg_required_else_help = true, after_help = HELP)]
-struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
@@ -184,7 +179,7 @@ pub fn main() -> ExitCode {
         Command::Publish(command) => publish::verbosity(command, &config),
         _ => 0,
     };
-    log::to_stderr(global.verbose.max(asked), &config);
+    log::to_stderr(global.verbose.max(asked), config.environment.variable("HAVERSACK_LOG"));
     config.tell();
     let ui = Ui::new(global.quiet, global.json, global.progress);
     let http = global.http(&config);

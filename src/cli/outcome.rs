@@ -9,8 +9,8 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::causes;
-use crate::cli::config;
 use crate::ops::{self, Done, hints};
+use crate::settings;
 
 /// The exit statuses, the same for all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Failure {
 
     /// What is known about the error's type, or that of one of its causes.
     fn known_hint(&self) -> Option<String> {
-        causes::of(&*self.error).find_map(|error| config::hint(error).or_else(|| hints::hint(error)))
+        causes::of(&*self.error).find_map(|error| settings::hint(error).or_else(|| hints::hint(error)))
     }
 
     /// The same for programs, as `--json` prints it.

@@ -11,8 +11,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::ui::{ProgressMode, Ui};
-use crate::cli::{Context, block_on, stop};
+use crate::cli::{Context, block_on};
 use crate::escape::in_line;
 use crate::fs::PathError;
 use crate::image::Layout;
@@ -24,6 +23,7 @@ use crate::serve::{
     Access, Collecting, Entry, Identity, Limits, Listener, Log, Options, PushRule, Scrubbing, Server, Shown, Summary,
     connections,
 };
+use crate::terminal::{ProgressMode, Ui, stop};
 
 /// Serve the images of layouts as a registry, straight from their directories
 #[derive(clap::Args)]

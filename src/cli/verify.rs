@@ -6,10 +6,10 @@ use crate::carry::{self, PublicKey, RepairReport};
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
-use crate::cli::stop::stoppable;
 use crate::ops::verify::{self, CarryVerified, CheckOptions, EvidenceTo, Verified, VerifyOptions};
 use crate::ops::{Scratch, place};
 use crate::reference::ImageRef;
+use crate::terminal::stop::stoppable;
 
 /// Check a layout, an archive or a carry: every digest and size, what is missing, what is not needed
 #[derive(clap::Args)]
@@ -76,7 +76,7 @@ fn check_carry(directory: &Path, args: &VerifyArgs, context: &Context) -> Outcom
     }
     let (scratch, evidence) = (Scratch::default(), args.evidence(context)?);
     let check = || verify::check_carry(directory, key.as_ref(), evidence.as_ref(), &scratch, progress);
-    let verified = stoppable(&scratch, |signal| context.stopped(signal), check)?;
+    let verified = stoppable(|| scratch.remove(), |signal| context.stopped(signal), check)?;
     context.ui.result(&verified, CarryVerified::to_text)?;
     Ok(if verified.report.is_good() { Exit::Done } else { Exit::No })
 }

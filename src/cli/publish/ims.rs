@@ -12,7 +12,6 @@ use super::key_value;
 use super::settings::{S3Args, ServiceArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::AuthArgs;
-use crate::cli::stop::{stoppable, stopped};
 use crate::cli::{Context, block_on};
 use crate::ops::Scratch;
 use crate::ops::publish::ims::{self, JobId, UploadOptions};
@@ -21,6 +20,7 @@ use crate::progress::{Unit, amount};
 use crate::publish::ims::bundle::Bundle;
 use crate::publish::ims::manifest::pretty;
 use crate::publish::ims::{Kind, Published, Upload};
+use crate::terminal::stop::{stoppable, stopped};
 
 /// Upload an image's boot artifacts to S3 and register the image with IMS
 #[derive(clap::Args)]
@@ -153,10 +153,14 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let (say, warn) = (|line: &str| context.ui.say(line), |line: &str| context.ui.warn(line));
     let options = args.options(&say, context)?;
     let order = || ims::order(&options, &scratch, context.ui.progress());
-    let (order, _files) = stoppable(&scratch, |name| stopped_early(name, context), order)?;
+    let (order, _files) = stoppable(|| scratch.remove(), |name| stopped_early(name, context), order)?;
     if let Some(directory) = &args.bundle {
         let bundle = Bundle::new(&order.name, &order.arch, &order.metadata, &order.artifacts);
-        stoppable(&scratch, |name| stopped_early(name, context), || bundle.write(&order.artifacts, directory))?;
+        stoppable(
+            || scratch.remove(),
+            |name| stopped_early(name, context),
+            || bundle.write(&order.artifacts, directory),
+        )?;
         context.ui.say(format_args!("upload it with `haversack publish ims --from {}`", directory.display()));
         return Ok(json!({ "bundle": bundle, "directory": directory }));
     }

@@ -8,11 +8,11 @@ use std::ffi::OsString;
 
 use clap::Subcommand;
 
-use super::config::Config;
 use super::outcome::Outcome;
-use super::ui::Ui;
 use super::{Context, refusal};
 use crate::publish::ims::manifest::pretty;
+use crate::settings::Config;
+use crate::terminal::Ui;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -8,11 +8,11 @@ use clap::ArgAction;
 use url::Url;
 
 use crate::cli::Context;
-use crate::cli::config::Config;
 use crate::ops::publish::server;
 use crate::ops::publish::settings::{S3Options, ServiceOptions};
 use crate::publish::Patience;
 use crate::publish::s3::Addressing;
+use crate::settings::Config;
 
 /// The service and its token server.
 #[derive(clap::Args)]

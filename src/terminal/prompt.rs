@@ -6,15 +6,15 @@ use std::os::fd::AsFd;
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use crate::cli::ui::Ui;
+use crate::terminal::Ui;
 
 /// Whether somebody sits at standard input.
-pub(super) fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     io::stdin().is_terminal()
 }
 
 /// A line that is shown while it is typed, without the spaces around it.
-pub(super) fn line(ui: &Ui, question: &str) -> io::Result<String> {
+pub(crate) fn line(ui: &Ui, question: &str) -> io::Result<String> {
     ui.ask(question);
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
@@ -23,7 +23,7 @@ pub(super) fn line(ui: &Ui, question: &str) -> io::Result<String> {
 
 /// A line that is not shown. Backspace and Ctrl-U take back what was typed; Ctrl-C ends the program as elsewhere, with the
 /// terminal as it was.
-pub(super) fn hidden(ui: &Ui, question: &str) -> io::Result<String> {
+pub(crate) fn hidden(ui: &Ui, question: &str) -> io::Result<String> {
     ui.ask(question);
     let typed = {
         let _hidden = Hidden::new()?;

@@ -13,18 +13,17 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::cli::config::Config;
 use crate::escape;
 
-/// Logs to stderr from now on: what `HAVERSACK_LOG` says, or else more with each `-v`.
-pub(super) fn to_stderr(verbose: u8, config: &Config) {
+/// Logs to stderr from now on: what is wanted, as `TARGET=LEVEL,…`, or else more with each `-v`.
+pub(crate) fn to_stderr(verbose: u8, wanted: Option<&str>) {
     let default = match verbose {
         0 => "haversack=warn",
         1 => "haversack=info",
         _ => "haversack=debug",
     };
     // `Targets` rather than `EnvFilter`, which brings an engine for regular expressions.
-    let wanted = config.environment.variable("HAVERSACK_LOG").and_then(|text| text.parse::<Targets>().ok());
+    let wanted = wanted.and_then(|text| text.parse::<Targets>().ok());
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)

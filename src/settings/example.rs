@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::cli::config::keys::is_trust;
+use crate::settings::keys::is_trust;
 
 /// The whole file.
 pub(crate) fn example(command: &Command) -> String {
@@ -104,8 +104,8 @@ mod tests {
 
     use super::*;
     use crate::cli::Args;
-    use crate::cli::config::Config;
-    use crate::cli::config::keys::{keys, unknown_key};
+    use crate::settings::Config;
+    use crate::settings::keys::{keys, unknown_key};
 
     /// Every setting of a command and those below it, as `catalog.snapshot.page-size`.
     fn settings(command: &Command, prefix: &str) -> Vec<String> {

@@ -65,7 +65,7 @@ pub(crate) enum Error {
 }
 
 /// What a user may do about an error, when it is one of the configuration.
-pub(super) fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+pub(crate) fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let Some(Error::Trust { key, .. }) = error.downcast_ref() else { return None };
     let key = key.rsplit('.').next().unwrap_or(key);
     Some(format!(

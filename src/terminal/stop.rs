@@ -1,15 +1,13 @@
-//! Handles SIGINT and SIGTERM: removes temporary directories, then exits.
+//! Handles SIGINT and SIGTERM: lets temporary directories be removed, then exits.
 //!
 //! What lies half-made beside its place is found and removed by the next run; a directory in `TMPDIR` is not.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::ops::Scratch;
-
-/// Does what cannot be broken off from inside, and ends the program when a signal comes meanwhile: `told` says so and gives
-/// the status.
-pub(super) fn stoppable<T>(
-    scratch: &Scratch,
+/// Does what cannot be broken off from inside, and ends the program when a signal comes meanwhile: `clear` removes what is not to
+/// stay, and `told` says so and gives the status.
+pub(crate) fn stoppable<T>(
+    clear: impl FnOnce() + Send,
     told: impl FnOnce(&'static str) -> i32 + Send,
     work: impl FnOnce() -> T,
 ) -> T {
@@ -25,7 +23,7 @@ pub(super) fn stoppable<T>(
                 tokio::select! { name = stopped.name() => Some(name), _ = ended => None }
             });
             if let Some(name) = name {
-                scratch.remove();
+                clear();
                 std::process::exit(told(name));
             }
         });
@@ -40,25 +38,25 @@ pub(super) fn stoppable<T>(
 /// Does the work, and lets a signal end it where nobody else would: in a container this is often the first process, for which
 /// the kernel does nothing of its own on SIGINT and SIGTERM (pid_namespaces(7)), so that `podman stop` waits for ten seconds
 /// and then kills.
-pub(super) fn mortal<T>(told: impl FnOnce(&'static str) -> i32 + Send, work: impl FnOnce() -> T) -> T {
+pub(crate) fn mortal<T>(told: impl FnOnce(&'static str) -> i32 + Send, work: impl FnOnce() -> T) -> T {
     match std::process::id() {
-        1 => stoppable(&Scratch::default(), told, work),
+        1 => stoppable(|| {}, told, work),
         _ => work(),
     }
 }
 
 /// The same for work that the next run goes on with, whoever ends it: somebody who waits for gigabytes is to know that.
-pub(super) fn resumable<T>(told: impl FnOnce(&'static str) -> i32 + Send, work: impl FnOnce() -> T) -> T {
-    stoppable(&Scratch::default(), told, work)
+pub(crate) fn resumable<T>(told: impl FnOnce(&'static str) -> i32 + Send, work: impl FnOnce() -> T) -> T {
+    stoppable(|| {}, told, work)
 }
 
 /// The status of a program that a signal ended, as shells say it.
-pub(super) fn status(signal: &str) -> i32 {
+pub(crate) fn status(signal: &str) -> i32 {
     if signal == "SIGINT" { 130 } else { 143 }
 }
 
 /// Waits until somebody wants the program to end; the signal's name.
-pub(super) async fn stopped() -> &'static str {
+pub(crate) async fn stopped() -> &'static str {
     Stopped::listen().name().await
 }
 
