@@ -14,8 +14,8 @@ use clap::Args;
 
 use crate::catalog::tree::DumpReport;
 use crate::cli::catalog::{DumpOptionArgs, SourceArgs, notes};
-use crate::cli::kernel::source::SourceArgs as KernelSourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::sources::SourceArgs as KernelSourceArgs;
 use crate::cli::{Context, block_on};
 use crate::ops::catalog_image::{self, CatalogImage, Refresh};
 use crate::ops::kernel_image::{self, KernelImageOptions};

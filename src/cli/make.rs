@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
+
 use crate::cli::Context;
-use crate::cli::kernel::source::SourceArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
-use crate::compression::Compression;
+use crate::cli::sources::SourceArgs;
 use crate::image::{LayerOptions, Platform, Template};
 use crate::kernel::source::{Source, SourceOptions};
 use crate::ops::Scratch;
@@ -46,11 +47,11 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "OS/ARCH")]
     platform: Vec<Platform>,
     /// haversack program to put into images of another platform, such as linux/arm64=PATH
-    #[arg(long, value_name = "PLATFORM=PATH", value_parser = binary)]
+    #[arg(long, value_name = "PLATFORM=PATH", value_parser = make::binary)]
     binary: Vec<(Platform, PathBuf)>,
     /// Compression of layers: zstd, gzip or none
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    compression: Compressor,
+    #[arg(long, default_value = "zstd", hide_possible_values = true, value_parser = PossibleValuesParser::new(["zstd", "gzip", "none"]))]
+    compression: String,
     /// Compression level: gzip 1 to 9, zstd 1 to 19
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
@@ -64,18 +65,6 @@ pub(super) struct BuildArgs {
     packages: PackageArgs,
     #[command(flatten)]
     registries: RegistryArgs,
-}
-
-/// The compressors of layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Compressor {
-    /// Small and fast
-    #[default]
-    Zstd,
-    /// For what reads nothing else
-    Gzip,
-    /// Plain tar
-    None,
 }
 
 /// Images of kernels and of their packages.
@@ -117,7 +106,7 @@ impl BuildArgs {
             catalog: self.catalog.clone(),
             platforms: self.platform.clone(),
             binaries: self.binary.clone(),
-            layers: self.layer_options()?,
+            layers: LayerOptions::parse(&self.compression, self.level).map_err(Failure::usage)?,
             explain: self.explain,
             epoch: context.config.environment.source_date_epoch()?,
             packages: self.packages.options(context)?,
@@ -125,31 +114,11 @@ impl BuildArgs {
             destination: self.registries.destination(context)?,
         })
     }
-
-    /// How layers are compressed, at a level that the compressor has.
-    fn layer_options(&self) -> Result<LayerOptions, Failure> {
-        match self.level {
-            Some(level) if self.compression == Compressor::Gzip && level > 9 => {
-                Err(Failure::usage(format!("--level {level}: gzip has the levels 1 to 9")))
-            }
-            level => Ok(LayerOptions { compression: self.compression.into(), level }),
-        }
-    }
 }
 
 pub(super) fn run(args: &BuildArgs, context: &Context) -> Outcome {
     if args.definitions.is_empty() {
-        let swallowing = [("--kernels", &args.packages.kernels), ("--packages", &args.packages.packages)];
-        let taken = swallowing.iter().find_map(|(option, words)| Some((option, words.get(1..)?.last()?)));
-        let failure = Failure::usage("no DEFINITION is given");
-        return Err(match taken {
-            Some((option, word)) => {
-                failure.hint(format!("name it first: {option} takes all words up to the next option, `{word}` too"))
-            }
-            None => {
-                failure.hint("name one: bastion, catalog, driver-toolkit, kernels, or a directory with an image.toml")
-            }
-        });
+        return Err(make::no_definition(&args.packages.kernels, &args.packages.packages).into());
     }
     if args.print_definition {
         for definition in &args.definitions {
@@ -171,21 +140,6 @@ fn build(args: &BuildArgs, scratch: &Scratch, context: &Context) -> Outcome {
     let (report, done) = made.map_err(|error| Failure::from(error).without_tls(option))?;
     context.ui.result(&report, MakeReport::to_text)?;
     Ok(done.into())
-}
-
-impl From<Compressor> for Compression {
-    fn from(compressor: Compressor) -> Self {
-        match compressor {
-            Compressor::Zstd => Compression::Zstd,
-            Compressor::Gzip => Compression::Gzip,
-            Compressor::None => Compression::None,
-        }
-    }
-}
-
-fn binary(text: &str) -> Result<(Platform, PathBuf), String> {
-    let (platform, path) = text.split_once('=').ok_or("expected PLATFORM=PATH, such as linux/arm64=./haversack")?;
-    Ok((platform.parse().map_err(|error| format!("{error}"))?, path.into()))
 }
 
 impl PackageArgs {

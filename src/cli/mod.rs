@@ -22,6 +22,7 @@ mod publish;
 mod registries;
 mod serve;
 mod site;
+mod sources;
 mod sync;
 mod tags;
 #[cfg(test)]
@@ -62,7 +63,7 @@ enum Command {
     Run(entrypoint::RunArgs),
     Dump(entrypoint::DumpArgs),
     Refresh(entrypoint::RefreshArgs),
-    Build(make::BuildArgs),
+    Build(Box<make::BuildArgs>),
     Copy(copy::CopyArgs),
     Sync(sync::SyncArgs),
     Inspect(inspect::InspectArgs),

@@ -13,12 +13,20 @@ use crate::ops::Access;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Registries")]
 pub(super) struct RegistryArgs {
-    /// Check the source's certificate; `false` also allows plain HTTP
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    pub(super) src_tls_verify: bool,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Check the destination's certificate; `false` also allows plain HTTP
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    pub(super) dest_tls_verify: bool,
+    dest_tls_verify: bool,
+}
+
+/// How what is read is spoken to, where nothing is written.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub(super) struct ReadArgs {
+    /// Check the source's certificate; `false` also allows plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    src_tls_verify: bool,
     #[command(flatten)]
     auth: AuthArgs,
 }
@@ -37,7 +45,7 @@ pub(super) struct OneRegistryArgs {
 /// Where credentials are.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Registries")]
-pub(super) struct AuthArgs {
+struct AuthArgs {
     /// File with credentials [default: podman's and docker's files]
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -60,12 +68,19 @@ pub(super) fn of_both_ends(mut error: clap::Error) -> clap::Error {
 impl RegistryArgs {
     /// What is read.
     pub(super) fn source(&self, context: &Context) -> Result<Access, Failure> {
-        self.auth.access(self.src_tls_verify, context)
+        self.read.access(context)
     }
 
     /// What is written.
     pub(super) fn destination(&self, context: &Context) -> Result<Access, Failure> {
-        self.auth.access(self.dest_tls_verify, context)
+        self.read.auth.access(self.dest_tls_verify, context)
+    }
+}
+
+impl ReadArgs {
+    /// What is read.
+    pub(super) fn access(&self, context: &Context) -> Result<Access, Failure> {
+        self.auth.access(self.src_tls_verify, context)
     }
 }
 
@@ -78,7 +93,7 @@ impl OneRegistryArgs {
 
 impl AuthArgs {
     /// A registry whose certificate is checked or not.
-    pub(super) fn access(&self, verify_tls: bool, context: &Context) -> Result<Access, Failure> {
+    fn access(&self, verify_tls: bool, context: &Context) -> Result<Access, Failure> {
         let auth = Access::auth_files(self.authfile.as_deref(), context.config.environment.auth_files());
         Ok(Access { http: context.http.clone(), auth, verify_tls })
     }

@@ -286,6 +286,15 @@ pub enum Error {
     /// A matrix for a definition that makes one image.
     #[error("--matrix: this definition makes one image of all kernels")]
     MatrixOfOneImage,
+    /// No definition is named.
+    #[error("no DEFINITION is given")]
+    NoDefinition {
+        /// The option that took a word as one of its own, and the word.
+        taken: Option<(&'static str, String)>,
+    },
+    /// A matrix of no releases and no sources.
+    #[error("nothing to make a matrix of")]
+    MatrixOfNothing,
     /// An image of what is left would look whole.
     #[error("not all sources could be read: an image of what is left would look whole")]
     SourcesIncomplete,
@@ -497,6 +506,8 @@ impl Error {
                 | Error::NoKernelSource { .. }
                 | Error::UnknownRole { .. }
                 | Error::MatrixOfOneImage
+                | Error::MatrixOfNothing
+                | Error::NoDefinition { .. }
                 | Error::GraphUrl(_)
                 | Error::Preset(_)
         )

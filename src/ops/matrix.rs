@@ -99,9 +99,21 @@ impl MatrixReport {
     }
 }
 
+/// Reads `FROM=TO`: a registry, and the one that is read instead.
+pub fn mapping(text: &str) -> Result<(String, String), String> {
+    let (from, to) = text.split_once('=').ok_or("expected FROM=TO, such as quay.io=mirror.example:5000")?;
+    if from.is_empty() || to.is_empty() {
+        return Err("expected FROM=TO, such as quay.io=mirror.example:5000".into());
+    }
+    Ok((from.trim_end_matches('/').to_owned(), to.trim_end_matches('/').to_owned()))
+}
+
 /// Finds the kernels. A release that does not say its kernel is named in [`Matrix::failed`].
 pub fn matrix(options: &MatrixOptions, progress: &Progress) -> Result<MatrixReport, Error> {
-    let MatrixOptions { kernels, machines, .. } = options;
+    let MatrixOptions { kernels, machines, channels, versions, .. } = options;
+    if channels.is_empty() && versions.is_empty() && kernels.is_empty() {
+        return Err(Error::MatrixOfNothing);
+    }
     let (mut entries, mut complete) = (Vec::new(), true);
     if !kernels.is_empty() {
         let filter = Filter { machines: machines.iter().cloned().collect(), ..kernels.filter.clone() };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -30,6 +31,23 @@ pub struct FetchOptions {
     pub per_host: usize,
     /// How servers are spoken to.
     pub http: HttpOptions,
+}
+
+/// A role, or `build` for all that modules are built with.
+#[derive(Clone, Debug)]
+pub struct Roles(pub Vec<Role>);
+
+impl FromStr for Roles {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "build" {
+            return Ok(Roles(vec![Role::Devel, Role::Headers, Role::Common, Role::Kbuild, Role::Config]));
+        }
+        let found = Role::ALL.into_iter().find(|role| role.name() == text);
+        let known = || format!("known roles: build, {}", Role::ALL.map(Role::name).join(", "));
+        found.map(|role| Roles(vec![role])).ok_or_else(known)
+    }
 }
 
 /// What a fetch would bring.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::Context;
-use crate::cli::kernel::source::{self, SourceArgs};
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
+use crate::cli::sources::{self, SourceArgs};
 use crate::kernel::matrix::Matrix;
 use crate::kernel::set::Filter;
 use crate::kernel::source::SourceOptions;
@@ -33,7 +33,7 @@ pub(in crate::cli) struct MatrixArgs {
     #[arg(long, value_name = "REPOSITORY", default_value = PAYLOADS)]
     payloads: String,
     /// Registry to read instead of another, such as quay.io=mirror.example:5000
-    #[arg(long, value_name = "FROM=TO", value_parser = mapping)]
+    #[arg(long, value_name = "FROM=TO", value_parser = matrix::mapping)]
     registry_map: Vec<(String, String)>,
     /// Machine to include; may be repeated [default: x86_64]
     #[arg(long, value_name = "MACHINE")]
@@ -69,12 +69,6 @@ enum Format {
 }
 
 pub(super) fn run(args: &MatrixArgs, context: &Context) -> Outcome {
-    let has_sources = !args.sources.is_empty() || args.source.has_distro();
-    if args.channel.is_empty() && args.versions.is_empty() && !has_sources {
-        return Err(Failure::usage("nothing to make a matrix of").hint(
-            "name a channel (`--channel stable-4.16`), a list (`--versions FILE`) or sources, as for `kernel list`",
-        ));
-    }
     let report = matrix::matrix(&args.options(context)?, context.ui.progress())?;
     let done = report.done();
     let MatrixReport { matrix, left_out, .. } = report;
@@ -105,7 +99,7 @@ impl MatrixArgs {
             kernels,
             machines: match self.arch.is_empty() {
                 true => defaults.machines,
-                false => source::machines(&self.arch).into_iter().collect(),
+                false => sources::machines(&self.arch).into_iter().collect(),
             },
             channels: self.channel.clone(),
             graph: self.graph.clone(),
@@ -119,12 +113,4 @@ impl MatrixArgs {
             destination: self.registries.destination(context)?,
         })
     }
-}
-
-fn mapping(text: &str) -> Result<(String, String), String> {
-    let (from, to) = text.split_once('=').ok_or("expected FROM=TO, such as quay.io=mirror.example:5000")?;
-    if from.is_empty() || to.is_empty() {
-        return Err("expected FROM=TO, such as quay.io=mirror.example:5000".into());
-    }
-    Ok((from.trim_end_matches('/').to_owned(), to.trim_end_matches('/').to_owned()))
 }

@@ -1,23 +1,21 @@
 //! `haversack kernel`: list, fetch and unpack kernel packages.
 
 mod matrix;
-pub(super) mod source;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::matrix::MatrixArgs;
-use self::source::{LocalArgs, SourceArgs};
 use crate::cli::Context;
 use crate::cli::outcome::{Failure, Outcome};
-use crate::kernel::classify::Role;
+use crate::cli::sources::{self, LocalArgs, SourceArgs};
 use crate::kernel::download::FetchReport;
 use crate::kernel::set::{Filter, KernelSet};
 use crate::kernel::source::SourceOptions;
 use crate::kernel::unpack::UnpackReport;
 use crate::ops::gather;
-use crate::ops::packages::{self, FetchOptions, UnpackKernels, WouldFetch};
+use crate::ops::packages::{self, FetchOptions, Roles, UnpackKernels, WouldFetch};
 use crate::progress::Narration;
 
 /// List, fetch and unpack kernel packages, to build modules with
@@ -56,7 +54,7 @@ pub(super) struct Fetch {
     parallel: usize,
     /// Fetch only packages of this role: core, devel, headers, common, kbuild, modules, image, config or meta; `build` stands for
     /// all that modules are built with, without the kernel itself [default: all]
-    #[arg(long, value_name = "ROLE", value_parser = roles)]
+    #[arg(long, value_name = "ROLE")]
     role: Vec<Roles>,
     /// Print what would be fetched, and fetch nothing
     #[arg(long)]
@@ -104,7 +102,7 @@ pub(in crate::cli) struct From {
 impl From {
     fn options(&self, context: &Context) -> Result<SourceOptions, Failure> {
         let options = self.source.options(&self.sources, context)?;
-        let filter = Filter { machines: source::machines(&self.arch), ..options.filter };
+        let filter = Filter { machines: sources::machines(&self.arch), ..options.filter };
         // Marks where they are asked for; lines where nobody watches, as the log of a build server.
         let narration = Narration { marks: self.interactive, ..options.narration };
         Ok(SourceOptions { filter, narration, ..options })
@@ -141,19 +139,6 @@ fn list(args: &List, context: &Context) -> Outcome {
         None => context.ui.result(&set, KernelSet::to_text)?,
     }
     Ok(done.into())
-}
-
-/// What `--role` names.
-#[derive(Clone)]
-struct Roles(Vec<Role>);
-
-fn roles(text: &str) -> Result<Roles, String> {
-    if text == "build" {
-        return Ok(Roles(vec![Role::Devel, Role::Headers, Role::Common, Role::Kbuild, Role::Config]));
-    }
-    let found = Role::ALL.into_iter().find(|role| role.name() == text);
-    let known = || format!("known roles: build, {}", Role::ALL.map(Role::name).join(", "));
-    found.map(|role| Roles(vec![role])).ok_or_else(known)
 }
 
 fn fetch(args: &Fetch, context: &Context) -> Outcome {

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::key_value;
 use crate::cli::Context;
 use crate::cli::outcome::Outcome;
 use crate::ops::publish::artifactory::{self, ArtifactoryOptions, Published};
-use crate::ops::publish::server;
+use crate::ops::publish::{key_value, server};
 use crate::publish::artifactory::{DeployOptions, LeftOut, Wanted};
 
 /// Upload packages to a repository of Artifactory
@@ -66,10 +65,8 @@ pub(super) fn run(args: &ArtifactoryArgs, context: &Context) -> Outcome {
     for LeftOut { path, why } in &plan.left_out {
         context.ui.warn(format_args!("{}: left out: {why}", path.display()));
     }
-    let (environment, token, key) = (&context.config.environment, &args.token_file, &args.api_key_file);
-    let of = |names: &[&str]| names.iter().find_map(|name| environment.word(name));
-    let (set_token, set_key) = (of(&["ARTIFACTORY_TOKEN", "JFROG_ACCESS_TOKEN"]), of(&["ARTIFACTORY_API_KEY"]));
-    let login = artifactory::login(token.as_ref(), key.as_ref(), set_token, set_key)?;
+    let (token, key) = (args.token_file.as_deref(), args.api_key_file.as_deref());
+    let login = artifactory::login(token, key, &context.config.environment)?;
     let starting = |file: &Wanted| match args.interactive {
         true => context.ui.mark('^'),
         false => context.ui.say(format_args!("uploading {}", file.path)),

@@ -5,16 +5,15 @@
 
 use std::path::PathBuf;
 
-use clap::ArgAction;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::key_value;
 use super::settings::{S3Args, ServiceArgs};
 use crate::cli::outcome::{Exit, Failure, Outcome};
-use crate::cli::registries::AuthArgs;
+use crate::cli::registries::ReadArgs;
 use crate::cli::{Context, block_on};
 use crate::ops::Scratch;
 use crate::ops::publish::ims::{self, JobId, UploadOptions};
+use crate::ops::publish::key_value;
 use crate::ops::publish::settings::state_directory;
 use crate::progress::{Unit, amount};
 use crate::publish::ims::bundle::Bundle;
@@ -75,15 +74,12 @@ pub(in crate::cli) struct ImsArgs {
     /// Maximum number of parallel parts
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     parallel: u16,
-    /// Whether the certificate of the registry of `--from docker://…` is checked; `false` also takes plain HTTP
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    src_tls_verify: bool,
-    #[command(flatten)]
-    auth: AuthArgs,
     #[command(flatten)]
     pub(super) service: ServiceArgs,
     #[command(flatten)]
     s3: S3Args,
+    #[command(flatten)]
+    registry: ReadArgs,
 }
 
 /// Set the status of a job of IMS
@@ -187,18 +183,13 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
         }
         result
     });
-    let Published { record, entries, job, is_existing, sent } =
-        published.map_err(|failure| Failed { failure, left })?;
+    let published = published.map_err(|failure| Failed { failure, left })?;
+    let (document, Published { record, is_existing, sent, .. }) = (ims::document(&published), published);
     match is_existing {
         true => context.ui.say(format_args!("image {} is there already", record.id)),
         false => context.ui.say(format_args!("image {}: {} sent", record.id, amount(sent, Unit::Bytes))),
     }
-    let mut document = Map::from_iter([
-        ("ims_image_artifacts".to_owned(), json!(entries)),
-        ("ims_image_record".to_owned(), json!(record)),
-    ]);
-    document.extend(job.map(|job| ("ims_job_record".to_owned(), job)));
-    Ok(document.into())
+    Ok(document)
 }
 
 impl ImsArgs {
@@ -221,7 +212,7 @@ impl ImsArgs {
             skip_existing: self.skip_existing,
             parallel: self.parallel.into(),
             state: state_directory(environment),
-            access: self.auth.access(self.src_tls_verify, context)?,
+            access: self.registry.access(context)?,
             say,
         })
     }

@@ -78,14 +78,6 @@ pub(super) fn tell_usage(args: &[OsString], error: &clap::Error, ui: &Ui) {
     }
 }
 
-/// Parses `KEY=VALUE`.
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

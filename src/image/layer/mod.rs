@@ -40,6 +40,24 @@ impl Default for LayerOptions {
     }
 }
 
+impl LayerOptions {
+    /// The compressor of that name, at a level that it has.
+    pub fn parse(compressor: &str, level: Option<i32>) -> Result<Self, String> {
+        let compression = match compressor {
+            "zstd" => Compression::Zstd,
+            "gzip" => Compression::Gzip,
+            "none" => Compression::None,
+            other => return Err(format!("`{other}` is not a compressor of layers: zstd, gzip or none")),
+        };
+        match level {
+            Some(level) if compression == Compression::Gzip && level > 9 => {
+                Err(format!("--level {level}: gzip has the levels 1 to 9"))
+            }
+            level => Ok(LayerOptions { compression, level }),
+        }
+    }
+}
+
 /// A layer that is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {

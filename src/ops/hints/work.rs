@@ -48,6 +48,15 @@ pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
             return Some(format!("known roles: {}", Role::ALL.map(Role::name).join(", ")));
         }
         ops::Error::MatrixOfOneImage => "choose kernels with `--release`, as often as you like",
+        ops::Error::NoDefinition { taken: Some((option, word)) } => {
+            return Some(format!("name it first: {option} takes all words up to the next option, `{word}` too"));
+        }
+        ops::Error::NoDefinition { taken: None } => {
+            "name one: bastion, catalog, driver-toolkit, kernels, or a directory with an image.toml"
+        }
+        ops::Error::MatrixOfNothing => {
+            "name a channel (`--channel stable-4.16`), a list (`--versions FILE`) or sources, as for `kernel list`"
+        }
         ops::Error::NoKernel { .. } | ops::Error::NoKernelLeft | ops::Error::NoKernels => {
             "`haversack kernel list SOURCE…` shows which there are"
         }

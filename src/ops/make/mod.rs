@@ -171,6 +171,19 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
     Ok((MakeReport::Images(made), Done::All))
 }
 
+/// No definition was named: `kernels` and `packages` are the words of options that take all up to the next one.
+pub fn no_definition(kernels: &[String], packages: &[String]) -> Error {
+    let taken = [("--kernels", kernels), ("--packages", packages)];
+    let taken = taken.into_iter().find_map(|(option, words)| Some((option, words.get(1..)?.last()?.clone())));
+    Error::NoDefinition { taken }
+}
+
+/// Reads `PLATFORM=PATH`: the program for a platform.
+pub fn binary(text: &str) -> Result<(Platform, PathBuf), String> {
+    let (platform, path) = text.split_once('=').ok_or("expected PLATFORM=PATH, such as linux/arm64=./haversack")?;
+    Ok((platform.parse().map_err(|error| format!("{error}"))?, path.into()))
+}
+
 impl MakeOptions {
     /// The definition over the base that was asked for.
     pub(crate) fn with_base(&self, definition: Definition) -> Definition {

@@ -1,12 +1,13 @@
 //! Files to a repository of Artifactory: what `haversack publish artifactory` does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use url::Url;
 
+use crate::environment::Environment;
 use crate::fs;
 use crate::http::{Http, HttpOptions};
 use crate::kernel::set::{self, KernelSet, Place};
@@ -142,19 +143,15 @@ pub fn deploy(
 }
 
 /// The login of a file with a token or a key, or else of what the environment has.
-pub fn login(
-    token_file: Option<&PathBuf>,
-    key_file: Option<&PathBuf>,
-    token: Option<&str>,
-    key: Option<&str>,
-) -> Result<Login, Error> {
+pub fn login(token_file: Option<&Path>, key_file: Option<&Path>, environment: &Environment) -> Result<Login, Error> {
     if let Some(path) = token_file {
         return Ok(Login::Bearer(secret(path)?));
     }
     if let Some(path) = key_file {
         return Ok(Login::ApiKey(secret(path)?));
     }
-    Ok(match (token, key) {
+    let token = ARTIFACTORY_TOKENS.iter().find_map(|name| environment.word(name));
+    Ok(match (token, environment.word("ARTIFACTORY_API_KEY")) {
         (Some(token), _) => Login::Bearer(token.to_owned()),
         (None, Some(key)) => Login::ApiKey(key.to_owned()),
         (None, None) => Login::Anonymous,
@@ -248,6 +245,9 @@ impl Published {
         text + &table::counts(counts.map(|(count, what)| (count as u64, what)))
     }
 }
+
+/// The variables that may have an access token, the first that is set counts.
+const ARTIFACTORY_TOKENS: [&str; 2] = ["ARTIFACTORY_TOKEN", "JFROG_ACCESS_TOKEN"];
 
 /// Bytes of a kernel set, at most.
 const SET_LIMIT: u64 = 256 << 20;

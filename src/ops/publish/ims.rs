@@ -12,7 +12,7 @@ use crate::ops::publish::input::{Input, input};
 use crate::ops::{Access, Error, Scratch};
 use crate::progress::{Progress, Unit};
 use crate::publish::ims::manifest::{Entry, Manifest};
-use crate::publish::ims::{Artifact, Kind, Order};
+use crate::publish::ims::{Artifact, Kind, Order, Published};
 
 /// What is to be uploaded.
 pub struct UploadOptions<'a> {
@@ -99,6 +99,16 @@ pub fn order(options: &UploadOptions, scratch: &Scratch, progress: &Progress) ->
         parallel: options.parallel,
     };
     Ok((order, files))
+}
+
+/// What was uploaded, as the old helper printed it.
+pub fn document(published: &Published) -> Value {
+    let Published { record, entries, job, .. } = published;
+    let mut document = json!({ "ims_image_artifacts": entries, "ims_image_record": record });
+    if let Some(job) = job {
+        document["ims_job_record"] = job.clone();
+    }
+    document
 }
 
 /// What would be uploaded where.

@@ -40,5 +40,13 @@ pub fn server(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Parses `KEY=VALUE`.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
 /// Bytes of a file with a secret, at most.
 const SECRET_LIMIT: u64 = 64 << 10;

@@ -18,7 +18,7 @@ use crate::progress::Narration;
 /// What sources need, and which kernels of them are wanted.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Sources")]
-pub(in crate::cli) struct SourceArgs {
+pub(super) struct SourceArgs {
     /// Distribution whose repositories are read, in all its versions or in one: debian, debian:bookworm, rocky:9
     #[arg(long, value_name = "NAME[:VERSION]")]
     distro: Vec<String>,
@@ -63,7 +63,7 @@ pub(in crate::cli) struct SourceArgs {
 
 /// What packages need that are here, and which kernels are wanted.
 #[derive(clap::Args)]
-pub(in crate::cli) struct LocalArgs {
+pub(super) struct LocalArgs {
     /// Trust the names of local files instead of reading their headers
     #[arg(long)]
     names_only: bool,
@@ -89,7 +89,7 @@ pub(in crate::cli) struct LocalArgs {
 
 impl SourceArgs {
     /// The options, with the sources that these words name.
-    pub(in crate::cli) fn options(&self, words: &[String], context: &Context) -> Result<SourceOptions, Failure> {
+    pub(super) fn options(&self, words: &[String], context: &Context) -> Result<SourceOptions, Failure> {
         Ok(SourceOptions {
             distros: self.distro.clone(),
             mirror: self.mirror.clone(),
@@ -107,12 +107,12 @@ impl SourceArgs {
     }
 
     /// Whether a distribution is named.
-    pub(in crate::cli) fn has_distro(&self) -> bool {
+    pub(super) fn has_distro(&self) -> bool {
         !self.distro.is_empty()
     }
 
     /// The releases that are named.
-    pub(in crate::cli) fn releases(&self) -> &[String] {
+    pub(super) fn releases(&self) -> &[String] {
         &self.local.release
     }
 
@@ -128,7 +128,7 @@ impl SourceArgs {
 
 impl LocalArgs {
     /// The options, with the sources that these words name, and for these machines.
-    pub(in crate::cli) fn options(&self, words: &[String], machines: &[String]) -> Result<SourceOptions, Failure> {
+    pub(super) fn options(&self, words: &[String], machines: &[String]) -> Result<SourceOptions, Failure> {
         let filter = Filter {
             releases: self.release.clone(),
             since: self.since.clone(),
@@ -148,7 +148,7 @@ impl LocalArgs {
 }
 
 /// Machines as `uname -m` names them.
-pub(in crate::cli) fn machines(names: &[String]) -> Vec<Machine> {
+pub(super) fn machines(names: &[String]) -> Vec<Machine> {
     names.iter().map(|name| name.parse().unwrap_or_else(|never| match never {})).collect()
 }
 
