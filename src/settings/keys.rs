@@ -24,7 +24,7 @@ pub(super) fn variable_of(option: &str) -> String {
 }
 
 /// Whether an option says where credentials go to or come from, whom TLS and signatures trust, or who is let in.
-pub(super) fn is_trust(option: &str) -> bool {
+pub(crate) fn is_trust(option: &str) -> bool {
     let parts = [
         "url", "endpoint", "tls", "ca", "cert", "auth", "authfile", "token", "secret", "key", "keyring", "sso",
         "insecure",

@@ -30,12 +30,13 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
 use serde::de;
 
-use self::keys::{addresses_in, is_secret, is_trust, keys, strings, unknown_key, variable_of};
+use self::keys::{addresses_in, is_secret, keys, strings, unknown_key, variable_of};
 use crate::environment::Environment;
 use crate::fs;
 use crate::limits;
 
 pub(crate) use self::example::example;
+pub(crate) use self::keys::is_trust;
 
 /// What was found outside the command line.
 #[derive(Debug, Default)]
@@ -75,6 +76,12 @@ pub(crate) fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> 
 }
 
 impl Config {
+    /// A configuration of a file's text alone.
+    #[cfg(test)]
+    pub(crate) fn of_file(text: &str) -> Self {
+        Config { file: toml::from_str(text).unwrap(), ..Config::default() }
+    }
+
     /// Reads the environment and, where there is one, the file.
     pub(crate) fn load(command: &Command) -> Result<Self, Error> {
         let mut config = Config { environment: Environment::of_process(), ..Config::default() };

@@ -1,8 +1,6 @@
-//! What wins, what is blamed, and what a file in the working directory may not set.
+//! What wins, and what is blamed.
 
-use std::collections::BTreeSet;
-
-use clap::{Arg, CommandFactory};
+use clap::Arg;
 
 use super::*;
 
@@ -36,19 +34,6 @@ fn unknown_keys_of_the_file_are_named() {
     ] {
         assert_eq!(unknown_key(&command(), &toml::from_str(file).unwrap(), "").as_deref(), key, "{file}");
     }
-}
-
-/// Every option of the program that a file in the working directory may not set, so that a new one is thought about.
-#[test]
-fn what_decides_whom_we_trust_is_not_for_the_working_directory() {
-    fn options(command: &Command, found: &mut BTreeSet<String>) {
-        let long = |arg: &Arg| arg.get_long().map(str::to_owned);
-        found.extend(command.get_arguments().filter_map(long).filter(|option| is_trust(option)));
-        command.get_subcommands().for_each(|sub| options(sub, found));
-    }
-    let mut found = BTreeSet::new();
-    options(&crate::cli::Args::command(), &mut found);
-    insta::assert_snapshot!(found.into_iter().collect::<Vec<_>>().join(" "), @"allow-expired allow-local anonymous-pull api-key-file authfile ca-file cert cert-dir client-cert client-key dest-tls-verify htpasswd ims-url key keyring ledger listen oauth-client-id oauth-client-secret oauth-client-secret-file plain-passwords redhat-api redhat-sso registry-map s3-access-key s3-endpoint s3-secret-key s3-secret-key-file sign src-tls-verify tls-cert tls-key tls-self-signed tls-verify token-file token-url url writable yes");
 }
 
 #[test]
