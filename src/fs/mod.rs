@@ -20,8 +20,8 @@ use std::path::{Component, Path, PathBuf};
 pub use self::atomic::{AtomicDir, AtomicFile, remove_abandoned};
 pub use self::lock::{Lock, is_unlocked};
 pub use self::open::{
-    append, copy, create_dir_beneath, create_new, is_resumable, is_same_file, is_writable_by_others, lock_file,
-    open_any, open_file, open_regular, read_regular, rename, resume,
+    Held, append, copy, create_dir_beneath, create_new, hold_beneath, is_resumable, is_same_file,
+    is_writable_by_others, lock_file, open_any, open_file, open_regular, read_regular, rename, resume,
 };
 pub use self::spool::{Slice, SliceReader, Spool, SpoolWriter};
 

@@ -9,8 +9,10 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::io::Errno;
@@ -125,9 +127,45 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
     fs::rename(from, to).at("create", to)
 }
 
+/// A directory that stays the same one, whatever takes its name meanwhile.
+#[derive(Clone)]
+pub struct Held {
+    /// Its name, open or not.
+    named: PathBuf,
+    /// A path that leads to it as long as this is there, see proc_pid_fd(5); its name, where `/proc` is not.
+    through: PathBuf,
+    _directory: Arc<OwnedFd>,
+}
+
+impl Held {
+    fn new(directory: OwnedFd, named: PathBuf) -> Self {
+        let through = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        let through = if through.is_dir() { through } else { named.clone() };
+        Held { named, through, _directory: Arc::new(directory) }
+    }
+
+    /// The path of something in it, to work on.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.through.join(name)
+    }
+
+    /// An error by the name that people know.
+    pub fn told(&self, error: PathError) -> PathError {
+        match error.path.strip_prefix(&self.through) {
+            Ok(rest) => PathError { path: self.named.join(rest), ..error },
+            Err(_) => error,
+        }
+    }
+}
+
 /// Creates the directories of `relative` below `root`, which exists, and returns the path of the last. None of them may be a
 /// link, and `..` is refused: who may write to `root` must not send us elsewhere.
 pub fn create_dir_beneath(root: &Path, relative: &Path) -> Result<PathBuf, PathError> {
+    Ok(hold_beneath(root, relative)?.named)
+}
+
+/// Does the same and holds the last: who exchanges it for a link later does not send us elsewhere either.
+pub fn hold_beneath(root: &Path, relative: &Path) -> Result<Held, PathError> {
     let path = root.join(relative);
     let mut parts = Vec::new();
     for component in relative.components() {
@@ -153,7 +191,7 @@ pub fn create_dir_beneath(root: &Path, relative: &Path) -> Result<PathBuf, PathE
         .map_err(|error| without_loop(error.into()))
         .at("enter", &path)?;
     }
-    Ok(path)
+    Ok(Held::new(directory, path))
 }
 
 /// Reads a whole regular file of at most `limit` bytes that is no link.
@@ -318,5 +356,28 @@ mod tests {
         }
         assert!(root.join("a/b/c").is_dir());
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_held_directory_is_the_one_that_was_entered_whatever_takes_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, theirs) = (dir.path().join("root"), dir.path().join("theirs"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("file"), "theirs").unwrap();
+        let held = hold_beneath(&root, Path::new("a/b")).unwrap();
+        fs::rename(root.join("a/b"), root.join("aside")).unwrap();
+        std::os::unix::fs::symlink(&theirs, root.join("a/b")).unwrap();
+        crate::fs::write(&held.join("file"), b"ours").unwrap();
+        let new = crate::fs::AtomicDir::create(&held.join("new")).unwrap();
+        fs::write(new.path().join("x"), "ours").unwrap();
+        new.finish().unwrap();
+        assert_eq!(fs::read(theirs.join("file")).unwrap(), b"theirs");
+        assert_eq!(fs::read_dir(&theirs).unwrap().count(), 1);
+        for file in ["file", "new/x"] {
+            assert_eq!(fs::read(root.join("aside").join(file)).unwrap(), b"ours", "{file}");
+        }
+        let error = held.told(crate::fs::AtomicDir::create(&held.join("file")).map(drop).unwrap_err());
+        assert_eq!(error.path, root.join("a/b/file"));
     }
 }

@@ -32,7 +32,7 @@ use rayon::prelude::*;
 
 use crate::causes;
 use crate::digest::{Algorithm, Digest, HashingReader};
-use crate::fs::{self, AtomicDir, PathError, SpoolWriter};
+use crate::fs::{self, AtomicDir, Held, PathError, SpoolWriter};
 use crate::kernel::classify::{Role, told_release};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::{Format, Package};
@@ -210,7 +210,7 @@ enum Work {
     /// Nothing is left to do, because it is there or because it failed.
     Done(Unpacked),
     /// Its directory is filled and not visible yet.
-    Filled { target: AtomicDir, entry: PathBuf, unpacked: Unpacked },
+    Filled { target: AtomicDir, held: Held, entry: PathBuf, unpacked: Unpacked },
 }
 
 /// Makes filled directories visible, together those that are filled at the time: the disk is written to while further
@@ -234,22 +234,22 @@ fn publish(done: mpsc::Receiver<(String, Work)>, root: &File) -> BTreeMap<String
                 Work::Done(unpacked) => {
                     kernels.insert(name, unpacked);
                 }
-                Work::Filled { target, entry, unpacked } => match fs::remove_file(&entry) {
+                Work::Filled { target, held, entry, unpacked } => match fs::remove_file(&entry) {
                     Ok(()) => {
                         targets.push(target);
-                        entries.push((name, entry, unpacked));
+                        entries.push((name, held, entry, unpacked));
                     }
                     Err(error) => {
-                        kernels.insert(name, unpacked.failed(&error.into()));
+                        kernels.insert(name, unpacked.failed(&held.told(error).into()));
                     }
                 },
             }
         }
-        for ((name, entry, unpacked), finished) in entries.into_iter().zip(AtomicDir::finish_all(targets)) {
+        for ((name, held, entry, unpacked), finished) in entries.into_iter().zip(AtomicDir::finish_all(targets)) {
             let json = serde_json::to_vec_pretty(&unpacked).expect("an entry has no maps with odd keys");
             let unpacked = match finished.and_then(|()| fs::write(&entry, &json)) {
                 Ok(()) => unpacked,
-                Err(error) => unpacked.failed(&error.into()),
+                Err(error) => unpacked.failed(&held.told(error).into()),
             };
             kernels.insert(name, unpacked);
         }
@@ -311,7 +311,7 @@ fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, b
         .ok()
         .filter(|path| path.components().count() == 1)
         .ok_or(Error::Malformed("its release is no name for a directory"))?;
-    fs::create_dir_beneath(root, fs::parent(Path::new(name)))?;
+    let held = fs::hold_beneath(root, fs::parent(Path::new(name)))?;
     let entry = directory.with_file_name(format!("{}.json", file_name(directory)));
     if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
         return Ok(Work::Done(unpacked));
@@ -319,15 +319,21 @@ fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, b
     if let Some(missing) = earlier(directory, &entry).and_then(|earlier| lost(kernel, &earlier)) {
         return Err(Error::Incomplete { directory: directory.to_owned(), missing });
     }
-    let target = AtomicDir::create(directory)?;
+    let told = |error| match error {
+        Error::Path(error) => Error::Path(held.told(error)),
+        error => error,
+    };
+    // From here on names are those of the directory that was entered, whatever is called so by then.
+    let target = AtomicDir::create(&held.join(file_name(directory))).map_err(|error| held.told(error))?;
+    let entry = held.join(file_name(&entry));
     let mut tree = tree::Tree::new(target.path().to_owned());
     let mut packages = Vec::new();
     for (role, package) in &kernel.packages {
-        let named = |source| Error::Package { package: package.name.to_string(), source: Box::new(source) };
+        let named = |error| Error::Package { package: package.name.to_string(), source: Box::new(told(error)) };
         packages.push(package_into(package, *role, &mut tree, options).map_err(named)?);
     }
-    let found = inspect::adapt(&mut tree, &kernel.release)?;
-    tree.finish()?;
+    let found = inspect::adapt(&mut tree, &kernel.release).map_err(told)?;
+    tree.finish().map_err(told)?;
     let unpacked = Unpacked {
         kernel_directory: found.kernel_directory.map(|path| directory.join(path)),
         release: found.release.clone().unwrap_or(blank.release),
@@ -338,7 +344,7 @@ fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, b
         missing: [blank.missing, found.lacks].concat(),
         ..blank
     };
-    Ok(Work::Filled { target, entry, unpacked })
+    Ok(Work::Filled { target, held, entry, unpacked })
 }
 
 /// Unpacks a kernel's packages on their way into a layer; links and makefiles work as they do in a directory.
