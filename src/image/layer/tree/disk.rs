@@ -34,6 +34,9 @@ impl Tree {
     /// A symbolic link is followed here: who names a file wants what is in it. (In [`Tree::add_directory`] links stay.)
     pub fn add_file(&mut self, source: &Path, dest: &str, mode: Option<u32>) -> Result<&mut Node, Error> {
         let metadata = std::fs::metadata(source).at("read", source)?;
+        if metadata.is_dir() {
+            return Err(Error::NotAFile(source.to_owned()));
+        }
         if !metadata.is_file() {
             return Err(Error::OddFile(source.to_owned()));
         }

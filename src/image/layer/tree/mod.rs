@@ -94,6 +94,9 @@ pub enum Error {
     /// A name that means something else in a layer (image-spec, `layer.md#whiteouts`).
     #[error("/{}: a name with .wh. before it removes what a layer below has", .0.display())]
     Reserved(PathBuf),
+    /// A directory where a file is asked for.
+    #[error("{}: a directory, and `files` takes files: `directories` takes it with all that is in it", .0.display())]
+    NotAFile(PathBuf),
     /// Sockets, pipes and devices.
     #[error("{}: neither a file, a directory nor a link, and cannot be in an image", .0.display())]
     OddFile(PathBuf),

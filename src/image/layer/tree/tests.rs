@@ -82,6 +82,7 @@ fn what_cannot_be_in_an_image_is_refused() {
         tree.insert("/.wh.d/e", file()).unwrap_err(),
         tree.insert("/.wh.d", Node::new(Kind::Symlink("e".into()), 0o777)).unwrap_err(),
         tree.insert("/.wh.d", Node::new(Kind::Whiteout, 0)).unwrap_err(),
+        tree.add_file(dir.path(), "/s", None).unwrap_err(),
         tree.add_file(&socket, "/s", None).unwrap_err(),
         tree.add_directory(dir.path(), "/s", &Overrides::default()).unwrap_err(),
         tree.add_file(&dir.path().join("none"), "/s", None).unwrap_err(),
@@ -101,6 +102,10 @@ fn what_cannot_be_in_an_image_is_refused() {
             "/.wh.d/e: a name with .wh. before it removes what a layer below has".into(),
             "/.wh.d: a name with .wh. before it removes what a layer below has".into(),
             "/.wh.d: a name with .wh. before it removes what a layer below has".into(),
+            format!(
+                "{}: a directory, and `files` takes files: `directories` takes it with all that is in it",
+                dir.path().display()
+            ),
             odd.clone(),
             odd,
             format!("cannot read {}", dir.path().join("none").display()),
