@@ -76,7 +76,7 @@ cargo clippy --locked --all-targets -- --deny warnings
 echo "==> Tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-cargo test --locked 2>&1 | tee "$log"
+cargo test --locked --no-fail-fast 2>&1 | tee "$log"
 
 . scripts/podman.sh
 find_podman "$PWD"
@@ -125,7 +125,7 @@ while IFS= read -r line; do
 done < <(grep -E '^test .* \.\.\. ignored, needs ' "$log" || true)
 if [ ${#run[@]} -gt 0 ]; then
     echo "==> Tests with what is here: ${#run[@]}"
-    cargo test --locked -- --ignored --exact "${run[@]}"
+    cargo test --locked --no-fail-fast -- --ignored --exact "${run[@]}"
 fi
 if [ ${#left[@]} -gt 0 ]; then
     echo "==> Not run: ${#left[@]}"

@@ -287,7 +287,7 @@ fn simple_signatures_in_a_directory_are_passed_over_and_that_is_said() {
     for command in commands {
         let output = haversack(dir.path(), command);
         let said = String::from_utf8(output.stderr).unwrap();
-        let warning = "warning: d: 3 simple signatures (signature-N) are passed over: only dir: has them\n";
+        let warning = "warning: d: passed over: 3 simple signatures (signature-N), which only dir: has\n";
         assert!(said.contains(warning) && said.matches("passed over").count() == 1, "{command:?}: {said}");
     }
     // Nothing is wrong with the three; the others belong to no image.
