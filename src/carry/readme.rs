@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use oci_spec::image::Descriptor;
+
 use crate::carry::document::{CARRY, CarryDocument};
 use crate::carry::sign::{BUNDLE, SIGNATURE};
-use crate::image::store::layout::ref_name;
+use crate::image::store::layout::{is_referrer, ref_name};
+use crate::plural;
 use crate::progress::{Unit, amount};
 
 /// The words of a carry's README.txt.
@@ -25,7 +28,7 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
     }
     let _ = write!(
         text,
-        "size    {} in {} volume(s); unpacked {}, and as much again as {} while unpacking\n\n\
+        "size    {} in {}; unpacked {}, and {} more while unpacking\n\n\
          To see whether all of it is here and undamaged:\n\n    {program} verify .\n\n\
          To unpack it into an OCI image layout (run it again for each medium, in any order):\n\n    \
          {program} unpack . --to oci:/path/to/layout\n\n\
@@ -33,7 +36,7 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
          {confirm}\
          Each volume is a sequence of zstd frames: `zstd -t volume-001.zst` checks it, too{built}.\n\n",
         amount(carry.totals.carried_bytes, Unit::Bytes),
-        carry.volumes.len(),
+        plural::count(carry.volumes.len(), "volume"),
         amount(carry.totals.blob_bytes, Unit::Bytes),
         amount(carry.totals.content_bytes + carry.totals.held_bytes, Unit::Bytes),
         built =
@@ -57,9 +60,15 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
              `unpack` takes `--key pub.pem`, too, and then refuses whatever that key did not sign.\n\n"
         );
     }
+    let (beside, images): (Vec<&Descriptor>, Vec<&Descriptor>) = carry.images.iter().partition(|it| is_referrer(it));
     text += "Images:\n\n";
-    for image in &carry.images {
-        let _ = writeln!(text, "    {} {}", image.digest(), crate::escape::in_line(ref_name(image).unwrap_or("")));
+    for image in images {
+        let name = crate::escape::in_line(ref_name(image).unwrap_or("")).to_string();
+        let _ = writeln!(text, "{}", format!("    {} {name}", image.digest()).trim_end());
+    }
+    if !beside.is_empty() {
+        text += "\nSignatures, SBOMs and attestations of them:\n\n";
+        beside.iter().for_each(|it| text += &format!("    {}\n", it.digest()));
     }
     text
 }

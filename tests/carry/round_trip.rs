@@ -18,6 +18,18 @@ fn images_of_every_kind_arrive_with_every_byte_and_their_names() {
     assert_eq!((whole.len(), &whole[0]["reason"]), (1, &"no known encoder makes these bytes".into()), "{packed}");
     let names: Vec<String> = files(&dir.path().join("carry")).into_keys().collect();
     assert_eq!(names, ["README.txt", "carry.json", "volume-001.zst"]);
+    let index: serde_json::Value = serde_json::from_slice(&files(&dir.path().join("from"))["index.json"]).unwrap();
+    let digest = |at: usize| index["manifests"][at]["digest"].as_str().unwrap();
+    let readme = std::fs::read_to_string(dir.path().join("carry/README.txt")).unwrap();
+    let expected = format!(
+        "Images:\n\n    {} example.org/kernels:1\n    {} example.org/kernels:2\n    {} example.org/list:1\n\n\
+         Signatures, SBOMs and attestations of them:\n\n    {}\n",
+        digest(0),
+        digest(1),
+        digest(2),
+        digest(3)
+    );
+    assert_eq!(readme[readme.find("Images:").unwrap()..], expected);
 
     let verified = done(dir.path(), &["verify", "carry"]);
     assert_eq!(verified["volumes"][0]["state"], "good");

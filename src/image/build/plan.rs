@@ -108,11 +108,18 @@ pub enum Error {
         layer: usize,
     },
     /// A `src` outside the definition's directory.
-    #[error("`{}` is not a path inside the definition's directory", .0.name)]
-    Outside(#[from] OutsideError),
+    #[error("`{0}` is not a path inside the definition's directory")]
+    Outside(String),
     /// What is to be in a layer.
     #[error("{0}")]
     Tree(#[from] tree::Error),
+}
+
+impl From<OutsideError> for Error {
+    // That error says the same, of no directory in particular.
+    fn from(error: OutsideError) -> Self {
+        Error::Outside(error.name)
+    }
 }
 
 impl Inputs {

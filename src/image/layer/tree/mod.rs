@@ -81,8 +81,8 @@ pub enum Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name that leaves the image's root.
-    #[error("`{}` is not a path inside the image", .0.name)]
-    Outside(#[from] OutsideError),
+    #[error("`{0}` is not a path inside the image")]
+    Outside(String),
     /// A name below something that is no directory.
     #[error("/{}: /{} is not a directory", path.display(), above.display())]
     NotADirectory {
@@ -137,6 +137,13 @@ pub enum Error {
     /// Something on the disk.
     #[error("{0}")]
     Path(#[from] PathError),
+}
+
+impl From<OutsideError> for Error {
+    // That error says the same, of no directory in particular.
+    fn from(error: OutsideError) -> Self {
+        Error::Outside(error.name)
+    }
 }
 
 impl Node {

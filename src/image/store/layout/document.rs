@@ -78,6 +78,11 @@ fn is_beside(described: &Descriptor) -> bool {
     about.is_some() || matches!(kind_of(described), Some("sigs" | "atts" | "sboms"))
 }
 
+/// Whether an entry of an index is there for another's sake, as [`Entries`] has it.
+pub(crate) fn is_referrer(entry: &Descriptor) -> bool {
+    is_beside(entry) || ref_name(entry).is_none() && is_artifact(entry)
+}
+
 /// How many entries of an index are images, and how many are there for another's sake: signatures, SBOMs, attestations. What else
 /// has no name and is an artifact is one of those, too. It is what every command counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,8 +97,7 @@ impl Entries {
     /// Counts the entries of an index.
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a Descriptor>) -> Self {
         entries.into_iter().fold(Entries::default(), |mut counted, entry| {
-            let is_referrer = is_beside(entry) || ref_name(entry).is_none() && is_artifact(entry);
-            *if is_referrer { &mut counted.referrers } else { &mut counted.images } += 1;
+            *if is_referrer(entry) { &mut counted.referrers } else { &mut counted.images } += 1;
             counted
         })
     }

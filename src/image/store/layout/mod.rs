@@ -30,7 +30,7 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType, OciLayout};
 pub use self::blob::{BlobWriter, VerifyingReader};
 pub use self::document::{DOCUMENT_LIMIT, Entries, KIND, REF_NAME, canonical, descriptor, digest_of, parse, ref_name};
 use self::document::{INDEX_LIMIT, with_name};
-pub(crate) use self::document::{ReadError, find, index_of, is_artifact, kind_of, named, read_document};
+pub(crate) use self::document::{ReadError, find, index_of, is_artifact, is_referrer, kind_of, named, read_document};
 pub(crate) use self::fresh::Fresh;
 pub(crate) use self::lease::Lease;
 use crate::digest::{self, Algorithm, Digest, HashingWriter};
