@@ -10,7 +10,7 @@ use crate::reference::ImageRef;
 use crate::registry::memory;
 use crate::terminal::stop::stoppable;
 
-/// Show an image's manifest, configuration, layers and history
+/// Show an image's digest, platforms, layers with their history, and what refers to it; with --json its configuration, too
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct InspectArgs {

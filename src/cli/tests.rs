@@ -123,5 +123,6 @@ fn a_setting_has_its_help_and_its_default() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    assert!(!text.contains("below"), "nothing is below: {text}");
     assert!(text.lines().all(|line| line.chars().count() <= 140));
 }

@@ -24,6 +24,7 @@ fn section(command: &Command, name: &str, text: &mut String) {
     for arg in options {
         let long = arg.get_long().expect("settings have a name");
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = without_pointers(&help);
         let trust = if is_trust(long) { " (not in ./haversack.toml)" } else { "" };
         for line in wrapped(&format!("{help}{trust}")) {
             let _ = writeln!(text, "# {line}");
@@ -33,6 +34,14 @@ fn section(command: &Command, name: &str, text: &mut String) {
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let name = if name.is_empty() { sub.get_name().to_owned() } else { format!("{name}.{}", sub.get_name()) };
         section(sub, &name, text);
+    }
+}
+
+/// A help text without `(below: …)`: what it points to is in the command's help only.
+fn without_pointers(help: &str) -> String {
+    match help.split_once(" (below: ").and_then(|(before, rest)| Some((before, rest.split_once(')')?.1))) {
+        Some((before, after)) => format!("{before}{after}"),
+        None => help.to_owned(),
     }
 }
 
