@@ -233,7 +233,7 @@ impl ContainerQuestion {
     }
 
     /// The name without the digest, as people write it.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let slash = if self.registry.is_empty() { "" } else { "/" };
         let colon = if self.tag.is_empty() { "" } else { ":" };
         format!("{}{slash}{}{colon}{}", self.registry, self.repository, self.tag)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::catalog::check::{self, ContainerQuestion, Question, Verdict};
+use crate::catalog::check::{self, ContainerQuestion, OperatorQuestion, Question, Verdict};
 use crate::catalog::constraint;
 use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::store::{self, Info, Snapshot};
@@ -29,10 +29,10 @@ pub struct Answered {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not a version of OpenShift.
-    #[error("--ocp-version {0:?}: expected MAJOR.MINOR, such as 4.16")]
+    #[error("not a version of OpenShift: {0:?}; expected MAJOR.MINOR, such as 4.16")]
     OpenShift(String),
     /// Not a version of Kubernetes.
-    #[error("--kube-version {0:?}: expected a version, such as v1.29.4")]
+    #[error("not a version of Kubernetes: {0:?}; expected one such as v1.29.4")]
     Kubernetes(String),
     /// Not a digest.
     #[error("{image}: {reason}")]
@@ -60,6 +60,14 @@ pub enum Error {
         "{0}: expected the name of a CSV, NAME.VERSION, such as acme-db-operator.v1.0.0; there is no package of this name, either"
     )]
     Csv(String),
+    /// Certsuite asks for `MAJOR.MINOR`, and says no to whatever is longer.
+    #[error("operators are certified for MAJOR.MINOR: ask for {minor} instead of {asked}; it is certified for that")]
+    Longer {
+        /// The version that was asked for.
+        asked: String,
+        /// That of it which has an answer.
+        minor: String,
+    },
     /// The snapshot does not hold what the question is about.
     #[error("{}: the snapshot has no {}, so there is no answer", db.display(), kind.plural())]
     Lacking {
@@ -105,6 +113,9 @@ fn refuse_vague(snapshot: &Snapshot, question: &Question) -> Result<(), Error> {
 }
 
 /// Answers a line of a batch, a [`Question`] in JSON, with the line itself and `certified`, or with `error`; that is given apart, too.
+///
+/// A no where [`ask`] would refuse the question has both: certsuite asks in these words and hears no, and people are told why that
+/// means nothing. A version that is none has no answer: certsuite ends there, or says no to all.
 pub fn answer_line(
     snapshot: &Snapshot,
     info: &Info,
@@ -112,22 +123,66 @@ pub fn answer_line(
 ) -> Result<(Map<String, Value>, Option<String>), store::Error> {
     let mut fields: Map<String, Value> = serde_json::from_slice(line).unwrap_or_default();
     let asked = serde_json::from_slice::<Question>(line).map_err(|error| format!("not a question: {error}"));
-    let asked = asked.and_then(|question| match (empty(&question), lacking(info, &question)) {
-        (Some(field), _) => Err(format!("nothing is asked: `{field}` is empty")),
-        (None, Some(kind)) => Err(format!("the snapshot has no {}", kind.plural())),
-        (None, None) => Ok(question),
+    let asked = asked.and_then(|question| match (lacking(info, &question), versions(&question)) {
+        (Some(kind), _) => Err(format!("the snapshot has no {}", kind.plural())),
+        (None, Err(error)) => Err(error.to_string()),
+        (None, Ok(())) => Ok(question),
     });
     let error = match asked {
         Ok(question) => {
-            fields.insert("certified".into(), check::is_certified(snapshot, &question)?.into());
-            None
+            let certified = check::is_certified(snapshot, &question)?;
+            fields.insert("certified".into(), certified.into());
+            match (empty(&question), certified) {
+                (Some(field), _) => Some(format!("nothing is asked: `{field}` is empty")),
+                (None, true) => None,
+                (None, false) => match believable(snapshot, &question) {
+                    Ok(()) => None,
+                    Err(Error::Store(error)) => return Err(error),
+                    Err(error) => Some(error.to_string()),
+                },
+            }
         }
-        Err(error) => {
-            fields.insert("error".into(), error.clone().into());
-            Some(error)
-        }
+        Err(error) => Some(error),
     };
+    if let Some(error) = &error {
+        fields.insert("error".into(), error.clone().into());
+    }
     Ok((fields, error))
+}
+
+/// Refuses versions of platforms that are none.
+fn versions(question: &Question) -> Result<(), Error> {
+    match question {
+        Question::Operator(operator) if !operator.ocp_version.is_empty() => minor(&operator.ocp_version).map(drop),
+        Question::Helm(chart) if !chart.kube_version.is_empty() => kubernetes(chart.kube_version.clone()).map(drop),
+        Question::KubeConstraint(asked) if !asked.version.is_empty() => kubernetes(asked.version.clone()).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a question to which a no would not be believed.
+fn believable(snapshot: &Snapshot, question: &Question) -> Result<(), Error> {
+    match question {
+        Question::Container(image) if image.digest.is_empty() => well_formed(image, &image.name())?,
+        Question::Container(image) => {
+            well_formed(image, format!("{}@{}", image.name(), image.digest).trim_start_matches('@'))?;
+        }
+        Question::Operator(operator) => {
+            let minor = minor(&operator.ocp_version).unwrap_or_default();
+            if minor != operator.ocp_version {
+                let asked = OperatorQuestion { ocp_version: minor.clone(), ..operator.clone() };
+                if check::is_certified(snapshot, &Question::Operator(asked))? {
+                    return Err(Error::Longer { asked: operator.ocp_version.clone(), minor });
+                }
+            }
+            // Only what has no version may be a package, for which all are looked through.
+            if operator.csv_name.contains('.') {
+                return Ok(());
+            }
+        }
+        _ => {}
+    }
+    refuse_vague(snapshot, question)
 }
 
 /// The field without which a question asks nothing, where it is empty.
@@ -177,19 +232,25 @@ pub fn container(image: &str) -> Result<ContainerQuestion, Error> {
         None if image.starts_with("sha256:") => ("", image),
         None => (image, ""),
     };
+    let question = ContainerQuestion::of(name, digest);
+    well_formed(&question, image)?;
+    Ok(question)
+}
+
+/// Refuses an image that certsuite would not look for, by the text in which it was written.
+fn well_formed(question: &ContainerQuestion, image: &str) -> Result<(), Error> {
+    let ContainerQuestion { registry, repository, digest, .. } = question;
     if !digest.is_empty()
         && let Err(reason) = digest.parse::<Digest>()
     {
         return Err(Error::Digest { image: image.to_owned(), reason });
     }
-    let question = ContainerQuestion::of(name, digest);
-    let (registry, repository) = (&question.registry, &question.repository);
     // No host of the catalog is one word but `non_registry`: a word before the slash is most likely part of the repository.
     let is_host = registry.contains(['.', ':', '_']) || registry == "localhost";
     if digest.is_empty() && (!is_host || repository.is_empty()) {
         return Err(Error::Image(image.to_owned()));
     }
-    Ok(question)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -80,9 +80,79 @@ fn a_line_that_asks_nothing_is_refused_by_the_field_that_is_empty() {
         assert_eq!(run.0.status.code(), Some(3), "{line}");
         let answer: Value = serde_json::from_str(&run.stdout()).unwrap();
         let error = answer["error"].as_str().unwrap();
-        assert!(error.starts_with(why) && answer.get("certified").is_none(), "{line}: {answer}");
+        assert!(error.starts_with(why), "{line}: {answer}");
+        // Certsuite would ask all the same.
+        let certified = answer.get("certified").cloned();
+        assert_eq!(certified, (line != "{}").then_some(Value::Bool(false)), "{line}: {answer}");
         let warned = format!("warning: questions: line 3: {error}\n");
         assert!(run.stderr().starts_with(&warned), "{line}: {}", run.stderr());
+    }
+}
+
+#[test]
+fn a_no_of_a_batch_to_what_check_refuses_says_why_it_means_nothing() {
+    let server = StandIn::start(catalog(3, 2));
+    let site = Site::new();
+    site.snapshot(&server, &[]).done();
+    let operator = |csv_name: &str, ocp_version: &str| json!({ "kind": "operator", "args": { "csv_name": csv_name, "ocp_version": ocp_version } });
+    let container = |args: Value| json!({ "kind": "container", "args": args });
+    let connect = "registry.connect.redhat.com";
+    for (question, certified, error) in [
+        (operator("op1-operator.v1.0.0", "4.11"), Some(true), None),
+        (
+            operator("op1-operator.v1.0.0", "4.11.33"),
+            Some(false),
+            Some("operators are certified for MAJOR.MINOR: ask for 4.11 instead of 4.11.33; it is certified for that"),
+        ),
+        (operator("op1-operator.v1.0.0", "4.12.33"), Some(false), None),
+        (
+            operator("op1-operator.v1.0.0", "foo"),
+            None,
+            Some("not a version of OpenShift: \"foo\"; expected MAJOR.MINOR, such as 4.16"),
+        ),
+        (
+            operator("op1-operator", "4.11"),
+            Some(false),
+            Some(
+                "op1-operator: no version is named, which is part of the name of a CSV; in the snapshot: op1-operator.v1.0.0",
+            ),
+        ),
+        (
+            container(json!({ "registry": connect, "repository": "acme/app1" })),
+            Some(false),
+            Some(
+                "registry.connect.redhat.com/acme/app1: no tag is named, and none is `latest`; in the snapshot: \
+                 registry.connect.redhat.com/acme/app1:0",
+            ),
+        ),
+        (
+            container(json!({ "repository": "acme/app1", "tag": "0" })),
+            Some(false),
+            Some("\"acme/app1:0\": expected REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest"),
+        ),
+        (
+            container(json!({ "digest": "sha256:00" })),
+            Some(false),
+            Some("sha256:00: `sha256:00`: expected 64 lower-case hexadecimal digits after the colon"),
+        ),
+        (
+            json!({ "kind": "helm", "args": { "chart": "db", "version": "1.0.0", "kube_version": "foo" } }),
+            None,
+            Some("not a version of Kubernetes: \"foo\"; expected one such as v1.29.4"),
+        ),
+    ] {
+        std::fs::write(site.path("questions"), format!("{question}\n")).unwrap();
+        let run = site.run(&["catalog", "check", "--batch", "questions"]);
+        let mut answer = question.clone();
+        if let Some(certified) = certified {
+            answer["certified"] = certified.into();
+        }
+        if let Some(error) = error {
+            answer["error"] = error.into();
+        }
+        let answered: Value = serde_json::from_str(&run.stdout()).unwrap();
+        let status = if error.is_some() { 3 } else { 0 };
+        assert_eq!((run.0.status.code(), answered), (Some(status), answer));
     }
 }
 

@@ -87,12 +87,12 @@ fn questions_that_mean_nothing_are_refused_and_a_no_says_what_is_near() {
     ] {
         assert_eq!(check(args), (Some(status), format!("{answer}{of}"), String::new()), "{args:?}");
     }
-    let ocp = "expected MAJOR.MINOR, such as 4.16\nhint: `oc get clusterversion` shows it; leave the option out to ask for any version";
+    let ocp = "; expected MAJOR.MINOR, such as 4.16\nhint: `oc get clusterversion` shows it; leave the option out to ask for any version";
     let image = "expected REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest\nhint: the catalog knows images by the registry's name, such as \
         `registry.connect.redhat.com/ORG/NAME:TAG`";
     for (args, why) in [
-        (&["operator", operator, "--ocp-version", "latest"][..], format!("--ocp-version \"latest\": {ocp}")),
-        (&["operator", operator, "--ocp-version", ""], format!("--ocp-version \"\": {ocp}")),
+        (&["operator", operator, "--ocp-version", "latest"][..], format!("not a version of OpenShift: \"latest\"{ocp}")),
+        (&["operator", operator, "--ocp-version", ""], format!("not a version of OpenShift: \"\"{ocp}")),
         (&["container", "ubi9/ubi:latest"], format!("\"ubi9/ubi:latest\": {image}")),
         (&["container", "nginx"], format!("\"nginx\": {image}")),
         (
@@ -101,7 +101,7 @@ fn questions_that_mean_nothing_are_refused_and_a_no_says_what_is_near() {
         ),
         (
             &["chart", "acme-db", "1.1.0", "--kube-version", "nonsense"],
-            "--kube-version \"nonsense\": expected a version, such as v1.29.4\nhint: `kubectl version` shows it; leave the option out to \
+            "not a version of Kubernetes: \"nonsense\"; expected one such as v1.29.4\nhint: `kubectl version` shows it; leave the option out to \
              ask for any version"
                 .to_owned(),
         ),

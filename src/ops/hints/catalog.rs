@@ -38,7 +38,7 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
                 Some("`oc get csv` shows such names; `haversack catalog search WORD` finds those in the snapshot")
             }
             question::Error::Lacking { .. } => Some("take them, too: `haversack catalog snapshot`"),
-            question::Error::Digest { .. } | question::Error::Store(_) => None,
+            question::Error::Digest { .. } | question::Error::Longer { .. } | question::Error::Store(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<SnapshotError>() {
