@@ -331,7 +331,7 @@ impl Images<'_> {
         if let Some(open) = self.open.lock().expect("no holder panics").get(&key) {
             return Ok(open.clone());
         }
-        let opened = lax_on_loopback(&self.options.source, remote).repository(remote, false).await?;
+        let opened = self.options.source.repository(remote, false).await?;
         self.open.lock().expect("no holder panics").insert(key, opened.clone());
         Ok(opened)
     }
@@ -410,7 +410,7 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> 
         .collect();
     let tags = Vec::from_iter(tags);
     let there: HashMap<String, Option<Vec<String>>> = block_on::<_, Error>(async {
-        let repository = lax_on_loopback(&options.destination, remote).repository(remote, false).await?;
+        let repository = options.destination.repository(remote, false).await?;
         let answers = existing(&repository, &tags, ASKED).await;
         let platforms = tags.into_iter().zip(answers).map(async |(tag, answer)| match answer? {
             Some(image) => match image.platforms(&repository).await {
@@ -440,17 +440,6 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> 
         })
     });
     Ok(())
-}
-
-/// The same access, without certificates where the registry cannot leave the machine.
-fn lax_on_loopback(access: &Access, remote: &Remote) -> Access {
-    Access { verify_tls: access.verify_tls && !is_loopback(&remote.registry), ..access.clone() }
-}
-
-/// Docker, too, takes plain HTTP from what cannot leave the machine.
-fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// OpenShift's update service.

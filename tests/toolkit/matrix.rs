@@ -68,8 +68,19 @@ fn every_release_is_in_the_matrix_or_named_with_the_reason() {
     registry.file("/graph", graph(&registry).to_string().into_bytes());
     let map = format!("quay.io={}", registry.address);
     let url = format!("http://{}/graph", registry.address);
-    let args =
-        ["kernel", "matrix", "--channel", "stable-4.22", "--graph", &url, "--registry-map", &map, "--retries", "0"];
+    let args = [
+        "kernel",
+        "matrix",
+        "--channel",
+        "stable-4.22",
+        "--graph",
+        &url,
+        "--registry-map",
+        &map,
+        "--retries",
+        "0",
+        "--src-tls-verify=false",
+    ];
     let mut matrix = json(dir.path(), 3, &args);
     let failed: BTreeMap<String, String> = serde_json::from_value(matrix["failed"].take()).unwrap();
     let first = |text: &String| text.lines().next().unwrap().replace(&registry.address, "HOST");
@@ -132,7 +143,12 @@ fn what_a_repository_has_is_left_out_and_a_registry_that_lets_nobody_in_has_not_
     let image = registry.image(&json!({}), &[]);
     registry.tag("driver-toolkit:6.1.0-2", &image);
     registry.tag("driver-toolkit:6.12.9_deb12.x86_64", &image);
-    let args = ["kernel", "matrix", "dir:pool", "--missing-in", &to];
+    let args = ["kernel", "matrix", "dir:pool", "--missing-in", &to, "--dest-tls-verify=false"];
+    // Without TLS only where that is said.
+    let plain =
+        "answers in plain HTTP, without TLS\nhint: if no TLS is intended there, add `--dest-tls-verify=false`\n";
+    let refused = (1, String::new(), format!("error: {}: {plain}", registry.address));
+    assert_eq!(run(dir.path(), &args[..5]), refused);
     let kernels = |matrix: &Value| {
         matrix["entries"].as_array().unwrap().iter().map(|it| it["kernel"].clone()).collect::<Vec<_>>()
     };
@@ -202,13 +218,20 @@ fn versions_without_places_are_found_by_tag_in_directories_archives_and_lists() 
         &["--channel", "stable-4.16", "--graph", "graph.tar"],
         &["--versions", "list"],
     ] {
-        let matrix = json(dir.path(), 0, &[&["kernel", "matrix", "--registry-map", &map], from].concat());
+        let matrix = json(
+            dir.path(),
+            0,
+            &[&["kernel", "matrix", "--src-tls-verify=false", "--registry-map", &map], from].concat(),
+        );
         assert_eq!(
             matrix["entries"],
             json!([{ "kernel": "5.14.0-427.el9_4", "machines": ["x86_64"], "rhel": "9.4", "releases": ["4.16.1", "4.16.3"] }]),
             "{from:?}"
         );
     }
+    let (status, _, stderr) =
+        run(dir.path(), &["kernel", "matrix", "--registry-map", &map, "--versions", "list", "--retries", "0"]);
+    assert!(status == 1 && stderr.contains("answers in plain HTTP, without TLS"), "{stderr}");
     for (args, why) in [
         (&[][..], "nothing to make a matrix of"),
         (&["--channel", "x-1", "--graph", "graph-data"], "graph-data: it has no channel x-1"),
@@ -240,7 +263,17 @@ fn every_version_of_a_real_channel_is_there_although_numbers_are_missing() {
     assert!(versions.contains("4.9.0") && !versions.contains("4.9.2") && !versions.contains("4.9.3"));
     registry.file("/graph", graph.to_string().into_bytes());
     let (url, map) = (format!("http://{}/graph", registry.address), format!("quay.io={}", registry.address));
-    let args = ["kernel", "matrix", "--channel", "stable-4.9", "--graph", &url, "--registry-map", &map];
+    let args = [
+        "kernel",
+        "matrix",
+        "--channel",
+        "stable-4.9",
+        "--graph",
+        &url,
+        "--registry-map",
+        &map,
+        "--src-tls-verify=false",
+    ];
     let matrix = json(dir.path(), 0, &args);
     let entries = matrix["entries"].as_array().unwrap();
     let found: BTreeSet<String> = entries
