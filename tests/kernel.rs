@@ -6,6 +6,7 @@ mod sets;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -385,6 +386,48 @@ fn bad_rpms_are_refused_one_by_one_and_the_others_come_through() {
     assert_eq!(report["kernels"]["el/5.14.0-1.el9.x86_64"]["status"], "unpacked");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     assert_eq!(fs::read_dir(to.join("el")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_key_ring_is_taken_in_both_forms_and_says_that_debs_have_no_signatures() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rpms, debs) = (dir.path().join("rpms"), dir.path().join("debs"));
+    fs::create_dir_all(&rpms).unwrap();
+    fs::create_dir_all(&debs).unwrap();
+    fs::write(rpms.join("kernel.rpm"), devel_rpm(1).with(RpmFile::regular("/a", b"x")).bytes()).unwrap();
+    headers_deb("6.1.0-1-amd64").write(&debs);
+    common_deb().write(&debs);
+    let armored = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/kernel/trusted.asc");
+    let mut packets = Vec::new();
+    pgp::armor::Dearmor::new(BufReader::new(fs::File::open(&armored).unwrap())).read_to_end(&mut packets).unwrap();
+    let binary = dir.path().join("trusted.gpg");
+    fs::write(&binary, packets).unwrap();
+    for keys in [&armored, &binary] {
+        let unpack = |from: &Path| {
+            let (source, to) =
+                (format!("dir:{}", from.display()), dir.path().join("to").join(from.file_name().unwrap()));
+            let to = to.to_str().unwrap();
+            let (status, _, stderr) = haversack(&[
+                "kernel",
+                "unpack",
+                &source,
+                "--to",
+                to,
+                "--keyring",
+                keys.to_str().unwrap(),
+                "--progress",
+                "none",
+            ]);
+            (status, stderr)
+        };
+        let unsigned =
+            "el/5.14.0-1.el9.x86_64: kernel-devel-5.14.0-1.el9.x86_64.rpm: it is not signed, and keys were given";
+        let (status, said) = unpack(&rpms);
+        assert!(status == 1 && said.contains(unsigned), "{}: {said}", keys.display());
+        let unchecked = "warning: signatures of .deb files are not checked: linux-headers-6.1.0-1-amd64_6.1.4-1_amd64.deb and 1 more; \
+            those of their repository are, with `--keyring` of `kernel fetch`\n";
+        assert_eq!(unpack(&debs), (3, unchecked.to_owned()), "{}", keys.display());
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::fs;
 use crate::http::{HttpOptions, shown};
 use crate::kernel::classify::Role;
 use crate::kernel::download::{self, FetchReport};
+use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::{AptRepository, Source, SourceOptions};
 use crate::kernel::unpack::{self, Keys, Status, UnpackReport};
 use crate::limits;
@@ -184,12 +185,23 @@ pub fn unpack(options: &UnpackKernels, progress: &Progress) -> Result<UnpackedKe
     let how = unpack::UnpackOptions { package_limit: options.package_limit, keys };
     let report = unpack::unpack(&kernels, &options.to, &how, progress)?;
     let right = report.kernels.values().filter(|kernel| kernel.status != Status::Failed).count();
-    let done = Done::of(right, complete && report.is_complete());
-    Ok(UnpackedKernels { warnings: report.warnings(&kernels), done, report })
+    let mut warnings = report.warnings(&kernels);
+    let debs = report.kernels.values().flat_map(|kernel| &kernel.packages).filter(|it| it.file.ends_with(".deb"));
+    let debs = if options.from.keyring.is_some() { debs.map(|it| &it.file).collect() } else { BTreeSet::new() };
+    if let Some(first) = debs.first() {
+        let more = if debs.len() > 1 { format!(" and {} more", debs.len() - 1) } else { String::new() };
+        warnings.push(format!(
+            "signatures of .deb files are not checked: {first}{more}; those of their repository are, with `--keyring` of `kernel fetch`"
+        ));
+    }
+    let done = Done::of(right, complete && report.is_complete() && debs.is_empty());
+    Ok(UnpackedKernels { warnings, done, report })
 }
 
 fn keys(path: &Path) -> Result<Keys, Error> {
-    Keys::from_armor(&fs::read(path, KEYRING_LIMIT)?).map_err(|error| Error::from(error).about(path.display()))
+    let keyring = Keyring::read(&fs::read(path, KEYRING_LIMIT)?);
+    let keyring = keyring.map_err(|error| Error::from(error).about(path.display()))?;
+    Keys::of(keyring.armored()).map_err(|error| Error::from(error).about(path.display()))
 }
 
 impl WouldFetch {

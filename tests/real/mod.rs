@@ -67,11 +67,15 @@ fn rpms_of_every_compressor_are_unpacked_as_rpm2cpio_and_cpio_unpack_them() {
 #[ignore = "needs HAVERSACK_REAL_DATA; .ci/run sets it"]
 fn signatures_are_verified_with_the_right_key_and_refused_without_one() {
     let dir = tempfile::tempdir().unwrap();
-    let key = real_data("kernel/rpm-fixtures/fixture-key.asc");
+    let armored = real_data("kernel/rpm-fixtures/fixture-key.asc");
+    let mut packets = Vec::new();
+    pgp::armor::Dearmor::new(BufReader::new(fs::File::open(&armored).unwrap())).read_to_end(&mut packets).unwrap();
+    let key = dir.path().join("fixture-key.gpg");
+    fs::write(&key, packets).unwrap();
     for (file, status, verified) in [
         ("kernel-devel.signed-v4.rpm", 0, r#"["header-digest","signature","payload-digest"]"#),
         ("kernel-devel.signed-v3v4.rpm", 0, r#"["header-digest","signature","payload-digest"]"#),
-        ("kernel-devel.xzdio.rpm", 3, "null"),
+        ("kernel-devel.xzdio.rpm", 1, "null"),
     ] {
         let from = dir.path().join(file);
         fs::create_dir(&from).unwrap();

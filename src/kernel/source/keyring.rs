@@ -6,7 +6,7 @@
 use std::io::{self, Cursor};
 
 use pgp::armor::Dearmor;
-use pgp::composed::{CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey};
+use pgp::composed::{ArmorOptions, CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey};
 
 /// Trusted keys.
 pub struct Keyring(Vec<SignedPublicKey>);
@@ -57,6 +57,11 @@ impl Keyring {
             }
         }
         if keys.is_empty() { Err(Error::NoKeys(problem)) } else { Ok(Keyring(keys)) }
+    }
+
+    /// The keys, each in ASCII armour.
+    pub(crate) fn armored(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(|key| key.to_armored_string(ArmorOptions::default()).ok())
     }
 
     /// Checks a text with its signatures around it and returns what was signed, with `\n` at the ends of lines.

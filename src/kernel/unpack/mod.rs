@@ -62,9 +62,22 @@ impl Default for UnpackOptions {
 pub struct Keys(::rpm::signature::pgp::Verifier);
 
 impl Keys {
-    /// Reads public keys in ASCII armour, one block or several.
-    pub fn from_armor(armor: &[u8]) -> Result<Self, Error> {
-        ::rpm::signature::pgp::Verifier::from_asc_bytes(armor).map(Keys).map_err(Error::rpm)
+    /// Those that can sign rpms, of public keys in ASCII armour.
+    pub fn of(armored: impl IntoIterator<Item = String>) -> Result<Self, Error> {
+        let mut keys = ::rpm::signature::pgp::Verifier::new();
+        let mut last = None;
+        let mut usable = 0;
+        for key in armored {
+            match keys.load_from_asc(&key) {
+                Ok(()) => usable += 1,
+                // One key of a kind that rpm does not know must not cost the others.
+                Err(error) => last = Some(error),
+            }
+        }
+        match last {
+            Some(error) if usable == 0 => Err(Error::NoKeys(Box::new(error))),
+            _ => Ok(Keys(keys)),
+        }
     }
 }
 
@@ -119,6 +132,9 @@ pub enum Error {
         /// What it is.
         actual: String,
     },
+    /// No key of a ring can sign packages.
+    #[error("none of its keys can sign rpm packages")]
+    NoKeys(#[source] Box<::rpm::Error>),
     /// Keys were given, and it has no signature.
     #[error("it is not signed, and keys were given")]
     Unsigned,
