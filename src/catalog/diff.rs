@@ -3,11 +3,13 @@
 //! Both are read as sorted facts (see `store`), side by side, so memory does not grow with them. Charts whose
 //! constraint or provider changed are one change, not a removal and an addition.
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
 use serde::Serialize;
 
+use crate::catalog::entry::Kind;
 use crate::catalog::store::{Error, Snapshot};
 
 /// The differences, sorted; what was only in the old snapshot is removed.
@@ -19,6 +21,18 @@ pub struct Diff {
     pub removed: Vec<String>,
     /// Charts that both have, with another constraint or provider.
     pub changed: Vec<Change>,
+    /// What one of the snapshots does not have at all, and was not compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<NotCompared>,
+}
+
+/// A kind that only one of the snapshots has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotCompared {
+    /// The snapshot without it.
+    pub snapshot: PathBuf,
+    /// What it has none of.
+    pub kind: Kind,
 }
 
 /// A fact that changed.
@@ -41,7 +55,8 @@ impl Diff {
 
 /// Compares two snapshots.
 pub fn diff(old: &Snapshot, new: &Snapshot) -> Result<Diff, Error> {
-    let mut diff = Diff::default();
+    let mut diff = Diff { not_compared: not_compared(old, new)?, ..Diff::default() };
+    let lacking: Vec<Kind> = diff.not_compared.iter().map(|it| it.kind).collect();
     thread::scope(|scope| {
         // SQLite's connections stay on their threads' stacks; the facts of one come over a bounded channel.
         let (sender, old_facts) = mpsc::sync_channel::<String>(1024);
@@ -53,8 +68,12 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Result<Diff, Error> {
                 Ok::<_, Error>(())
             })
         });
-        let mut pending = old_facts.iter().peekable();
+        let is_compared = |fact: &String| !lacking.contains(&kind_of(fact));
+        let mut pending = old_facts.iter().filter(is_compared).peekable();
         new.each_fact(|fact| {
+            if !is_compared(&fact) {
+                return Ok(());
+            }
             while let Some(old) = pending.next_if(|old| *old < fact) {
                 diff.removed.push(old);
             }
@@ -75,7 +94,35 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Result<Diff, Error> {
     Ok(diff)
 }
 
+/// Who has no containers has not seen them: that is no difference.
+fn not_compared(old: &Snapshot, new: &Snapshot) -> Result<Vec<NotCompared>, Error> {
+    let (old_kinds, new_kinds) = (old.info()?.kinds, new.info()?.kinds);
+    let lacks = |snapshot: &Snapshot, kind| NotCompared { snapshot: snapshot.path().to_owned(), kind };
+    let kinds = Kind::ALL.into_iter();
+    let found = kinds.filter_map(|kind| match (old_kinds.contains_key(&kind), new_kinds.contains_key(&kind)) {
+        (false, true) => Some(lacks(old, kind)),
+        (true, false) => Some(lacks(new, kind)),
+        _ => None,
+    });
+    Ok(found.collect())
+}
+
+/// What a fact is about, by its first word.
+fn kind_of(fact: &str) -> Kind {
+    match fact.split('\t').next() {
+        Some("chart") => Kind::Chart,
+        Some("operator") => Kind::Operator,
+        _ => Kind::Container,
+    }
+}
+
 impl Diff {
+    /// What was not compared, a line each.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let line = |it: &NotCompared| format!("{} has no {}: not compared", it.snapshot.display(), it.kind.plural());
+        self.not_compared.iter().map(line)
+    }
+
     /// Turns a chart that was removed and added with the same name and version into a change.
     fn pair_charts(&mut self) {
         let subject = |fact: &str| {

@@ -254,6 +254,30 @@ fn one_is_no_and_two_is_no_answer_for_whatever_answers() {
 }
 
 #[test]
+fn what_search_leaves_out_is_counted_and_what_one_snapshot_lacks_is_not_compared() {
+    let server = StandIn::start(catalog(3, 1));
+    let site = Site::new();
+    site.snapshot(&server, &["--kind", "operators"]).done();
+    std::fs::copy(site.path("catalog.db"), site.path("old.db")).unwrap();
+    site.snapshot(&server, &[]).done();
+    let run = site.run(&["catalog", "search", "operator", "--limit", "2"]).done();
+    assert_eq!(run.stdout(), "operator\top0-operator.v1.0.0\noperator\top1-operator.v1.0.0\n");
+    assert_eq!(run.stderr(), "1 name more; `--limit` shows more than 2\n");
+    assert_eq!(site.run(&["catalog", "search", "operator", "--limit", "3"]).done().stderr(), "");
+    for snapshots in [["old.db", "catalog.db"], ["catalog.db", "old.db"]] {
+        let run = site.run(&["catalog", "diff", snapshots[0], snapshots[1], "--exit-code"]);
+        let said = "warning: old.db has no containers: not compared\nwarning: old.db has no charts: not compared\n";
+        let answer = (run.0.status.code(), run.stdout(), run.stderr());
+        assert_eq!(answer, (Some(3), "0 added, 0 removed, 0 changed\n".to_owned(), said.to_owned()));
+    }
+    let run = site.run(&["catalog", "diff", "old.db", "catalog.db", "--json", "-q"]);
+    let lacks = |kind: &str| json!({ "snapshot": "old.db", "kind": kind });
+    let expected =
+        json!({ "added": [], "removed": [], "changed": [], "not_compared": [lacks("container"), lacks("chart")] });
+    assert_eq!(serde_json::from_str::<Value>(&run.stdout()).unwrap(), expected);
+}
+
+#[test]
 fn search_and_diff_show_names_and_changed_answers() {
     let server = StandIn::start(catalog(3, 1));
     let site = Site::new();

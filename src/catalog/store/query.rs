@@ -139,16 +139,8 @@ impl Snapshot {
 
     /// Names that hold every word of `text`, the last one perhaps unfinished; at most `limit`.
     pub fn search(&self, text: &str, limit: u32) -> Result<Vec<Hit>, Error> {
-        // Quoted, a word means itself whatever FTS5's syntax makes of its characters.
-        let words: Vec<String> = text
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty())
-            .map(|word| format!("\"{word}\"*"))
-            .collect();
         let mut hits = Vec::new();
-        if words.is_empty() {
-            return Ok(hits);
-        }
+        let Some(words) = words(text) else { return Ok(hits) };
         self.each(
             "SELECT CASE words.rowid % 4 WHEN 0 THEN 'operator' WHEN 1 THEN 'package' WHEN 2 THEN 'container' ELSE 'chart' END
                     AS kind,
@@ -159,13 +151,20 @@ impl Snapshot {
                         ELSE (SELECT name || ' ' || version FROM chart WHERE chart = words.rowid / 4)
                     END AS name
              FROM words WHERE words MATCH ?1 ORDER BY name, kind LIMIT ?2",
-            params![words.join(" AND "), limit],
+            params![words, limit],
             |row| {
                 hits.push(Hit { kind: row.get(0)?, name: row.get(1)? });
                 Ok(())
             },
         )?;
         Ok(hits)
+    }
+
+    /// How many names [`Self::search`] would find without a limit.
+    pub fn matches(&self, text: &str) -> Result<u64, Error> {
+        let Some(words) = words(text) else { return Ok(0) };
+        let found = self.one("SELECT count(*) FROM words WHERE words MATCH ?1", [words], |row| row.get(0))?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Passes every distinct (CSV name, OpenShift version, channel) in that order.
@@ -269,6 +268,13 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// What FTS5 is asked for. Quoted, a word means itself whatever its syntax makes of its characters.
+fn words(text: &str) -> Option<String> {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let words: Vec<String> = words.map(|word| format!("\"{word}\"*")).collect();
+    (!words.is_empty()).then(|| words.join(" AND "))
 }
 
 /// The line of a fact, as [`FACTS`] selects it.

@@ -24,7 +24,8 @@ pub(super) struct DiffArgs {
 pub(super) fn compare(args: &DiffArgs, context: &Context) -> Outcome {
     let diff = diff::diff(&Snapshot::open(&args.old)?, &Snapshot::open(&args.new)?)?;
     context.ui.result(&diff, Diff::to_text)?;
-    Ok(if args.exit_code && !diff.is_empty() { Exit::No } else { Exit::Done })
+    context.ui.warn_of(diff.warnings());
+    Ok(if args.exit_code && !diff.is_empty() { Exit::No } else { Exit::of(diff.not_compared.is_empty()) })
 }
 
 #[derive(Serialize)]

@@ -18,6 +18,7 @@ use crate::catalog::tree::{self, DumpOptions, DumpReport};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Context, block_on};
 use crate::escape::in_line;
+use crate::plural::count;
 
 /// Take snapshots of the certified catalog and answer questions from them
 #[derive(Args)]
@@ -223,11 +224,16 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
 }
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
-    let hits = Snapshot::open(&args.db.db)?.search(&args.text, args.limit)?;
+    let snapshot = Snapshot::open(&args.db.db)?;
+    let hits = snapshot.search(&args.text, args.limit)?;
     context.ui.result(&hits, |hits| {
         hits.iter().map(|hit| format!("{}\t{}\n", in_line(&hit.kind), in_line(&hit.name))).collect()
     })?;
-    if hits.is_empty() {
+    let more = snapshot.matches(&args.text)?.saturating_sub(hits.len() as u64);
+    if more > 0 {
+        let shown = args.limit;
+        context.ui.say(format_args!("{} more; `--limit` shows more than {shown}", count(more, "name")));
+    } else if hits.is_empty() {
         context.ui.say(format_args!("nothing in {} has `{}` in its name", args.db.db.display(), args.text));
     }
     Ok(if hits.is_empty() { Exit::No } else { Exit::Done })
@@ -291,7 +297,8 @@ const DIFF_HELP: &str = "\
 Examples:
   haversack catalog diff old.db new.db --exit-code
 
-Exit status: 0 compared, 1 they differ and --exit-code is given, 2 no answer: a snapshot that cannot be read, or a wrong command line";
+Exit status: 0 compared, 1 they differ and --exit-code is given, 2 no answer: a snapshot that cannot be read, or a wrong command line, \
+3 compared, but for a kind that only one of them has";
 
 const INFO_HELP: &str = "\
 Examples:
