@@ -121,7 +121,12 @@ fn credentials_come_from_the_environment_or_a_file_and_wrong_ones_end_the_run() 
     let mut command = haversack(dir.path());
     command.args(["publish", "artifactory", "packages", "--url", &server.url, "--repo", "nowhere"]);
     let run = Run::of(command.env("ARTIFACTORY_TOKEN", "t0ken").output().unwrap());
-    assert!(run.status == 1 && run.stderr.contains("no repository `nowhere`"), "{}", run.stderr);
+    assert!(
+        run.status == 1
+            && run.stderr.contains("not found (404): no repository `nowhere`, or no Artifactory at this address"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]

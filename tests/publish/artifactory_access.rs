@@ -67,6 +67,11 @@ fn what_could_not_be_compared_is_uploaded_and_counted() {
     };
     let planned = run(&["--dry-run"]);
     assert_eq!((planned.status, server.files().len()), (3, 0), "{}", planned.stderr);
+    assert!(
+        planned.stderr.contains("b.rpm: would be uploaded without knowing whether it existed"),
+        "{}",
+        planned.stderr
+    );
     // Which files, and where each would be.
     let place = format!("{}/redhat-sources", server.url.trim_end_matches('/'));
     let expected = format!(
@@ -94,6 +99,10 @@ fn a_file_whose_content_the_server_keeps_to_itself_is_left() {
     let run = server.run(&dir, &[]);
     assert_eq!((run.status, paths(&run.json(), "different")), (3, vec!["b.rpm".to_owned()]));
     assert!(run.stderr.contains("b.rpm: exists, and the server does not state its checksum"), "{}", run.stderr);
+    let mut command = haversack(dir.path());
+    command.args(["publish", "artifactory", "packages", "--url", &server.url, "--repo", "redhat-sources"]);
+    let said = Run::of(command.env("ARTIFACTORY_TOKEN", "t0ken").output().unwrap()).stdout;
+    assert!(said.ends_with("  1 file exists, nobody knows with which content, and was left\n"), "{said}");
 }
 
 #[test]

@@ -173,8 +173,9 @@ impl Published {
         let without = without_properties
             .iter()
             .map(|FailedFile { path, error }| format!("{path}: uploaded without its properties: {error}"));
+        let verb = if self.dry_run { "would be uploaded" } else { "uploaded" };
         let not_compared = not_compared.iter().map(|FailedFile { path, error }| {
-            format!("{path}: uploaded without knowing whether it existed with different content: {error}")
+            format!("{path}: {verb} without knowing whether it existed with different content: {error}")
         });
         failed.chain(different).chain(without).chain(not_compared).collect()
     }
@@ -212,6 +213,7 @@ impl Published {
             sent_bytes,
         } = &self.report;
         let by_checksum = uploaded.iter().chain(replaced).filter(|deployed: &&Deployed| deployed.by_checksum).count();
+        let unknown = different.iter().filter(|different| different.there.is_none()).count();
         let verb = if self.dry_run { "to be uploaded" } else { "uploaded" };
         let files = count(uploaded.len() + replaced.len(), "file");
         let mut text = format!("{}/{}\n  {files} {verb}", self.url.as_str().trim_end_matches('/'), self.repository);
@@ -236,8 +238,15 @@ impl Published {
             (without_properties.len(), ["of them without its properties", "of them without their properties"]),
             (skipped.len(), ["file already existed", "files already existed"]),
             (
-                different.len(),
+                different.len() - unknown,
                 ["file exists with different content and was left", "files exist with different content and were left"],
+            ),
+            (
+                unknown,
+                [
+                    "file exists, nobody knows with which content, and was left",
+                    "files exist, nobody knows with which content, and were left",
+                ],
             ),
             (self.left_out.len(), ["file or directory left out", "files or directories left out"]),
             (failed.len(), ["file failed", "files failed"]),

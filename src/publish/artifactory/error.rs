@@ -38,8 +38,8 @@ pub enum Error {
         /// The server's words.
         detail: String,
     },
-    /// There is no such repository.
-    #[error("{}: no repository `{repository}`", http::shown(base))]
+    /// There is no such repository, or no Artifactory.
+    #[error("{}: not found (404): no repository `{repository}`, or no Artifactory at this address", http::shown(base))]
     NoRepository {
         /// The server.
         base: Box<Url>,
