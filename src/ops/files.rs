@@ -62,7 +62,8 @@ pub fn wrap(path: &Path, layout: &Layout, progress: &Progress) -> Result<(Descri
 
 /// Writes what [`wrap`] wrapped, of those among `images` that it did, into a directory. Returns what was written.
 ///
-/// What is there already stays: a file with the same bytes is passed over, anything else in a file's or a directory's place is an error.
+/// What is there already stays: a file with the same bytes is passed over, and so is a directory of the same names and bytes;
+/// anything else in their place is an error.
 pub fn extract(layout: &Layout, images: &[Descriptor], to: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut written = Vec::new();
     for image in images.iter().filter(|image| manifest::is_manifest(image.media_type())) {
@@ -104,7 +105,8 @@ fn file(layout: &Layout, layer: &Descriptor, path: &Path) -> Result<bool, Error>
 }
 
 fn directory(layout: &Layout, layer: &Descriptor, title: &str, path: &Path) -> Result<bool, Error> {
-    if std::fs::symlink_metadata(path).is_ok() {
+    let there = std::fs::symlink_metadata(path).ok();
+    if there.as_ref().is_some_and(|there| !there.is_dir()) {
         return Err(Error::InTheWay(path.to_owned()));
     }
     let staging = AtomicDir::create(path)?;
@@ -120,9 +122,38 @@ fn directory(layout: &Layout, layer: &Descriptor, title: &str, path: &Path) -> R
     {
         return Err(Error::Title { image: layer.digest().to_string(), title: title.to_owned() });
     }
+    if there.is_some() {
+        return if is_same(path, inside)? { Ok(false) } else { Err(Error::InTheWay(path.to_owned())) };
+    }
     let out = AtomicDir::create(path)?;
     fs::rename(inside, out.path())?;
     out.finish()?;
+    Ok(true)
+}
+
+/// Whether two trees have the same names, bytes and links. Permissions may be another umask's, as with a file.
+fn is_same(there: &Path, carried: &Path) -> Result<bool, Error> {
+    let (one, other) =
+        (std::fs::symlink_metadata(there).at("read", there)?, std::fs::symlink_metadata(carried).at("read", carried)?);
+    if one.file_type() != other.file_type() {
+        return Ok(false);
+    }
+    if one.is_symlink() {
+        return Ok(std::fs::read_link(there).at("read", there)? == std::fs::read_link(carried).at("read", carried)?);
+    }
+    if one.is_file() {
+        let hashed = |path: &Path| Digest::of_reader(fs::open_regular(path)?, Algorithm::Sha256).at("read", path);
+        return Ok(one.len() == other.len() && hashed(there)? == hashed(carried)?);
+    }
+    let (one, other) = (fs::list(there)?, fs::list(carried)?);
+    if one.len() != other.len() {
+        return Ok(false);
+    }
+    for (one, other) in one.iter().zip(&other) {
+        if one.file_name() != other.file_name() || !is_same(one, other)? {
+            return Ok(false);
+        }
+    }
     Ok(true)
 }
 

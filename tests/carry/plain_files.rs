@@ -64,14 +64,37 @@ fn files_and_directories_arrive_as_they_were_beside_images() {
     // Without the option they are artifacts and nothing else.
     assert_eq!(done(dir, &["unpack", "carry", "--to", "oci:quiet"])["files"], json!(null));
 
-    // Nothing that is there is replaced: the same file is passed over, a directory is somebody's.
-    let told = error(dir, &["unpack", "carry", "--to", "oci:to", "--files", "out"]);
-    assert_eq!(
-        told,
-        "out/rpms: is there already, and is not what the carry has\nhint: move it away, or give --files another directory"
-    );
-    fs::remove_dir_all(dir.join("out/rpms")).unwrap();
-    assert_eq!(done(dir, &["unpack", "carry", "--to", "oci:to", "--files", "out"])["files"], json!(["out/rpms"]));
+    // Nothing that is there is replaced: what is the same is passed over, anything else is somebody's.
+    let again = ["unpack", "carry", "--to", "oci:to", "--files", "out"];
+    assert_eq!(done(dir, &again)["files"], json!(null));
+    assert_eq!(tree(&dir.join("out/rpms")), tree(&dir.join("rpms")));
+    let rpms = dir.join("out/rpms");
+    let changes: [(&str, &dyn Fn()); 5] = [
+        ("another byte", &|| fs::write(rpms.join("deep/run.sh"), "#!/bin/ss\n").unwrap()),
+        ("one more", &|| fs::write(rpms.join("mine"), "").unwrap()),
+        ("one less", &|| fs::remove_dir(rpms.join("deep/empty")).unwrap()),
+        ("another link", &|| {
+            fs::remove_file(rpms.join("link")).unwrap();
+            symlink("deep/same.rpm", rpms.join("link")).unwrap();
+        }),
+        ("a file", &|| {
+            fs::remove_dir_all(&rpms).unwrap();
+            fs::write(&rpms, "").unwrap();
+        }),
+    ];
+    for (case, change) in changes {
+        change();
+        let changed = tree(&dir.join("out"));
+        let told = error(dir, &again);
+        assert_eq!(
+            told,
+            "out/rpms: is there already, and is not what the carry has\nhint: move it away, or give --files another directory",
+            "{case}"
+        );
+        assert_eq!(tree(&dir.join("out")), changed, "{case}");
+        fs::remove_dir_all(&rpms).or_else(|_| fs::remove_file(&rpms)).unwrap();
+        assert_eq!(done(dir, &again)["files"], json!(["out/rpms"]), "{case}");
+    }
     fs::remove_dir_all(dir.join("out/rpms")).unwrap();
     fs::write(dir.join("out/Site Notes.txt"), "mine").unwrap();
     let told = error(dir, &["unpack", "carry", "--to", "oci:to", "--files", "out"]);
