@@ -8,6 +8,9 @@ mod docker_registry;
 #[allow(dead_code, reason = "shared with other tests, which use more of it")]
 #[path = "../engines/mod.rs"]
 mod engines;
+#[allow(dead_code, reason = "shared with other tests, which use more of it")]
+#[path = "../copy/keeper.rs"]
+mod keeper;
 
 mod diff;
 mod evidence;
@@ -16,6 +19,7 @@ mod images;
 mod kept;
 mod parity;
 mod plain_files;
+mod pushed;
 mod real;
 mod round_trip;
 mod signed;

@@ -20,6 +20,7 @@ use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
 use crate::registry::{CopyOptions, CopyReport, Source, Target, copy, fetch};
+use crate::table;
 
 /// Where a carry is unpacked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +102,8 @@ pub struct UnpackOptions {
     pub now: String,
 }
 
-/// Unpacks a carry. For a registry, images are made in a layout below the directory for work first, which goes away when all
-/// are there. The receipt lies in the layout, below `.haversack/receipts`, or in that directory.
+/// Unpacks a carry. A registry is asked before anything is written; images are made in a layout below the directory for work
+/// then, which goes away when all are there, and stays for the next run when not. The receipt lies in the layout, below `.haversack/receipts`, or in that directory.
 pub async fn unpack(
     directory: &Path,
     to: &UnpackTo,
@@ -137,6 +138,7 @@ pub async fn unpack(
         UnpackTo::Registry { host, prefix } => (host, prefix),
     };
     check_destinations(&carry, host, prefix)?;
+    ask(&carry, host, prefix, access).await?;
     let place = work.join(format!("carry-{}", carry.id));
     let is_new = !place.exists();
     let layout = Layout::create(&place)?;
@@ -146,29 +148,20 @@ pub async fn unpack(
         }
         return Err(error);
     }
-    let mut report = unpacked(&layout)?;
-    let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
-    let files = extracted(&layout, &report)?;
-    if report.complete {
-        let store = Arc::new(Store::Layout(layout.clone()));
-        for image in report.images.iter().filter(|image| !layout::is_artifact(image)) {
-            // What cosign names so came along with what it is of.
-            let name = ref_name(image);
-            if name.is_some_and(|name| subject_of_tag(name).is_some()) {
-                continue;
-            }
-            let Some(remote) = name.and_then(|name| destination(host, prefix, name)) else {
-                not_pushed.push(name.unwrap_or(image.digest().as_ref()).to_owned());
-                continue;
-            };
-            let target = Target::Repository(access.repository(&remote, true).await?);
-            let mut plain = image.clone();
-            plain.set_annotations(None);
-            let source = Source::Store(store.clone());
-            let report = copy(&source, &plain, &target, remote.target.tag(), copying, progress).await?;
-            let named = if remote.target.tag().is_some() { remote } else { remote.with(RemoteTarget::Unnamed) };
-            pushed.push(Pushed { destination: named.to_string(), report });
+    let made = async {
+        let report = unpacked(&layout)?;
+        let files = extracted(&layout, &report)?;
+        let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
+        if report.complete {
+            (pushed, not_pushed) = push(&layout, &report, (host, prefix), access, copying, progress).await?;
         }
+        Ok::<_, Error>((report, files, pushed, not_pushed))
+    };
+    let (mut report, files, pushed, not_pushed) = made.await.map_err(|error| {
+        let place = place.display();
+        error.about(format!("not everything is in {host}; {place} stays, and the next run goes on with it"))
+    })?;
+    if report.complete {
         fs::remove_dir_all(&place)?;
     }
     // One that was not pushed whole has not arrived.
@@ -177,6 +170,53 @@ pub async fn unpack(
     }
     let receipt_file = receipt(&report, work)?;
     Ok(Unpacked { report, pushed, not_pushed, files, receipt_file })
+}
+
+/// Asks a registry whether it answers and lets us in, in each repository that images will be in.
+async fn ask(carry: &CarryDocument, host: &str, prefix: &str, access: &Access) -> Result<(), Error> {
+    let registry = access.registry(host).await?;
+    let mut asked = BTreeSet::new();
+    for image in carry.images.iter().filter(|image| !layout::is_artifact(image)) {
+        let there = ref_name(image).and_then(|name| destination(host, prefix, name));
+        let Some(Remote { repository, .. }) = there else { continue };
+        if asked.insert(repository.clone()) {
+            let digest = layout::digest_of(image).map_err(layout::Error::from)?;
+            registry.repository(&repository, true).holds(&digest).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Pushes the images of a carry from the layout that they were made in. Also returns those that a registry cannot name.
+async fn push(
+    layout: &Layout,
+    unpacked: &UnpackReport,
+    (host, prefix): (&str, &str),
+    access: &Access,
+    copying: &CopyOptions,
+    progress: &Progress,
+) -> Result<(Vec<Pushed>, Vec<String>), Error> {
+    let (mut pushed, mut not_pushed) = (Vec::new(), Vec::new());
+    let store = Arc::new(Store::Layout(layout.clone()));
+    for image in unpacked.images.iter().filter(|image| !layout::is_artifact(image)) {
+        // What cosign names so came along with what it is of.
+        let name = ref_name(image);
+        if name.is_some_and(|name| subject_of_tag(name).is_some()) {
+            continue;
+        }
+        let Some(remote) = name.and_then(|name| destination(host, prefix, name)) else {
+            not_pushed.push(name.unwrap_or(image.digest().as_ref()).to_owned());
+            continue;
+        };
+        let target = Target::Repository(access.repository(&remote, true).await?);
+        let mut plain = image.clone();
+        plain.set_annotations(None);
+        let source = Source::Store(store.clone());
+        let report = copy(&source, &plain, &target, remote.target.tag(), copying, progress).await?;
+        let named = if remote.target.tag().is_some() { remote } else { remote.with(RemoteTarget::Unnamed) };
+        pushed.push(Pushed { destination: named.to_string(), report });
+    }
+    Ok((pushed, not_pushed))
 }
 
 /// Refuses a carry of which two images would have one tag in a registry: the second would replace the first.
@@ -267,16 +307,26 @@ impl Unpacked {
                 report.missing.iter().map(in_line).collect::<Vec<_>>().join(", ")
             );
         }
-        let mut text = format!(
-            "carry {}{}: {}\n  {} made: {}\n",
-            report.carry,
-            if report.signature_checked { ", signed" } else { "" },
-            Entries::of(&report.images),
-            plural::count(report.made_blobs, "blob"),
-            amount(report.made_bytes, Unit::Bytes)
-        );
-        if report.present_blobs > 0 {
-            text += &format!("  {} there before\n", plural::count(report.present_blobs, "blob"));
+        let signed = if report.signature_checked { ", signed" } else { "" };
+        let mut text = format!("carry {}{signed}: {}\n", report.carry, Entries::of(&report.images));
+        if self.pushed.is_empty() {
+            let bytes = amount(report.made_bytes, Unit::Bytes);
+            text += &format!("  {} made: {bytes}\n", plural::count(report.made_blobs, "blob"));
+            if report.present_blobs > 0 {
+                text += &format!("  {} there before\n", plural::count(report.present_blobs, "blob"));
+            }
+        } else {
+            // What was in the directory for work says nothing of the registry.
+            let sum = |of: fn(&CopyReport) -> u64| self.pushed.iter().map(|pushed| of(&pushed.report)).sum::<u64>();
+            let bytes = amount(sum(|report| report.sent_bytes), Unit::Bytes);
+            text += &format!("  {} sent: {bytes}\n", plural::count(sum(|report| report.sent_blobs), "blob"));
+            text += &table::counts([
+                (sum(|report| report.present_blobs), ["blob was there", "blobs were there"]),
+                (
+                    sum(|report| report.mounted_blobs),
+                    ["blob mounted from another repository", "blobs mounted from another repository"],
+                ),
+            ]);
         }
         if report.needed_blobs > 0 {
             text += &format!("  {} from earlier carries\n", plural::count(report.needed_blobs, "blob"));
