@@ -9,7 +9,8 @@ use crate::escape::in_line;
 use crate::fs;
 use crate::image::Store;
 use crate::image::store::layout::Entries;
-use crate::image::store::verify::{self, Finding, Problem, VerifyReport};
+use crate::image::store::verify::{self, Problem, VerifyReport};
+use crate::limits;
 use crate::ops::evidence::{By, Evidence};
 use crate::ops::{Access, Error, Scratch, block_on};
 use crate::plural;
@@ -49,6 +50,9 @@ pub struct Verified {
     pub report: VerifyReport,
     /// Files that were removed.
     pub removed: Vec<PathBuf>,
+    /// Directories of the layout with what has come of carries whose other volumes are missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub half_unpacked: Vec<PathBuf>,
     /// What removes what no image needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
@@ -106,6 +110,7 @@ pub fn check_remote(
         place: ImageRef::Docker(remote.clone()),
         report,
         removed: Vec::new(),
+        half_unpacked: Vec::new(),
         next_step: None,
         written: Vec::new(),
     })
@@ -128,9 +133,11 @@ pub fn check_local(place: &ImageRef, options: &CheckOptions, progress: &Progress
         }
         None => Vec::new(),
     };
-    let is_layout = matches!(store, Store::Layout(_));
-    let next_step = collecting(place.path(), &report).filter(|_| is_layout);
-    Ok(Verified { place: place.clone(), report, removed, next_step, written })
+    let (half_unpacked, next_step) = match &store {
+        Store::Layout(layout) if only.is_none() => (layout.half_unpacked()?, collecting(layout.root(), &report)),
+        _ => (Vec::new(), None),
+    };
+    Ok(Verified { place: place.clone(), report, removed, half_unpacked, next_step, written })
 }
 
 /// Checks the volumes of a carry, and writes evidence where that is asked for.
@@ -155,14 +162,11 @@ pub fn check_carry(
 }
 
 /// What removes the blobs of a layout that no image needs, and what killed writers left.
-fn collecting(layout: Option<&Path>, report: &VerifyReport) -> Option<String> {
-    let is_waste = |it: &Finding| matches!(it.problem, Problem::Unreferenced { .. } | Problem::Leftover);
-    let waste = report.findings.iter().filter(|it| is_waste(it)).count();
-    let layout = layout.filter(|_| waste > 0)?.display();
-    let other = report.findings.len() - waste;
-    let of = if other == 0 { String::new() } else { format!(" ({} of the {} findings)", waste, waste + other) };
+fn collecting(layout: &Path, report: &VerifyReport) -> Option<String> {
+    let left = report.findings.iter().any(|it| matches!(it.problem, Problem::Leftover));
+    let layout = (left || !report.unneeded.is_empty()).then(|| layout.display())?;
     Some(format!(
-        "what no image needs{of} takes room and does no harm; to remove it, while nobody writes there: `haversack gc {layout} --grace 0`"
+        "what no image needs takes room and does no harm; to remove it, while nobody writes there: `haversack gc {layout} --grace 0`"
     ))
 }
 
@@ -174,12 +178,18 @@ fn by(now: &str) -> By {
 impl Verified {
     /// What was found, for people.
     pub fn to_text(&self) -> String {
-        let VerifyReport { images, referrers, blobs, bytes, findings } = &self.report;
+        let VerifyReport { images, referrers, blobs, bytes, findings, unneeded } = &self.report;
         let entries = Entries { images: *images, referrers: *referrers };
         let mut text: String = findings.iter().map(|finding| in_line(finding) + "\n").collect();
         text.extend(self.removed.iter().map(|path| format!("removed {}\n", in_line(path.display()))));
         let (bytes, found) = (amount(*bytes, Unit::Bytes), found(findings.len()));
-        text += &format!("{}: {entries}, {}, {bytes}: {found}\n", self.place, plural::count(*blobs, "blob"));
+        text += &format!("{}: {entries}, {}, {bytes}: {found}", self.place, plural::count(*blobs, "blob"));
+        if !unneeded.is_empty() {
+            let bytes = amount(limits::total(unneeded.iter().map(|blob| blob.size)), Unit::Bytes);
+            text += &format!("; no image needs {}: {bytes}", plural::count(unneeded.len(), "other blob"));
+        }
+        text += "\n";
+        text.extend(self.half_unpacked.iter().map(|name| half_unpacked(name)));
         text.extend(self.next_step.iter().map(|step| format!("{step}\n")));
         text + &lines_of(&self.written)
     }
@@ -197,6 +207,15 @@ impl CarryVerified {
         let next = self.next_step.iter().map(|step| format!("{step}\n"));
         text + &line + &next.collect::<String>() + &lines_of(&self.written)
     }
+}
+
+/// Says of a directory `.carry-ID.partial` what it is.
+fn half_unpacked(name: &Path) -> String {
+    let name = in_line(name.display());
+    let id = name.trim_start_matches(".carry-").trim_end_matches(".partial");
+    format!(
+        "carry {id} is half unpacked: bring its other volumes (`haversack unpack`), or remove {name} where they are not to come\n"
+    )
 }
 
 fn found(count: usize) -> String {

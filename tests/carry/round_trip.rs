@@ -172,6 +172,24 @@ fn volumes_are_taken_one_by_one_in_any_order() {
         assert_eq!((status, missing), (Some(if left.is_empty() { 0 } else { 3 }), left.clone()), "{report}");
         let is_there = Path::new(&dir.path().join("to/index.json")).exists();
         assert!(is_there);
+        // Nothing is wrong meanwhile, and nothing is taken away.
+        let id = report["carry"].as_str().unwrap();
+        let half = format!(".carry-{id}.partial");
+        let verified = done(dir.path(), &["verify", "oci:to", "--repair"]);
+        let text = String::from_utf8(haversack(dir.path(), &["verify", "oci:to"]).stdout).unwrap();
+        let (half_unpacked, said) = match left.is_empty() {
+            true => (serde_json::Value::Null, String::new()),
+            false => (
+                serde_json::json!([half]),
+                format!(
+                    "oci:to: 0 images, 0 blobs, 0 B: nothing is wrong\ncarry {id} is half unpacked: bring its other volumes \
+                     (`haversack unpack`), or remove {half} where they are not to come\n"
+                ),
+            ),
+        };
+        assert_eq!((&verified["half_unpacked"], &verified["findings"]), (&half_unpacked, &serde_json::json!([])));
+        assert!(left.is_empty() || text == said, "{text}");
+        assert!(!text.contains("half") || !left.is_empty(), "{text}");
     }
     assert_same(&dir.path().join("from"), &dir.path().join("to"));
 }

@@ -358,12 +358,12 @@ impl Layout {
         parts.next().is_none().then_some(digest)
     }
 
-    /// Files that are no part of a layout, by name, and whether a writer that is gone left them.
+    /// Files that are no part of a layout, by name, and whether a writer that is gone left them. What has come of carries is
+    /// neither, see [`Layout::half_unpacked`].
     pub(crate) fn strays(&self) -> Result<Vec<(PathBuf, bool)>, PathError> {
         let mut strays = Vec::new();
-        for path in
-            fs::list(&self.root)?.iter().filter(|path| path.is_dir() && is_partial(path) && fs::is_unlocked(path))
-        {
+        let left = |path: &&PathBuf| path.is_dir() && is_partial(path) && !is_carry(path) && fs::is_unlocked(path);
+        for path in fs::list(&self.root)?.iter().filter(left) {
             strays.push((path.strip_prefix(&self.root).expect("it was listed there").to_owned(), true));
         }
         for path in self.files()? {
@@ -384,9 +384,15 @@ impl Layout {
 
     /// What writers that are gone left, but the parts of carries, whose volumes may come weeks apart.
     pub(crate) fn left_behind(&self) -> Result<Vec<PathBuf>, PathError> {
-        let is_carry = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(CARRY));
         let left = |path: &PathBuf| is_partial(path) && !is_carry(path) && fs::is_unlocked(path);
         Ok(fs::list(&self.root)?.into_iter().filter(left).collect())
+    }
+
+    /// Directories with what has come of carries, by name; nobody is at work on them.
+    pub(crate) fn half_unpacked(&self) -> Result<Vec<PathBuf>, PathError> {
+        let half = |path: &PathBuf| path.is_dir() && is_partial(path) && is_carry(path) && fs::is_unlocked(path);
+        let name = |path: PathBuf| path.file_name().map(PathBuf::from);
+        Ok(fs::list(&self.root)?.into_iter().filter(half).filter_map(name).collect())
     }
 
     fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), Error> {
@@ -426,6 +432,11 @@ fn is_partial(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "partial") && hidden(path)
 }
 
+/// Whether something on its way is a carry that is being unpacked.
+fn is_carry(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(CARRY))
+}
+
 /// Whether a directory beside the blobs is somebody's who works here.
 fn is_beside(path: &Path) -> bool {
     is_partial(path) || path.file_name().is_some_and(|name| name == WORK)
@@ -433,8 +444,7 @@ fn is_beside(path: &Path) -> bool {
 
 /// Whether a file on its way is one that is named for the blob it will be.
 fn is_resumable(path: &Path) -> bool {
-    let begins = |name: &str| name.starts_with(".sha") || name.starts_with(CARRY);
-    path.file_name().is_some_and(|name| begins(&name.to_string_lossy()))
+    is_carry(path) || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".sha"))
 }
 
 fn hidden(path: &Path) -> bool {

@@ -1,8 +1,8 @@
 //! Checks that everything in a layout, an archive or a registry's image is what its name says, and finds all that is not in one run.
 //!
 //! Documents are followed from `index.json`. Every blob is read once: its digest and size, and of a layer also what is
-//! in it, decompressed and compared with the diff id that the configuration has. Blobs that nothing refers to, files
-//! that no layout has and what killed writers left are findings, too.
+//! in it, decompressed and compared with the diff id that the configuration has. Files that no layout
+//! has and what killed writers left are findings, too; blobs that nothing refers to are counted.
 
 mod report;
 
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use oci_spec::image::{Descriptor, MediaType};
 use rayon::prelude::*;
 
-pub use self::report::{Finding, Problem, VerifyReport};
+pub use self::report::{Finding, Problem, Unneeded, VerifyReport};
 use crate::compression::{self, Compression, LimitedReader};
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::image::manifest::{self, Manifest};
@@ -118,20 +118,18 @@ pub fn verify<C: Contents>(
     let found: Vec<Vec<Finding>> =
         seen.into_par_iter().map(|(digest, blob)| check(store, &digest, &blob, options, &task)).collect();
     findings.extend(found.into_iter().flatten());
+    let mut unneeded = Vec::new();
     if only.is_none() {
-        for (digest, size) in store.blobs()? {
-            if !referred.contains(&digest) {
-                let subject = digest.to_string();
-                findings.insert(Finding { subject, problem: Problem::Unreferenced { size } });
-            }
-        }
+        let blobs = store.blobs()?.into_iter().filter(|(digest, _)| !referred.contains(digest));
+        unneeded.extend(blobs.map(|(digest, size)| Unneeded { digest, size }));
+        unneeded.sort();
         for (name, leftover) in store.strays()? {
             let problem = if leftover { Problem::Leftover } else { Problem::Stray };
             findings.insert(Finding { subject: name.display().to_string(), problem });
         }
     }
     let Entries { images, referrers } = Entries::of(&images);
-    Ok(VerifyReport { images, referrers, blobs, bytes, findings: findings.into_iter().collect() })
+    Ok(VerifyReport { images, referrers, blobs, bytes, findings: findings.into_iter().collect(), unneeded })
 }
 
 /// Removes what is broken from a layout or a directory, so that a copy fetches it again, and what killed writers left.

@@ -20,6 +20,17 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// What is wrong, sorted by what it is wrong with.
     pub findings: Vec<Finding>,
+    /// Blobs that no image needs, sorted: they take room and do no harm.
+    pub unneeded: Vec<Unneeded>,
+}
+
+/// A blob that no image needs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Unneeded {
+    /// Its digest, as its name says it.
+    pub digest: Digest,
+    /// Its size.
+    pub size: u64,
 }
 
 /// Something that is wrong.
@@ -86,11 +97,6 @@ pub enum Problem {
         /// In the manifest.
         listed: usize,
     },
-    /// A blob that no image needs.
-    Unreferenced {
-        /// Its size.
-        size: u64,
-    },
     /// What a writer that was killed left behind.
     Leftover,
     /// A file that no layout has.
@@ -113,7 +119,6 @@ impl fmt::Display for Finding {
             Problem::LayerCount { configured, listed } => {
                 write!(f, "lists {}, and its configuration has {configured}", plural::count(*listed, "layer"))
             }
-            Problem::Unreferenced { size } => write!(f, "no image needs it ({size} bytes)"),
             Problem::Leftover => f.write_str("left by a writer that was killed"),
             Problem::Stray => f.write_str("not a part of a layout"),
         }
