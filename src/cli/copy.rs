@@ -75,4 +75,4 @@ Examples:
   haversack copy oci:mirror:podman oci-archive:podman.tar:podman
   haversack copy oci-archive:podman.tar:podman docker://registry.local:5000/podman/stable:v5
 
-Exit status: 0 copied, 1 failed, 2 wrong command line, 3 copied without some signatures, SBOMs or attestations, which could not be read";
+Exit status: 0 copied, 1 failed, 2 wrong command line, 3 copied without some signatures, SBOMs or attestations, which could not be read, or which `dir:` has no place for";

@@ -19,7 +19,7 @@ pub struct CopyImageOptions {
     pub source: ImageRef,
     /// To where. A digest in it is what the copy must have.
     pub destination: ImageRef,
-    /// How. A directory (`dir:`) has no place for what refers to an image, whatever is said here.
+    /// How. A directory (`dir:`) has no place for what refers to an image, which is left out and named there.
     pub copying: CopyOptions,
     /// How the source is spoken to.
     pub from: Access,
@@ -45,7 +45,7 @@ pub struct Copied {
 pub fn copy_image(options: &CopyImageOptions, progress: &Progress) -> Result<Copied, Error> {
     let CopyImageOptions { source: from, destination, copying, .. } = options;
     let copying = CopyOptions {
-        referrers: copying.referrers && !matches!(destination, ImageRef::Dir { .. }),
+        takes_referrers: !matches!(destination, ImageRef::Dir { .. }),
         expected: match destination {
             ImageRef::Docker(remote) => remote.target.digest().cloned(),
             _ => None,
@@ -95,13 +95,17 @@ impl Copied {
             true => ["blob would be mounted from another repository", "blobs would be mounted from another repository"],
             false => ["blob mounted from another repository", "blobs mounted from another repository"],
         };
+        let along = match self.dry_run {
+            true => [
+                "signature, SBOM or attestation would come along",
+                "signatures, SBOMs or attestations would come along",
+            ],
+            false => ["signature, SBOM or attestation came along", "signatures, SBOMs or attestations came along"],
+        };
         text += &table::counts([
             (report.present_blobs, ["blob was there", "blobs were there"]),
             (report.mounted_blobs, mounted),
-            (
-                report.referrers,
-                ["signature, SBOM or attestation came along", "signatures, SBOMs or attestations came along"],
-            ),
+            (report.referrers, along),
             (
                 report.foreign,
                 [
@@ -112,8 +116,8 @@ impl Copied {
             (
                 report.not_asked,
                 [
-                    "entry without a name there was not asked for: it belongs to another image, or to none",
-                    "entries without names there were not asked for: they belong to other images, or to none",
+                    "entry of the source without a name stays there: nothing says what it belongs to",
+                    "entries of the source without names stay there: nothing says what they belong to",
                 ],
             ),
         ]);

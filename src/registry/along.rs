@@ -54,7 +54,11 @@ impl Job<'_> {
                         self.counts.leave_out(format!("what else refers to {subject}"), &error);
                         return Ok(());
                     }
-                    match self.referrer(&referrer).await {
+                    let arriving = match self.options.takes_referrers {
+                        true => self.referrer(&referrer).await,
+                        false => Err(Error::NoPlaceForReferrers),
+                    };
+                    match arriving {
                         // cosign's are found by their tags, whatever the registry lists.
                         Ok(is_listed) => listed &= is_listed || referrer.tag.is_some(),
                         Err(error) => {

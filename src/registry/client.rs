@@ -186,6 +186,9 @@ pub enum Error {
         /// The first three.
         first: String,
     },
+    /// A destination that holds one image and nothing else.
+    #[error("`dir:` has no place for what refers to an image")]
+    NoPlaceForReferrers,
     /// Two images of a list have one destination.
     #[error("{0} goes to the same place")]
     SamePlace(String),

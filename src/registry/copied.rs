@@ -35,8 +35,8 @@ pub struct CopyReport {
     pub referrers: u64,
     /// Layers that are not in the source, since they may not be distributed: their own registry has them.
     pub foreign: u64,
-    /// Entries of a layout's or an archive's index, without names of their own, that belong to nothing that was copied: what refers
-    /// to other images, or to none.
+    /// Entries of a layout's or an archive's index, without names of their own, that belong to nothing that was copied and do not
+    /// refer to another image either.
     #[serde(skip_serializing_if = "is_zero")]
     pub not_asked: u64,
     /// What may belong to the image and did not come along.

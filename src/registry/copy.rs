@@ -37,6 +37,8 @@ pub struct CopyOptions {
     pub platforms: Vec<Platform>,
     /// Whether signatures, SBOMs and attestations travel along.
     pub referrers: bool,
+    /// Whether the target has a place for them; where not, they are left out, each by name.
+    pub takes_referrers: bool,
     /// Blobs under way at one time.
     pub parallel: usize,
     /// Count what would move, and move nothing.
@@ -56,6 +58,7 @@ impl Default for CopyOptions {
         CopyOptions {
             platforms: Vec::new(),
             referrers: true,
+            takes_referrers: true,
             parallel: memory::PARALLEL,
             dry_run: false,
             retry: Retry::default(),
@@ -109,7 +112,7 @@ pub async fn copy(
     let mut report = counts.report(layout::digest_of(&top)?, rewritten);
     if let (Source::Store(store), true) = (source, options.referrers) {
         let seen = counts.documents_seen.lock().expect("no holder panics");
-        report.not_asked = referrers::others(&store.index()?, &seen);
+        report.not_asked = referrers::others(store, &store.index()?, &seen);
     }
     Ok(report)
 }

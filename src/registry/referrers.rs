@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::causes;
 use crate::digest::Digest;
+use crate::image::Store;
 use crate::image::manifest;
 use crate::image::store::layout;
 pub use crate::image::store::referrers::Referrer;
@@ -59,17 +60,23 @@ pub async fn list(source: &Source, subject: &Digest) -> Result<Found, Error> {
     Ok(found)
 }
 
-/// How many entries of an index have no name of their own, and are not among the digests that were copied.
-pub(super) fn others(index: &ImageIndex, copied: &HashSet<String>) -> u64 {
+/// How many entries of an index have no name of their own, are not among the digests that were copied, and do not say either that
+/// they refer to another image.
+pub(super) fn others(store: &Store, index: &ImageIndex, copied: &HashSet<String>) -> u64 {
     let is_copied = |digest: &str| copied.contains(digest);
+    let has_subject = |entry: &Descriptor| {
+        let document = store.read_document(entry).ok();
+        let document = document.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        document.is_some_and(|document| document["subject"]["digest"].is_string())
+    };
     let is_other = |entry: &&Descriptor| {
         let name = layout::ref_name(entry);
         let subject = name.and_then(referrers::subject_of_tag);
         match (name, subject) {
             // The list under the fallback tag is written anew.
             (_, Some(subject)) if is_copied(subject.as_str()) => false,
-            (Some(_), None) => false,
-            _ => !is_copied(entry.digest().as_ref()),
+            (Some(_), _) => false,
+            (None, _) => !is_copied(entry.digest().as_ref()) && !has_subject(entry),
         }
     };
     index.manifests().iter().filter(is_other).count() as u64

@@ -131,7 +131,39 @@ fn entries_that_nobody_asked_for_are_counted() {
     }
     let output = haversack(dir.path(), &["copy", "oci:first:x", "oci:third:x"]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("\n  2 entries without names there were not asked for: "), "{text}");
+    let line = "\n  2 entries of the source without names stay there: nothing says what they belong to\n";
+    assert!(text.contains(line), "{text}");
+    // What refers to another image is that one's.
+    let other = done(&copy(dir.path(), "oci:first:another", "oci:fourth:x"));
+    assert_eq!((&other["not_asked"], &other["referrers"]), (&json!(2), &json!(0)));
+}
+
+#[test]
+fn a_directory_has_no_place_for_referrers_and_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let referrers = signed(dir.path(), 2);
+    let output = copy(dir.path(), "oci:from:x", "dir:to");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let because = "`dir:` has no place for what refers to an image";
+    let mut expected: Vec<Value> = referrers.iter().map(|it| json!({ "what": it, "because": because })).collect();
+    expected.sort_by_key(ToString::to_string);
+    let mut said = report["left_out"].as_array().unwrap().clone();
+    said.sort_by_key(ToString::to_string);
+    assert_eq!((output.status.code(), said, &report["referrers"]), (Some(3), expected, &json!(0)));
+    assert!(dir.path().join("to/manifest.json").is_file());
+    done(&haversack(dir.path(), &["copy", "oci:from:x", "dir:without", "--no-referrers", "--json"]));
+}
+
+#[test]
+fn a_dry_run_says_what_would_come_along() {
+    let dir = tempfile::tempdir().unwrap();
+    signed(dir.path(), 2);
+    for (options, expected) in [(&["--dry-run"][..], "would come along"), (&[], "came along")] {
+        let output = haversack(dir.path(), &[&["copy", "oci:from:x", "oci:to:x"], options].concat());
+        let line = format!("\n  2 signatures, SBOMs or attestations {expected}\n");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(&line), "{text}");
+    }
 }
 
 #[test]
