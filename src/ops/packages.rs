@@ -177,9 +177,11 @@ pub fn unpack(options: &UnpackKernels, progress: &Progress) -> Result<UnpackedKe
     }
     let from = SourceOptions { beside_sets: true, ..options.from.clone() };
     let Gathered { kernels, complete, .. } = gather::kernels(&from, &options.http, progress)?;
-    let mut packages = kernels.iter().flat_map(|kernel| &kernel.packages);
-    if let Some((_, remote)) = packages.find(|(_, package)| package.location.contains("://")) {
-        return Err(Error::NotHere(remote.location.clone()));
+    // One that is lost of many is its kernel's failure; where there is none, they were never fetched.
+    let mut packages = kernels.iter().flat_map(|kernel| &kernel.packages).peekable();
+    let first = packages.peek().map(|(_, package)| package.location.clone());
+    if let Some(first) = first.filter(|_| packages.all(|(_, package)| package.location.contains("://"))) {
+        return Err(Error::NotHere(first));
     }
     let keys = options.from.keyring.as_deref().map(keys).transpose()?;
     let how = unpack::UnpackOptions { package_limit: options.package_limit, keys };

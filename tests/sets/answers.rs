@@ -98,6 +98,29 @@ fn packages_beside_a_lock_are_unpacked_and_what_is_elsewhere_is_refused_before_i
     let to = text(&dir.path().join("to"));
     let (status, _, stderr) = haversack(&["kernel", "unpack", &format!("set:{}", text(&lock)), "--to", &to]);
     assert_eq!((status, &*stderr), (0, ""));
+    // One that is gone meanwhile is its kernel's matter, as in `dir:`; the command line is right.
+    fs::remove_file(Path::new(&packages).join(COMMON)).unwrap();
+    let other = text(&dir.path().join("other"));
+    let (status, report, stderr) =
+        haversack(&["kernel", "unpack", &format!("set:{}", text(&lock)), "--to", &other, "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let kernel = &report["kernels"]["debian/6.1.0-1-amd64"];
+    let why = format!("{COMMON}: http://127.0.0.1:9/pool/{COMMON} is not here; `haversack kernel fetch` brings it");
+    assert_eq!((status, &kernel["status"], &kernel["error"]), (1, &json!("failed"), &json!(why)), "{stderr}");
+    fs::remove_file(Path::new(&packages).join(HEADERS)).unwrap();
+    let (status, _, stderr) = haversack(&["kernel", "unpack", &format!("set:{}", text(&lock)), "--to", &other]);
+    assert!(
+        status == 2
+            && stderr.ends_with(
+                "dir:DIR
+"
+            )
+            && stderr.contains(
+                " is not here
+"
+            ),
+        "{stderr}"
+    );
     let hint = "hint: fetch the packages first: haversack kernel fetch SOURCE… --to DIR, then unpack dir:DIR\n";
     for (source, place) in [
         ("rpm:http://127.0.0.1:9/os", "http://127.0.0.1:9/os"),

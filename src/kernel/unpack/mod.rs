@@ -113,6 +113,9 @@ pub enum Error {
         /// What it would lack.
         missing: String,
     },
+    /// It is on a server.
+    #[error("{0} is not here; `haversack kernel fetch` brings it")]
+    NotHere(String),
     /// It breaks its format.
     #[error("damaged: {0}")]
     Malformed(&'static str),
@@ -166,7 +169,7 @@ impl Error {
     }
 }
 
-/// Unpacks kernels below `root`, which is created. Their packages' locations are paths.
+/// Unpacks kernels below `root`, which is created. A package whose location is a URL is not here, and its kernel fails.
 ///
 /// Only an unusable `root` is an error; kernels that cannot be unpacked are in the report.
 pub fn unpack(
@@ -391,6 +394,9 @@ pub(crate) fn contents_into(
     options: &UnpackOptions,
 ) -> Result<(Digest, u64, Checks, Vec<Special>), Error> {
     let path = Path::new(&package.location);
+    if package.location.contains("://") {
+        return Err(Error::NotHere(package.location.clone()));
+    }
     let file = fs::open_file(path)?;
     let mut hashed = HashingReader::new(file, Algorithm::Sha256);
     let (mut checks, special) = match package.name.format {
