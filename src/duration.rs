@@ -27,9 +27,25 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(sum)) }
 }
 
+/// The same, where seconds are hardly ever meant: a number other than 0 has a unit.
+pub fn with_unit(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number > 0 => Err(format!("say the unit: {number}h, {number}m, {number}d or {number}s")),
+        _ => parse(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_alone_is_refused_where_seconds_are_hardly_meant() {
+        let said = with_unit("12").unwrap_err();
+        assert_eq!(said, "say the unit: 12h, 12m, 12d or 12s");
+        let read = ["0", "12s", "7d"].map(|text| with_unit(text).unwrap().as_secs());
+        assert_eq!(read, [0, 12, 604_800]);
+    }
 
     #[test]
     fn lengths_of_time_are_read_in_the_units_that_people_write() {

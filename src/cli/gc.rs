@@ -22,10 +22,10 @@ pub(super) struct GcArgs {
     /// Directory of an OCI layout
     #[arg(value_name = "LAYOUT", value_parser = place::layout)]
     layout: PathBuf,
-    /// Keep what was written or needed within this time
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::duration::parse)]
+    /// Keep what was written or needed within this time: 12h, 7d; 0 keeps nothing
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::duration::with_unit)]
     grace: Duration,
-    /// Also remove images whose tag was deleted or moved longer ago than --grace
+    /// Also remove images whose tag a client of `serve` deleted or moved, longer ago than --grace
     #[arg(long)]
     untagged: bool,
     /// Print what would go, and remove nothing
@@ -73,7 +73,8 @@ impl Gone {
 const HELP: &str = "\
 Removed are blobs that no image, index or referrer in the layout needs, referrers whose image is gone, and what \
 `unpack --keep-contents` kept of layers that are gone. An image without a tag \
-stays, unless a push deleted or moved its tag and --untagged is given. The layout may be served, pushed to or copied to \
+stays, unless a push to `serve` deleted or moved its tag and --untagged is given; one whose name `copy`, `sync`, `unpack` or `build` gave \
+to another image is not in the layout any more, and goes without --untagged. The layout may be served, pushed to or copied to \
 meanwhile; only with `--grace 0` nobody may write to it.
 
 Examples:

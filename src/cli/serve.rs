@@ -45,10 +45,10 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400.0, value_parser = crate::cli::seconds)]
     upload_ttl: f64,
     /// Interval at which what no image needs is removed, as `haversack gc` does: 12h, 7d [default: never]
-    #[arg(long, value_name = "DURATION", requires = "writable", value_parser = crate::duration::parse)]
+    #[arg(long, value_name = "DURATION", requires = "writable", value_parser = crate::duration::with_unit)]
     gc_every: Option<Duration>,
     /// With --gc-every: keep what was written or needed within this time
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::duration::with_unit)]
     gc_grace: Duration,
     /// With --gc-every: also remove images whose tag was deleted or moved
     #[arg(long, requires = "gc_every")]
