@@ -6,6 +6,7 @@ use crate::causes;
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
+use crate::ops::Done;
 use crate::ops::sync::{self, SyncListOptions, SyncReport};
 use crate::registry::CopyOptions;
 use crate::registry::sync::list;
@@ -42,9 +43,8 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
         let failure = Failure::from(error);
         if is_of_the_list { failure.and_hint("`haversack sync --help` shows how a list is written") } else { failure }
     })?;
-    if report.mirror_config.is_empty()
-        && let (Some(place), false) = (&args.mirror_config, args.dry_run)
-    {
+    let unwritten = args.mirror_config.as_ref().filter(|_| report.mirror_config.is_empty() && !args.dry_run);
+    if let Some(place) = unwritten {
         let place = place.display();
         let why = "nothing was written, because no image went from a registry to a registry";
         context.ui.warn(format_args!("{place}: {why}"));
@@ -54,7 +54,10 @@ pub(super) fn run(args: &SyncArgs, context: &Context) -> Outcome {
     }
     context.ui.result(&report, SyncReport::to_text)?;
     report.reasons().into_iter().for_each(|reason| context.ui.error(reason));
-    Ok(Exit::of(report.is_complete()))
+    Ok(match report.done() {
+        Done::All => Exit::of(unwritten.is_none()),
+        done => done.into(),
+    })
 }
 
 impl SyncArgs {
@@ -98,4 +101,5 @@ Examples:
   haversack sync list.toml --dry-run
   haversack sync list.toml --mirror-config nodes
 
-Exit status: 0 all copied, 1 failed, 2 wrong command line, 3 finished, but some images failed; each is named";
+Exit status: 0 all copied, 1 failed, or none of the images could be copied, 2 wrong command line, 3 finished, but some images failed, \
+each of which is named, or there was nothing to write for --mirror-config";

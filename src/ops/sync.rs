@@ -11,7 +11,7 @@ use crate::http::{HostTls, Http, HttpOptions};
 use crate::image::Layout;
 use crate::limits;
 use crate::ops::connect::Destination;
-use crate::ops::{Access, Error, block_on, hints};
+use crate::ops::{Access, Done, Error, block_on, hints};
 use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::ImageRef;
@@ -159,9 +159,14 @@ impl SyncReport {
         Ok(())
     }
 
-    /// Whether all of it was done, with all that belongs to it.
-    pub fn is_complete(&self) -> bool {
-        self.failed.is_empty() && self.images.iter().all(|image| image.report.left_out.is_empty())
+    /// How much of it was done, with all that belongs to it. A list of nothing is done.
+    pub fn done(&self) -> Done {
+        let is_whole = self.images.iter().all(|image| image.report.left_out.is_empty());
+        match self.failed.is_empty() {
+            true if is_whole => Done::All,
+            true => Done::Part,
+            false => Done::of(self.images.len(), false),
+        }
     }
 
     /// What is wrong with each item that failed, and what to do; what is the same for many is said once.

@@ -8,6 +8,7 @@ use assert_cmd::cargo::cargo_bin;
 use serde_json::{Value, json};
 
 use crate::real::{Real, large, two_platforms};
+use crate::referring::signed;
 use crate::{clean, done, haversack};
 
 /// A registry with `team/x:1.0.0`, `:1.1.0` and `:latest` of one image, and `team/x:2.0.0` and `team/y:1` of another.
@@ -259,6 +260,21 @@ fn a_list_with_an_unknown_key_is_refused_with_the_nearest_one() {
 }
 
 #[test]
+fn files_for_nodes_that_there_is_nothing_to_say_in_are_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    signed(dir.path(), 0);
+    std::fs::write(dir.path().join("list.toml"), "to = 'oci:to'\n[[images]]\nfrom = 'oci:from'\n").unwrap();
+    let run = |more: &[&str]| {
+        let output = haversack(dir.path(), &[&["sync", "list.toml"], more].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let said = "warning: nodes: nothing was written, because no image went from a registry to a registry\n";
+    assert_eq!(run(&["--mirror-config", "nodes"]), (Some(3), said.to_owned()));
+    assert!(!dir.path().join("nodes").exists());
+    assert_eq!(run(&[]), (Some(0), String::new()));
+}
+
+#[test]
 fn the_list_in_the_help_is_one_that_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let help = String::from_utf8(haversack(dir.path(), &["sync", "--help"]).stdout).unwrap();
@@ -266,14 +282,14 @@ fn the_list_in_the_help_is_one_that_is_read() {
     std::fs::write(dir.path().join("list.toml"), list).unwrap();
     let output = haversack(dir.path(), &["sync", "list.toml", "--offline", "--dry-run"]);
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(3) && text.contains("not requested, because this run is offline"), "{text}");
+    assert!(output.status.code() == Some(1) && text.contains("not requested, because this run is offline"), "{text}");
 }
 
 #[test]
 fn a_registry_that_is_not_there_is_tried_once_for_all_its_images() {
     let dir = tempfile::tempdir().unwrap();
     let list = "to = 'oci:store'\n[[images]]\nregistry = '127.0.0.1:9'\nrepositories = ['a', 'b', 'c']\ntags = ['1']\n";
-    let report = sync(dir.path(), list, 3, &[]);
+    let report = sync(dir.path(), list, 1, &[]);
     let errors: Vec<_> = report["failed"].as_array().unwrap().iter().map(|it| it["error"].as_str().unwrap()).collect();
     assert_eq!(errors.len(), 3);
     assert!(errors.iter().all(|error| error.starts_with("https://127.0.0.1:9/v2/: cannot connect")), "{errors:?}");
