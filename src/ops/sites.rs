@@ -11,7 +11,7 @@ use crate::escape::in_line;
 use crate::image::store::layout::Entries;
 use crate::ops::Error;
 use crate::progress::{Unit, amount};
-use crate::site::{Record, Site, sites};
+use crate::site::{self, Record, Site, sites};
 
 /// What `site show` says of a carry.
 #[derive(Debug, Serialize)]
@@ -119,8 +119,9 @@ pub fn inventory_text(held: &BTreeMap<Digest, Held>) -> String {
 pub struct Forgotten {
     /// The site.
     pub site: String,
-    /// Bytes of blobs that are gone from the ledger.
-    pub freed_bytes: u64,
+    /// What of it.
+    #[serde(flatten)]
+    pub forgotten: site::Forgotten,
 }
 
 /// Forgets carries, by their ids or at least four digits of them; without any, the whole site.
@@ -130,7 +131,7 @@ pub fn forget(ledger: &Path, name: &str, carries: Option<&[String]>) -> Result<F
         None => site.records()?.into_iter().map(|record| record.carry).collect(),
         Some(carries) => carries.to_vec(),
     };
-    let forgotten = Forgotten { site: name.to_owned(), freed_bytes: site.forget(&ids)? };
+    let forgotten = Forgotten { site: name.to_owned(), forgotten: site.forget(&ids)? };
     if carries.is_none() {
         site.remove()?;
     }
@@ -138,8 +139,17 @@ pub fn forget(ledger: &Path, name: &str, carries: Option<&[String]>) -> Result<F
 }
 
 impl Forgotten {
-    /// What is forgotten, in a line.
+    /// What is forgotten, and what was built on it.
     pub fn to_text(&self) -> String {
-        format!("{}: forgotten, {} are free\n", in_line(&self.site), amount(self.freed_bytes, Unit::Bytes))
+        let (site, site::Forgotten { carries, built_on, freed_bytes }) = (in_line(&self.site), &self.forgotten);
+        let named = |carry: &String| format!("{site}: carry {} forgotten\n", in_line(carry));
+        let mut text: String = carries.iter().map(named).collect();
+        for carry in built_on {
+            text += &format!(
+                "  carry {} stays, and is built on it: it can be unpacked only where that was unpacked before\n",
+                in_line(carry)
+            );
+        }
+        text + &format!("{site}: {} are free\n", amount(*freed_bytes, Unit::Bytes))
     }
 }

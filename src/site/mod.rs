@@ -60,6 +60,18 @@ pub struct Arrived {
     pub by: String,
 }
 
+/// What was taken out of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Forgotten {
+    /// Carries, by their ids.
+    pub carries: Vec<String>,
+    /// Carries that stay, and are built on what one of them brought: that does not count as held any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub built_on: Vec<String>,
+    /// Bytes of blobs that are gone from the ledger.
+    pub freed_bytes: u64,
+}
+
 /// Why the ledger cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -78,6 +90,22 @@ pub enum Error {
         /// The site.
         site: String,
         /// Its id, or a beginning.
+        carry: String,
+    },
+    /// So few digits of an id that they may be any carry's.
+    #[error("{site}: {carry}: name at least {SHORTEST} digits of the carry")]
+    ShortId {
+        /// The site.
+        site: String,
+        /// What was said.
+        carry: String,
+    },
+    /// A beginning that several carries have.
+    #[error("{site}: the ids of several carries begin with {carry}")]
+    Ambiguous {
+        /// The site.
+        site: String,
+        /// The beginning.
         carry: String,
     },
     /// A receipt of another state.
@@ -250,31 +278,38 @@ impl Site {
     }
 
     /// Takes carries out of the ledger, by their ids or beginnings that only one has, and the blobs that no other brought.
-    /// Returns the bytes that are free.
-    pub fn forget(&self, carries: &[String]) -> Result<u64, Error> {
+    pub fn forget(&self, carries: &[String]) -> Result<Forgotten, Error> {
         let records = self.records()?;
         let mut forgotten = BTreeSet::new();
         for carry in carries {
+            if carry.len() < SHORTEST {
+                return Err(Error::ShortId { site: self.name.clone(), carry: carry.clone() });
+            }
             let mut found = records.iter().filter(|record| record.carry.starts_with(&**carry));
             match (found.next(), found.next()) {
-                (Some(record), None) if carry.len() >= SHORTEST => forgotten.insert(&record.carry),
-                _ => return Err(Error::NoCarry { site: self.name.clone(), carry: carry.clone() }),
+                (Some(record), None) => forgotten.insert(&record.carry),
+                (Some(_), Some(_)) => {
+                    return Err(Error::Ambiguous { site: self.name.clone(), carry: carry.clone() });
+                }
+                (None, _) => return Err(Error::NoCarry { site: self.name.clone(), carry: carry.clone() }),
             };
         }
-        let mut kept: BTreeSet<Digest> = BTreeSet::new();
+        let (mut kept, mut built_on): (BTreeSet<Digest>, Vec<String>) = Default::default();
         for record in records.iter().filter(|record| !forgotten.contains(&record.carry)) {
             let mut left = record.clone();
             // What only a forgotten carry brought is not there, whoever was built on it.
             left.held.retain(|_, blob| !forgotten.contains(&blob.carry));
             if left.held.len() < record.held.len() {
                 self.write(&left)?;
+                built_on.push(record.carry.clone());
             }
             kept.extend(left.held.into_keys());
         }
         for carry in &forgotten {
             fs::remove_file(&self.path_of(carry))?;
         }
-        self.sweep(&kept)
+        let carries = forgotten.into_iter().cloned().collect();
+        Ok(Forgotten { carries, built_on, freed_bytes: self.sweep(&kept)? })
     }
 
     /// Removes all blobs but these, those too that a pack which was killed left. Returns their bytes.

@@ -201,12 +201,33 @@ fn the_ledger_lists_forgets_and_lets_one_at_a_time_to_work() {
     let count = || std::fs::read_dir(&layout).unwrap().count();
     let before = count();
     let told = error(dir, &["site", "forget", "plant", &id[..3]]);
-    assert!(told.contains("no carry"), "three digits name none: {told}");
-    done(dir, &["site", "forget", "plant", &id[..4]]);
+    let hint = "hint: `haversack site show NAME` lists its carries";
+    assert_eq!(told, format!("plant: {}: name at least 4 digits of the carry\n{hint}", &id[..3]));
+    let told = error(dir, &["site", "forget", "plant", "xyzxyz"]);
+    assert_eq!(told, format!("plant: no carry xyzxyz was packed for this site\n{hint}"));
+    let forgotten = done(dir, &["site", "forget", "plant", &id[..4]]);
+    let freed = forgotten["freed_bytes"].clone();
+    assert_eq!(forgotten, json!({ "site": "plant", "carries": [id], "freed_bytes": freed }));
     // Its layer, its configuration and its manifest; the layer that both have stays.
     assert_eq!(before - count(), 3);
     let shown = done(dir, &["site", "show", "plant"]);
     assert_eq!(shown.as_array().unwrap().len(), 1);
+    // One that others are built on is forgotten with a word about them.
+    let third = pack(dir, "two", "carry-3", &["--assume-arrived"]);
+    let (first, third) = (first["id"].as_str().unwrap(), third["id"].as_str().unwrap());
+    let output = haversack(dir, &["site", "forget", "plant", first]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            &*format!("plant: carry {first} forgotten"),
+            &*format!(
+                "  carry {third} stays, and is built on it: it can be unpacked only where that was unpacked before"
+            ),
+        ]
+    );
+    assert!(lines.len() == 3 && lines[2].starts_with("plant: ") && lines[2].ends_with(" are free"), "{said}");
     done(dir, &["site", "forget", "plant", "--all"]);
     assert_eq!(done(dir, &["site", "show"]), json!([]));
     assert!(!dir.join(LEDGER).join("plant").exists());

@@ -121,7 +121,9 @@ pub(super) fn carry_hint(error: &carry::Error) -> Option<&'static str> {
 pub(super) fn site_hint(error: &site::Error) -> Option<&'static str> {
     Some(match error {
         site::Error::NoSite { .. } => "`haversack site show` lists the sites; `haversack pack --site NAME` makes one",
-        site::Error::NoCarry { .. } => "`haversack site show NAME` lists its carries",
+        site::Error::NoCarry { .. } | site::Error::ShortId { .. } | site::Error::Ambiguous { .. } => {
+            "`haversack site show NAME` lists its carries"
+        }
         site::Error::State { .. } => "unpack the carry there again, or pack with `--full`",
         site::Error::Record { .. } => "remove it, and confirm or pack that carry again",
         _ => return None,
