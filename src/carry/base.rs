@@ -27,6 +27,18 @@ pub struct Base {
     pub index: PathBuf,
     /// Each with the carry that brought it.
     pub held: BTreeMap<Digest, Held>,
+    /// Images that are listed there, and what refers to them, with their names.
+    pub images: BTreeSet<(String, Option<String>)>,
+}
+
+impl Base {
+    /// Whether all of these are listed there under the same names.
+    pub(super) fn lists(&self, images: &[Descriptor]) -> bool {
+        images.iter().all(|image| {
+            let name = layout::ref_name(image).map(str::to_owned);
+            self.images.contains(&(image.digest().to_string(), name))
+        })
+    }
 }
 
 /// A blob that a site holds.

@@ -83,6 +83,9 @@ pub struct PackReport {
     pub whole: Vec<Whole>,
     /// Blobs that the images name and that are not in the layout: those that may not be distributed.
     pub left_out: Vec<Digest>,
+    /// Whether the site holds all of these images under the same names, so that the carry brings it nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nothing_new: bool,
     /// Bytes of the program that is carried along, which no total counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program_bytes: Option<u64>,
@@ -122,6 +125,7 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
         Some(base) => held_back(base, &mut blobs)?,
         None => Vec::new(),
     };
+    let nothing_new = blobs.is_empty() && options.base.as_ref().is_some_and(|base| base.lists(&images));
     let total = blobs.iter().chain(&documents).map(Descriptor::size).fold(0, u64::saturating_add);
     let task = progress.task("taking apart", Unit::Bytes, Some(total));
     let job = Job { layout, contents: Contents::new(scratch.path()), budget: options.budget, task };
@@ -230,7 +234,7 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
         parity,
         made_by,
     };
-    let words = super::readme::text(&carry, program.is_some(), options.key.is_some());
+    let words = super::readme::text(&carry, program.is_some(), options.key.is_some(), nothing_new);
     fs::write(&out.path().join("README.txt"), words.as_bytes())?;
     if let Some(program) = program {
         let to = out.path().join(super::readme::PROGRAM);
@@ -247,7 +251,14 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
     fs::write(&out.path().join(CARRY), &document)?;
     drop((frames, stored, spool));
     Ok(Packed {
-        report: PackReport { directory: directory.to_owned(), carry, whole, left_out, program_bytes: program_size },
+        report: PackReport {
+            directory: directory.to_owned(),
+            carry,
+            whole,
+            left_out,
+            nothing_new,
+            program_bytes: program_size,
+        },
         out,
         _lock: lock,
     })

@@ -11,7 +11,7 @@ use crate::plural;
 use crate::progress::{Unit, amount};
 
 /// The words of a carry's README.txt.
-pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) -> String {
+pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool, nothing_new: bool) -> String {
     let program = if has_program { "./haversack" } else { "haversack" };
     let mut text = format!(
         "This is a carry of haversack: container images for a place without a network.\n\n\
@@ -20,6 +20,9 @@ pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool) ->
     );
     if let Some(site) = &carry.site {
         let _ = writeln!(text, "site    {site}");
+    }
+    if nothing_new {
+        text += "brings  nothing new: the site holds all of these images; only what describes them is in here\n";
     }
     if !carry.needs.is_empty() {
         let before: std::collections::BTreeSet<&str> = carry.needs.iter().map(|need| &*need.held.carry).collect();

@@ -22,6 +22,12 @@ impl PackReport {
             bytes(totals.carried_bytes),
         );
         text += &format!("{}\n", beside(totals.blob_bytes, totals.carried_bytes));
+        if let (true, Some(site)) = (self.nothing_new, &self.carry.site) {
+            let site = in_line(site);
+            text += &format!(
+                "  nothing new for {site}: it holds all of these images; only what describes them is in the carry\n"
+            );
+        }
         if let Some(program) = self.program_bytes {
             text += &format!("  beside them the program that unpacks it: {}\n", bytes(program));
         }

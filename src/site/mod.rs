@@ -217,7 +217,10 @@ impl Site {
 
     /// The same, with the bytes that this side has of it.
     pub fn base(&self, assume_arrived: bool) -> Result<Base, Error> {
-        Ok(Base { layout: self.layout()?, index: self.index(), held: self.held(assume_arrived)? })
+        let records = self.records()?.into_iter().filter(|record| assume_arrived || record.arrived.is_some());
+        let named = |image: Descriptor| (image.digest().to_string(), layout::ref_name(&image).map(str::to_owned));
+        let images = records.flat_map(|record| record.images).map(named).collect();
+        Ok(Base { layout: self.layout()?, index: self.index(), held: self.held(assume_arrived)?, images })
     }
 
     /// Writes down what was packed, whose blobs are in `layout`. It has not arrived yet, unless that is known already.

@@ -65,6 +65,18 @@ fn what_a_site_confirmed_does_not_travel_again() {
     );
     let bytes = |packed: &Value| packed["totals"]["carriedBytes"].as_u64().unwrap();
     assert!(bytes(&second) * 20 < bytes(&unconfirmed), "{} of {}", bytes(&second), bytes(&unconfirmed));
+    // What it has is not packed as if it were new, nor under another name as if it were not.
+    assert_eq!(second["nothing_new"], Value::Null);
+    assert_eq!(pack(dir, "one", "carry-same", &[])["nothing_new"], json!(true));
+    let readme = std::fs::read_to_string(dir.join("carry-same/README.txt")).unwrap();
+    let line = "\nbrings  nothing new: the site holds all of these images; only what describes them is in here\n";
+    assert!(readme.contains(line), "{readme}");
+    let planned = ["pack", "oci:one", "--out", "x", "--no-program", "--site", "plant", "--plan"];
+    let text = String::from_utf8(haversack(dir, &planned).stdout).unwrap();
+    let line = "\n  nothing new for plant: it holds all of these images; only what describes them is in the carry\n";
+    assert!(text.contains(line), "{text}");
+    done(dir, &["copy", "oci:one:example.org/app:one", "oci:renamed:example.org/app:other"]);
+    assert_eq!(pack(dir, "renamed", "carry-renamed", &[])["nothing_new"], Value::Null);
     let full = pack(dir, "two", "carry-4", &["--full"]);
     assert_eq!((&full["format"], needs(&full), bytes(&full)), (&json!(1), 0, bytes(&unconfirmed)));
 
