@@ -120,8 +120,7 @@ A line of --batch is one of these; empty lines are passed over:
   {"kind":"container","args":{"digest":"sha256:…"}}
   {"kind":"operator","args":{"csv_name":"acme-db-operator.v1.0.0","ocp_version":"4.16"}}
   {"kind":"helm","args":{"chart":"acme-db","version":"1.1.0","kube_version":"v1.29.4"}}
-It is printed with "certified": true or false added, or with "error" where it is no question. Both are added where certsuite, asking in these words,
-would hear no, but they do not say what is meant: a version such as 4.16.3 instead of 4.16, no tag, half a digest.
+It is printed with "certified": true or false added, or with "error" where it is no question. Both are added where certsuite, asking in these words, would hear no, but they do not say what is meant: a version such as 4.16.3 instead of 4.16, no tag, half a digest.
 
 Exit status: 0 certified, 1 not certified, 2 no answer; with --batch: 0 all lines were answered, whatever the answers are, 2 no snapshot or no questions that can be read, 3 some lines were not answered"#;
 
