@@ -240,8 +240,13 @@ impl Throttle {
                     );
                     self.state().ties_by_id = false;
                 }
-                // Nothing says that there is a catalog: a wrong address is told at once.
-                Err(error) if error.is_of_another_service() && self.proven() == 0 => return Err(error),
+                // Nothing says that there is a catalog: a wrong address is told at once. What a slow one says, too, is asked again:
+                // meanwhile another request may have shown that it is one.
+                Err(error)
+                    if error.is_of_another_service() && self.proven() == 0 && (tries > 0 || !error.is_slow()) =>
+                {
+                    return Err(error);
+                }
                 Err(error) => {
                     let is_news = self.state().said.insert((request.kind, error.sort()));
                     if !retry.pause_saying(&error, &mut tries, is_news).await {
