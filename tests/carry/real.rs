@@ -107,7 +107,7 @@ fn a_registry_gets_what_is_new_and_one_without_the_base_is_refused() {
     let images: Vec<&str> = second["needs"].as_array().unwrap().iter().filter_map(|it| it["image"].as_str()).collect();
     assert_eq!(images, ["example.org/app:one"; 5], "{second}");
     let told = crate::error(dir, &["unpack", "carry-2", "--to", &place(&empty), "--tls-verify=false"]);
-    assert!(told.contains(&format!("carry {} brings them", first["id"].as_str().unwrap())), "{told}");
+    assert!(told.contains(&format!("which carry {} brings", first["id"].as_str().unwrap())), "{told}");
     done(dir, &["unpack", "carry-2", "--to", &place(&bastion), "--tls-verify=false"]);
     let at = bastion.at("mirror/app:two");
     let copy = ["copy", "--insecure-policy", "--src-tls-verify=false", "--dest-oci-accept-uncompressed-layers"];
