@@ -30,6 +30,7 @@ use crate::digest::{self, Algorithm, Digest};
 use crate::fs::{self, Lock, PathContext, Slice};
 use crate::image::Layout;
 use crate::image::store::layout::WORK;
+use crate::limits;
 use crate::progress::Task;
 
 /// What was kept, or removed.
@@ -45,6 +46,8 @@ pub struct KeptContents {
 pub(super) struct Kept {
     place: PathBuf,
     _lock: Lock,
+    /// Whether something was not what it was.
+    pub(super) is_damaged: bool,
     connection: Connection,
     packs: HashMap<i64, Slice>,
 }
@@ -61,14 +64,18 @@ impl Kept {
     /// Opens what is kept in a layout: nothing where there is none, or where it cannot be used, which is said.
     pub(super) fn open(layout: &Layout) -> Option<Self> {
         let place = &place_in(layout);
-        if std::fs::symlink_metadata(place.join(NAME)).is_err() {
+        if !is_there(layout) {
             return None;
         }
-        let opened = Lock::wait_for_directory(place).map_err(Unusable::from);
+        let opened = Lock::share_directory(place).map_err(Unusable::from);
         match opened.and_then(|lock| Ok((lock, connect(place, false)?))) {
-            Ok((lock, connection)) => {
-                Some(Kept { place: place.to_owned(), _lock: lock, connection, packs: HashMap::new() })
-            }
+            Ok((lock, connection)) => Some(Kept {
+                place: place.to_owned(),
+                _lock: lock,
+                is_damaged: false,
+                connection,
+                packs: HashMap::new(),
+            }),
             Err(error) => {
                 tracing::warn!("{}: cannot be used ({error}), so layers are read instead", place.display());
                 None
@@ -83,6 +90,7 @@ impl Kept {
             Err(error) => {
                 let place = self.place.display();
                 tracing::warn!("{place}: of {} cannot be used ({error}), so the layer is read instead", base.digest);
+                self.is_damaged = true;
                 None
             }
         }
@@ -107,6 +115,9 @@ impl Kept {
                 sums.add(number, &laid.hash);
                 while runs.next_if(|run| run.end <= number).is_some() {}
                 if runs.peek().is_some_and(|run| run.contains(&number)) {
+                    if wanted.len() as u64 == base.count() {
+                        return Err(Unusable::Changed);
+                    }
                     wanted.push(laid);
                 }
             }
@@ -151,6 +162,17 @@ enum Unusable {
     Io(#[from] io::Error),
 }
 
+impl Unusable {
+    fn of(self, place: &Path) -> Error {
+        match self {
+            Unusable::Sqlite(source) => Error::Kept { place: place.to_owned(), source },
+            Unusable::Path(error) => error.into(),
+            Unusable::Io(error) => error.into(),
+            Unusable::Changed => Error::Odd { what: NAME, why: "it was made by another version of haversack" },
+        }
+    }
+}
+
 /// Where a content lies.
 struct Laid {
     hash: Hash,
@@ -187,27 +209,57 @@ impl Sums {
 
 /// Keeps the contents of layers that are in a layout, and removes those of layers that are not in it any more.
 ///
-/// Who else is at work there is waited for. All is kept or nothing; a database that is damaged is begun anew.
-pub(super) fn keep(layout: &Layout, layers: &[&Digest], task: &Task) -> Result<KeptContents, Error> {
+/// Who else is at work there is waited for. All is kept or nothing; what is damaged, as a reader found or is found now, is begun
+/// `anew`.
+pub(super) fn keep(layout: &Layout, layers: &[&Digest], anew: bool, task: &Task) -> Result<KeptContents, Error> {
     let place = &place_in(layout);
-    fs::create_dir_all(place)?;
+    fs::create_dir_beneath(layout.root(), &Path::new(WORK).join(CONTENTS))?;
     let _lock = Lock::wait_for_directory(place)?;
+    if anew || has_lost_a_pack(place) {
+        clear(place)?;
+    }
     match add(place, layout, layers, task) {
         Err(Error::Kept { source, .. }) if is_damaged(&source) => {
             tracing::warn!("{}: cannot be used ({source}), so contents are kept anew", place.display());
-            for path in fs::list(place)? {
-                fs::remove_file(&path)?;
-            }
+            clear(place)?;
             add(place, layout, layers, task)
         }
         added => added,
     }
 }
 
+/// Whether a pack is not there, or shorter than it was.
+fn has_lost_a_pack(place: &Path) -> bool {
+    let lost = || -> Result<bool, Unusable> {
+        let connection = connect(place, false)?;
+        let mut packs = connection.prepare("SELECT id, bytes FROM pack")?;
+        for pack in packs.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u64>(1)?)))? {
+            let (number, bytes) = pack?;
+            if std::fs::symlink_metadata(pack_path(place, number)).map_or(true, |found| found.len() < bytes) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    // Whatever else is wrong is found when it is written to.
+    lost().unwrap_or(false)
+}
+
+/// Removes what is kept, and nothing else that may be there.
+fn clear(place: &Path) -> Result<(), Error> {
+    for path in fs::list(place)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(NAME) || number_of(&path).is_some() {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn add(place: &Path, layout: &Layout, layers: &[&Digest], task: &Task) -> Result<KeptContents, Error> {
     let sqlite = |source| Error::Kept { place: place.to_owned(), source };
     let connection = begin(place)?;
-    let swept = Swept::of(&connection, layout, &HashSet::new()).map_err(sqlite)?;
+    let swept = Swept::of(&connection, layout).map_err(sqlite)?;
     let pack: i64 = connection
         .query_row("INSERT INTO pack (bytes) VALUES (0) RETURNING id", [], |row| row.get(0))
         .map_err(sqlite)?;
@@ -319,23 +371,54 @@ impl Adding {
     }
 }
 
-/// Removes what is kept of layers that a layout does not have any more, or says what would go with the blobs `gone`.
-pub fn collect_contents(layout: &Layout, gone: &[Digest], dry_run: bool) -> Result<KeptContents, Error> {
+/// Removes what is kept of layers that a layout does not have any more.
+pub fn collect_contents(layout: &Layout) -> Result<KeptContents, Error> {
     let place = &place_in(layout);
-    if std::fs::symlink_metadata(place.join(NAME)).is_err() {
+    if !is_there(layout) {
         return Ok(KeptContents::default());
     }
     let _lock = Lock::wait_for_directory(place)?;
     let sqlite = |source| Error::Kept { place: place.to_owned(), source };
     let connection = begin(place)?;
-    let gone: HashSet<&str> = gone.iter().map(Digest::as_str).collect();
-    let swept = Swept::of(&connection, layout, &gone).map_err(sqlite)?;
-    let report = KeptContents { layers: swept.layers, bytes: swept.holes.iter().map(|hole| hole.size).sum() };
-    if !dry_run {
-        connection.execute_batch("COMMIT").map_err(sqlite)?;
-        swept.give_back(place, &connection)?;
+    let swept = Swept::of(&connection, layout).map_err(sqlite)?;
+    let bytes = limits::total(swept.holes.iter().map(|hole| hole.size));
+    connection.execute_batch("COMMIT").map_err(sqlite)?;
+    swept.give_back(place, &connection)?;
+    Ok(KeptContents { layers: swept.layers, bytes })
+}
+
+/// What [`collect_contents`] would remove once the blobs `gone` have left the layout. Nothing is changed.
+pub fn collectable_contents(layout: &Layout, gone: &[Digest]) -> Result<KeptContents, Error> {
+    let place = &place_in(layout);
+    if !is_there(layout) {
+        return Ok(KeptContents::default());
     }
-    Ok(report)
+    let _lock = Lock::share_directory(place)?;
+    let gone: HashSet<&str> = gone.iter().map(Digest::as_str).collect();
+    let look = || -> Result<KeptContents, Unusable> {
+        let connection = connect(place, false)?;
+        connection.execute_batch("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")?;
+        let layers = absent(&connection, layout, &gone)?;
+        for id in &layers {
+            connection.execute("INSERT INTO gone VALUES (?1)", [id])?;
+        }
+        let sql = "SELECT coalesce(sum(size), 0) FROM content
+            WHERE id NOT IN (SELECT content FROM part WHERE layer NOT IN (SELECT id FROM gone))
+                AND id NOT IN (SELECT skeleton FROM layer WHERE skeleton NOT NULL AND id NOT IN (SELECT id FROM gone))";
+        let bytes = connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(KeptContents { layers: layers.len() as u64, bytes })
+    };
+    look().map_err(|error| error.of(place))
+}
+
+/// Layers that a layout does not have, or will not have.
+fn absent(connection: &Connection, layout: &Layout, gone: &HashSet<&str>) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare("SELECT id, digest FROM layer")?;
+    let layers: Vec<(i64, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let is_there =
+        |digest: &str| !gone.contains(digest) && digest.parse().is_ok_and(|digest| layout.blob_path(&digest).exists());
+    Ok(layers.into_iter().filter(|(_, digest)| !is_there(digest)).map(|(id, _)| id).collect())
 }
 
 /// What is left of layers that are gone, when their rows are.
@@ -353,14 +436,8 @@ struct Hole {
 
 impl Swept {
     /// Takes the rows of what no layer in a layout has away.
-    fn of(connection: &Connection, layout: &Layout, gone: &HashSet<&str>) -> rusqlite::Result<Self> {
-        let mut statement = connection.prepare("SELECT id, digest FROM layer")?;
-        let layers: Vec<(i64, String)> =
-            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-        let is_there = |digest: &str| {
-            !gone.contains(digest) && digest.parse().is_ok_and(|digest| layout.blob_path(&digest).exists())
-        };
-        let gone: Vec<i64> = layers.iter().filter(|(_, digest)| !is_there(digest)).map(|(id, _)| *id).collect();
+    fn of(connection: &Connection, layout: &Layout) -> rusqlite::Result<Self> {
+        let gone = absent(connection, layout, &HashSet::new())?;
         if gone.is_empty() {
             return Ok(Swept { layers: 0, holes: Vec::new() });
         }
@@ -370,7 +447,7 @@ impl Swept {
         }
         let mut holes: Vec<Hole> = Vec::new();
         let mut statement = connection.prepare(
-            "DELETE FROM content WHERE id NOT IN (SELECT content FROM part) AND id NOT IN (SELECT skeleton FROM layer)
+            "DELETE FROM content WHERE id NOT IN (SELECT content FROM part) AND id NOT IN (SELECT skeleton FROM layer WHERE skeleton NOT NULL)
                 RETURNING pack, offset, size",
         )?;
         for hole in
@@ -391,16 +468,14 @@ impl Swept {
     /// Gives the room on the disk back: of packs that nothing needs, and of what nothing needs in others where the file system can.
     fn give_back(&self, place: &Path, connection: &Connection) -> Result<(), Error> {
         remove_strays(place, connection)?;
-        let mut open: Option<(i64, File)> = None;
-        for Hole { pack, offset, size } in &self.holes {
+        let mut open: Option<(i64, Option<File>)> = None;
+        for Hole { pack, offset, size } in self.holes.iter().filter(|hole| hole.size > 0) {
             let path = pack_path(place, *pack);
             if open.as_ref().is_none_or(|(number, _)| number != pack) {
-                if std::fs::symlink_metadata(&path).is_err() {
-                    continue;
-                }
-                open = Some((*pack, fs::append(&path)?));
+                // One that is gone as a whole, or that somebody else sees by another name, gets no holes.
+                open = Some((*pack, fs::open_to_change(&path).ok()));
             }
-            if let Some((_, file)) = &open {
+            if let Some((_, Some(file))) = &open {
                 let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 match rustix::fs::fallocate(file, how, *offset, *size) {
                     Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
@@ -415,8 +490,7 @@ impl Swept {
 /// Removes packs that have no row, as of a run that was ended before it was done.
 fn remove_strays(place: &Path, connection: &Connection) -> Result<(), Error> {
     for path in fs::list(place)? {
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(PACK)?.parse::<i64>().ok());
-        let Some(number) = number else { continue };
+        let Some(number) = number_of(&path) else { continue };
         let known = connection.query_row("SELECT 1 FROM pack WHERE id = ?1", [number], |_| Ok(())).optional();
         if known.map_err(|source| Error::Kept { place: place.to_owned(), source })?.is_none() {
             fs::remove_file(&path)?;
@@ -431,12 +505,7 @@ fn begin(place: &Path) -> Result<Connection, Error> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         Ok(connection)
     });
-    let connection = opened.map_err(|error| match error {
-        Unusable::Sqlite(source) => Error::Kept { place: place.to_owned(), source },
-        Unusable::Path(error) => error.into(),
-        Unusable::Io(error) => error.into(),
-        Unusable::Changed => Error::Odd { what: NAME, why: "it was made by a newer haversack" },
-    })?;
+    let connection = opened.map_err(|error| error.of(place))?;
     remove_strays(place, &connection)?;
     Ok(connection)
 }
@@ -465,13 +534,26 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
 }
 
 fn place_in(layout: &Layout) -> PathBuf {
-    layout.root().join(WORK).join("contents")
+    layout.root().join(WORK).join(CONTENTS)
+}
+
+/// Whether something is kept in a layout, and not elsewhere where a link leads.
+fn is_there(layout: &Layout) -> bool {
+    let work = layout.root().join(WORK);
+    let is_directory = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    is_directory(&work) && is_directory(&work.join(CONTENTS)) && work.join(CONTENTS).join(NAME).exists()
+}
+
+/// The number of a pack, by its name.
+fn number_of(path: &Path) -> Option<i64> {
+    path.file_name()?.to_str()?.strip_suffix(PACK)?.parse().ok()
 }
 
 fn pack_path(place: &Path, number: i64) -> PathBuf {
     place.join(format!("{number}{PACK}"))
 }
 
+const CONTENTS: &str = "contents";
 const NAME: &str = "contents.db";
 const PACK: &str = ".pack";
 const VERSION: i32 = 1;

@@ -66,7 +66,7 @@ pub use self::document::{
     CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT as DOCUMENT_LIMIT, Made, Totals, VolumeFile,
 };
 pub use self::index::forget as forget_index;
-pub use self::kept::{KeptContents, collect_contents};
+pub use self::kept::{KeptContents, collect_contents, collectable_contents};
 pub use self::maker::{LayerEncoder, encoders};
 pub use self::medium::medium;
 pub use self::pack::{PackOptions, PackReport, Packed, Whole, pack};
@@ -236,7 +236,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// What is kept of layers for later carries.
-    #[error("{}: contents cannot be kept there", place.display())]
+    #[error("{}: contents that are kept there cannot be read or changed", place.display())]
     Kept {
         /// Where.
         place: PathBuf,

@@ -105,7 +105,7 @@ pub fn unpack(
         report.missing = missing_volumes(&carry, &work);
         return Ok(report);
     }
-    let Making { made, layers, from_kept } = make(&carry, &work, layout, progress)?;
+    let Making { made, layers, from_kept, is_damaged } = make(&carry, &work, layout, progress)?;
     // A table may leave out what manifests name: no image is listed that is not whole.
     for image in &carry.images {
         let mut visit = |described: &Descriptor| -> Result<(), Error> {
@@ -121,7 +121,7 @@ pub fn unpack(
     if keep_contents {
         let task = progress.task("keeping contents", Unit::Items, Some(layers.len() as u64));
         let layers: Vec<&Digest> = layers.iter().collect();
-        report.kept_contents = Some(threads()?.install(|| kept::keep(layout, &layers, &task))?);
+        report.kept_contents = Some(threads()?.install(|| kept::keep(layout, &layers, is_damaged, &task))?);
     }
     report.from_kept_contents = from_kept;
     report.receipt = Some(Receipt::of(&carry, layout, now)?);
@@ -143,6 +143,8 @@ struct Making {
     layers: Vec<Digest>,
     /// How many of these had not to be read.
     from_kept: u64,
+    /// Whether what is kept is not what it was.
+    is_damaged: bool,
 }
 
 /// Makes the blobs of a carry of which all has come.
@@ -170,7 +172,8 @@ fn make(carry: &CarryDocument, work: &Path, layout: &Layout, progress: &Progress
     for blob in store.table.blobs.iter().filter(is_document) {
         made.push(make(blob)?);
     }
-    Ok(Making { made, layers, from_kept })
+    let is_damaged = kept.is_some_and(|kept| kept.is_damaged);
+    Ok(Making { made, layers, from_kept, is_damaged })
 }
 
 /// Refuses before anything is written where the contents cannot fit. What images need beside them depends on what is there.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::carry::{KeptContents, collect_contents};
+use crate::carry::{KeptContents, collect_contents, collectable_contents};
+use crate::causes;
 use crate::cli::Context;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::image::Layout;
@@ -37,13 +38,22 @@ pub(super) fn run(args: &GcArgs, context: &Context) -> Outcome {
     let layout = Layout::open(&args.layout)?;
     let options = GcOptions { grace: args.grace, untagged: args.untagged, dry_run: args.dry_run };
     let report = collect(&layout, &options)?;
-    let kept_contents = collect_contents(&layout, &report.blobs, args.dry_run)?;
+    let contents = match args.dry_run {
+        true => collectable_contents(&layout, &report.blobs),
+        false => collect_contents(&layout),
+    };
+    let is_whole = contents.is_ok();
+    // What was removed before is said in any case.
+    let kept_contents = contents.unwrap_or_else(|error| {
+        context.ui.warn(format_args!("not removed: {}", causes::line(&error)));
+        KeptContents::default()
+    });
     let gone =
         Gone { collected: Collected { layout: args.layout.clone(), dry_run: args.dry_run, report }, kept_contents };
     let failed = &gone.collected.report.failed;
     failed.iter().for_each(|failed| context.ui.warn(format_args!("not removed: {failed}")));
     context.ui.result(&gone, Gone::to_text)?;
-    Ok(Exit::of(failed.is_empty()))
+    Ok(Exit::of(failed.is_empty() && is_whole))
 }
 
 /// What was removed, contents among it that were kept of layers that are gone.

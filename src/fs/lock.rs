@@ -39,6 +39,13 @@ impl Lock {
         Ok(Lock { file, beside: None })
     }
 
+    /// Takes a share of the lock of a directory as soon as nobody has the whole.
+    pub fn share_directory(directory: &Path) -> Result<Self, PathError> {
+        let file = directory_file(directory)?;
+        file.lock_shared().at("lock", directory)?;
+        Ok(Lock { file, beside: None })
+    }
+
     /// What the lock is on: a file that may be written to, or the directory.
     pub fn file(&self) -> &File {
         &self.file

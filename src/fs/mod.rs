@@ -21,7 +21,7 @@ pub use self::atomic::{AtomicDir, AtomicFile, remove_abandoned};
 pub use self::lock::{Lock, is_unlocked};
 pub use self::open::{
     Held, append, copy, create_dir_beneath, create_new, hold_beneath, is_resumable, is_same_file,
-    is_writable_by_others, lock_file, open_any, open_file, open_regular, read_regular, rename, resume,
+    is_writable_by_others, lock_file, open_any, open_file, open_regular, open_to_change, read_regular, rename, resume,
 };
 pub use self::spool::{Slice, SliceReader, Spool, SpoolWriter};
 

@@ -76,6 +76,16 @@ fn resume_with(path: &Path, append: bool) -> Result<File, PathError> {
     }
 }
 
+/// Opens a file that is there to change it: no link, and with no other name, by which somebody else would see the change.
+pub fn open_to_change(path: &Path) -> Result<File, PathError> {
+    let file = options(OFlags::NOFOLLOW).read(true).write(true).open(path).map_err(without_loop).at("open", path)?;
+    let file = regular(file).at("open", path)?;
+    match file.metadata().at("read", path)?.nlink() {
+        1 => Ok(file),
+        _ => Err(io::Error::other("it has another name")).at("change", path),
+    }
+}
+
 /// Opens the file that a lock is on, or creates it. Whoever owns it: a lock is shared, and nothing in the file is believed.
 pub fn lock_file(path: &Path) -> Result<File, PathError> {
     let open = || options(OFlags::NOFOLLOW).read(true).write(true).create(true).truncate(false).open(path);
@@ -243,9 +253,9 @@ fn is_foreign(path: &Path) -> bool {
 }
 
 fn is_given_pipe(path: &Path) -> bool {
-    ["/dev/fd/", "/proc/self/fd/", "/dev/stdin"]
-        .iter()
-        .any(|prefix| path.as_os_str().as_encoded_bytes().starts_with(prefix.as_bytes()))
+    // What lies in a directory that is held (see [`Held`]) is none of them.
+    let is_one = |prefix| path.strip_prefix(prefix).is_ok_and(|rest| rest.components().count() == 1);
+    path == Path::new("/dev/stdin") || is_one("/dev/fd") || is_one("/proc/self/fd")
 }
 
 #[cfg(test)]

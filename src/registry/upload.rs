@@ -11,7 +11,8 @@
 //!
 //! Whatever arrives becomes a blob only when the registry finds the digest to be right (distribution-spec, "Pushing blobs"). What
 //! comes over the network is hashed here, too, before its last byte leaves. What lies on the disk is hashed by the registry alone;
-//! when that refuses it, it is read again, to see whether it is damaged.
+//! when that refuses it, or does not say that it compared it, it is read again, to see whether it is damaged. Only a registry that
+//! repeats the digest and compares nothing can hold what was damaged.
 
 use std::sync::Arc;
 
@@ -218,12 +219,21 @@ impl Outgoing<'_> {
         match response.status() {
             StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => {
                 let stored = announced(response.headers()).and_then(|text| text.parse::<Digest>().ok());
-                match stored.filter(|stored| *stored != self.digest && stored.algorithm() == self.digest.algorithm()) {
-                    Some(stored) => {
-                        tracing::info!("{}: the registry says that it got {stored}", self.place);
-                        self.look_at_kept().await
+                match stored.filter(|stored| stored.algorithm() == self.digest.algorithm()) {
+                    Some(stored) if stored == self.digest && response.status() != StatusCode::ACCEPTED => Ok(()),
+                    // It says that it got something else; some say so of the last piece alone.
+                    Some(found) if found != self.digest => {
+                        self.look_at_kept().await?;
+                        match self.repository.holds(&self.digest).await? {
+                            true => Ok(()),
+                            false => Err(Error::Protocol {
+                                url,
+                                problem: format!("says that it got {found}, and has no {}", self.digest),
+                            }),
+                        }
                     }
-                    None => Ok(()),
+                    // It has not said that it looked.
+                    _ => self.look_at_kept().await,
                 }
             }
             status => {

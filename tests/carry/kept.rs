@@ -164,6 +164,56 @@ fn what_is_kept_and_is_not_what_it_was_is_not_used() {
 }
 
 #[test]
+fn what_is_damaged_is_kept_anew_and_what_is_not_ours_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    unpacked_once(dir);
+    let place = dir.join("tried/.haversack/contents");
+    let both = |args: &[&str]| {
+        let unpacked = done(dir, &[&["unpack", "carry-2", "--to", "oci:tried"][..], args].concat());
+        (unpacked["from_kept_contents"].clone(), unpacked["kept_contents"]["layers"].clone())
+    };
+    for lost in [true, false] {
+        copied(dir, "far", "tried");
+        match lost {
+            true => std::fs::remove_file(place.join("1.pack")).unwrap(),
+            false => {
+                let mut bytes = std::fs::read(place.join("1.pack")).unwrap();
+                bytes[700] ^= 1;
+                std::fs::write(place.join("1.pack"), bytes).unwrap();
+            }
+        }
+        assert_eq!(both(&["--keep-contents"]), (0.into(), 2.into()), "{lost}");
+        assert_eq!(both(&[]), (1.into(), Value::Null), "{lost}");
+    }
+    // A link leads to files of somebody else.
+    copied(dir, "far", "tried");
+    let theirs = dir.join("theirs");
+    std::fs::rename(&place, &theirs).unwrap();
+    std::os::unix::fs::symlink(&theirs, &place).unwrap();
+    std::fs::write(theirs.join("contents.db"), "damaged, and not ours").unwrap();
+    let before = files(&theirs);
+    error(dir, &["unpack", "carry-2", "--to", "oci:tried", "--keep-contents"]);
+    assert_eq!(both(&[]), (0.into(), Value::Null));
+    assert!(before == files(&theirs));
+    // What has another name elsewhere gets no holes.
+    copied(dir, "far", "tried");
+    std::fs::hard_link(place.join("1.pack"), dir.join("copy.pack")).unwrap();
+    let before = std::fs::read(dir.join("copy.pack")).unwrap();
+    done(dir, &["unpack", "carry-2", "--to", "oci:tried", "--keep-contents"]);
+    unlist(&dir.join("tried"), "example.org/linux:one");
+    assert_eq!(done(dir, &["gc", "tried", "--grace", "0"])["kept_contents"]["layers"], 1);
+    assert!(std::fs::read(dir.join("copy.pack")).unwrap() == before && place.join("1.pack").exists());
+    // What was removed before is said although the rest cannot be.
+    std::fs::write(place.join("contents.db"), [b'x'; 5000]).unwrap();
+    unlist(&dir.join("tried"), "example.org/linux:two");
+    let output = haversack(dir, &["gc", "tried", "--grace", "0"]);
+    let (said, warned) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(3), "{warned}");
+    assert!(said.starts_with("removed: 3 blobs") && warned.contains("warning: not removed: "), "{said}{warned}");
+}
+
+#[test]
 fn an_unpacking_that_is_killed_leaves_what_is_kept_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

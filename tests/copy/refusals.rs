@@ -45,12 +45,13 @@ fn what_a_registry_refuses_is_read_again_and_a_damaged_file_is_named() {
     let file = format!("from/blobs/sha256/{}", digest.hex());
     let other = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let named = format!("{file}: expected {digest}, found {found}");
+    let echoed: &'static str = digest.to_string().leak();
     let (size, cut) = (right.len(), right[..size_of::<u64>()].to_vec());
     for (case, source, bytes, registry, expected) in [
         ("looks", "oci:from:x", &wrong, Accident::Mounts(400), Some(named.clone())),
         ("says what it got", "oci:from:x", &wrong, Accident::Blobs(201, Some("")), Some(named.clone())),
         ("has another word for it", "oci:from:x", &wrong, Accident::Blobs(409, None), Some(named.clone())),
-        ("breaks", "oci:from:x", &wrong, Accident::Blobs(500, None), Some(named)),
+        ("breaks", "oci:from:x", &wrong, Accident::Blobs(500, None), Some(named.clone())),
         (
             "of an archive",
             "oci-archive:x.tar:x",
@@ -66,11 +67,24 @@ fn what_a_registry_refuses_is_read_again_and_a_damaged_file_is_named() {
             Some(format!("{file}: expected {size} bytes, found 8 bytes")),
         ),
         ("refuses what is right", "oci:from:x", &right, Accident::Blobs(400, None), Some("400 Bad Request".into())),
-        // It knows what it got, and has its own way of saying it.
-        ("says something else", "oci:from:x", &right, Accident::Blobs(201, Some(other)), None),
-        ("says it in another algorithm", "oci:from:x", &wrong, Accident::Blobs(201, Some("sha512:00")), None),
+        (
+            "says something else, and has not what was sent",
+            "oci:from:x",
+            &right,
+            Accident::Blobs(201, Some(other)),
+            Some(format!("says that it got {other}, and has no {digest}")),
+        ),
+        (
+            "says it in another algorithm",
+            "oci:from:x",
+            &wrong,
+            Accident::Blobs(201, Some("sha512:00")),
+            Some(named.clone()),
+        ),
+        ("looks at nothing and says nothing", "oci:from:x", &wrong, Accident::Blobs(201, None), Some(named)),
+        ("has it, and does not say what it is", "oci:from:x", &right, Accident::Blobs(201, None), None),
         // docs/limits.md
-        ("looks at nothing and says nothing", "oci:from:x", &wrong, Accident::Blobs(201, None), None),
+        ("says what was asked and looks at nothing", "oci:from:x", &wrong, Accident::Blobs(201, Some(echoed)), None),
     ] {
         std::fs::write(&path, bytes).unwrap();
         let taker = Taker::start(registry);
@@ -81,7 +95,7 @@ fn what_a_registry_refuses_is_read_again_and_a_damaged_file_is_named() {
                 let error = error(&output);
                 assert!(error.contains(&expected), "{case}: {error}");
                 let hint = error.contains("hint: what it was read from is damaged: `haversack verify`");
-                assert_eq!(hint, expected.contains("found"), "{case}: {error}");
+                assert_eq!(hint, expected.contains(", found "), "{case}: {error}");
                 assert_eq!(taker.manifests(), 0, "{case}");
             }
         }

@@ -107,7 +107,7 @@ pub(super) fn carry_hint(error: &carry::Error) -> Option<&'static str> {
         carry::Error::Kept { .. } => {
             "the images are there; run it again without `--keep-contents`, or remove that directory"
         }
-        carry::Error::NoRoom { .. } => "make room, or unpack to another disk",
+        carry::Error::NoRoom { .. } => "make room, unpack to another disk, or leave `--keep-contents` out",
         carry::Error::Document { .. } | carry::Error::Name { .. } => {
             "bring carry.json again; the layout is as it was, and what has come of the volumes is kept"
         }
