@@ -64,8 +64,8 @@ pub struct UnpackReport {
 /// Unpacks a carry, or as much of it as is there, into a layout.
 ///
 /// With a key, nothing is touched of a carry that it did not sign. With `keep_contents`, contents stay for later carries, see
-/// [`KeptContents`]. What was imported stays when volumes are missing, and the
-/// next call goes on with it. `now` is the time for the receipt, RFC 3339. Needs room for the contents and the blobs; holds some 300 MB.
+/// [`KeptContents`]. What was imported stays when volumes are missing, and the next call goes on with it. `now`
+/// is the time for the receipt, RFC 3339. Needs room for the contents and the blobs; holds some 300 MB.
 pub fn unpack(
     directory: &Path,
     key: Option<&PublicKey>,
