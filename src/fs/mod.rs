@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place")]
 
 mod atomic;
+mod beneath;
 mod lock;
 mod open;
 mod spool;
@@ -18,10 +19,11 @@ use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
 
 pub use self::atomic::{AtomicDir, AtomicFile, remove_abandoned};
+pub use self::beneath::{Held, create_dir_beneath, hold_beneath};
 pub use self::lock::{Lock, is_unlocked};
 pub use self::open::{
-    Held, append, copy, create_dir_beneath, create_new, hold_beneath, is_resumable, is_same_file,
-    is_writable_by_others, lock_file, open_any, open_file, open_regular, open_to_change, read_regular, rename, resume,
+    append, copy, create_new, is_resumable, is_same_file, is_writable_by_others, lock_file, open_any, open_file,
+    open_regular, open_to_change, read_regular, rename, resume,
 };
 pub use self::spool::{Slice, SliceReader, Spool, SpoolWriter};
 
