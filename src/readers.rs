@@ -24,7 +24,7 @@ use crate::kernel::resolve::{self, Request, Universe};
 use crate::kernel::set::KernelSet;
 use crate::kernel::source::keyring::Keyring;
 use crate::kernel::source::modulemd::Modules;
-use crate::kernel::source::{Wanted, apt, crawler, filelists, rpm_md};
+use crate::kernel::source::{Wanted, apt, crawler, filelists, rpm_md, stanzas};
 use crate::kernel::unpack::deb::Control;
 use crate::kernel::unpack::rpm::Head;
 use crate::kernel::unpack::tree::Tree;
@@ -131,7 +131,7 @@ fn modules(bytes: &[u8]) {
 }
 
 fn packages(bytes: &[u8]) {
-    let _ = apt::parse_packages(bytes, &base(), Wanted::All);
+    let _ = stanzas::parse_packages(bytes, &base(), Wanted::All);
 }
 
 fn in_release(bytes: &[u8]) {

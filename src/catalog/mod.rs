@@ -23,6 +23,7 @@ pub mod snapshot;
 pub mod store;
 mod text;
 pub mod tree;
+mod wire;
 
 pub use self::client::Error as ClientError;
 pub use self::snapshot::WalkError;

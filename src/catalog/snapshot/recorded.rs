@@ -22,6 +22,7 @@ use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::snapshot::chart_job;
 use crate::catalog::snapshot::{KindReport, SnapshotOptions, Taken};
 use crate::catalog::store::{self, Draft, KindInfo};
+use crate::catalog::wire;
 use crate::fs::{self, PathError};
 use crate::limits;
 use crate::plural;
@@ -121,7 +122,7 @@ fn pages(
         let bytes = fs::read(path, PAGE_LIMIT)?;
         let name = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let url = Url::from_file_path(name).expect("an absolute path is a file URL");
-        let page = client::parse(&bytes, kind, Fields::All, &url)?;
+        let page = wire::parse(&bytes, kind, Fields::All, &url)?;
         total = page.total.or(total);
         for row in &page.rows {
             if let Some(first) = place.insert(row.id.clone(), number) {

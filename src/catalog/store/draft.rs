@@ -106,10 +106,7 @@ impl Draft {
         // A killed process must not corrupt the work file; a power cut may, and then the walk starts again.
         connection
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -16000;")
-            .or_else(|error| match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Ok(()),
-                _ => Err(error),
-            })
+            .or_else(|error| if crate::sqlite::is_damaged(&error) { Ok(()) } else { Err(error) })
             .map_err(named)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(Draft { connection, work: work.to_owned(), target: target.to_owned(), _lock: lock })

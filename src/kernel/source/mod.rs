@@ -15,6 +15,7 @@ pub mod preset;
 pub mod redhat;
 pub(crate) mod rpm_md;
 pub mod sources_list;
+pub(crate) mod stanzas;
 mod transfer;
 mod xml;
 
