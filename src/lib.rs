@@ -53,6 +53,7 @@ pub mod serve;
 mod settings;
 pub mod shard;
 pub mod site;
+pub mod sqlite;
 pub mod table;
 pub mod tarball;
 mod terminal;

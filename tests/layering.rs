@@ -21,6 +21,7 @@ const LEAVES: &[&str] = &[
     "mirrors",
     "plural",
     "progress",
+    "sqlite",
     "table",
     "tarball",
 ];

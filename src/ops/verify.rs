@@ -164,7 +164,7 @@ pub fn check_carry(
 /// What removes the blobs of a layout that no image needs, and what killed writers left.
 fn collecting(layout: &Path, report: &VerifyReport) -> Option<String> {
     let left = report.findings.iter().any(|it| matches!(it.problem, Problem::Leftover));
-    let layout = (left || !report.unneeded.is_empty()).then(|| layout.display())?;
+    let layout = (left || !report.unneeded.is_empty()).then(|| in_line(layout.display()))?;
     Some(format!(
         "what no image needs takes room and does no harm; to remove it, while nobody writes there: `haversack gc {layout} --grace 0`"
     ))

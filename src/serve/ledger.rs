@@ -22,6 +22,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::digest::Digest;
 use crate::fs::{self, PathError};
 use crate::serve::stamp::{Checked, Stamp, now};
+use crate::sqlite;
 
 /// The file, open.
 pub(super) struct Ledger {
@@ -59,7 +60,7 @@ impl Ledger {
     pub(super) fn open(directory: &Path) -> std::result::Result<Self, Error> {
         let path = directory.join(NAME);
         match connect(&path) {
-            Err(Error::Sqlite { source, .. }) if is_damaged(&source) => {
+            Err(Error::Sqlite { source, .. }) if sqlite::is_damaged(&source) => {
                 let aside = directory.join("serve.db.damaged");
                 tracing::warn!("{}: damaged ({source}), moved to {}", path.display(), aside.display());
                 fs::rename(&path, &aside)?;
@@ -179,11 +180,6 @@ fn connect(path: &Path) -> std::result::Result<Connection, Error> {
         _ => return Err(Error::TooNew { path: path.to_owned(), found }),
     }
     Ok(connection)
-}
-
-fn is_damaged(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 pub(super) const NAME: &str = "serve.db";

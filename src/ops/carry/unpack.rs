@@ -103,7 +103,8 @@ pub struct UnpackOptions {
 }
 
 /// Unpacks a carry. A registry is asked before anything is written; images are made in a layout below the directory for work
-/// then, which goes away when all are there, and stays for the next run when not. The receipt lies in the layout, below `.haversack/receipts`, or in that directory.
+/// then, which goes away when all are there, and stays for the next run when not. The receipt lies in the layout, below
+/// `.haversack/receipts`, or in that directory.
 pub async fn unpack(
     directory: &Path,
     to: &UnpackTo,
