@@ -32,6 +32,7 @@ pub(super) async fn receive(
     let begun = partial.as_ref().map_or(0, PartialBlob::arrived);
     let mut chunks = source.blob(described, begun).watched(watch, begun);
     let (beside, expected) = (layout.clone(), described.clone());
+    let is_remote = matches!(source, Source::Repository(_));
     let write = move || {
         let Some(mut partial) = partial else { return receive_beside(&beside, &expected, chunks) };
         while let Some(chunk) = chunks.blocking_recv() {
@@ -42,6 +43,15 @@ pub(super) async fn receive(
                     return Err(error);
                 }
             }
+        }
+        // A repository that sends too little is an error already. Here the program ends, because of another blob, and what
+        // has arrived is for the next one.
+        if is_remote && partial.arrived() < expected.size() {
+            let bytes = |count: u64| format!("{count} bytes");
+            let (place, expected, found) =
+                (expected.digest().to_string(), bytes(expected.size()), bytes(partial.arrived()));
+            partial.leave();
+            return Err(Error::Mismatch { place, expected, found });
         }
         Ok(partial.finish()?)
     };

@@ -32,7 +32,7 @@ impl PartialBlob {
     /// somebody else is at it.
     pub fn open(layout: &Layout, described: &Descriptor) -> Result<Option<Self>, Error> {
         let digest = layout::digest_of(described)?;
-        let path = layout.root().join(format!(".{}-{}.partial", digest.algorithm().name(), digest.hex()));
+        let path = path_in(layout, &digest);
         let mut file = fs::resume(&path)?;
         // Who finished it renamed the file that we may have opened just before.
         if file.try_lock().is_err() || !fs::is_same_file(&file, &path) {
@@ -55,6 +55,11 @@ impl PartialBlob {
             blob.restart()?;
         }
         Ok(Some(blob))
+    }
+
+    /// Whether an earlier attempt left a beginning of a blob.
+    pub fn is_begun(layout: &Layout, digest: &Digest) -> bool {
+        std::fs::symlink_metadata(path_in(layout, digest)).is_ok_and(|found| found.len() > 0)
     }
 
     /// How many bytes are there.
@@ -105,6 +110,10 @@ impl PartialBlob {
         (self.arrived, self.handed_on) = (0, 0);
         Ok(())
     }
+}
+
+fn path_in(layout: &Layout, digest: &Digest) -> PathBuf {
+    layout.root().join(format!(".{}-{}.partial", digest.algorithm().name(), digest.hex()))
 }
 
 /// So many bytes are given to the disk at one time.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::carry::{self, CarryDocument, KeptContents, PublicKey, UnpackReport};
+use crate::carry::{self, CarryDocument, KeptContents, Need, PublicKey, UnpackReport};
 use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::fs;
 use crate::image::store::layout::{self, Entries, ref_name};
 use crate::image::store::referrers::subject_of_tag;
-use crate::image::{Layout, Store};
+use crate::image::{Layout, PartialBlob, Store};
 use crate::ops::{Access, Error, files};
 use crate::plural;
 use crate::progress::{Progress, Unit, amount};
@@ -144,10 +144,15 @@ pub async fn unpack(
     let is_new = !place.exists();
     let layout = Layout::create(&place)?;
     if let Err(error) = bring_base(&carry, &layout, (host, prefix), access, copying).await {
-        if is_new {
-            fs::remove_dir_all(&place)?;
+        let has_come =
+            |need: &Need| layout.holds(&need.digest, need.held.size) || PartialBlob::is_begun(&layout, &need.digest);
+        if is_new && !carry.needs.iter().any(has_come) && fs::remove_dir_all(&place).is_ok() {
+            return Err(error);
         }
-        return Err(error);
+        let place = place.display();
+        return Err(error.about(format!(
+            "not everything that the carry is built on came from {host}; {place} stays, and the next run goes on with it"
+        )));
     }
     let made = async {
         let report = unpacked(&layout)?;
