@@ -14,6 +14,7 @@
 
 pub(crate) mod cpio;
 pub(crate) mod deb;
+mod earlier;
 mod inspect;
 pub(crate) mod place;
 mod report;
@@ -39,6 +40,7 @@ use crate::kernel::package::{Format, Package};
 use crate::limits;
 use crate::progress::{Progress, Unit};
 
+use self::earlier::entry_in;
 pub use self::inspect::{Compiler, Config, ConfigKind};
 pub use self::report::{Check, Special, Status, UnpackReport, Unpacked, UnpackedPackage};
 pub use self::tree::Placement;
@@ -330,21 +332,22 @@ fn try_fill(kernel: &Kernel, root: &Path, name: &str, options: &UnpackOptions, b
         .ok()
         .filter(|path| path.components().count() == 1)
         .ok_or(Error::Malformed("its release is no name for a directory"))?;
+    // From here on names are those of the directory that was entered, whatever is called so by then.
     let held = fs::hold_beneath(root, fs::parent(Path::new(name)))?;
-    let entry = directory.with_file_name(format!("{}.json", file_name(directory)));
-    if let Some(unpacked) = unchanged(kernel, directory, &entry, options) {
-        return Ok(Work::Done(unpacked));
-    }
-    if let Some(missing) = earlier(directory, &entry).and_then(|earlier| lost(kernel, &earlier)) {
-        return Err(Error::Incomplete { directory: directory.to_owned(), missing });
+    if let Some(earlier) = Unpacked::earlier(directory, &held) {
+        if let Some(unpacked) = earlier.unchanged(kernel, options) {
+            return Ok(Work::Done(unpacked));
+        }
+        if let Some(missing) = earlier.lost(kernel) {
+            return Err(Error::Incomplete { directory: directory.to_owned(), missing });
+        }
     }
     let told = |error| match error {
         Error::Path(error) => Error::Path(held.told(error)),
         error => error,
     };
-    // From here on names are those of the directory that was entered, whatever is called so by then.
     let target = AtomicDir::create(&held.join(file_name(directory))).map_err(|error| held.told(error))?;
-    let entry = held.join(file_name(&entry));
+    let entry = entry_in(&held, directory);
     let mut tree = tree::Tree::new(target.path().to_owned());
     let mut packages = Vec::new();
     for (role, package) in &kernel.packages {
@@ -428,35 +431,6 @@ pub fn whole(path: &Path, format: Format) -> Result<(), Error> {
         Format::Rpm => rpm::whole(reader),
         Format::Deb => deb::Control::read(reader).map(drop),
     }
-}
-
-/// The entry of an earlier run, when its directory is there.
-fn earlier(directory: &Path, entry: &Path) -> Option<Unpacked> {
-    let earlier: Unpacked = serde_json::from_slice(&fs::read(entry, 16 << 20).ok()?).ok()?;
-    (earlier.directory == directory && directory.is_dir()).then_some(earlier)
-}
-
-/// What the kernel lacks now and did not lack in an earlier run, in whichever version.
-fn lost(kernel: &Kernel, earlier: &Unpacked) -> Option<String> {
-    let name = |what: &str| what.split(" (").next().unwrap_or_default().to_owned();
-    let lacked: Vec<String> = earlier.missing.iter().map(|what| name(what)).collect();
-    let mut lost = kernel.missing.iter().filter(|what| !lacked.contains(&name(what))).cloned().peekable();
-    lost.peek()?;
-    Some(lost.collect::<Vec<_>>().join(", "))
-}
-
-/// The entry of an earlier run, when it was made from the same packages.
-fn unchanged(kernel: &Kernel, directory: &Path, entry: &Path, options: &UnpackOptions) -> Option<Unpacked> {
-    let earlier = earlier(directory, entry)?;
-    let is_same = |(unpacked, (_, package)): (&UnpackedPackage, &(Role, Package))| {
-        let signed = options.keys.is_none() || !unpacked.unverified.contains(&Check::Signature);
-        unpacked.file == package.name.to_string() && Some(&unpacked.sha256) == package.sha256.as_ref() && signed
-    };
-    let same =
-        earlier.packages.len() == kernel.packages.len() && earlier.packages.iter().zip(&kernel.packages).all(is_same);
-    let mut missing = kernel.missing.clone();
-    missing.extend(earlier.missing.iter().filter(|what| !kernel.missing.contains(what) && what.contains('/')).cloned());
-    same.then_some(Unpacked { status: Status::Unchanged, missing, ..earlier })
 }
 
 /// Removes what killed runs left of these kernels, `.NAME.….partial`, each directory looked through once.
