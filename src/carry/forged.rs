@@ -8,7 +8,7 @@ use crate::carry::document::CarryDocument;
 use crate::carry::frame::Frame;
 use crate::carry::table::Table;
 use crate::carry::volume::{self, Volume};
-use crate::carry::{Error, PackOptions, pack, unpack};
+use crate::carry::{Contents, Error, PackOptions, pack, unpack};
 use crate::fs::Spool;
 use crate::image::{Layout, fixture, manifest};
 use crate::progress::Progress;
@@ -46,7 +46,7 @@ fn a_table_without_a_layer_that_a_manifest_names_lists_no_image() {
     assert_eq!(CarryDocument::read(&at("carry"), None).unwrap(), report.carry);
 
     let to = Layout::create(&at("to")).unwrap();
-    match unpack(&at("carry"), None, &to, false, "2026-11-26T00:00:00Z", &Progress::off()).unwrap_err() {
+    match unpack(&at("carry"), None, &to, Contents::Dropped, "2026-11-26T00:00:00Z", &Progress::off()).unwrap_err() {
         Error::Incomplete { image: found, digest } => {
             assert_eq!((found, digest.as_str()), (image.digest().to_string(), layer.digest().as_ref()));
         }
@@ -55,5 +55,7 @@ fn a_table_without_a_layer_that_a_manifest_names_lists_no_image() {
     assert!(to.index().unwrap().manifests().is_empty());
     // Where the layer is there already, nothing is missing.
     to.take_blob(&layout, &layer).unwrap();
-    assert!(unpack(&at("carry"), None, &to, false, "2026-11-26T00:00:00Z", &Progress::off()).unwrap().complete);
+    assert!(
+        unpack(&at("carry"), None, &to, Contents::Dropped, "2026-11-26T00:00:00Z", &Progress::off()).unwrap().complete
+    );
 }

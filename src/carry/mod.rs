@@ -74,7 +74,7 @@ pub use self::parity::{RepairReport, repair};
 pub use self::reading::Reading;
 pub use self::receipt::{BadCode, Code, Receipt, state_of};
 pub use self::sign::{PrivateKey, PublicKey};
-pub use self::unpack::{UnpackReport, unpack};
+pub use self::unpack::{Contents, NotKept, UnpackReport, unpack};
 pub use self::verify::{Checked, State, VerifyReport, verify};
 use crate::compression::encode;
 use crate::digest::Digest;

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::carry::base::Ground;
-use crate::carry::document::CarryDocument;
+use crate::carry::document::{CarryDocument, Totals};
 use crate::carry::import::{Import, expand, is_here, missing_volumes};
 use crate::carry::kept::{self, Kept, KeptContents};
 use crate::carry::maker::threads;
@@ -22,6 +22,7 @@ use crate::carry::sign::PublicKey;
 use crate::carry::store::{self, Store};
 use crate::carry::table::{Blob, Form};
 use crate::carry::{Error, Receipt};
+use crate::causes;
 use crate::digest::Digest;
 use crate::fs::{self, Lock};
 use crate::image::manifest;
@@ -56,21 +57,43 @@ pub struct UnpackReport {
     /// What is kept for later carries, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept_contents: Option<KeptContents>,
+    /// Layers whose contents were to be kept and could not be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<NotKept>,
     /// What the side that packed it is to be told, once the images are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
 }
 
+/// Layers whose contents are not kept for later carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotKept {
+    /// How many.
+    pub layers: u64,
+    /// Why, with all causes.
+    pub reason: String,
+}
+
+/// What becomes of the contents of layers when a carry is unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// They go when the images are there.
+    #[default]
+    Dropped,
+    /// They stay for later carries, see [`KeptContents`].
+    Kept,
+}
+
 /// Unpacks a carry, or as much of it as is there, into a layout.
 ///
-/// With a key, nothing is touched of a carry that it did not sign. With `keep_contents`, contents stay for later carries, see
-/// [`KeptContents`]. What was imported stays when volumes are missing, and the next call goes on with it. `now`
+/// With a key, nothing is touched of a carry that it did not sign. Contents that cannot be kept are an entry of the report: the images
+/// are there by then. What was imported stays when volumes are missing, and the next call goes on with it. `now`
 /// is the time for the receipt, RFC 3339. Needs room for the contents and the blobs; holds some 300 MB.
 pub fn unpack(
     directory: &Path,
     key: Option<&PublicKey>,
     layout: &Layout,
-    keep_contents: bool,
+    contents: Contents,
     now: &str,
     progress: &Progress,
 ) -> Result<UnpackReport, Error> {
@@ -79,7 +102,7 @@ pub fn unpack(
     let work = layout.root().join(format!(".carry-{}.partial", carry.id));
     fs::create_dir_all(&work)?;
     let lock = Lock::directory(&work, "another unpack is at work on this carry")?;
-    has_room(&carry, &work, keep_contents)?;
+    has_room(&carry, layout, &work, contents)?;
     let mut import = Import { carry: &carry, work: &work, frames: None, damaged: Vec::new(), progress };
     for file in &carry.volumes {
         import.volume(&directory.join(&file.file))?;
@@ -99,6 +122,7 @@ pub fn unpack(
         needed_blobs: carry.needs.len() as u64,
         from_kept_contents: 0,
         kept_contents: None,
+        not_kept: None,
         receipt: None,
     };
     if frames.is_none_or(|all| (0..all).any(|number| lacking(&number))) {
@@ -118,10 +142,15 @@ pub fn unpack(
         manifest::walk(image, &mut |described| Ok::<_, Error>(layout.read_document(described)?), &mut visit)?;
     }
     layout.tag_all(&carry.images)?;
-    if keep_contents {
+    if contents == Contents::Kept {
         let task = progress.task("keeping contents", Unit::Items, Some(layers.len() as u64));
-        let layers: Vec<&Digest> = layers.iter().collect();
-        report.kept_contents = Some(threads()?.install(|| kept::keep(layout, &layers, is_damaged, &task))?);
+        let wanted: Vec<&Digest> = layers.iter().collect();
+        match threads()?.install(|| kept::keep(layout, &wanted, is_damaged, &task)) {
+            Ok(kept) => report.kept_contents = Some(kept),
+            Err(error) => {
+                report.not_kept = Some(NotKept { layers: layers.len() as u64, reason: causes::line(&error) });
+            }
+        }
     }
     report.from_kept_contents = from_kept;
     report.receipt = Some(Receipt::of(&carry, layout, now)?);
@@ -177,13 +206,16 @@ fn make(carry: &CarryDocument, work: &Path, layout: &Layout, progress: &Progress
 }
 
 /// Refuses before anything is written where the contents cannot fit. What images need beside them depends on what is there.
-fn has_room(carry: &CarryDocument, work: &Path, keep_contents: bool) -> Result<(), Error> {
+fn has_room(carry: &CarryDocument, layout: &Layout, work: &Path, contents: Contents) -> Result<(), Error> {
     let mut there = 0_u64;
     for path in fs::list(work)? {
         there = there.saturating_add(std::fs::symlink_metadata(&path).map_or(0, |found| found.len()));
     }
-    let needed = carry.totals.content_bytes.saturating_add(carry.totals.held_bytes).saturating_sub(there);
-    let needed = needed.saturating_add(if keep_contents { carry.totals.content_bytes } else { 0 });
+    let kept = match contents {
+        Contents::Dropped => None,
+        Contents::Kept => Some(kept::room_taken(layout)),
+    };
+    let needed = room_needed(&carry.totals, there, kept);
     // Where the file system does not say, it is tried.
     let Ok(found) = rustix::fs::statvfs(work) else { return Ok(()) };
     let free = found.f_bavail.saturating_mul(found.f_frsize);
@@ -191,6 +223,13 @@ fn has_room(carry: &CarryDocument, work: &Path, keep_contents: bool) -> Result<(
         return Err(Error::NoRoom { path: work.to_owned(), needed, free });
     }
     Ok(())
+}
+
+/// Bytes that contents need in any case: those that are there need none, and those that are to stay may be among the bytes that are
+/// `kept`, which only the carry's table tells.
+fn room_needed(totals: &Totals, there: u64, kept: Option<u64>) -> u64 {
+    let only_now = totals.content_bytes.saturating_add(totals.held_bytes).saturating_sub(there);
+    only_now.saturating_add(kept.map_or(0, |kept| totals.content_bytes.saturating_sub(kept)))
 }
 
 /// Digests of the manifests and indexes of a carry, read from its contents.
@@ -213,4 +252,27 @@ fn documents_of(carry: &CarryDocument, store: &Arc<Store>) -> Result<BTreeSet<Di
         manifest::walk(image, &mut read, &mut |_| Ok(()))?;
     }
     Ok(documents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_asked_for_once_for_what_is_kept_already() {
+        let totals = Totals { content_bytes: 100, held_bytes: 10, ..Totals::default() };
+        for (there, kept, needed) in [
+            (0, None, 110),
+            (30, None, 80),
+            (500, None, 0),
+            (0, Some(0), 210),
+            (0, Some(60), 150),
+            (0, Some(5000), 110),
+            (110, Some(60), 40),
+        ] {
+            assert_eq!(room_needed(&totals, there, kept), needed, "{there} {kept:?}");
+        }
+        let beyond = Totals { content_bytes: u64::MAX, ..totals };
+        assert_eq!(room_needed(&beyond, 0, Some(0)), u64::MAX);
+    }
 }

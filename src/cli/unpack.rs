@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::carry::PublicKey;
+use crate::carry::{Contents, PublicKey};
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on};
@@ -46,7 +46,7 @@ pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
         key: args.key.as_deref().map(PublicKey::read).transpose()?,
         work: args.work.clone(),
         files: args.files.clone(),
-        keep_contents: args.keep_contents,
+        contents: if args.keep_contents { Contents::Kept } else { Contents::Dropped },
         now: context.now()?,
     };
     let access = args.registry.access(context)?;
@@ -57,7 +57,8 @@ pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
     for line in &unpacked.report.damaged {
         context.ui.error(line);
     }
-    Ok(Exit::of(unpacked.report.complete && unpacked.not_pushed.is_empty()))
+    context.ui.warn_of(unpacked.warnings());
+    Ok(Exit::of(unpacked.is_complete()))
 }
 
 const HELP: &str = "\
@@ -68,4 +69,5 @@ Examples:
   haversack unpack /media/disc --to oci:mirror
   haversack unpack carry --to docker://bastion:5000
 
-Exit status: 0 unpacked, 1 failed, 2 wrong command line, 3 volumes are missing or damaged, or images without a name were not pushed";
+Exit status: 0 unpacked, 1 failed, 2 wrong command line, 3 volumes are missing or damaged, images \
+without a name were not pushed, or contents of layers could not be kept";

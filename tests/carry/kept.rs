@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::images::{GZIP, gzip};
 use crate::site::{release, second_release};
-use crate::{assert_same, done, error, files, haversack};
+use crate::{assert_same, done, error, files, haversack, json};
 
 const CONTENTS: &str = "far/.haversack/contents";
 
@@ -193,7 +193,8 @@ fn what_is_damaged_is_kept_anew_and_what_is_not_ours_stays() {
     std::os::unix::fs::symlink(&theirs, &place).unwrap();
     std::fs::write(theirs.join("contents.db"), "damaged, and not ours").unwrap();
     let before = files(&theirs);
-    error(dir, &["unpack", "carry-2", "--to", "oci:tried", "--keep-contents"]);
+    let (status, unpacked) = json(dir, &["unpack", "carry-2", "--to", "oci:tried", "--keep-contents"]);
+    assert_eq!((status, &unpacked["not_kept"]["layers"]), (Some(3), &2.into()), "{unpacked}");
     assert_eq!(both(&[]), (0.into(), Value::Null));
     assert!(before == files(&theirs));
     // What has another name elsewhere gets no holes.
@@ -211,6 +212,41 @@ fn what_is_damaged_is_kept_anew_and_what_is_not_ours_stays() {
     let (said, warned) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(3), "{warned}");
     assert!(said.starts_with("removed: 3 blobs") && warned.contains("warning: not removed: "), "{said}{warned}");
+}
+
+#[test]
+fn images_arrive_with_their_receipt_also_where_contents_cannot_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    unpacked_once(dir);
+    copied(dir, "far", "tried");
+    let place = dir.join("tried/.haversack/contents");
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::write(&place, "in the way").unwrap();
+    let command = ["unpack", "carry-2", "--to", "oci:tried", "--keep-contents"];
+    let (status, unpacked) = json(dir, &command);
+    let reason = "cannot enter tried/.haversack/contents: Not a directory (os error 20)";
+    assert_eq!(
+        (status, &unpacked["not_kept"], &unpacked["kept_contents"]),
+        (Some(3), &serde_json::json!({ "layers": 2, "reason": reason }), &Value::Null)
+    );
+    assert_same(&dir.join("right"), &dir.join("tried"));
+    let receipt = unpacked["receipt_file"].as_str().unwrap();
+    let receipt: Value = serde_json::from_slice(&std::fs::read(dir.join(receipt)).unwrap()).unwrap();
+    assert_eq!(receipt["carry"], unpacked["carry"]);
+
+    let output = haversack(dir, &command);
+    assert_eq!(
+        (output.status.code(), String::from_utf8(output.stderr).unwrap()),
+        (
+            Some(3),
+            format!(
+                "warning: contents of 2 layers not kept: {reason}; the images are there, and the next run tries it again\n"
+            )
+        )
+    );
+    std::fs::remove_file(&place).unwrap();
+    assert_eq!(done(dir, &command)["kept_contents"]["layers"], 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `contents.db`, and where it and its packs are.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::carry::Error;
 use crate::fs;
 use crate::image::Layout;
 use crate::image::store::layout::WORK;
+use crate::limits;
 
 /// Opens the database for a change, which begins.
 pub(super) fn begin(place: &Path) -> Result<Connection, Error> {
@@ -94,6 +96,14 @@ pub(super) fn is_there(layout: &Layout) -> bool {
     is_directory(&work) && is_directory(&work.join(CONTENTS)) && work.join(CONTENTS).join(NAME).exists()
 }
 
+/// Bytes that packs take on the disk.
+pub(in crate::carry) fn room_taken(layout: &Layout) -> u64 {
+    let Some(paths) = is_there(layout).then(|| fs::list(&place_in(layout)).ok()).flatten() else { return 0 };
+    let packs = paths.iter().filter(|path| number_of(path).is_some());
+    let blocks = packs.filter_map(|path| std::fs::symlink_metadata(path).ok()).map(|found| found.blocks());
+    limits::total(blocks).saturating_mul(BLOCK)
+}
+
 /// The number of a pack, by its name.
 pub(super) fn number_of(path: &Path) -> Option<i64> {
     path.file_name()?.to_str()?.strip_suffix(PACK)?.parse().ok()
@@ -103,6 +113,8 @@ pub(super) fn pack_path(place: &Path, number: i64) -> PathBuf {
     place.join(format!("{number}{PACK}"))
 }
 
+/// Bytes of the blocks in which stat(2) counts.
+const BLOCK: u64 = 512;
 pub(super) const CONTENTS: &str = "contents";
 pub(super) const NAME: &str = "contents.db";
 const PACK: &str = ".pack";

@@ -18,6 +18,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub(super) use self::add::keep;
+pub(super) use self::database::room_taken;
 pub(super) use self::read::{Kept, OfLayer};
 pub use self::sweep::{collect_contents, collectable_contents};
 use crate::carry::entries::Hash;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::carry::{self, CarryDocument, KeptContents, Need, PublicKey, UnpackReport};
+use crate::carry::{self, CarryDocument, Contents, KeptContents, Need, NotKept, PublicKey, UnpackReport};
 use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::fs;
@@ -97,7 +97,7 @@ pub struct UnpackOptions {
     /// Where plain files are written that were packed as such; `None` for nowhere: they are artifacts like any other.
     pub files: Option<PathBuf>,
     /// Whether contents of layers stay in the layout, as what later carries are built on. In a registry they cannot.
-    pub keep_contents: bool,
+    pub contents: Contents,
     /// The time for the receipt, RFC 3339.
     pub now: String,
 }
@@ -113,12 +113,15 @@ pub async fn unpack(
     copying: &CopyOptions,
     progress: &Progress,
 ) -> Result<Unpacked, Error> {
-    let UnpackOptions { key, work, files, keep_contents, now } = options;
+    let UnpackOptions { key, work, files, contents, now } = options;
     // What is refused makes no layout.
     let carry = CarryDocument::read(directory, key.as_ref())?;
     let unpacked = |layout: &Layout| {
-        let keep = *keep_contents && matches!(to, UnpackTo::Layout(_));
-        tokio::task::block_in_place(|| carry::unpack(directory, key.as_ref(), layout, keep, now, progress))
+        let contents = match to {
+            UnpackTo::Layout(_) => *contents,
+            UnpackTo::Registry { .. } => Contents::Dropped,
+        };
+        tokio::task::block_in_place(|| carry::unpack(directory, key.as_ref(), layout, contents, now, progress))
     };
     let receipt = |report: &UnpackReport, place: &Path| -> Result<Option<PathBuf>, Error> {
         Ok(report.receipt.as_ref().map(|receipt| receipt.write(place)).transpose()?)
@@ -303,6 +306,18 @@ fn destination(host: &str, prefix: &str, name: &str) -> Option<Remote> {
 }
 
 impl Unpacked {
+    /// Whether everything was done.
+    pub fn is_complete(&self) -> bool {
+        self.report.complete && self.report.not_kept.is_none() && self.not_pushed.is_empty()
+    }
+
+    /// What was not kept although that was asked for; a line each.
+    pub fn warnings(&self) -> Option<String> {
+        let NotKept { layers, reason } = self.report.not_kept.as_ref()?;
+        let layers = plural::count(*layers, "layer");
+        Some(format!("contents of {layers} not kept: {reason}; the images are there, and the next run tries it again"))
+    }
+
     /// What was unpacked, for people.
     pub fn to_text(&self) -> String {
         let report = &self.report;

@@ -104,9 +104,6 @@ pub(super) fn carry_hint(error: &carry::Error) -> Option<&'static str> {
         carry::Error::Base { .. } => "unpack that first, to the same place, or ask for a carry packed with `--full`",
         carry::Error::NoParity { .. } => "bring the damaged volumes again; `pack --parity N` makes parity",
         carry::Error::Receipt { .. } => "bring the receipt again, or type the code that `unpack` said",
-        carry::Error::Kept { .. } => {
-            "the images are there; run it again without `--keep-contents`, or remove that directory"
-        }
         carry::Error::NoRoom { .. } => "make room, unpack to another disk, or leave `--keep-contents` out",
         carry::Error::Document { .. } | carry::Error::Name { .. } => {
             "bring carry.json again; the layout is as it was, and what has come of the volumes is kept"
