@@ -19,6 +19,7 @@ use crate::carry::frame::Group;
 use crate::carry::maker;
 use crate::carry::order::Ordered;
 use crate::carry::parts::Parts;
+use crate::carry::readme::{self, Known};
 use crate::carry::sign::PrivateKey;
 use crate::carry::skeleton::Skeleton;
 use crate::carry::table::{self, BaseLayer, Blob, Form, Prefix, Table};
@@ -234,10 +235,11 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
         parity,
         made_by,
     };
-    let words = super::readme::text(&carry, program.is_some(), options.key.is_some(), nothing_new);
+    let known = Known { has_program: program.is_some(), is_signed: options.key.is_some(), nothing_new };
+    let words = readme::text(&carry, known);
     fs::write(&out.path().join("README.txt"), words.as_bytes())?;
     if let Some(program) = program {
-        let to = out.path().join(super::readme::PROGRAM);
+        let to = out.path().join(readme::PROGRAM);
         fs::copy(program, &to)?;
         std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }

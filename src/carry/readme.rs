@@ -10,8 +10,20 @@ use crate::image::store::layout::{is_referrer, ref_name};
 use crate::plural;
 use crate::progress::{Unit, amount};
 
+/// What a README.txt says of a carry that its document does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// The program lies in it.
+    pub(super) has_program: bool,
+    /// Its document is signed.
+    pub(super) is_signed: bool,
+    /// The site holds all of it.
+    pub(super) nothing_new: bool,
+}
+
 /// The words of a carry's README.txt.
-pub(super) fn text(carry: &CarryDocument, has_program: bool, is_signed: bool, nothing_new: bool) -> String {
+pub(super) fn text(carry: &CarryDocument, known: Known) -> String {
+    let Known { has_program, is_signed, nothing_new } = known;
     let program = if has_program { "./haversack" } else { "haversack" };
     let mut text = format!(
         "This is a carry of haversack: container images for a place without a network.\n\n\
