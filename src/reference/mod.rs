@@ -298,9 +298,13 @@ impl FromStr for ImageRef {
             Some((path, name)) if transport != "dir" => (path, Some(name)),
             _ => (rest, None),
         };
-        if !matches!(transport, "oci" | "oci-archive" | "docker-archive" | "dir") {
-            return Err(unknown());
-        }
+        let at: fn(PathBuf, Option<String>) -> ImageRef = match transport {
+            "oci" => |path, name| ImageRef::Oci { path, name },
+            "oci-archive" => |path, name| ImageRef::OciArchive { path, name },
+            "docker-archive" => |path, name| ImageRef::DockerArchive { path, name },
+            "dir" => |path, _| ImageRef::Dir { path },
+            _ => return Err(unknown()),
+        };
         if path.is_empty() {
             return Err(Error::NoPath(text.to_owned()));
         }
@@ -308,13 +312,7 @@ impl FromStr for ImageRef {
         if name.is_some_and(|name| !is_image_name(name) && !is_selection(name) && !several(name)) {
             return Err(Error::Name(text.to_owned()));
         }
-        let (path, name) = (PathBuf::from(path), name.map(str::to_owned));
-        Ok(match transport {
-            "oci" => ImageRef::Oci { path, name },
-            "oci-archive" => ImageRef::OciArchive { path, name },
-            "docker-archive" => ImageRef::DockerArchive { path, name },
-            _ => ImageRef::Dir { path },
-        })
+        Ok(at(PathBuf::from(path), name.map(str::to_owned)))
     }
 }
 
