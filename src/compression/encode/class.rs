@@ -77,7 +77,7 @@ impl PgzipBlock {
 pub struct UnknownClass(pub String);
 
 impl Class {
-    /// All there are.
+    /// All there are. One that is missing is never found: `tests::listed` counts them.
     pub fn all() -> impl Iterator<Item = Class> {
         use PgzipVariant::{A, B, C, D};
         let pgzip = [PgzipBlock::Mebibyte, PgzipBlock::Quarter]
@@ -140,9 +140,39 @@ impl FromStr for Class {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+
+    /// The family of a class, and how many of it there are. A new one does not compile until it is counted here; then it must be in
+    /// `all`, too, and in the list of the test below.
+    fn listed(class: Class) -> (&'static str, usize) {
+        match class {
+            Class::Pgzip {
+                variant: PgzipVariant::A | PgzipVariant::B | PgzipVariant::C | PgzipVariant::D,
+                block: PgzipBlock::Mebibyte | PgzipBlock::Quarter,
+            } => ("pgzip", 4 * 2),
+            Class::Go { writes: Writes::Copy, .. } => ("go", 9),
+            Class::Go { writes: Writes::Tar | Writes::TarSplit, .. } => ("go of tars", 2),
+            Class::Go127 { .. } => ("go127", 2),
+            Class::Zlib { .. } => ("zlib", 9 * 2),
+            Class::Pigz { .. } => ("pigz", 9),
+            Class::Gnu { .. } => ("gnu", 9),
+            Class::Ours { .. } => ("ours", 10),
+        }
+    }
+
+    #[test]
+    fn all_classes_are_listed() {
+        let (mut counted, mut expected) = (BTreeMap::new(), BTreeMap::new());
+        for (family, count) in Class::all().map(listed) {
+            *counted.entry(family).or_insert(0) += 1;
+            expected.insert(family, count);
+        }
+        assert_eq!(counted, expected);
+        let families: Vec<&str> = counted.into_keys().collect();
+        assert_eq!(families, ["gnu", "go", "go of tars", "go127", "ours", "pgzip", "pigz", "zlib"]);
+    }
 
     #[test]
     fn every_class_has_a_name_of_its_own_that_is_read_back() {
