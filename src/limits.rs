@@ -41,12 +41,36 @@ pub const RELATION_OVERHEAD: usize = 128;
 /// Names that a package requires or provides, in one package. kernel-core provides 4,000 symbols and modules.
 pub const RELATIONS: usize = 100_000;
 
-/// Steps from one package to what it needs, and what that needs. Debian's longest chain is some 60.
-pub const CHAIN: usize = 1000;
+/// Entries of an rpm's header. rpm's own bounds are 64 Ki and 256 MiB of data.
+pub const RPM_ENTRIES: usize = 1 << 16;
+
+/// Bytes of an rpm's header. Those of the largest kernel packages have 4 MiB.
+pub const RPM_HEADER: usize = 32 << 20;
+
+/// Texts in an rpm's header: six for each of 300,000 files.
+pub const RPM_TEXTS: usize = 2_000_000;
+
+/// Lines of a deb's control file. Those of kernels have 30, descriptions some hundred.
+pub const CONTROL_LINES: usize = 100_000;
+
+/// Packages that one choice is made of. Whole distributions' minimal systems have some 500; Debian's longest chain is some 60.
+pub const CHOSEN: usize = 5000;
+
+/// Steps of the search for packages that fit together. A toolkit has some 150 packages; going back a few times multiplies that.
+pub const SEARCHED: u32 = 200_000;
 
 /// Bytes of a document that is held whole: a manifest, an index, an image's configuration (distribution-spec: registries
 /// refuse manifests above 4 MiB).
 pub const DOCUMENT: u64 = 4 << 20;
+
+/// How many lists of manifests may lie in each other.
+pub const INDEX_LEVELS: usize = 4;
+
+/// Bytes of a key ring.
+pub const KEYRING: u64 = 16 << 20;
+
+/// Bytes of a kernel set. One of 100,000 kernels has some 100 MiB.
+pub const KERNEL_SET: u64 = 1 << 30;
 
 /// Bytes of a chart index. charts.openshift.io has 11 MB.
 pub const CHART_INDEX: u64 = 64 << 20;
@@ -70,6 +94,9 @@ pub const LISTED: usize = 1_000_000;
 
 /// Requests for the pages of one list.
 pub const PAGES: usize = 10_000;
+
+/// Requests for the pages of one list of referrers.
+pub const REFERRER_PAGES: usize = 1_000;
 
 /// Referrers of one image, those of referrers included.
 pub const REFERRERS: usize = 10_000;

@@ -6,6 +6,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, MediaType};
 use serde::Deserialize;
 
 use crate::image::store::layout;
+use crate::limits;
 
 /// The manifest of an image or an artifact, as people have them: an artifact may be without configuration, and what has no
 /// layers may say `null`, as Go's writers do.
@@ -112,7 +113,7 @@ pub fn is_foreign(media_type: &str) -> bool {
 /// Visits everything that an image is made of: children before what refers to them, the image itself last. Indexes and manifests
 /// are visited once; other blobs by each of the manifests that has them.
 ///
-/// `read` gives the bytes of indexes and manifests. Lists may not lie in lists more than [`DEPTH`] deep, and what a list names
+/// `read` gives the bytes of indexes and manifests. Lists may not lie in lists more than [`limits::INDEX_LEVELS`] deep, and what a list names
 /// again is not read again: a document cannot contain itself, but a thousand times the same list, which has a thousand
 /// times the same list, would take for ever.
 pub fn walk<E: From<layout::Error>>(
@@ -131,7 +132,7 @@ fn walk_at<E: From<layout::Error>>(
     visit: &mut impl FnMut(&Descriptor) -> Result<(), E>,
 ) -> Result<(), E> {
     if is_index(described.media_type()) || is_manifest(described.media_type()) {
-        if depth > DEPTH {
+        if depth > limits::INDEX_LEVELS {
             return Err(layout::Error::TooDeep(described.digest().to_string()).into());
         }
         // Under another type it is another document.
@@ -146,8 +147,6 @@ fn walk_at<E: From<layout::Error>>(
     visit(described)
 }
 
-/// How many lists may lie in each other.
-pub const DEPTH: usize = 4;
 /// How the types of layers begin; what follows is the compression, or that a layer is encrypted.
 const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -182,7 +181,7 @@ mod tests {
     fn lists_in_lists_end_somewhere() {
         let dir = tempfile::tempdir().unwrap();
         let (layout, mut image) = fixture::image(dir.path());
-        for _ in 0..DEPTH + 1 {
+        for _ in 0..limits::INDEX_LEVELS + 1 {
             let index = layout::index_of(vec![image]);
             image = layout.write_blob(MediaType::ImageIndex, &layout::canonical(&index)).unwrap();
         }

@@ -19,6 +19,7 @@ use crate::kernel::source::local::{self, Depth};
 use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
 use crate::kernel::source::{self, Listing, Source, SourceOptions, Wanted, crawler, preset};
+use crate::limits;
 use crate::ops::{Done, Error, block_on};
 use crate::plural::count;
 use crate::progress::Progress;
@@ -96,7 +97,7 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
                 offer.extend(found);
             }
             Source::Set(path) => {
-                let set = KernelSet::parse(&fs::read(&path, SET_LIMIT)?);
+                let set = KernelSet::parse(&fs::read(&path, limits::KERNEL_SET)?);
                 let set = set.map_err(|error| Error::from(error).about(path.display()))?;
                 let stated = set.mirrors.iter().filter(|it| {
                     let mut urls = std::iter::once(&it.base).chain(&it.others);
@@ -235,7 +236,7 @@ fn from_repositories(
     }
     let keyring = match &from.keyring {
         Some(path) => {
-            let keyring = Keyring::read(&fs::read(path, KEYRING_LIMIT)?);
+            let keyring = Keyring::read(&fs::read(path, limits::KEYRING)?);
             Some(Arc::new(keyring.map_err(|error| Error::from(error).about(path.display()))?))
         }
         None => {
@@ -310,6 +311,3 @@ fn warn_of(grouping: &Grouping) -> bool {
 
 /// So many of a repository's problems are said one by one.
 const SAID: usize = 20;
-/// A set of 100,000 kernels has some 100 MiB.
-const SET_LIMIT: u64 = 1 << 30;
-const KEYRING_LIMIT: u64 = 16 << 20;

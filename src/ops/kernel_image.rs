@@ -19,6 +19,7 @@ use crate::kernel::download::{self, FetchOptions};
 use crate::kernel::set::{Entry, Filter, KernelSet};
 use crate::kernel::source::SourceOptions;
 use crate::kernel::unpack;
+use crate::limits;
 use crate::ops::gather::{self, Gathered};
 use crate::ops::{Error, block_on};
 use crate::progress::Progress;
@@ -35,7 +36,7 @@ pub struct KernelImageOptions {
 /// Writes the kernels of the image, whose list is `set`; returns how many there are.
 pub fn dump(set: &Path, options: &KernelImageOptions) -> Result<usize, Error> {
     let KernelImageOptions { releases, to } = options;
-    let mut kernels = KernelSet::parse(&fs::read(set, SET_LIMIT)?)?;
+    let mut kernels = KernelSet::parse(&fs::read(set, limits::KERNEL_SET)?)?;
     let filter = Filter { releases: releases.clone(), ..Filter::default() };
     kernels.kernels.retain(|kernel| filter.admits(&kernel.release));
     let missing = Filter::unmet(releases, &kernels.kernels.iter().map(|kernel| &kernel.release));
@@ -152,5 +153,3 @@ fn finish(kernels: &KernelSet, sums: &BTreeMap<String, Digest>, to: &Path) -> Re
     json.write_all(b"\n")?;
     Ok(fs::write(&to.join("kernels.json"), &json)?)
 }
-
-const SET_LIMIT: u64 = 1 << 30;

@@ -201,7 +201,7 @@ pub fn unpack(options: &UnpackKernels, progress: &Progress) -> Result<UnpackedKe
 }
 
 fn keys(path: &Path) -> Result<Keys, Error> {
-    let keyring = Keyring::read(&fs::read(path, KEYRING_LIMIT)?);
+    let keyring = Keyring::read(&fs::read(path, limits::KEYRING)?);
     let keyring = keyring.map_err(|error| Error::from(error).about(path.display()))?;
     Keys::of(keyring.armored()).map_err(|error| Error::from(error).about(path.display()))
 }
@@ -230,6 +230,3 @@ impl WouldFetch {
         lines.collect::<String>() + &format!("{packages} would be fetched: {total}{more}{there}\n")
     }
 }
-
-/// Bytes of a key ring, at most.
-const KEYRING_LIMIT: u64 = 16 << 20;

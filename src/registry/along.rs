@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use oci_spec::image::Descriptor;
 
 use crate::digest::Digest;
-use crate::image::manifest::{self, Manifest};
+use crate::image::manifest::Manifest;
 use crate::image::store::layout;
 use crate::limits::{self, Count};
 use crate::registry::client::Error;
@@ -33,7 +33,7 @@ impl Job<'_> {
         // A registry may list the same ones for everything, and a thousand times; an honest one lists each for what it is about.
         let (mut asked, mut known) = (HashSet::new(), HashSet::new());
         let mut count = Count::new("referrers of one image", limits::REFERRERS);
-        for _ in 0..manifest::DEPTH {
+        for _ in 0..limits::INDEX_LEVELS {
             let mut next = Vec::new();
             for subject in &subjects {
                 let subject = layout::digest_of(subject)?;

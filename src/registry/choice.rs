@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::image::Platform;
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
+use crate::limits;
 use crate::registry::client::Error;
 use crate::registry::copy::{CopyOptions, Parts};
 use crate::registry::ends::Source;
@@ -68,7 +69,7 @@ impl<'a> Choice<'a> {
         parts: &mut Parts,
         depth: usize,
     ) -> Result<Option<Descriptor>, Error> {
-        if depth > manifest::DEPTH {
+        if depth > limits::INDEX_LEVELS {
             return Err(layout::Error::TooDeep(described.digest().to_string()).into());
         }
         let bytes = self.source.document(described).await?;

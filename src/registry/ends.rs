@@ -8,6 +8,7 @@ use oci_spec::image::Descriptor;
 use crate::image::manifest::{self, Manifest};
 use crate::image::store::layout;
 use crate::image::{Layout, Store};
+use crate::limits;
 use crate::registry::client::Error;
 use crate::registry::copy::Parts;
 use crate::registry::download::Chunks;
@@ -65,7 +66,7 @@ impl Source {
         while let Some((described, depth)) = open.pop() {
             let Some(Ok(bytes)) = documents.get(described.digest().as_ref()) else { continue };
             let children = match manifest::is_index(described.media_type()) {
-                true if depth > manifest::DEPTH => continue,
+                true if depth > limits::INDEX_LEVELS => continue,
                 true => manifest::children(&described, bytes).unwrap_or_default(),
                 false => Manifest::parse("", bytes).ok().and_then(|manifest| manifest.config).into_iter().collect(),
             };
@@ -109,7 +110,7 @@ impl Source {
 
     /// Lists what an image is made of. The image itself has to be there; of what it refers to, [`Parts::missing`] says what is not.
     pub(super) async fn gather(&self, described: &Descriptor, parts: &mut Parts, depth: usize) -> Result<(), Error> {
-        if depth > manifest::DEPTH {
+        if depth > limits::INDEX_LEVELS {
             return Err(layout::Error::TooDeep(described.digest().to_string()).into());
         }
         if parts.documents.iter().any(|(known, _)| known.digest() == described.digest()) {

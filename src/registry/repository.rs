@@ -15,6 +15,7 @@ use crate::digest::{self, Digest, Hasher};
 use crate::http;
 use crate::image::manifest;
 use crate::image::store::layout;
+use crate::limits;
 use crate::reference::{self, Remote, Tag, Target};
 use crate::registry::auth::token::Scope;
 use crate::registry::client::{Error, Registry, again};
@@ -219,7 +220,7 @@ impl Repository {
         let mut url = self.url(&format!("referrers/{digest}"));
         let mut seen = HashSet::from([url.clone()]);
         let mut found = Vec::new();
-        for page in 0..REFERRER_PAGES {
+        for page in 0..limits::REFERRER_PAGES {
             let response = self.retried(|| self.client().get(url.clone())).await?;
             let index = header(response.headers(), CONTENT_TYPE.as_str())
                 .is_some_and(|media_type| media_type.starts_with(MediaType::ImageIndex.as_ref()));
@@ -246,7 +247,8 @@ impl Repository {
                 }
             }
         }
-        Err(Error::Protocol { url, problem: format!("lists more than {REFERRER_PAGES} pages of referrers") })
+        let pages = limits::REFERRER_PAGES;
+        Err(Error::Protocol { url, problem: format!("lists more than {pages} pages of referrers") })
     }
 
     pub(super) async fn get(
@@ -383,8 +385,6 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// Documents kept at one time, each of at most 4 MiB and most of a few KiB.
 const RECENT: usize = 4;
-/// Pages of a list of referrers that are read.
-const REFERRER_PAGES: usize = 1_000;
 const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      */*;q=0.1";

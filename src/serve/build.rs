@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::image::Layout;
-use crate::image::manifest;
 use crate::image::store::layout::{self, INDEX, digest_of, kind_of, ref_name};
 use crate::image::store::referrers::{cosign_tags, fallback_tag, subject_of_tag};
+use crate::limits;
 use crate::plural;
 use crate::serve::bad::{AGAIN, Bad};
 use crate::serve::document::Document;
@@ -127,7 +127,7 @@ fn load(layouts: &[&Layout], entries: &[Entry], older: Option<&View>) -> HashMap
         wanted.entry(entry.digest.clone()).or_insert_with(|| entry.media_type.clone());
     }
     // Lists of lists are as deep as elsewhere, and one level more for what refers to them.
-    for _ in 0..=manifest::DEPTH + 1 {
+    for _ in 0..=limits::INDEX_LEVELS + 1 {
         let known = |digest: &Digest| older?.documents.get(digest)?.as_ref().ok().cloned();
         let read = |(digest, media_type): (Digest, String)| {
             let document = match known(&digest) {

@@ -29,6 +29,7 @@ use crate::image::manifest::{self, Manifest};
 use crate::image::store::archive::{Error, member_of, referrers};
 use crate::image::store::layout::{self, INDEX, MARKER};
 use crate::image::store::members::{Links, Members};
+use crate::limits;
 
 /// A `docker-archive` file that is open for reading.
 #[derive(Debug)]
@@ -154,7 +155,7 @@ impl DockerArchive {
                 continue;
             }
             let Some(bytes) = self.document_beside(&described)? else { continue };
-            if manifest::is_index(described.media_type()) && depth < manifest::DEPTH {
+            if manifest::is_index(described.media_type()) && depth < limits::INDEX_LEVELS {
                 let children = manifest::children(&described, &bytes)?;
                 open.extend(children.into_iter().map(|child| (child, depth + 1)));
             } else if manifest::is_manifest(described.media_type()) {

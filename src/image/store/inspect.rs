@@ -121,7 +121,7 @@ impl Listed {
     fn add(&mut self, index: &ImageIndex, depth: usize, read: &mut impl FnMut(&Descriptor) -> Result<Vec<u8>, String>) {
         for listed in index.manifests() {
             let name = listed.digest().as_ref();
-            let is_index = manifest::is_index(listed.media_type()) && depth <= manifest::DEPTH;
+            let is_index = manifest::is_index(listed.media_type()) && depth <= limits::INDEX_LEVELS;
             if is_index && !self.indexes.insert(name.to_owned()) {
                 continue;
             }

@@ -156,7 +156,7 @@ impl Members {
     fn range(&self, name: &str) -> Option<(u64, u64)> {
         let mut name = name;
         // Links that lead in a circle end here, too.
-        for _ in 0..LINKS {
+        for _ in 0..limits::LINKS {
             match self.links.get(name) {
                 Some(target) => name = target,
                 None => break,
@@ -198,9 +198,6 @@ fn inside(from: &Path, name: &Path, up: bool) -> Option<String> {
 
 /// Bytes that headers and contents of a tar are multiples of.
 const BLOCK: u64 = 512;
-
-/// How many links may follow each other.
-const LINKS: usize = 8;
 
 #[cfg(test)]
 mod tests {

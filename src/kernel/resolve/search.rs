@@ -46,11 +46,11 @@ impl<'a> Search<'a> {
         };
         self.steps += 1;
         // Each choice is one further call.
-        if self.chosen.len() > MOST_CHOSEN {
-            return Err(Failure { error: Error::TooMany(MOST_CHOSEN), involved: BTreeSet::new() });
+        if self.chosen.len() > limits::CHOSEN {
+            return Err(Failure { error: Error::TooMany(limits::CHOSEN), involved: BTreeSet::new() });
         }
-        if self.steps > MOST_STEPS {
-            return Err(Failure { error: Error::TooHard(MOST_STEPS), involved: BTreeSet::new() });
+        if self.steps > limits::SEARCHED {
+            return Err(Failure { error: Error::TooHard(limits::SEARCHED), involved: BTreeSet::new() });
         }
         let mut involved: BTreeSet<usize> = need.by.into_iter().collect();
         let (mut conflicts, mut first) = (Vec::new(), None);
@@ -214,9 +214,3 @@ impl<'a> Search<'a> {
         }
     }
 }
-
-/// A toolkit has some 150 packages; going back a few times multiplies that.
-const MOST_STEPS: u32 = 200_000;
-
-/// Whole distributions' minimal systems have some 500.
-const MOST_CHOSEN: usize = 5 * limits::CHAIN;

@@ -25,6 +25,7 @@ use crate::kernel::source::stanzas::parse_packages;
 use crate::kernel::source::transfer::{self, Expected};
 use crate::kernel::source::{Error, Listing, Options, is_missing, rpm_md};
 use crate::kernel::unpack::deb::fields;
+use crate::limits;
 use crate::reference;
 
 /// A suite of an apt repository.
@@ -57,7 +58,7 @@ pub(crate) struct Release {
 pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options) -> Result<Listing, Error> {
     let options = &match &apt.signed_by {
         Some(path) if options.keyring.is_none() => {
-            let keyring = Keyring::read(&fs::read(path, KEYRING_LIMIT)?);
+            let keyring = Keyring::read(&fs::read(path, limits::KEYRING)?);
             let keyring = keyring.map_err(|source| Error::Keyring { path: path.clone(), source })?;
             Options { keyring: Some(Arc::new(keyring)), ..options.clone() }
         }
@@ -324,7 +325,6 @@ fn debian_name(machine: &str) -> &str {
     }
 }
 
-const KEYRING_LIMIT: u64 = 16 << 20;
 const RELEASE_LIMIT: u64 = 16 << 20;
 /// A page with the suites of a repository.
 const LISTING_LIMIT: u64 = 1 << 20;

@@ -71,7 +71,8 @@ impl<R: Read> Reader<R> {
             *field = self.field()?;
         }
         let [inode, mode, _, _, links, mtime, size, _, _, _, _, name_size, _] = fields;
-        if !(2..=NAME_LIMIT).contains(&name_size) {
+        // With its NUL.
+        if !(2..=limits::NAME_BYTES).contains(&(name_size as usize)) {
             return Err(invalid("a name's length is out of bounds"));
         }
         let mut name = vec![0; name_size as usize];
@@ -132,9 +133,6 @@ impl<R: Read> Read for Reader<R> {
 fn invalid(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("cpio: {why}"))
 }
-
-/// The longest name, with its NUL: PATH_MAX.
-const NAME_LIMIT: u32 = 4096;
 
 #[cfg(test)]
 mod tests {

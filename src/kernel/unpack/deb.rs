@@ -138,8 +138,10 @@ fn extract(tar: &mut tar::Archive<impl Read>, tree: &mut Tree) -> Result<(), Err
 /// Checks how many fields and names of others a control file or a stanza may have, before it is taken apart: each takes a
 /// hundred times its bytes.
 pub(crate) fn checked(text: &str) -> Result<(), Exceeded> {
-    let (mut fields, mut relations) =
-        (Count::new("fields of a package", FIELDS), Count::new("names that a package needs", limits::RELATIONS));
+    let (mut fields, mut relations) = (
+        Count::new("fields of a package", limits::CONTROL_LINES),
+        Count::new("names that a package needs", limits::RELATIONS),
+    );
     for line in text.lines() {
         fields.one()?;
         relations.several(line.bytes().filter(|byte| matches!(byte, b',' | b'|')).count())?;
@@ -259,9 +261,6 @@ impl<R: BufRead> Read for Data<'_, R> {
         Ok(n)
     }
 }
-
-/// Lines of a control file; those of kernels have 30, descriptions some hundred.
-const FIELDS: usize = 100_000;
 
 /// Control files of kernel packages are some hundred KiB, nearly all of it lists of check sums.
 const CONTROL_LIMIT: u64 = 64 << 20;

@@ -408,7 +408,7 @@ fn take_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, Err
         return Err(Error::Malformed("a header does not begin like one"));
     }
     let (entries, size) = (word(intro, 8), word(intro, 12));
-    if entries > MOST_ENTRIES || size > MOST_DATA {
+    if entries > limits::RPM_ENTRIES || size > limits::RPM_HEADER {
         return Err(Error::Malformed("a header's size is out of bounds"));
     }
     take(reader, entries * ENTRY + size, bytes)?;
@@ -431,7 +431,7 @@ fn take_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, Err
         if matches!(kind, 6 | 8 | 9) {
             let count = if kind == 6 { 1 } else { count };
             texts += count;
-            if texts > MOST_TEXTS {
+            if texts > limits::RPM_TEXTS {
                 return Err(Error::Malformed("a header has more than 2,000,000 texts"));
             }
             let mut ends = data[offset..].iter().enumerate().filter(|(_, byte)| **byte == 0);
@@ -465,13 +465,6 @@ const DIRECTORIES: usize = 1118;
 const LEAD: usize = 96;
 const INTRO: usize = 16;
 const ENTRY: usize = 16;
-
-/// rpm's own bounds are 64 Ki entries and 256 MiB; the headers of the largest kernel packages have 4 MiB.
-const MOST_ENTRIES: usize = 1 << 16;
-const MOST_DATA: usize = 32 << 20;
-
-/// Six for each of 300,000 files.
-const MOST_TEXTS: usize = 2_000_000;
 
 const TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;

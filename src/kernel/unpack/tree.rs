@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::fs::{self, SpoolWriter};
 use crate::kernel::unpack::Error;
 use crate::kernel::unpack::place::{Directory, Place, Spooled, SpooledFile};
+use crate::limits;
 
 /// A tree that is being filled.
 pub(crate) struct Tree {
@@ -200,7 +201,7 @@ impl Tree {
     /// Follows a symbolic link of this tree to a member of this tree. An absolute one counts from the tree's root.
     pub(crate) fn resolve(&self, path: &Path) -> Option<PathBuf> {
         let mut path = path.to_owned();
-        for _ in 0..MOST_LINKS {
+        for _ in 0..limits::LINKS {
             match self.members.get(&path)? {
                 Member::Link(to) => path = normal(path.parent()?, to)?,
                 _ => return Some(path),
@@ -290,9 +291,6 @@ pub(crate) fn normal(directory: &Path, to: &Path) -> Option<PathBuf> {
     }
     Some(path)
 }
-
-/// As many links in a row as the kernel follows.
-const MOST_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {

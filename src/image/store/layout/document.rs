@@ -12,6 +12,7 @@ use crate::digest::{self, Digest};
 use crate::image::manifest;
 use crate::image::store::layout::Error;
 use crate::image::store::referrers::subject_of_tag;
+use crate::limits;
 use crate::plural;
 
 /// Why a document could not be read; the caller knows the file.
@@ -193,6 +194,6 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation by which `cosign save` tells images from signatures.
 pub const KIND: &str = "kind";
 /// Manifests, indexes and configurations above 4 MiB are refused, as by registries and containers/image.
-pub const DOCUMENT_LIMIT: u64 = 4 << 20;
+pub const DOCUMENT_LIMIT: u64 = limits::DOCUMENT;
 /// `index.json` itself may be larger: at about 300 bytes for a name, this is 200,000 of them.
 pub(super) const INDEX_LIMIT: u64 = 64 << 20;

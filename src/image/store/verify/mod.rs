@@ -233,7 +233,7 @@ impl<C: Contents> Walk<'_, C> {
             }
             Err(_) => return,
         };
-        if depth > manifest::DEPTH {
+        if depth > limits::INDEX_LEVELS {
             return self.find(&name, Problem::Unreadable { reason: "lists of manifests are nested too deeply".into() });
         }
         let inside = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
