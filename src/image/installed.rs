@@ -114,9 +114,8 @@ impl Databases {
             } else if name.contains("rpm/") {
                 return Err(Error::Format(name.clone()));
             } else {
-                let mut text = String::new();
                 let bytes = fs::read(path, MOST)?;
-                text.push_str(&String::from_utf8_lossy(&bytes));
+                let text = String::from_utf8_lossy(&bytes);
                 if name.contains("apk/") { apk(&text, &mut packages) } else { dpkg(&text, &mut packages) }
             }
         }
