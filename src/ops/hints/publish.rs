@@ -4,6 +4,7 @@ use std::error::Error;
 
 use reqwest::StatusCode;
 
+use crate::ops::publish::Refusal;
 use crate::publish::artifactory;
 use crate::publish::ims::{api, artifact, image_files, token};
 use crate::publish::s3;
@@ -14,6 +15,9 @@ pub(super) fn publish_hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<artifactory::Error>() {
         return artifactory_hint(error).map(Into::into);
+    }
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return refusal_hint(refusal);
     }
     let hint = if let Some(error) = error.downcast_ref::<token::Error>() {
         match error {
@@ -54,6 +58,25 @@ pub(super) fn publish_hint(error: &(dyn Error + 'static)) -> Option<String> {
             }
             artifact::Error::Changed { .. } => "run the command again when nobody writes to the file",
             _ => return None,
+        }
+    };
+    Some(hint.to_owned())
+}
+
+fn refusal_hint(refusal: &Refusal) -> Option<String> {
+    let hint = match refusal {
+        Refusal::OutsideSet { .. } => "allow files outside it with `--allow-local`",
+        Refusal::NotYetFetched(_) => "fetch the set's packages with `haversack kernel fetch`, and name the directory",
+        Refusal::SameFile { .. } => "put them into directories of one directory, and name that in place of the set",
+        Refusal::NotConfigured { option, variable, .. } => return Some(format!("give {option}, or set {variable}")),
+        Refusal::SecretOption { option, variable } => {
+            return Some(format!("set {variable}, or name a file with {option}-file"));
+        }
+        Refusal::NoRootfs => {
+            "name it with `--rootfs FILE`; an image that is not to boot is taken with `--allow-no-rootfs`"
+        }
+        Refusal::NoRepositoryName | Refusal::RepositoryPath { .. } | Refusal::NoFiles(_) | Refusal::Address { .. } => {
+            return None;
         }
     };
     Some(hint.to_owned())

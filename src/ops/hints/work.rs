@@ -12,18 +12,6 @@ pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
             "mount a directory there that this user may write to: `podman run -v DIR:/tmp/dump:Z …`"
         }
         ops::Error::RefreshUnderWay(_) => "wait for it to end, or refresh into another directory",
-        ops::Error::OutsideSet { .. } => "allow files outside it with `--allow-local`",
-        ops::Error::NotYetFetched(_) => {
-            "fetch the set's packages with `haversack kernel fetch`, and name the directory"
-        }
-        ops::Error::SameFile { .. } => "put them into directories of one directory, and name that in place of the set",
-        ops::Error::NotConfigured { option, variable, .. } => return Some(format!("give {option}, or set {variable}")),
-        ops::Error::SecretOption { option, variable } => {
-            return Some(format!("set {variable}, or name a file with {option}-file"));
-        }
-        ops::Error::NoRootfs => {
-            "name it with `--rootfs FILE`; an image that is not to boot is taken with `--allow-no-rootfs`"
-        }
         ops::Error::NoReceipt { .. } => "type the code again; `unpack` on the far side said it",
         ops::Error::NotHere(_) => {
             "fetch the packages first: haversack kernel fetch SOURCE… --to DIR, then unpack dir:DIR"

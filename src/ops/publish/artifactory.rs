@@ -11,7 +11,7 @@ use crate::environment::Environment;
 use crate::fs;
 use crate::http::{Http, HttpOptions};
 use crate::kernel::set::{self, KernelSet, Place};
-use crate::ops::publish::secret;
+use crate::ops::publish::{Refusal, secret};
 use crate::ops::{Done, Error, block_on};
 use crate::plural::count;
 use crate::progress::{Progress, Unit, amount};
@@ -72,11 +72,11 @@ pub fn plan(options: &ArtifactoryOptions) -> Result<Plan, Error> {
     // As shells complete it, and as addresses end.
     let repository = options.repository.trim_end_matches('/');
     if repository.is_empty() {
-        return Err(Error::NoRepositoryName);
+        return Err(Refusal::NoRepositoryName.into());
     }
     for (option, text) in [("--repo", repository), ("--prefix", &options.prefix)] {
         if text.split('/').any(|part| matches!(part, "." | "..")) || option == "--repo" && text.contains('/') {
-            return Err(Error::RepositoryPath { option, text: text.to_owned() });
+            return Err(Refusal::RepositoryPath { option, text: text.to_owned() }.into());
         }
     }
     let (mut wanted, left_out) = wanted(options)?;
@@ -103,17 +103,19 @@ fn wanted(options: &ArtifactoryOptions) -> Result<(Vec<Wanted>, Vec<LeftOut>), E
         let file = match place {
             Place::File(file) => file,
             Place::Outside => {
-                return Err(Error::OutsideSet { package: package.location.clone(), set: options.source.clone() });
+                return Err(
+                    Refusal::OutsideSet { package: package.location.clone(), set: options.source.clone() }.into()
+                );
             }
             Place::Url | Place::Nowhere => {
-                return Err(Error::NotYetFetched(package.location.clone()));
+                return Err(Refusal::NotYetFetched(package.location.clone()).into());
             }
         };
         // The same one is there for each kernel that needs it; of two others, the second would replace the first.
         match wanted.iter().find(|other| other.path == name) {
             Some(other) if other.file == file => {}
             Some(other) => {
-                return Err(Error::SameFile { name, one: other.file.clone(), other: file });
+                return Err(Refusal::SameFile { name, one: other.file.clone(), other: file }.into());
             }
             None => wanted.push(Wanted { file, path: name, sha256: package.sha256.clone() }),
         }
@@ -131,7 +133,7 @@ pub fn deploy(
 ) -> Result<Published, Error> {
     let Plan { wanted, repository, left_out } = plan;
     if wanted.is_empty() {
-        return Err(Error::NoFiles(options.source.clone()));
+        return Err(Refusal::NoFiles(options.source.clone()).into());
     }
     let patience = Arc::new(Patience::new(options.http.retry, options.patience));
     let http = Http::new(&options.http)?;

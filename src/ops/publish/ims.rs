@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use crate::fs::PathContext;
+use crate::ops::publish::Refusal;
 pub use crate::ops::publish::input::Files;
 use crate::ops::publish::input::{Input, input};
 use crate::ops::{Access, Error, Scratch};
@@ -71,7 +72,7 @@ pub fn order(options: &UploadOptions, scratch: &Scratch, progress: &Progress) ->
         return Err(Error::Usage("the image's name is empty".to_owned()));
     }
     if !files.paths.contains_key(&Kind::Rootfs) && !options.allow_no_rootfs {
-        return Err(Error::NoRootfs);
+        return Err(Refusal::NoRootfs.into());
     }
     // All that is missing is named before minutes are spent on the first.
     let sizes = files.paths.values().map(|path| Ok(std::fs::metadata(path).at("open", path)?.len()));

@@ -3,12 +3,14 @@
 pub mod artifactory;
 pub mod ims;
 mod input;
+mod refusal;
 pub mod settings;
 
 use std::path::Path;
 
 use url::Url;
 
+pub use self::refusal::Refusal;
 use crate::fs;
 use crate::ops::Error;
 

@@ -11,7 +11,7 @@ use url::Url;
 use crate::environment::Environment;
 use crate::http::{HostTls, Http, HttpOptions, authority};
 use crate::ops::Error;
-use crate::ops::publish::{secret, server};
+use crate::ops::publish::{Refusal, secret, server};
 use crate::publish::Patience;
 use crate::publish::ims::{ClientCredentials, Ims};
 use crate::publish::s3::{Addressing, Bucket, BucketOptions, Credentials};
@@ -200,7 +200,7 @@ pub fn state_directory(environment: &Environment) -> Option<PathBuf> {
 }
 
 fn url(what: &'static str, text: &str) -> Result<Url, Error> {
-    server(text).map_err(|why| Error::Address { what, text: text.trim().to_owned(), why })
+    server(text).map_err(|why| Refusal::Address { what, text: text.trim().to_owned(), why }.into())
 }
 
 fn check_scheme(place: &Url, warn: impl Fn(&str)) {
@@ -211,11 +211,11 @@ fn check_scheme(place: &Url, warn: impl Fn(&str)) {
 }
 
 fn refuse(is_given: bool, option: &'static str, variable: &'static str) -> Result<(), Error> {
-    if is_given { Err(Error::SecretOption { option, variable }) } else { Ok(()) }
+    if is_given { Err(Refusal::SecretOption { option, variable }.into()) } else { Ok(()) }
 }
 
 fn missing(what: &'static str, option: &'static str, variable: &'static str) -> Error {
-    Error::NotConfigured { what, option, variable }
+    Refusal::NotConfigured { what, option, variable }.into()
 }
 
 const DEFAULT_IMS: &str = "https://api-gw-service-nmn.local/apis/ims";
