@@ -8,146 +8,24 @@
 //! header, the header's signature with given keys, which then covers everything. Packages before 2018 have no payload
 //! digest; there each file is compared with its SHA-256 in the header.
 
+mod head;
+mod header;
+
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rpm::signature::Verifying;
 use rpm::signature::pgp::Verifier;
-use rpm::{FileFlags, IndexSignatureTag, IndexTag, PackageMetadata};
+use rpm::{FileFlags, IndexTag, PackageMetadata};
 
+pub(crate) use self::head::Head;
 use crate::compression::{Compression, LimitedReader, read_ahead};
 use crate::digest::{Algorithm, Digest, HashingReader};
-use crate::kernel::classify::release_of;
-use crate::kernel::package::{Comparison, Format, Name, Relation, Relations};
 use crate::kernel::unpack::cpio::{Entry, Reader};
 use crate::kernel::unpack::tree::{Attributes, Tree, refused};
 use crate::kernel::unpack::{Check, Checks, Error, Special};
 use crate::limits;
-
-/// The beginning of an rpm, up to the payload.
-pub(crate) struct Head {
-    metadata: PackageMetadata,
-    /// The bytes of the main header, which a signature covers.
-    header: Vec<u8>,
-}
-
-impl Head {
-    /// Reads lead and headers; the reader stands at the payload then.
-    ///
-    /// Sizes and offsets are looked at before anything is believed: the parser behind takes them as they are.
-    pub(crate) fn read(reader: &mut impl Read) -> Result<Self, Error> {
-        let mut bytes = Vec::new();
-        take(reader, LEAD, &mut bytes)?;
-        if !bytes.starts_with(&[0xed, 0xab, 0xee, 0xdb]) {
-            return Err(Error::Malformed("it does not begin like an rpm"));
-        }
-        let size = take_header(reader, &mut bytes)?;
-        take(reader, size.next_multiple_of(8) - size, &mut bytes)?;
-        let start = bytes.len();
-        take_header(reader, &mut bytes)?;
-        let header = bytes[start..].to_vec();
-        let metadata = PackageMetadata::parse(&mut Cursor::new(bytes)).map_err(Error::rpm)?;
-        Ok(Head { metadata, header })
-    }
-
-    /// The package's name as its header has it.
-    pub(crate) fn name(&self) -> Result<Name, Error> {
-        let rpm = &self.metadata;
-        let architecture =
-            if rpm.is_source_package() { "src".to_owned() } else { rpm.get_arch().map_err(Error::rpm)?.to_owned() };
-        let name = Name {
-            name: rpm.get_name().map_err(Error::rpm)?.to_owned(),
-            version: format!("{}-{}", rpm.get_version().map_err(Error::rpm)?, rpm.get_release().map_err(Error::rpm)?),
-            architecture,
-            format: Format::Rpm,
-        };
-        // The parts become file names: they must be such.
-        name.to_string().parse().map_err(|_| Error::Malformed("the name in its header is none"))
-    }
-
-    /// Who made it.
-    pub(crate) fn vendor(&self) -> Option<String> {
-        self.metadata.get_vendor().ok().map(str::to_owned)
-    }
-
-    /// What it needs and offers.
-    pub(crate) fn relations(&self) -> Relations {
-        let relation = |dependency: rpm::Dependency| {
-            use rpm::DependencyFlags as Flags;
-            let bits = dependency.flags & (Flags::LESS | Flags::GREATER | Flags::EQUAL);
-            let comparison = match () {
-                () if bits == Flags::EQUAL => Some(Comparison::Equal),
-                () if bits == Flags::GREATER | Flags::EQUAL => Some(Comparison::AtLeast),
-                () if bits == Flags::LESS | Flags::EQUAL => Some(Comparison::AtMost),
-                () if bits == Flags::GREATER => Some(Comparison::Later),
-                () if bits == Flags::LESS => Some(Comparison::Earlier),
-                () => None,
-            };
-            Relation { name: dependency.name, version: comparison.map(|comparison| (comparison, dependency.version)) }
-        };
-        let list = |dependencies: Result<Vec<rpm::Dependency>, _>| dependencies.unwrap_or_default().into_iter();
-        let paths = self.metadata.get_file_paths().unwrap_or_default();
-        let release = release_of(paths.iter().filter_map(|path| path.to_str()));
-        let paths = paths.iter().filter_map(|path| path.to_str()).filter(|path| may_be_required(path));
-        let paths = paths.map(|path| Relation { name: path.to_owned(), version: None });
-        Relations {
-            depends: list(self.metadata.get_requires()).map(|dependency| vec![relation(dependency)]).collect(),
-            provides: list(self.metadata.get_provides()).map(relation).chain(paths).collect(),
-            conflicts: list(self.metadata.get_conflicts()).map(relation).collect(),
-            obsoletes: list(self.metadata.get_obsoletes()).map(relation).collect(),
-            epoch: self.metadata.get_epoch().unwrap_or(0),
-            release,
-        }
-    }
-
-    /// How large the payload is, compressed, in bytes: what the signature header says of header and payload together.
-    fn payload_size(&self) -> Option<u64> {
-        let signature = &self.metadata.signature;
-        let both = match signature.get_entry_data_as_u64(IndexSignatureTag::RPMSIGTAG_LONGSIZE) {
-            Ok(size) => size,
-            Err(_) => u64::from(signature.get_entry_data_as_u32(IndexSignatureTag::RPMSIGTAG_SIZE).ok()?),
-        };
-        both.checked_sub(self.header.len() as u64)
-    }
-
-    /// Compares the header with its own digests and, with keys, its signatures.
-    fn check(&self, keys: Option<&Verifier>, checks: &mut Checks) -> Result<(), Error> {
-        let digests = self.metadata.check_digests().map_err(Error::rpm)?;
-        for digest in [&digests.header_sha256, &digests.header_sha1, &digests.header_sha3_256] {
-            if let rpm::DigestStatus::Mismatch { expected, actual } = digest {
-                return Err(Error::Mismatch { what: "header", expected: expected.clone(), actual: actual.clone() });
-            }
-        }
-        let strong = digests.header_sha256.is_verified() || digests.header_sha3_256.is_verified();
-        checks.record(Check::HeaderDigest, strong);
-        let Some(keys) = keys else {
-            checks.record(Check::Signature, false);
-            return Ok(());
-        };
-        let signatures = self.metadata.raw_signatures().map_err(Error::rpm)?;
-        if signatures.is_empty() {
-            return Err(Error::Unsigned);
-        }
-        let mut last = None;
-        for signature in &signatures {
-            match keys.verify(&self.header[..], signature) {
-                Ok(()) => {
-                    checks.record(Check::Signature, true);
-                    return Ok(());
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(Error::BadSignature(Box::new(last.expect("there is at least one signature"))))
-    }
-}
-
-/// Whether others may require this path: createrepo_c puts the same into `primary.xml`.
-fn may_be_required(path: &str) -> bool {
-    path.starts_with("/etc/") || path.contains("bin/") || path == "/usr/lib/sendmail"
-}
 
 /// What the header says about one file.
 struct Listed {
@@ -332,7 +210,7 @@ fn files(head: &Head) -> Result<(Vec<Listed>, Vec<Special>), Error> {
     let entries = metadata.get_file_entries().map_err(Error::rpm)?;
     let numbers = |tag| metadata.header.get_entry_data_as_u32_array(tag).unwrap_or_default();
     let (devices, inodes) = (numbers(IndexTag::RPMTAG_FILEDEVICES), numbers(IndexTag::RPMTAG_FILEINODES));
-    let (names, targets) = (raw_names(&head.header), raw_texts(&head.header, LINK_TARGETS));
+    let (names, targets) = (header::names(&head.header), header::link_targets(&head.header));
     let is_whole = |list: usize| list == entries.len();
     let mut files = Vec::with_capacity(entries.len());
     let mut specials = Vec::new();
@@ -370,101 +248,10 @@ fn files(head: &Head) -> Result<(Vec<Listed>, Vec<Special>), Error> {
     Ok((files, specials))
 }
 
-/// The names of all files as their bytes are: the parser has other characters in the place of what is not UTF-8, and the payload has
-/// the bytes.
-fn raw_names(header: &[u8]) -> Vec<Vec<u8>> {
-    let (bases, directories) = (raw_texts(header, BASE_NAMES), raw_texts(header, DIRECTORIES));
-    let numbers = entry_of(header, DIRECTORY_NUMBERS, &[4]).map(|(data, count)| data.chunks_exact(4).take(count));
-    let numbers = numbers.into_iter().flatten().map(|number| word(number, 0));
-    let named = bases.iter().zip(numbers).filter_map(|(base, number)| Some([directories.get(number)?, *base].concat()));
-    let named: Vec<Vec<u8>> = named.collect();
-    if named.is_empty() { raw_texts(header, OLD_NAMES).into_iter().map(<[u8]>::to_vec).collect() } else { named }
-}
-
-/// The texts of an entry of a header whose sizes and offsets were looked at.
-fn raw_texts(header: &[u8], tag: usize) -> Vec<&[u8]> {
-    let entry = entry_of(header, tag, &[6, 8, 9]);
-    entry.map(|(data, count)| data.split(|byte| *byte == 0).take(count).collect()).unwrap_or_default()
-}
-
-/// Where the data of an entry begins, and how many there are, when it is of one of these kinds.
-fn entry_of<'a>(header: &'a [u8], tag: usize, kinds: &[usize]) -> Option<(&'a [u8], usize)> {
-    let (index, data) = header.get(INTRO..)?.split_at_checked(word(header, 8) * ENTRY)?;
-    let entry = index.chunks_exact(ENTRY).find(|entry| word(entry, 0) == tag && kinds.contains(&word(entry, 4)))?;
-    Some((data.get(word(entry, 8)..)?, word(entry, 12)))
-}
-
 fn payload_digest(metadata: &PackageMetadata) -> Option<Digest> {
     let hex = metadata.header.get_entry_data_as_string_array(IndexTag::RPMTAG_PAYLOADSHA256).ok()?;
     format!("sha256:{}", hex.first()?).parse().ok()
 }
-
-/// Reads a header structure and looks at its sizes and offsets. Returns how long it is.
-fn take_header(reader: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, Error> {
-    let start = bytes.len();
-    take(reader, INTRO, bytes)?;
-    let intro = &bytes[start..];
-    if !intro.starts_with(&[0x8e, 0xad, 0xe8, 1]) {
-        return Err(Error::Malformed("a header does not begin like one"));
-    }
-    let (entries, size) = (word(intro, 8), word(intro, 12));
-    if entries > limits::RPM_ENTRIES || size > limits::RPM_HEADER {
-        return Err(Error::Malformed("a header's size is out of bounds"));
-    }
-    take(reader, entries * ENTRY + size, bytes)?;
-    let index = &bytes[start + INTRO..start + INTRO + entries * ENTRY];
-    let data = &bytes[start + INTRO + entries * ENTRY..];
-    // Entries do not overlap in what rpm writes; where thousands share one long text, reading them would never end.
-    let (mut texts, mut room) = (0, 2 * size + INTRO);
-    for entry in index.chunks_exact(ENTRY) {
-        let (kind, offset, count) = (word(entry, 4), word(entry, 8), word(entry, 12));
-        let each = match kind {
-            3 => 2,
-            4 => 4,
-            5 => 8,
-            _ => 1,
-        };
-        let fits = count.checked_mul(each).and_then(|size| size.checked_add(offset)).is_some_and(|end| end <= size);
-        if kind > 9 || !fits {
-            return Err(Error::Malformed("an entry of a header points out of it"));
-        }
-        if matches!(kind, 6 | 8 | 9) {
-            let count = if kind == 6 { 1 } else { count };
-            texts += count;
-            if texts > limits::RPM_TEXTS {
-                return Err(Error::Malformed("a header has more than 2,000,000 texts"));
-            }
-            let mut ends = data[offset..].iter().enumerate().filter(|(_, byte)| **byte == 0);
-            let length = match count {
-                0 => 0,
-                count => ends.nth(count - 1).ok_or(Error::Malformed("a text in a header has no end"))?.0,
-            };
-            room = room.checked_sub(length).ok_or(Error::Malformed("texts in a header share their bytes"))?;
-        }
-    }
-    Ok(INTRO + entries * ENTRY + size)
-}
-
-/// Appends exactly `size` bytes, allocating only as they come.
-fn take(reader: &mut impl Read, size: usize, bytes: &mut Vec<u8>) -> Result<(), Error> {
-    let n = reader.by_ref().take(size as u64).read_to_end(bytes).map_err(Error::Payload)?;
-    if n < size { Err(Error::Payload(io::ErrorKind::UnexpectedEof.into())) } else { Ok(()) }
-}
-
-fn word(bytes: &[u8], at: usize) -> usize {
-    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
-}
-
-/// `RPMTAG_OLDFILENAMES`, `_FILELINKTOS`, `_DIRINDEXES`, `_BASENAMES` and `_DIRNAMES`.
-const OLD_NAMES: usize = 1027;
-const LINK_TARGETS: usize = 1036;
-const DIRECTORY_NUMBERS: usize = 1116;
-const BASE_NAMES: usize = 1117;
-const DIRECTORIES: usize = 1118;
-
-const LEAD: usize = 96;
-const INTRO: usize = 16;
-const ENTRY: usize = 16;
 
 const TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
