@@ -1,6 +1,7 @@
 //! `haversack copy`: an image from one place to another, unchanged.
 
 use crate::cli::Context;
+use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::image::Platform;
@@ -26,9 +27,8 @@ pub(super) struct CopyArgs {
     /// Leave signatures, SBOMs and attestations behind
     #[arg(long)]
     no_referrers: bool,
-    /// Maximum number of parallel transfers
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
+    #[command(flatten)]
+    parallel: ParallelArgs<6>,
     /// Print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -61,7 +61,7 @@ impl CopyArgs {
                 referrers: !self.no_referrers,
                 dry_run: self.dry_run,
                 check_blobs: self.check_blobs,
-                ..context.copying(self.parallel.into())
+                ..context.copying(self.parallel.count())
             },
             from: self.registries.source(context)?,
             to: self.registries.destination(context)?,

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::catalog::tree::DumpReport;
-use crate::cli::catalog::{DumpOptionArgs, SourceArgs, notes};
 use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::snapshots::{DumpOptionArgs, SourceArgs, notes};
 use crate::cli::sources::SourceArgs as KernelSourceArgs;
 use crate::cli::{Context, block_on};
 use crate::ops::catalog_image::{self, CatalogImage, Refresh};

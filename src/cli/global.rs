@@ -53,6 +53,21 @@ pub(super) struct Global {
     timeout: f64,
 }
 
+/// How much is asked for at one time; `DEFAULT` where nothing is said.
+#[derive(clap::Args)]
+pub(super) struct ParallelArgs<const DEFAULT: u16> {
+    /// Maximum number of parallel requests to one host
+    #[arg(long, value_name = "N", default_value = DEFAULT.to_string(), value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+}
+
+impl<const DEFAULT: u16> ParallelArgs<DEFAULT> {
+    /// As a number of things.
+    pub(super) fn count(&self) -> usize {
+        self.parallel.into()
+    }
+}
+
 impl Global {
     /// How servers are spoken to.
     pub(super) fn http(self, config: &Config) -> HttpOptions {

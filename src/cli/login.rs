@@ -3,9 +3,8 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use clap::ArgAction;
-
 use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::registries::TlsArgs;
 use crate::cli::{Context, block_on};
 use crate::ops::Access;
 use crate::ops::login::{self, LoggedIn, LoggedOut, LoginOptions, LoginPlace};
@@ -25,9 +24,8 @@ pub(super) struct LoginArgs {
     /// Read the password or token from standard input instead of asking for it on a terminal
     #[arg(long)]
     password_stdin: bool,
-    /// Check the registry's certificate; `false` also allows plain HTTP
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    tls_verify: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     file: FileArgs,
 }
@@ -98,7 +96,7 @@ impl FileArgs {
 
 pub(super) fn login(args: &LoginArgs, context: &Context) -> Outcome {
     let (file, auth) = args.file.files(context)?;
-    let access = Access { http: context.http.clone(), auth, verify_tls: args.tls_verify };
+    let access = Access { http: context.http.clone(), auth, verify_tls: args.tls.tls_verify };
     let (user, password) = args.credentials(&context.ui)?;
     let options = LoginOptions { place: args.place.clone(), user, password, file, access };
     let report = block_on(async { Ok(login::login(&options).await?) })

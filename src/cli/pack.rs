@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::carry::{PackOptions, PrivateKey, medium};
+use crate::cli::ledger::LedgerArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::OneRegistryArgs;
-use crate::cli::site::LedgerArgs;
 use crate::cli::{Context, block_on};
 use crate::fs;
 use crate::ops::carry::{self, ForSite, PackSource};

@@ -35,11 +35,18 @@ pub(super) struct ReadArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Registries")]
 pub(super) struct OneRegistryArgs {
-    /// Check the registry's certificate; `false` also allows plain HTTP
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    tls_verify: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     auth: AuthArgs,
+}
+
+/// Whether the one server is checked that a command speaks to.
+#[derive(clap::Args)]
+pub(super) struct TlsArgs {
+    /// Check the server's certificate; `false` also allows plain HTTP
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub(super) tls_verify: bool,
 }
 
 /// Where credentials are.
@@ -87,7 +94,7 @@ impl ReadArgs {
 impl OneRegistryArgs {
     /// The registry.
     pub(super) fn access(&self, context: &Context) -> Result<Access, Failure> {
-        self.auth.access(self.tls_verify, context)
+        self.auth.access(self.tls.tls_verify, context)
     }
 }
 

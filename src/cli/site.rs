@@ -1,9 +1,8 @@
 //! `haversack site`: what sites hold, and which carries have arrived there.
 
-use std::path::PathBuf;
-
 use crate::cli::Context;
-use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::cli::ledger::LedgerArgs;
+use crate::cli::outcome::{Exit, Outcome};
 use crate::ops::sites::{self, Forgotten};
 use crate::site::Site;
 
@@ -21,15 +20,6 @@ pub(super) enum Command {
     /// Forget carries that did not arrive or were lost; the next carry brings their blobs again
     #[command(after_help = FORGET_HELP)]
     Forget(ForgetArgs),
-}
-
-/// Where the ledger is.
-#[derive(clap::Args)]
-pub(super) struct LedgerArgs {
-    /// Directory of the ledger, which also keeps the packed blobs [default: $XDG_STATE_HOME/haversack/sites, or
-    /// ~/.local/state/haversack/sites]
-    #[arg(long, value_name = "DIR")]
-    ledger: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -78,17 +68,6 @@ pub(super) struct ForgetArgs {
     all: bool,
     #[command(flatten)]
     ledger: LedgerArgs,
-}
-
-impl LedgerArgs {
-    /// The directory that was given, or the usual one.
-    pub(super) fn directory(&self, context: &Context) -> Result<PathBuf, Failure> {
-        let usual = || Some(context.config.environment.state_dir()?.join("sites"));
-        self.ledger.clone().or_else(usual).ok_or_else(|| {
-            Failure::usage("there is no place for the ledger: neither XDG_STATE_HOME nor HOME is set")
-                .hint("name a directory with `--ledger DIR`")
-        })
-    }
 }
 
 pub(super) fn run(command: &Command, context: &Context) -> Outcome {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::causes;
 use crate::cli::Context;
+use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::ops::Done;
@@ -18,9 +19,8 @@ pub(super) struct SyncArgs {
     /// List of images and their destinations (see below)
     #[arg(value_name = "LIST.toml")]
     list: PathBuf,
-    /// Maximum number of parallel transfers with one host, unless the list has another
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
+    #[command(flatten)]
+    parallel: ParallelArgs<6>,
     /// Maximum number of parallel images
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel_images: u16,
@@ -68,7 +68,7 @@ impl SyncArgs {
             copying: CopyOptions {
                 dry_run: self.dry_run,
                 check_blobs: self.check_blobs,
-                ..context.copying(self.parallel.into())
+                ..context.copying(self.parallel.count())
             },
             cache: context.config.environment.cache_dir(),
             mirror_config: self.mirror_config.clone(),

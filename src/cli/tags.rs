@@ -1,5 +1,6 @@
 //! `haversack list-tags` and `haversack delete`: what a repository holds, and taking something out.
 
+use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::registries::OneRegistryArgs;
 use crate::cli::{Context, block_on};
@@ -31,9 +32,8 @@ pub(super) struct DeleteArgs {
     /// Delete only this tag and keep the image, if the registry can
     #[arg(long, conflicts_with = "yes")]
     only_tag: bool,
-    /// Maximum number of parallel requests
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
+    #[command(flatten)]
+    parallel: ParallelArgs<8>,
     #[command(flatten)]
     registry: OneRegistryArgs,
 }
@@ -51,7 +51,7 @@ pub(super) fn delete(args: &DeleteArgs, context: &Context) -> Outcome {
         image: args.image.clone(),
         yes: args.yes,
         only_tag: args.only_tag,
-        parallel: args.parallel.into(),
+        parallel: args.parallel.count(),
     };
     let access = args.registry.access(context)?;
     let report = block_on(async { Ok(tags::delete(&options, &access).await?) })?;

@@ -4,18 +4,17 @@ mod check;
 mod info;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use url::Url;
 
 use self::info::DiffArgs;
 use crate::catalog::Snapshot;
 use crate::catalog::entry::Kind;
 use crate::catalog::import::{self, Imported};
 use crate::catalog::snapshot::{self, SnapshotOptions, SnapshotReport, Source};
-use crate::catalog::tree::{self, DumpOptions, DumpReport};
-use crate::cli::outcome::{Exit, Failure, Outcome};
+use crate::catalog::tree::{self, DumpReport};
+use crate::cli::outcome::{Exit, Outcome};
+use crate::cli::snapshots::{DumpOptionArgs, SourceArgs, notes};
 use crate::cli::{Context, block_on};
 use crate::escape::in_line;
 use crate::plural::count;
@@ -59,35 +58,6 @@ struct DbArgs {
     db: PathBuf,
 }
 
-/// Where the catalog is, and how to read it. The images' refresh takes the same.
-#[derive(Args)]
-pub(super) struct SourceArgs {
-    /// Base URL of the catalog's API
-    #[arg(long, value_name = "URL", default_value = "https://catalog.redhat.com/api/containers", value_parser = web)]
-    api: Url,
-    /// URL of the chart index; the list of unpublished certified charts is expected beside it
-    #[arg(long, value_name = "URL", default_value = "https://charts.openshift.io/index.yaml", value_parser = web)]
-    charts: Url,
-    /// Organization whose operators are taken; may be repeated
-    #[arg(long, value_name = "NAME", default_value = "certified-operators")]
-    organization: Vec<String>,
-    /// Maximum number of parallel requests
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
-    /// Rows to ask for in one request; the server may give fewer
-    #[arg(long, value_name = "ROWS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(2..=10_000))]
-    page_size: u64,
-    /// Read everything, not only what has changed
-    #[arg(long)]
-    full: bool,
-    /// Read everything if the last full read is this many days old
-    #[arg(long, value_name = "DAYS", default_value_t = 7)]
-    full_after: u16,
-    /// Accept a snapshot that lost more than a fifth of its operators, containers or charts
-    #[arg(long)]
-    accept_shrink: bool,
-}
-
 #[derive(Args)]
 struct SnapshotArgs {
     #[command(flatten)]
@@ -110,17 +80,6 @@ struct DumpArgs {
     db: DbArgs,
     #[command(flatten)]
     what: DumpOptionArgs,
-}
-
-/// What a dump leaves out.
-#[derive(Args)]
-pub(super) struct DumpOptionArgs {
-    /// Leave `catalog.db` out
-    #[arg(long)]
-    no_db: bool,
-    /// Leave out charts of the community, which nobody certified
-    #[arg(long)]
-    no_community: bool,
 }
 
 #[derive(Args)]
@@ -161,32 +120,6 @@ impl CatalogArgs {
     }
 }
 
-impl SourceArgs {
-    /// The services, with the client of this run.
-    pub(super) fn online(&self, context: &Context) -> Result<Source, Failure> {
-        let (api, charts) = (Box::new(self.api.clone()), Box::new(self.charts.clone()));
-        Ok(Source::Online { http: context.http()?, api, charts })
-    }
-
-    pub(super) fn options(&self) -> SnapshotOptions {
-        SnapshotOptions {
-            organizations: self.organization.clone(),
-            parallel: self.parallel.into(),
-            page_size: self.page_size,
-            full: self.full,
-            full_after: Duration::from_secs(u64::from(self.full_after) * 24 * 3600),
-            accept_shrink: self.accept_shrink,
-            ..SnapshotOptions::default()
-        }
-    }
-}
-
-impl DumpOptionArgs {
-    pub(super) fn options(&self) -> DumpOptions {
-        DumpOptions { without_db: self.no_db, without_community: self.no_community, ready: None }
-    }
-}
-
 fn take(args: SnapshotArgs, context: &Context) -> Outcome {
     let source = match args.from {
         Some(directory) => Source::Recorded(directory),
@@ -198,14 +131,6 @@ fn take(args: SnapshotArgs, context: &Context) -> Outcome {
     notes(&report, context);
     context.ui.result(&report, SnapshotReport::to_text)?;
     Ok(Exit::of(report.is_complete()))
-}
-
-/// Says what the user should know of a snapshot beside its counts.
-pub(super) fn notes(report: &SnapshotReport, context: &Context) {
-    if report.resumed {
-        context.ui.say("Went on with what an earlier run had fetched");
-    }
-    context.ui.warn_of(report.warnings());
 }
 
 fn dump(args: &DumpArgs, context: &Context) -> Outcome {
@@ -237,14 +162,6 @@ fn search(args: &SearchArgs, context: &Context) -> Outcome {
         context.ui.say(format_args!("nothing in {} has `{}` in its name", args.db.db.display(), args.text));
     }
     Ok(if hits.is_empty() { Exit::No } else { Exit::Done })
-}
-
-fn web(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        _ => Err("expected an http:// or https:// URL".into()),
-    }
 }
 
 fn kind(text: &str) -> Result<Kind, String> {

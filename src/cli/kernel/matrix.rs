@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::Context;
+use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::registries::RegistryArgs;
 use crate::cli::sources::{self, SourceArgs};
@@ -47,9 +48,8 @@ pub(in crate::cli) struct MatrixArgs {
     /// Directory for cached image metadata [default: $XDG_CACHE_HOME/haversack/matrix]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Maximum number of parallel releases
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
+    #[command(flatten)]
+    parallel: ParallelArgs<8>,
     #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
@@ -110,7 +110,7 @@ impl MatrixArgs {
             registry_map: self.registry_map.clone(),
             missing_in: self.missing_in.clone(),
             cache: self.cache.clone().or_else(|| Some(context.config.environment.cache_dir()?.join("matrix"))),
-            parallel: self.parallel.into(),
+            parallel: self.parallel.count(),
             source: self.registries.source(context)?,
             destination: self.registries.destination(context)?,
         })

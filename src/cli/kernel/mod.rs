@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use self::matrix::MatrixArgs;
 use crate::cli::Context;
+use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::sources::{self, LocalArgs, SourceArgs};
 use crate::kernel::download::FetchReport;
@@ -49,9 +50,8 @@ pub(super) struct Fetch {
     /// Directory to fetch into
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Maximum number of parallel transfers from one host
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    parallel: usize,
+    #[command(flatten)]
+    parallel: ParallelArgs<4>,
     /// Fetch only packages of this role: core, devel, headers, common, kbuild, modules, image, config or meta; `build` stands for
     /// all that modules are built with, without the kernel itself [default: all]
     #[arg(long, value_name = "ROLE")]
@@ -146,7 +146,7 @@ fn fetch(args: &Fetch, context: &Context) -> Outcome {
         from: args.from.options(context)?,
         roles: args.role.iter().flat_map(|roles| roles.0.iter().copied()).collect(),
         to: args.to.clone(),
-        per_host: args.parallel,
+        per_host: args.parallel.count(),
         http: context.http.clone(),
     };
     let gathered = options.gather(context.ui.progress())?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::cli::Context;
+use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::Outcome;
 use crate::ops::publish::artifactory::{self, ArtifactoryOptions, Published};
 use crate::ops::publish::{key_value, server};
@@ -51,9 +52,8 @@ pub(in crate::cli) struct ArtifactoryArgs {
     /// In place of a line, write `^` to stderr for each upload
     #[arg(short, long)]
     interactive: bool,
-    /// Maximum number of parallel uploads
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
+    #[command(flatten)]
+    parallel: ParallelArgs<4>,
     /// Maximum number of seconds spent on failed requests and the pauses after them
     #[arg(long, value_name = "SECONDS", default_value_t = 720)]
     retry_limit: u32,
@@ -93,7 +93,7 @@ impl ArtifactoryArgs {
                 overwrite: self.overwrite,
                 properties: self.property.clone(),
                 dry_run: self.dry_run,
-                parallel: self.parallel.into(),
+                parallel: self.parallel.count(),
             },
             patience: Duration::from_secs(self.retry_limit.into()),
             http: context.http.clone(),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::settings::{S3Args, ServiceArgs};
+use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::registries::ReadArgs;
 use crate::cli::{Context, block_on};
@@ -71,9 +72,8 @@ pub(in crate::cli) struct ImsArgs {
     /// After a failure, keep what was uploaded so that the next run can resume
     #[arg(long)]
     keep: bool,
-    /// Maximum number of parallel parts
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
-    parallel: u16,
+    #[command(flatten)]
+    parallel: ParallelArgs<4>,
     #[command(flatten)]
     pub(super) service: ServiceArgs,
     #[command(flatten)]
@@ -210,7 +210,7 @@ impl ImsArgs {
             allow_no_rootfs: self.allow_no_rootfs,
             metadata: self.metadata.clone(),
             skip_existing: self.skip_existing,
-            parallel: self.parallel.into(),
+            parallel: self.parallel.count(),
             state: state_directory(environment),
             access: self.registry.access(context)?,
             say,

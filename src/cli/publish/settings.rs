@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ArgAction;
 use url::Url;
 
 use crate::cli::Context;
+use crate::cli::registries::TlsArgs;
 use crate::ops::publish::server;
 use crate::ops::publish::settings::{S3Options, ServiceOptions};
 use crate::publish::Patience;
@@ -25,9 +25,8 @@ pub(super) struct ServiceArgs {
     /// /etc/cray/ca/certificate_authority.crt if it exists]
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Whether to check the certificates of the service and its token server
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    tls_verify: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Address of the token server [default: $OAUTH_CLIENT_ENDPOINT, then the file `endpoint`]
     #[arg(long, value_name = "URL", value_parser = server)]
     token_url: Option<Url>,
@@ -102,7 +101,7 @@ impl ServiceArgs {
         ServiceOptions {
             url: self.ims_url.clone(),
             cert: self.cert.clone(),
-            verify_tls: self.tls_verify,
+            verify_tls: self.tls.tls_verify,
             token_url: self.token_url.clone(),
             client_id: self.oauth_client_id.clone(),
             client_secret_file: self.oauth_client_secret_file.clone(),
