@@ -602,6 +602,25 @@ fn packages_of_a_directory_are_fetched_and_the_lock_keeps_what_is_there() {
     assert_eq!(fetch(&source, &[]).0, 0);
     let text = fs::read_to_string(to.join("fetch.lock")).unwrap();
     assert!(text.contains("6.1.0-2-amd64") && !text.contains("6.1.0-1-amd64"), "{text}");
+    // One of a later release, or damaged, is not replaced by one that lists less.
+    let lock = to.join("fetch.lock");
+    for (content, why) in [
+        (
+            text.replacen("\"version\": 2", "\"version\": 3", 1),
+            "a list of kernels of format `haversack.kernels` version 3; this program reads haversack.kernels up to version 2",
+        ),
+        ("damaged".to_owned(), "not a list of kernels\n  because: expected value at line 1 column 1"),
+    ] {
+        fs::write(&lock, &content).unwrap();
+        let (status, _, stderr) = fetch(&source, &[]);
+        let expected = format!(
+            "error: {}: cannot be gone on with\n  because: {why}\nhint: give another `--to`, or move that file away: the packages \
+             beside it stay, and their kernels are not in the new list\n",
+            lock.display()
+        );
+        assert_eq!((status, stderr), (1, expected));
+        assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ use crate::kernel::download::one::{Fetched, How, one, right};
 use crate::kernel::group::Kernel;
 use crate::kernel::package::Package;
 use crate::kernel::release::Release;
-use crate::kernel::set::{EntryPackage, KernelSet, Mirrors};
+use crate::kernel::set::{self, EntryPackage, KernelSet, Mirrors};
 use crate::kernel::source::Mismatch;
 use crate::kernel::source::redhat::{self, RedHat};
 use crate::kernel::unpack;
@@ -102,6 +102,14 @@ pub enum Error {
     /// It cannot be written.
     #[error("{0}")]
     Path(#[from] PathError),
+    /// The list of what earlier runs fetched, which would be lost.
+    #[error("{}: cannot be gone on with", path.display())]
+    Lock {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: set::Error,
+    },
     /// What came is not what should have come.
     #[error("{0}")]
     Mismatch(#[from] Mismatch),
@@ -176,28 +184,40 @@ struct Origin {
 
 /// Fetches the packages of kernels into a directory, each once, and writes `fetch.lock` there.
 ///
-/// Packages that cannot be fetched are in the report; kernels that miss some for that reason are not in `fetch.lock`.
+/// Packages that cannot be fetched are in the report; kernels that miss some for that reason are not in `fetch.lock`. One that is there
+/// and cannot be read is an error before anything is fetched: what it lists would be lost.
 pub async fn fetch(
     http: &Http,
     kernels: Vec<Kernel>,
     directory: &Path,
     options: &FetchOptions,
     progress: &Progress,
-) -> Result<FetchReport, PathError> {
+) -> Result<FetchReport, Error> {
+    let path = directory.join("fetch.lock");
+    earlier(&path)?;
     let packages = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| package);
     let (report, right) = fetch_packages(http, packages, directory, options, progress).await?;
-    let path = directory.join("fetch.lock");
     let mut set = KernelSet::new(locked(kernels, &right)).with_mirrors(options.mirrors.iter().cloned());
-    keep_earlier(&mut set, &path, directory);
+    if let Some(earlier) = earlier(&path)? {
+        keep_earlier(&mut set, earlier, directory);
+    }
     let lock = serde_json::to_vec_pretty(&set).expect("a set is plain data");
     fs::write(&path, &lock)?;
     Ok(report)
 }
 
+/// What earlier runs fetched, where there were some.
+fn earlier(lock: &Path) -> Result<Option<KernelSet>, Error> {
+    if lock.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let set = KernelSet::parse(&fs::read(lock, LOCK_LIMIT)?);
+    Ok(Some(set.map_err(|source| Error::Lock { path: lock.to_owned(), source })?))
+}
+
 /// Takes over from the lock of earlier runs the kernels that this one is not about, or could not get, and whose packages
-/// lie there. A lock that cannot be read has nothing to keep.
-fn keep_earlier(set: &mut KernelSet, lock: &Path, directory: &Path) {
-    let Some(earlier) = fs::read(lock, LOCK_LIMIT).ok().and_then(|json| KernelSet::parse(&json).ok()) else { return };
+/// lie there.
+fn keep_earlier(set: &mut KernelSet, earlier: KernelSet, directory: &Path) {
     let new: HashSet<Release> = set.kernels.iter().map(|kernel| kernel.release.clone()).collect();
     let is_there = |package: &EntryPackage| {
         let metadata = std::fs::metadata(directory.join(package.name.to_string()));

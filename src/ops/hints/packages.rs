@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::image::layer::tree as image_tree;
 use crate::kernel::source::{self, redhat};
-use crate::kernel::{matrix, resolve, unpack};
+use crate::kernel::{download, matrix, resolve, unpack};
 
 pub(super) fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<source::Error>() {
@@ -32,6 +32,11 @@ pub(super) fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static st
     }
     if let Some(redhat::Error::OfflineToken { .. }) = error.downcast_ref() {
         return Some("make a new offline token at https://access.redhat.com/management/api");
+    }
+    if let Some(download::Error::Lock { .. }) = error.downcast_ref() {
+        return Some(
+            "give another `--to`, or move that file away: the packages beside it stay, and their kernels are not in the new list",
+        );
     }
     match error.downcast_ref::<unpack::Error>()? {
         unpack::Error::Unsigned | unpack::Error::BadSignature(_) => {
