@@ -154,6 +154,28 @@ fn a_run_that_is_stopped_while_its_record_is_created_removes_it() {
 }
 
 #[test]
+fn a_record_of_which_nobody_knows_whether_it_was_created_is_named() {
+    let site = Site::start();
+    // It is made, and the answer is lost; then the records cannot be listed.
+    site.service.fault(Method::POST, "/images", 99, (503, "text/html", "busy"), true);
+    let mut command = site.command(&["ims", "n", "-r", "rootfs.sqsh", "-k", "vmlinuz"]);
+    let child =
+        command.env("HAVERSACK_RETRY_DELAY", "2").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while site.service.images().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(60), "no record was created");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let forbidden = (403, "application/problem+json", r#"{"detail":"not for you"}"#);
+    site.service.fault(Method::GET, "/images", 99, forbidden, false);
+    let document = Run::of(child.wait_with_output().unwrap()).failed("not for you");
+    let left = document["left_behind"][0].as_str().unwrap();
+    let expected = "an image record `n` (perhaps; the records could not be listed: GET SERVICE/images: 403 Forbidden: not for you)";
+    assert_eq!(left.replace(&site.service.url, "SERVICE"), expected);
+    assert_eq!(document["left_behind"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_record_that_was_being_created_when_a_run_was_killed_is_completed_and_another_one_is_not() {
     for is_other in [false, true] {
         let site = Site::start();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::causes;
 use crate::digest::Digest;
 use crate::progress::{Progress, Unit};
 use crate::publish::ims::api::{self, Ims, Record};
@@ -136,13 +137,20 @@ impl<'a> Upload<'a> {
                 };
             }
         }
-        // Another run may have created it, so it is not ours to remove.
-        let unsure = match creating {
-            Some(known) => self.ims.images().await.map(|records| self.own(records, &known)).unwrap_or_default(),
-            None => Vec::new(),
-        };
         let mut left = self.left_list();
-        left.extend(unsure.iter().map(|record| format!("image record {} (perhaps; it has no link)", record.id)));
+        if let Some(known) = creating {
+            match self.ims.images().await {
+                // Another run may have created it, so it is not ours to remove.
+                Ok(records) => {
+                    let unsure = self.own(records, &known).into_iter();
+                    left.extend(unsure.map(|record| format!("image record {} (perhaps; it has no link)", record.id)));
+                }
+                Err(error) => {
+                    let (name, error) = (&self.order.name, causes::line(&error));
+                    left.push(format!("an image record `{name}` (perhaps; the records could not be listed: {error})"));
+                }
+            }
+        }
         if left.is_empty() {
             self.journal().remove();
         }
