@@ -23,14 +23,22 @@ pub(crate) fn to_stderr(verbose: u8, wanted: Option<&str>) {
         _ => "haversack=debug",
     };
     // `Targets` rather than `EnvFilter`, which brings an engine for regular expressions.
-    let wanted = wanted.and_then(|text| text.parse::<Targets>().ok());
+    let parsed = wanted.map(str::parse::<Targets>);
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .fmt_fields(plain_fields())
         .event_format(Lines);
-    let filter = wanted.unwrap_or_else(|| default.parse().expect("ours are well formed"));
+    let (filter, refused) = match parsed {
+        Some(Ok(filter)) => (Some(filter), None),
+        Some(Err(error)) => (None, Some(error)),
+        None => (None, None),
+    };
+    let filter = filter.unwrap_or_else(|| default.parse().expect("ours are well formed"));
     tracing_subscriber::registry().with(lines).with(filter).init();
+    if let (Some(text), Some(error)) = (wanted, refused) {
+        tracing::warn!("HAVERSACK_LOG: `{text}` is not TARGET=LEVEL,… and is ignored: {error}");
+    }
 }
 
 /// How an event is written: as `Ui` says it of a warning, and nothing but the text of what was asked for with `-v`.

@@ -56,6 +56,24 @@ fn image(dir: &Path) {
 }
 
 #[test]
+fn a_wish_for_the_log_that_makes_no_sense_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    for (wanted, warning) in [
+        ("haversack=debug", ""),
+        ("", ""),
+        (
+            "haversack=loud",
+            "warning: HAVERSACK_LOG: `haversack=loud` is not TARGET=LEVEL,… and is ignored: error parsing level filter: \
+             expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5\n",
+        ),
+    ] {
+        let output = command(dir.path(), &["config"]).env("HAVERSACK_LOG", wanted).output().unwrap();
+        let nothing = "nothing is set; `haversack config --example` shows what can be\n";
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("{warning}{nothing}"));
+    }
+}
+
+#[test]
 fn a_format_has_fields_of_the_json() {
     let dir = tempfile::tempdir().unwrap();
     image(dir.path());
