@@ -121,6 +121,50 @@ fn a_login_is_tried_and_podman_and_skopeo_take_what_was_written() {
     assert!(done, "{text}");
 }
 
+/// The helper stands for one of docker's, in its protocol.
+#[test]
+fn a_helper_that_does_not_forget_a_login_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("bin")).unwrap();
+    let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap());
+    let failed = "error: the credential helper `docker-credential-x` failed to erase for r.example\n  because: the keychain is locked\n";
+    for (erase, is_in_file, status, told) in [
+        ("exit 0", false, 0, ""),
+        ("echo credentials not found in native keychain; exit 1", true, 0, ""),
+        (
+            "echo credentials not found in native keychain; exit 1",
+            false,
+            1,
+            "error: r.example: not logged in by auth.json\n",
+        ),
+        ("echo the keychain is locked >&2; exit 1", false, 1, failed),
+        // It is taken out of the file all the same.
+        ("echo the keychain is locked >&2; exit 1", true, 1, failed),
+    ] {
+        let helper = dir.join("bin/docker-credential-x");
+        std::fs::write(&helper, format!("#!/bin/sh\n[ $1 = erase ] || {{ echo not found; exit 1; }}\n{erase}\n"))
+            .unwrap();
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let auths = if is_in_file {
+            serde_json::json!({ "r.example": { "auth": "bWU6c2VjcmV0" } })
+        } else {
+            serde_json::json!({})
+        };
+        let file = serde_json::json!({ "auths": auths, "credHelpers": { "r.example": "x" } });
+        std::fs::write(dir.join("auth.json"), file.to_string()).unwrap();
+        let mut command = command(dir, &["logout", "r.example", "--authfile", "auth.json"]);
+        let output = command.env("PATH", &path).output().unwrap();
+        assert_eq!(
+            (output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()),
+            (Some(status), told),
+            "{erase} {is_in_file}"
+        );
+        let left: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("auth.json")).unwrap()).unwrap();
+        assert_eq!(left["auths"], serde_json::json!({}));
+    }
+}
+
 /// The tags of a repository, sorted: this registry has them in the order of its disk.
 fn listed(dir: &Path, repository: &str) -> Vec<String> {
     let (status, lines, talk) = said(dir, &["list-tags", "--tls-verify=false", repository]);

@@ -37,9 +37,12 @@ fn ask(program: &str, registry: &str, wait: Duration) -> Result<Login, Error> {
     let failed = |source| Error::Helper { program: program.to_owned(), registry: registry.to_owned(), source };
     let ended = run(program, "get", registry.as_bytes(), wait).map_err(failed)?;
     if !ended.success {
-        // Which stream it is on, and in which case, depends on the helper.
-        let is_unknown = [&ended.stdout, &ended.stderr].iter().any(|it| it.to_lowercase().contains("not found"));
-        return if is_unknown { Ok(Login::Anonymous) } else { Err(failed(io::Error::other(ended.said()))) };
+        // Which stream it is on depends on the helper, too.
+        return if is_unknown(&ended.stdout) || is_unknown(&ended.stderr) {
+            Ok(Login::Anonymous)
+        } else {
+            Err(failed(io::Error::other(ended.said())))
+        };
     }
     let answer: Answer = serde_json::from_str(&ended.stdout).map_err(|error| failed(error.into()))?;
     Ok(match answer.user.as_str() {
@@ -55,6 +58,24 @@ pub(super) fn tell(name: &str, verb: &'static str, registry: &str, input: &[u8])
     let failed = |source| Error::Told { program: program.clone(), verb, registry: registry.to_owned(), source };
     let ended = run(&program, verb, input, WAIT).map_err(failed)?;
     if ended.success { Ok(()) } else { Err(failed(io::Error::other(ended.said()))) }
+}
+
+/// Has a helper erase credentials. `false` when it has none, or is not there.
+pub(super) fn erase(name: &str, registry: &str) -> Result<bool, Error> {
+    match tell(name, "erase", registry, registry.as_bytes()) {
+        Ok(()) => Ok(true),
+        Err(Error::Told { source, .. })
+            if source.kind() == io::ErrorKind::NotFound || is_unknown(&source.to_string()) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a helper says that it has nothing. The case depends on the helper.
+fn is_unknown(said: &str) -> bool {
+    said.to_lowercase().contains("not found")
 }
 
 /// How a helper ended, and what it said.

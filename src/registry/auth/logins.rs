@@ -81,14 +81,13 @@ pub fn forget(path: &Path, place: &str) -> Result<bool, auth::Error> {
     }
     let mut file = read(path)?;
     let name = helper_for(&file, place);
-    let by_helper = match &name {
-        Some(name) => credential_helper::tell(name, "erase", place, place.as_bytes()).is_ok(),
-        None => false,
-    };
+    let by_helper = name.map(|name| credential_helper::erase(&name, place)).transpose();
     let auths = file.get_mut("auths").and_then(Value::as_object_mut);
-    let Some(_) = auths.and_then(|auths| auths.remove(place)) else { return Ok(by_helper) };
-    write(path, &file)?;
-    Ok(true)
+    let by_file = auths.and_then(|auths| auths.remove(place)).is_some();
+    if by_file {
+        write(path, &file)?;
+    }
+    Ok(by_helper?.unwrap_or(false) || by_file)
 }
 
 /// The helper that a file names for a registry, or for all.
