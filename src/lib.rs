@@ -42,6 +42,7 @@ pub mod image;
 pub mod kernel;
 pub mod limits;
 pub mod mirrors;
+pub mod natural;
 pub mod ops;
 pub mod plural;
 pub mod progress;

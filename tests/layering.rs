@@ -19,6 +19,7 @@ const LEAVES: &[&str] = &[
     "reference",
     "fs",
     "mirrors",
+    "natural",
     "plural",
     "progress",
     "sqlite",

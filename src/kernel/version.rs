@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 
 use rpm_version::Evr;
 
+use crate::natural;
+
 /// Whose rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
@@ -86,32 +88,9 @@ impl Order {
     fn compare_parts(self, a: &str, b: &str) -> Ordering {
         match self {
             Order::Rpm => Evr::new("", a, "").cmp(&Evr::new("", b, "")),
-            Order::Deb => compare_deb_parts(a, b),
+            Order::Deb => natural::compare_versions(a, b),
         }
     }
-}
-
-/// dpkg's `verrevcmp`.
-fn compare_deb_parts(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
-    while !a.is_empty() || !b.is_empty() {
-        loop {
-            let (x, y) = (weight(a.first()), weight(b.first()));
-            if x == 0 && y == 0 {
-                break;
-            }
-            if x != y {
-                return x.cmp(&y);
-            }
-            (a, b) = (&a[1..], &b[1..]);
-        }
-        let (x, y) = (number(&mut a), number(&mut b));
-        let order = x.len().cmp(&y.len()).then_with(|| x.cmp(y));
-        if order.is_ne() {
-            return order;
-        }
-    }
-    Ordering::Equal
 }
 
 fn epoch(version: &str) -> (u64, &str) {
@@ -194,26 +173,6 @@ fn same_version(version: &str, bound: &str) -> bool {
         text.trim_end_matches(".0").to_owned()
     };
     plain(version) == plain(bound)
-}
-
-/// Takes the digits at the start, without leading zeros.
-fn number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
-    let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at(end);
-    *text = rest;
-    let zeros = digits.iter().take_while(|b| **b == b'0').count();
-    &digits[zeros..]
-}
-
-/// The rank of a sign that is no digit: `~`, then the end and digits, then letters, then the others.
-fn weight(sign: Option<&u8>) -> i32 {
-    match sign {
-        None => 0,
-        Some(b) if b.is_ascii_digit() => 0,
-        Some(b'~') => -1,
-        Some(b) if b.is_ascii_alphabetic() => i32::from(*b),
-        Some(b) => i32::from(*b) + 256,
-    }
 }
 
 /// What releases of rpm distributions have before a number.
