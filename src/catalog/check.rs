@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::entry::{Chart, Image, Kind, Repository, stored_registry};
+use crate::catalog::near::NEAR;
 use crate::catalog::store::{Answer, Error, Snapshot};
 use crate::digest::Digest;
 
@@ -124,17 +125,6 @@ pub fn check(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Error>
     }
 }
 
-/// What is certified and much like what was asked about, for somebody who was told no: the same operator for other versions of
-/// OpenShift, other versions of it or of the chart, other tags of the repository. The first ten, as they would be asked about.
-pub fn near(snapshot: &Snapshot, question: &Question) -> Result<Vec<String>, Error> {
-    match question {
-        Question::Container(question) => snapshot.tags_of(&question.registry, &question.repository, NEAR),
-        Question::Operator(question) => snapshot.operators_like(&question.csv_name, NEAR),
-        Question::Helm(question) => snapshot.charts_like(&question.chart, NEAR),
-        Question::KubeConstraint(_) => Ok(Vec::new()),
-    }
-}
-
 /// What a question may mean that does not say which of several: images of a repository without a tag that is named, CSVs of a
 /// package or of a name without a version. None where it says which, or where there is nothing of that name.
 pub fn candidates(snapshot: &Snapshot, question: &Question) -> Result<Vec<String>, Error> {
@@ -195,9 +185,6 @@ pub fn questions(text: &str, ocp_version: &str, kube_version: &str) -> Vec<Quest
         _ => Vec::new(),
     }
 }
-
-/// How many are named.
-const NEAR: u32 = 10;
 
 /// Answers yes or no only, for the many questions of a batch.
 pub fn is_certified(snapshot: &Snapshot, question: &Question) -> Result<bool, Error> {

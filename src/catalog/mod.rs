@@ -18,6 +18,7 @@ pub mod constraint;
 pub mod diff;
 pub mod entry;
 pub mod import;
+pub mod near;
 pub mod question;
 pub mod snapshot;
 pub mod store;

@@ -1,6 +1,6 @@
 //! Questions as people and batches write them, answered or refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::catalog::check::{self, ContainerQuestion, OperatorQuestion, Question, Verdict};
 use crate::catalog::constraint;
 use crate::catalog::entry::{Instant, Kind};
+use crate::catalog::near;
 use crate::catalog::store::{self, Info, Snapshot};
 use crate::digest::{self, Digest};
 
@@ -43,8 +44,13 @@ pub enum Error {
         reason: digest::Error,
     },
     /// A reference that certsuite would not understand.
-    #[error("{0:?}: expected REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest")]
-    Image(String),
+    #[error("{image:?}: expected REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest{}", in_the_snapshot(near))]
+    Image {
+        /// The reference.
+        image: String,
+        /// Images with a name like it, where somebody has looked.
+        near: Vec<String>,
+    },
     /// It does not say which of several.
     #[error("{asked}: {lack}; in the snapshot: {}", candidates.join(", "))]
     Which {
@@ -57,9 +63,16 @@ pub enum Error {
     },
     /// Not the name of a CSV.
     #[error(
-        "{0}: expected the name of a CSV, NAME.VERSION, such as acme-db-operator.v1.0.0; there is no package of this name, either"
+        "{asked}: expected the name of a CSV, NAME.VERSION, such as acme-db-operator.v1.0.0; there is no package of this name, \
+         either{}",
+        in_the_snapshot(near)
     )]
-    Csv(String),
+    Csv {
+        /// What was asked about.
+        asked: String,
+        /// Operators with a name like it.
+        near: Vec<String>,
+    },
     /// Certsuite asks for `MAJOR.MINOR`, and says no to whatever is longer.
     #[error("operators are certified for MAJOR.MINOR: ask for {minor} instead of {asked}; it is certified for that")]
     Longer {
@@ -91,7 +104,7 @@ pub fn ask(snapshot: &Snapshot, question: &Question) -> Result<Answered, Error> 
     if !verdict.certified {
         refuse_vague(snapshot, question)?;
     }
-    let near = if verdict.certified { Vec::new() } else { check::near(snapshot, question)? };
+    let near = if verdict.certified { Vec::new() } else { near::near(snapshot, question)? };
     Ok(Answered { verdict, near, snapshot: info.taken, age_seconds: info.taken.age() })
 }
 
@@ -105,8 +118,10 @@ fn refuse_vague(snapshot: &Snapshot, question: &Question) -> Result<(), Error> {
     };
     match (check::lack(question), question) {
         (Some(lack), _) if !candidates.is_empty() => Err(Error::Which { asked, lack, candidates }),
-        (_, Question::Operator(_)) if !asked.contains('.') && check::near(snapshot, question)?.is_empty() => {
-            Err(Error::Csv(asked))
+        (_, Question::Operator(_))
+            if !asked.contains('.') && near::of_the_same_name(snapshot, question)?.is_empty() =>
+        {
+            Err(Error::Csv { near: near::near(snapshot, question)?, asked })
         }
         _ => Ok(()),
     }
@@ -237,6 +252,23 @@ pub fn container(image: &str) -> Result<ContainerQuestion, Error> {
     Ok(question)
 }
 
+/// The same for a question to this snapshot, if it can be read: a reference without its registry is answered with the images that it
+/// may mean.
+pub fn container_of(db: &Path, image: &str) -> Result<ContainerQuestion, Error> {
+    match (container(image), Snapshot::open(db)) {
+        (Err(Error::Image { image, .. }), Ok(snapshot)) => {
+            let asked = ContainerQuestion::of(&format!("/{}", image.trim_start_matches('/')), "");
+            let near = near::near(&snapshot, &Question::Container(asked))?;
+            Err(Error::Image { image, near })
+        }
+        (question, _) => question,
+    }
+}
+
+fn in_the_snapshot(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; in the snapshot: {}", near.join(", ")) }
+}
+
 /// Refuses an image that certsuite would not look for, by the text in which it was written.
 fn well_formed(question: &ContainerQuestion, image: &str) -> Result<(), Error> {
     let ContainerQuestion { registry, repository, digest, .. } = question;
@@ -248,7 +280,7 @@ fn well_formed(question: &ContainerQuestion, image: &str) -> Result<(), Error> {
     // No host of the catalog is one word but `non_registry`: a word before the slash is most likely part of the repository.
     let is_host = registry.contains(['.', ':', '_']) || registry == "localhost";
     if digest.is_empty() && (!is_host || repository.is_empty()) {
-        return Err(Error::Image(image.to_owned()));
+        return Err(Error::Image { image: image.to_owned(), near: Vec::new() });
     }
     Ok(())
 }

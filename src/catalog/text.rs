@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use crate::catalog::check::Verdict;
 use crate::catalog::diff::Diff;
-use crate::catalog::entry::Instant;
+use crate::catalog::entry::{Instant, Kind};
 use crate::catalog::import::Imported;
 use crate::catalog::snapshot::{How, SnapshotReport};
-use crate::catalog::store::{Answer, Info};
+use crate::catalog::store::{Answer, Found, Info};
 use crate::catalog::tree::DumpReport;
 use crate::escape::in_line;
 use crate::plural;
@@ -52,19 +52,21 @@ impl SnapshotReport {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         for (kind, done) in &self.kinds {
-            let about = self.info.kinds.get(kind).map(|info| info.rows).unwrap_or_default();
+            let rows = self.info.kinds.get(kind).map(|info| info.rows).unwrap_or_default();
+            let (read, removed) = (done.read, done.removed);
             let how = match done.how {
-                How::Full => "read in full",
-                How::Refresh => "refreshed",
-                How::Unchanged => "unchanged",
-                How::Kept if self.info.kinds.contains_key(kind) => "could not be read, kept as they were",
+                How::Full if read >= rows => "all fetched".to_owned(),
+                How::Full if read == 0 => "all fetched by the run before".to_owned(),
+                How::Full => format!("all fetched, {read} in this run and the others in the run before"),
+                How::Refresh => format!("brought up to date, {removed} removed"),
+                How::Unchanged => "unchanged".to_owned(),
+                How::Kept if self.info.kinds.contains_key(kind) => "could not be read, kept as they were".to_owned(),
                 How::Kept => {
                     let _ = writeln!(text, "{}: none (could not be read)", kind.plural());
                     continue;
                 }
             };
-            let (kind, read, removed) = (kind.plural(), done.read, done.removed);
-            let _ = writeln!(text, "{kind}: {about} ({how}, {} read, {removed} removed)", plural::count(read, "row"));
+            let _ = writeln!(text, "{}: {} ({how})", kind.plural(), plural::count(rows, row_of(*kind)));
         }
         let _ = writeln!(text, "taken: {}\ncontent: {}", self.info.taken, self.info.digest);
         text
@@ -83,8 +85,8 @@ impl DumpReport {
         let data = self.directory.join("data");
         let DumpReport { containers, operators, charts, .. } = self;
         {
-            let (keys, charts) = (plural::count(*containers, "image key"), plural::count(*charts, "chart"));
-            format!("{}: {keys}, {}, {charts}\n", data.display(), plural::count(*operators, "operator bundle"))
+            let counts = [(*operators, Kind::Operator), (*containers, Kind::Container), (*charts, Kind::Chart)];
+            format!("{}: {}\n", data.display(), entries(counts))
         }
     }
 }
@@ -93,9 +95,8 @@ impl Imported {
     /// What was read, and the digest of it.
     pub fn to_text(&self) -> String {
         let (db, read, content) = (self.db.display(), &self.read, &self.info.digest);
-        let counts = [(read.containers, "image key"), (read.operators, "operator bundle"), (read.charts, "chart")];
-        let counts = counts.map(|(count, what)| plural::count(count, what)).join(", ");
-        format!("{db}: {counts}\ncontent: {content}\n")
+        let counts = [(read.operators, Kind::Operator), (read.containers, Kind::Container), (read.charts, Kind::Chart)];
+        format!("{db}: {}\ncontent: {content}\n", entries(counts))
     }
 }
 
@@ -121,23 +122,30 @@ impl Info {
         let mut text =
             format!("taken: {}, {age}\ncontent: {}\nsize: {}\n", self.taken, self.digest, amount(bytes, Unit::Bytes));
         for (kind, about) in &self.kinds {
-            let _ = writeln!(
-                text,
-                "{}: {}, {}",
-                kind.plural(),
-                plural::count(about.rows, "row"),
-                plural::count(about.answers, "answer")
-            );
+            let distinct = match kind {
+                Kind::Operator => format!(", {} of CSV and OpenShift version", plural::count(about.answers, "pair")),
+                Kind::Container => format!(", {}", plural::count(about.answers, "digest")),
+                Kind::Chart if about.answers == about.rows => String::new(),
+                Kind::Chart => format!(", {} of them different", about.answers),
+            };
+            let _ = writeln!(text, "{}: {}{distinct}", kind.plural(), plural::count(about.rows, row_of(*kind)));
             let _ = writeln!(text, "  from {}", in_line(&about.source));
             if !about.filter.is_empty() {
                 let _ = writeln!(text, "  where {}", in_line(&about.filter));
             }
             let _ = match about.walked.is_known() {
-                true => writeln!(text, "  taken {}, last read in full {}", about.taken, about.walked),
+                true => writeln!(text, "  taken {}, all of it last fetched {}", about.taken, about.walked),
                 false => writeln!(text, "  imported; written {}", about.taken),
             };
         }
         text
+    }
+}
+
+impl Found {
+    /// A name in each line, behind what has it.
+    pub fn to_text(&self) -> String {
+        self.hits.iter().map(|hit| format!("{}\t{}\n", in_line(&hit.kind), in_line(&hit.name))).collect()
     }
 }
 
@@ -200,6 +208,25 @@ impl Verdict {
         let _ = writeln!(text, "snapshot: {taken}, {}", taken.age_text());
         text
     }
+}
+
+/// What a snapshot holds of a kind, one by one.
+fn row_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Operator => "bundle",
+        Kind::Container => "image",
+        Kind::Chart => "chart version",
+    }
+}
+
+/// What a tree holds: images are in it by each of their digests.
+fn entries(counts: [(u64, Kind); 3]) -> String {
+    let count = |(count, kind)| match kind {
+        Kind::Operator => plural::count(count, "operator bundle"),
+        Kind::Container => plural::count(count, "image digest"),
+        Kind::Chart => plural::count(count, "chart version"),
+    };
+    counts.map(count).join(", ")
 }
 
 fn identity(id: &str) -> String {

@@ -20,7 +20,7 @@ pub(super) struct SourceArgs {
     /// URL of the chart index; the list of unpublished certified charts is expected beside it
     #[arg(long, value_name = "URL", default_value = "https://charts.openshift.io/index.yaml", value_parser = web)]
     charts: Url,
-    /// Organization whose operators are taken; may be repeated
+    /// Organization whose operators are taken, such as redhat-operators; may be repeated
     #[arg(long, value_name = "NAME", default_value = "certified-operators")]
     organization: Vec<String>,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fs::{PathContext, PathError, is_same_file, open, open_any, remove_file};
+use crate::fs::{PathContext, PathError, is_same_file, open, open_any, parent, remove_file};
 
 /// The lock of something that one process at a time may work on: a file beside it that is removed with the lock, or the
 /// directory itself.
@@ -53,7 +53,7 @@ impl Lock {
 
     fn hold(path: &Path, lock: impl Fn(&File) -> Result<(), PathError>) -> Result<Self, PathError> {
         loop {
-            let file = open::lock_file(path)?;
+            let file = open::lock_file(path).map_err(|error| of_directory(path, error))?;
             lock(&file)?;
             // The one before us removes the file when it is done; a lock on a file without a name keeps nobody out.
             if is_same_file(&file, path) {
@@ -83,6 +83,16 @@ fn directory_file(directory: &Path) -> Result<File, PathError> {
     open_any(&path)
 }
 
+/// Nobody has named the file of a lock: that it cannot be made is said of the directory that it is to be in.
+fn of_directory(path: &Path, error: PathError) -> PathError {
+    let action = match error.source.kind() {
+        io::ErrorKind::NotFound => "find",
+        _ if !path.exists() => "write to",
+        _ => return error,
+    };
+    PathError { action, path: parent(path).to_owned(), source: error.source }
+}
+
 fn try_lock(file: &File, target: &Path, busy: &'static str) -> Result<(), PathError> {
     file.try_lock().map_err(|error| {
         let source = match error {
@@ -96,6 +106,19 @@ fn try_lock(file: &File, target: &Path, busy: &'static str) -> Result<(), PathEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_missing_is_named_and_not_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |path: &Path| Lock::wait(path).map(drop).unwrap_err().to_string();
+        let gone = dir.path().join("gone");
+        assert_eq!(said(&gone.join(".x.lock")), format!("cannot find {}", gone.display()));
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let file = dir.path().join("file");
+        assert_eq!(said(&file.join(".x.lock")), format!("cannot write to {}", file.display()));
+        std::fs::create_dir(&gone).unwrap();
+        assert_eq!(said(&gone), format!("cannot create {}", gone.display()));
+    }
 
     #[test]
     fn a_lock_keeps_others_out_until_it_is_dropped_and_leaves_nothing() {

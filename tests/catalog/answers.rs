@@ -264,6 +264,9 @@ fn what_search_leaves_out_is_counted_and_what_one_snapshot_lacks_is_not_compared
     assert_eq!(run.stdout(), "operator\top0-operator.v1.0.0\noperator\top1-operator.v1.0.0\n");
     assert_eq!(run.stderr(), "1 name more; `--limit` shows more than 2\n");
     assert_eq!(site.run(&["catalog", "search", "operator", "--limit", "3"]).done().stderr(), "");
+    let run = site.run(&["catalog", "search", "operator", "--limit", "1", "--json"]).done();
+    let found = json!({ "hits": [{ "kind": "operator", "name": "op0-operator.v1.0.0" }], "more": 2 });
+    assert_eq!(run.json(), found);
     for snapshots in [["old.db", "catalog.db"], ["catalog.db", "old.db"]] {
         let run = site.run(&["catalog", "diff", snapshots[0], snapshots[1], "--exit-code"]);
         let said = "warning: old.db has no containers: not compared\nwarning: old.db has no charts: not compared\n";
@@ -275,6 +278,49 @@ fn what_search_leaves_out_is_counted_and_what_one_snapshot_lacks_is_not_compared
     let expected =
         json!({ "added": [], "removed": [], "changed": [], "not_compared": [lacks("container"), lacks("chart")] });
     assert_eq!(serde_json::from_str::<Value>(&run.stdout()).unwrap(), expected);
+}
+
+#[test]
+fn what_a_snapshot_holds_is_said_in_words_of_the_catalog() {
+    let server = StandIn::start(catalog(10, 2));
+    let site = Site::new();
+    let take = |more: &[&str]| {
+        let (api, charts) = (server.api(), server.charts());
+        let args = ["catalog", "snapshot", "--api", &api, "--charts", &charts, "-q"];
+        let text = site.run(&[&args[..], more].concat()).done().stdout();
+        text.split("taken: ").next().unwrap().to_owned()
+    };
+    let all = "operators: 10 bundles (all fetched)\ncontainers: 2 images (all fetched)\ncharts: 2 chart versions (all fetched)\n";
+    assert_eq!(take(&[]), all);
+    server.state().bundles.remove(0);
+    let refreshed = "operators: 9 bundles (brought up to date, 1 removed)\n\
+                     containers: 2 images (brought up to date, 0 removed)\ncharts: 2 chart versions (unchanged)\n";
+    assert_eq!(take(&[]), refreshed);
+    let info = site.run(&["catalog", "info"]).done().stdout();
+    let lines: Vec<&str> = info.lines().filter(|line| !line.starts_with(' ')).skip(3).collect();
+    let held = [
+        "operators: 9 bundles, 9 pairs of CSV and OpenShift version",
+        "containers: 2 images, 4 digests",
+        "charts: 2 chart versions",
+    ];
+    assert_eq!(lines, held);
+    assert!(info.contains(", all of it last fetched 20"), "{info}");
+    let data = site.run(&["catalog", "dump", "tree"]).done().stdout();
+    assert_eq!(data, "tree/data: 9 operator bundles, 4 image digests, 2 chart versions\n");
+    let imported = site.run(&["catalog", "import", "tree", "--db", "again.db"]).done().stdout();
+    let line = "again.db: 9 operator bundles, 4 image digests, 2 chart versions\n";
+    assert!(imported.starts_with(line), "{imported}");
+}
+
+#[test]
+fn names_are_found_in_the_order_of_their_versions() {
+    let server = StandIn::start(catalog(97 * 11, 1));
+    let site = Site::new();
+    site.snapshot(&server, &["--kind", "operators"]).done();
+    let names: Vec<String> = (0..11).map(|minor| format!("operator\top96-operator.v1.{minor}.0\n")).collect();
+    assert_eq!(site.run(&["catalog", "search", "op96 operator"]).done().stdout(), names.concat());
+    // The first of them, not the first that some other order has.
+    assert_eq!(site.run(&["catalog", "search", "op96 operator", "--limit", "3"]).done().stdout(), names[..3].concat());
 }
 
 #[test]

@@ -52,8 +52,21 @@ fn faults_that_pass_are_waited_out() {
 }
 
 #[test]
+fn an_organization_without_operators_is_said_to_be_that() {
+    let server = StandIn::start(catalog(0, 3));
+    let site = Site::new();
+    let run = site.snapshot(&server, &["--organization", "wrong", "-q"]);
+    let hint = "no new snapshot was written; check `--organization` (certified-operators, redhat-operators, redhat-marketplace, \
+                community-operators), or take a snapshot without operators with `--accept-shrink`";
+    let text =
+        format!("error: {}: the catalog has no operators where organization==wrong\nhint: {hint}\n", server.api());
+    assert_eq!((run.0.status.code(), run.stderr()), (Some(1), text));
+    assert!(!site.path("catalog.db").exists());
+}
+
+#[test]
 fn an_address_without_a_catalog_is_told_at_once() {
-    let again = "the old snapshot is as it was; check `--api`";
+    let again = "no new snapshot was written; check `--api`";
     for (fault, words) in [
         (Fault::Html, &["no complete JSON document, it begins `<html>", again][..]),
         (Fault::ErrorDocument, &["the answer has no list `data`", again]),
@@ -206,7 +219,7 @@ fn a_server_with_wrong_paging_is_refused_and_the_pages_are_named() {
     let server = StandIn::start(State { squared_paging: true, ..catalog(2000, 10) });
     let site = Site::new();
     site.snapshot(&server, &[])
-        .failed(1, &["page 1 repeats 498 rows of page 0", "paging is wrong", "old snapshot is as it was"]);
+        .failed(1, &["page 1 repeats 498 rows of page 0", "paging is wrong", "no new snapshot was written"]);
     assert!(!site.path("catalog.db").exists());
 }
 

@@ -8,6 +8,7 @@ mod answers;
 mod engines;
 mod faults;
 mod masterminds;
+mod near;
 mod odd;
 mod podman;
 mod real;

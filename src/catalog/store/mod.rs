@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub(in crate::catalog) use self::containers::NO_DIGEST;
 pub use self::containers::{Containers, Entry, Tagged};
 pub use self::draft::{Draft, Open};
-pub use self::query::{Answer, Hit};
+pub use self::query::{Answer, Found, Hit};
 use crate::catalog::entry::{Instant, Kind};
 use crate::fs::{self, PathError};
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::catalog::entry::{Bundle, Chart, Image, Instant, Repository, split_csv_name, stored_registry};
 use crate::catalog::store::{DIGEST_PREFIX, Error, Snapshot, packed_digest, sqlite, unpacked};
+use crate::natural;
 
 /// The row that decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +26,15 @@ pub struct Hit {
     pub kind: String,
     /// The name.
     pub name: String,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// The first names.
+    pub hits: Vec<Hit>,
+    /// How many more there are.
+    pub more: u64,
 }
 
 impl Snapshot {
@@ -119,13 +129,40 @@ impl Snapshot {
         )
     }
 
-    /// The tags of this repository, `REGISTRY/REPOSITORY:TAG`.
+    /// The tags of this repository, `REGISTRY/REPOSITORY:TAG`; the last versions first.
     pub fn tags_of(&self, registry: &str, repository: &str, limit: u32) -> Result<Vec<String>, Error> {
-        self.names(
+        let mut images = self.names(
             "SELECT DISTINCT registry || '/' || name || ':' || tag FROM repository JOIN tag USING (repository)
-             WHERE registry = ?1 AND name = ?2 ORDER BY tag DESC LIMIT ?3",
-            params![stored_registry(registry), repository, limit],
-        )
+             WHERE registry = ?1 AND name = ?2",
+            params![stored_registry(registry), repository],
+        )?;
+        images.sort_unstable_by(|a, b| natural::compare(b, a));
+        images.truncate(limit as usize);
+        Ok(images)
+    }
+
+    /// Every repository: its registry and its name.
+    pub fn repositories(&self) -> Result<Vec<(String, String)>, Error> {
+        self.pairs("SELECT registry, name FROM repository")
+    }
+
+    /// The names of every operator: that of its package and that of its CSVs, each with the latter, without a version.
+    pub fn operator_names(&self) -> Result<Vec<(String, String)>, Error> {
+        self.pairs("SELECT DISTINCT package, name FROM csv UNION SELECT DISTINCT name, name FROM csv")
+    }
+
+    /// The name of every chart.
+    pub fn chart_names(&self) -> Result<Vec<String>, Error> {
+        self.names("SELECT DISTINCT name FROM chart", [])
+    }
+
+    fn pairs(&self, sql: &str) -> Result<Vec<(String, String)>, Error> {
+        let mut pairs = Vec::new();
+        self.each(sql, [], |row| {
+            pairs.push((row.get(0)?, row.get(1)?));
+            Ok(())
+        })?;
+        Ok(pairs)
     }
 
     fn names(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<String>, Error> {
@@ -137,9 +174,9 @@ impl Snapshot {
         Ok(names)
     }
 
-    /// Names that hold every word of `text`, the last one perhaps unfinished; at most `limit`.
+    /// Names that hold every word of `text`, or words that begin so, in the order of their versions; at most `limit`.
     pub fn search(&self, text: &str, limit: u32) -> Result<Vec<Hit>, Error> {
-        let mut hits = Vec::new();
+        let mut hits: Vec<Hit> = Vec::new();
         let Some(words) = words(text) else { return Ok(hits) };
         self.each(
             "SELECT CASE words.rowid % 4 WHEN 0 THEN 'operator' WHEN 1 THEN 'package' WHEN 2 THEN 'container' ELSE 'chart' END
@@ -150,18 +187,27 @@ impl Snapshot {
                         WHEN 2 THEN (SELECT registry || '/' || name FROM repository WHERE repository = words.rowid / 4)
                         ELSE (SELECT name || ' ' || version FROM chart WHERE chart = words.rowid / 4)
                     END AS name
-             FROM words WHERE words MATCH ?1 ORDER BY name, kind LIMIT ?2",
-            params![words, limit],
+             FROM words WHERE words MATCH ?1",
+            params![words],
             |row| {
                 hits.push(Hit { kind: row.get(0)?, name: row.get(1)? });
                 Ok(())
             },
         )?;
+        hits.sort_unstable_by(|a, b| natural::compare(&a.name, &b.name).then_with(|| a.kind.cmp(&b.kind)));
+        hits.truncate(limit as usize);
         Ok(hits)
     }
 
+    /// What [`Self::search`] finds, and how much there is beside it.
+    pub fn found(&self, text: &str, limit: u32) -> Result<Found, Error> {
+        let hits = self.search(text, limit)?;
+        let more = self.matches(text)?.saturating_sub(hits.len() as u64);
+        Ok(Found { hits, more })
+    }
+
     /// How many names [`Self::search`] would find without a limit.
-    pub fn matches(&self, text: &str) -> Result<u64, Error> {
+    fn matches(&self, text: &str) -> Result<u64, Error> {
         let Some(words) = words(text) else { return Ok(0) };
         let found = self.one("SELECT count(*) FROM words WHERE words MATCH ?1", [words], |row| row.get(0))?;
         Ok(found.unwrap_or_default())

@@ -18,7 +18,7 @@ use crate::plural;
 pub(super) struct CheckArgs {
     #[command(subcommand)]
     question: Option<CheckCommand>,
-    /// Answer the questions in this file (`-` for stdin), a JSON document in each line (below: which), with a line each
+    /// Answer every question in this file (`-` for stdin), a JSON document in each line
     #[arg(long, value_name = "FILE")]
     batch: Option<PathBuf>,
     /// Snapshot file
@@ -31,7 +31,7 @@ enum CheckCommand {
     /// Say whether a container image is certified, by digest or by tag
     #[command(after_help = CONTAINER_HELP)]
     Container {
-        /// Image, REGISTRY/REPOSITORY[:TAG][@DIGEST], or only a digest; where there is a digest, it decides
+        /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST], or a digest alone; a digest decides, whatever the name is
         image: String,
     },
     /// Say whether an operator is certified, by the name of its cluster service version (CSV)
@@ -59,7 +59,9 @@ enum CheckCommand {
 pub(super) fn run(args: CheckArgs, context: &Context) -> Outcome {
     let question = match (args.question, args.batch) {
         (None, Some(path)) => return batch(&path, &args.db, context),
-        (Some(CheckCommand::Container { image }), None) => Question::Container(question::container(&image)?),
+        (Some(CheckCommand::Container { image }), None) => {
+            Question::Container(question::container_of(&args.db, &image)?)
+        }
         (Some(CheckCommand::Operator { csv_name, ocp_version }), None) => {
             let ocp_version = ocp_version.as_deref().map(question::minor).transpose()?.unwrap_or_default();
             Question::Operator(OperatorQuestion { csv_name, ocp_version })
@@ -115,29 +117,29 @@ const HELP: &str = r#"Examples:
   haversack catalog check operator acme-db-operator.v1.0.0 --ocp-version 4.16
   haversack catalog check --batch questions.jsonl
 
-A line of --batch is one of these; empty lines are passed over:
+A line of --batch is a JSON document like one of these; empty lines are skipped:
   {"kind":"container","args":{"registry":"registry.connect.redhat.com","repository":"acme/db","tag":"1.0"}}
   {"kind":"container","args":{"digest":"sha256:…"}}
   {"kind":"operator","args":{"csv_name":"acme-db-operator.v1.0.0","ocp_version":"4.16"}}
   {"kind":"helm","args":{"chart":"acme-db","version":"1.1.0","kube_version":"v1.29.4"}}
-It is printed with "certified": true or false added, or with "error" where it is no question. Both are added where certsuite, asking in these words, would hear no, but they do not say what is meant: a version such as 4.16.3 instead of 4.16, no tag, half a digest.
+Each line is printed again with "certified": true or false added. What is not a valid question gets "error" instead. A question gets both if certsuite would take the answer for a no, although the question is incomplete: OpenShift 4.16.3 instead of 4.16, an image without a tag, half a digest.
 
-Exit status: 0 certified, 1 not certified, 2 no answer; with --batch: 0 all lines were answered, whatever the answers are, 2 no snapshot or no questions that can be read, 3 some lines were not answered"#;
+Exit status: 0 certified, 1 not certified, 2 no answer; with --batch: 0 all lines were answered, whatever the answers are, 2 the snapshot or the file cannot be read, 3 some lines were not answered"#;
 
 const CONTAINER_HELP: &str = "\
 Examples:
   haversack catalog check container registry.connect.redhat.com/acme/db:1.0
 
-Exit status: 0 certified, 1 not certified, 2 no answer: not enough is asked, or there is no snapshot that can be read";
+Exit status: 0 certified, 1 not certified, 2 no answer: the question is incomplete, or the snapshot cannot be read";
 
 const OPERATOR_HELP: &str = "\
 Examples:
   haversack catalog check operator acme-db-operator.v1.0.0 --ocp-version 4.16
 
-Exit status: 0 certified, 1 not certified, 2 no answer: not enough is asked, or there is no snapshot that can be read";
+Exit status: 0 certified, 1 not certified, 2 no answer: the question is incomplete, or the snapshot cannot be read";
 
 const CHART_HELP: &str = "\
 Examples:
   haversack catalog check chart acme-db 1.1.0 --kube-version 1.29
 
-Exit status: 0 certified, 1 not certified, 2 no answer: not enough is asked, or there is no snapshot that can be read";
+Exit status: 0 certified, 1 not certified, 2 no answer: the question is incomplete, or the snapshot cannot be read";

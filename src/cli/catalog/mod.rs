@@ -12,11 +12,11 @@ use crate::catalog::Snapshot;
 use crate::catalog::entry::Kind;
 use crate::catalog::import::{self, Imported};
 use crate::catalog::snapshot::{self, SnapshotOptions, SnapshotReport, Source};
+use crate::catalog::store::Found;
 use crate::catalog::tree::{self, DumpReport};
 use crate::cli::outcome::{Exit, Outcome};
 use crate::cli::snapshots::{DumpOptionArgs, SourceArgs, notes};
 use crate::cli::{Context, block_on};
-use crate::escape::in_line;
 use crate::plural::count;
 
 /// Take snapshots of the certified catalog and answer questions from them
@@ -35,7 +35,7 @@ enum CatalogCommand {
     /// Write the directory that certsuite reads
     #[command(after_help = DUMP_HELP)]
     Dump(DumpArgs),
-    /// Make a snapshot from a directory that `catalog dump`, or oct, the earlier catalog tool, has written
+    /// Make a snapshot from a directory that `catalog dump` has written, or oct, the earlier catalog tool
     #[command(after_help = IMPORT_HELP)]
     Import(ImportArgs),
     /// Say whether something is certified
@@ -43,7 +43,7 @@ enum CatalogCommand {
     /// Find operators, packages, repositories and charts by words of their names
     #[command(after_help = SEARCH_HELP)]
     Search(SearchArgs),
-    /// Compare the answers of two snapshots
+    /// Compare what two snapshots say is certified
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
     /// Show counts, times, sources and the content digest of a snapshot
@@ -64,10 +64,10 @@ struct SnapshotArgs {
     db: DbArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// Read recorded answers of the catalog from this directory (below: what is in it) instead of the network
+    /// Directory with recorded pages of the catalog's API, which are read instead of the network
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
-    /// Kind to take; may be repeated. Other kinds in the snapshot stay as they are
+    /// Kind to take: operators, containers or charts; may be repeated. Other kinds in the snapshot stay as they are
     #[arg(long, value_name = "KIND", value_parser = kind, default_values = ["operators", "containers", "charts"])]
     kind: Vec<Kind>,
 }
@@ -92,7 +92,7 @@ struct ImportArgs {
 
 #[derive(Args)]
 struct SearchArgs {
-    /// Words of the name; the last one may be incomplete
+    /// Words of the name, or how they begin: 'acme op' finds acme-db-operator
     text: String,
     /// Maximum number of names
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -114,9 +114,15 @@ pub(super) fn run(args: CatalogArgs, context: &Context) -> Outcome {
 }
 
 impl CatalogArgs {
-    /// Whether this is what takes long and is gone on with.
-    pub(super) fn takes_a_snapshot(&self) -> bool {
-        matches!(self.command, CatalogCommand::Snapshot(_))
+    /// What the next run goes on with, when it is stopped.
+    pub(super) fn goes_on(&self) -> Option<&'static str> {
+        match &self.command {
+            CatalogCommand::Snapshot(args) if args.db.db.exists() => {
+                Some("the old snapshot is as it was; run the command again, and it goes on with what was fetched")
+            }
+            CatalogCommand::Snapshot(_) => Some("run the command again: it goes on with what was fetched"),
+            _ => None,
+        }
     }
 }
 
@@ -150,11 +156,9 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let snapshot = Snapshot::open(&args.db.db)?;
-    let hits = snapshot.search(&args.text, args.limit)?;
-    context.ui.result(&hits, |hits| {
-        hits.iter().map(|hit| format!("{}\t{}\n", in_line(&hit.kind), in_line(&hit.name))).collect()
-    })?;
-    let more = snapshot.matches(&args.text)?.saturating_sub(hits.len() as u64);
+    let found = snapshot.found(&args.text, args.limit)?;
+    context.ui.result(&found, Found::to_text)?;
+    let Found { hits, more } = found;
     if more > 0 {
         let shown = args.limit;
         context.ui.say(format_args!("{} more; `--limit` shows more than {shown}", count(more, "name")));
@@ -179,7 +183,7 @@ Examples:
   haversack catalog check container registry.connect.redhat.com/acme/db:1.0
   haversack catalog search acme
 
-Exit status: 0 done, 1 failed, 2 wrong command line; of `check`, `search` and `diff`, which answer: 0 yes, 1 no, 2 no answer";
+Exit status: 0 done, 1 failed, 2 wrong command line; `check`, `search` and `diff` answer with it: 0 yes, 1 no, 2 no answer";
 
 const SNAPSHOT_HELP: &str = "\
 Examples:
@@ -187,10 +191,10 @@ Examples:
   haversack catalog snapshot --db monday.db --kind operators --kind charts
   haversack catalog snapshot --api http://mirror.local/api/containers --charts http://mirror.local/index.yaml
 
-The directory of --from has answers of the API in it: operators/*.json, pages of v1/operators/bundles; images/*.json, pages of \
+The directory of --from holds what the API and the charts' server answered: operators/*.json, pages of v1/operators/bundles; images/*.json, pages of \
 v1/images; index.yaml and unpublished-certified-charts.yaml, the charts. What is not there is not taken.
 
-Exit status: 0 taken, 1 failed and the old snapshot is as it was, 2 wrong command line, 3 taken, but a kind could not be read";
+Exit status: 0 taken, 1 failed, and no new snapshot was written, 2 wrong command line, 3 taken, but a kind could not be read";
 
 const DUMP_HELP: &str = "\
 Examples:
@@ -202,20 +206,20 @@ const IMPORT_HELP: &str = "\
 Examples:
   haversack catalog import offline-db --db imported.db
 
-Exit status: 0 read, 1 failed, 2 wrong command line, 3 read, but some files were odd; each is named";
+Exit status: 0 read, 1 failed, 2 wrong command line, 3 read, except for what the warnings name";
 
 const SEARCH_HELP: &str = "\
 Examples:
   haversack catalog search 'acme db'
 
-Exit status: 0 found, 1 nothing found, 2 no answer: no snapshot that can be read, or a wrong command line";
+Exit status: 0 found, 1 nothing found, 2 no answer: the snapshot cannot be read, or a wrong command line";
 
 const DIFF_HELP: &str = "\
 Examples:
   haversack catalog diff old.db new.db --exit-code
 
 Exit status: 0 compared, 1 they differ and --exit-code is given, 2 no answer: a snapshot that cannot be read, or a wrong command line, \
-3 compared, but for a kind that only one of them has";
+3 compared, except for a kind that only one of them has";
 
 const INFO_HELP: &str = "\
 Examples:

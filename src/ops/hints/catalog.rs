@@ -4,6 +4,7 @@ use std::error::Error;
 
 use reqwest::StatusCode;
 
+use crate::catalog::entry::Kind;
 use crate::catalog::snapshot::Error as SnapshotError;
 use crate::catalog::store::Error as StoreError;
 use crate::catalog::{ClientError, WalkError, charts, question, recorded, tree};
@@ -30,11 +31,14 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
             question::Error::Kubernetes(_) => {
                 Some("`kubectl version` shows it; leave the option out to ask for any version")
             }
-            question::Error::Image(_) => Some(
+            question::Error::Image { near, .. } | question::Error::Csv { near, .. } if !near.is_empty() => {
+                Some("name one of them in full, if you mean it")
+            }
+            question::Error::Image { .. } => Some(
                 "the catalog knows images by the registry's name, such as `registry.connect.redhat.com/ORG/NAME:TAG`",
             ),
             question::Error::Which { .. } => Some("name one of them in full"),
-            question::Error::Csv(_) => {
+            question::Error::Csv { .. } => {
                 Some("`oc get csv` shows such names; `haversack catalog search WORD` finds those in the snapshot")
             }
             question::Error::Lacking { .. } => Some("take them, too: `haversack catalog snapshot`"),
@@ -43,12 +47,16 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
     }
     if let Some(error) = error.downcast_ref::<SnapshotError>() {
         return match error {
+            SnapshotError::Empty { kind: Kind::Operator, .. } => Some(
+                "no new snapshot was written; check `--organization` (certified-operators, redhat-operators, redhat-marketplace, \
+                 community-operators), or take a snapshot without operators with `--accept-shrink`",
+            ),
             SnapshotError::Empty { .. } | SnapshotError::Shrink { .. } => Some(
-                "the old snapshot is as it was. If the catalog really is that small now, run the command again with \
+                "no new snapshot was written; if the catalog really is that small now, run the command again with \
                  `--accept-shrink`",
             ),
             SnapshotError::Restless { .. } => {
-                Some("the old snapshot is as it was; try again when the catalog is quieter")
+                Some("no new snapshot was written; try again when the catalog is quieter")
             }
             SnapshotError::NoIndex { .. } => {
                 Some("check `--charts`; to leave charts as they are, use `--kind operators --kind containers`")
@@ -59,25 +67,25 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
     if let Some(error) = error.downcast_ref::<charts::Error>() {
         return match error {
             charts::Error::Half { .. } => {
-                Some("the old snapshot is as it was; the file may be being written just now: try again later")
+                Some("no new snapshot was written; the file may be being written just now: try again later")
             }
-            charts::Error::Index { .. } => Some("the old snapshot is as it was; check `--charts`, or try again later"),
+            charts::Error::Index { .. } => Some("no new snapshot was written; check `--charts`, or try again later"),
             charts::Error::Http(_) => None,
         };
     }
     if let Some(error) = error.downcast_ref::<WalkError>() {
         return match error {
             WalkError::Client(_) => None,
-            _ => Some("the old snapshot is as it was; try again later, or name another server with `--api`"),
+            _ => Some("no new snapshot was written; try again later, or name another server with `--api`"),
         };
     }
     if let Some(error) = error.downcast_ref::<ClientError>() {
         return match error {
             ClientError::Http(error) if error.status_code() == Some(StatusCode::NOT_FOUND) => {
-                Some("the old snapshot is as it was; check `--api`: nothing is known at that address")
+                Some("no new snapshot was written; check `--api`: nothing is known at that address")
             }
             ClientError::Http(_) => None,
-            _ => Some("the old snapshot is as it was; check `--api`, or try again later"),
+            _ => Some("no new snapshot was written; check `--api`, or try again later"),
         };
     }
     if let Some(error) = error.downcast_ref::<tree::Error>() {
@@ -97,7 +105,7 @@ pub(super) fn catalog_hint(error: &(dyn Error + 'static)) -> Option<&'static str
              pages of v1/images as images/0.json …, and the chart index as index.yaml; one of them is enough",
         ),
         recorded::Error::Overlap { .. } | recorded::Error::Incomplete { .. } => {
-            Some("the old snapshot is as it was; record the pages again, sorted by a key and with one page size")
+            Some("no new snapshot was written; record the pages again, sorted by a key and with one page size")
         }
         _ => None,
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::catalog::check::{self, Question, Verdict, questions};
 use crate::catalog::entry::Kind;
+use crate::catalog::near::near;
 use crate::catalog::store::{Answer as Row, Error, Hit, Info, Snapshot};
 use crate::causes;
 use crate::escape::in_line;
@@ -130,7 +131,7 @@ fn look(path: &Path, query: &str, ocp: &str, kube: &str) -> Result<Found, Error>
         let near = match &unanswered {
             Some(_) => candidates,
             None if verdict.certified => Vec::new(),
-            None => check::near(&snapshot, &question)?,
+            None => near(&snapshot, &question)?,
         };
         answers.push(Answered { question, verdict, near, unanswered });
     }
