@@ -30,9 +30,9 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod unpack;
+mod usage;
 mod verify;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -42,7 +42,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::global::{Global, seconds};
 use self::outcome::{Exit, Failure, Outcome};
-use crate::escape;
 use crate::http::{Http, HttpOptions};
 use crate::registry::{CopyOptions, Memory};
 use crate::settings::Config;
@@ -140,43 +139,22 @@ impl Context {
 /// Runs the program with the process's arguments and environment.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let early = Ui::new(false, false, ProgressMode::None);
+    let early = Ui::new(false, usage::is_json(&args), ProgressMode::None);
     let command = Args::command();
     let config = match Config::load(&command) {
         Ok(config) => config,
-        Err(error) => {
-            early.error(Failure::from(error));
-            return Exit::Usage.into();
-        }
+        Err(error) => return Failure::from(error).exit(Exit::Usage).end(&early),
     };
     let names =
         |command: &clap::Command| command.get_name_and_visible_aliases().into_iter().map(str::to_owned).collect();
     let commands: Vec<String> = command.get_subcommands().flat_map(|it| -> Vec<String> { names(it) }).collect();
     let args = publish::names_first(applet(args), &commands);
     let applied = config.apply(command);
+    let early = Ui::new(false, early.is_json() || usage::is_json_by_default(&applied), ProgressMode::None);
     let parsed = applied.try_get_matches_from(&args).and_then(|matches| Args::from_arg_matches(&matches));
     let Args { global, command } = match parsed {
         Ok(args) => args,
-        // clap knows its own exit status (2, or 0 for help) and stream.
-        Err(error) => {
-            let error = registries::of_both_ends(error);
-            publish::tell_usage(&args, &error, &early);
-            match config.blamed(&error, &args) {
-                Some(error) => {
-                    early.error(Failure::from(error));
-                    return Exit::Usage.into();
-                }
-                None => {
-                    // Its colours are clap's own; what is in its words may be anything.
-                    let text = error.render().to_string();
-                    match escape::lines(&text) {
-                        Cow::Borrowed(_) => error.exit(),
-                        Cow::Owned(plain) => early.error(plain.trim_start_matches("error: ").trim_end()),
-                    }
-                    return Exit::Usage.into();
-                }
-            }
-        }
+        Err(error) => return usage::end(error, &args, &config, &early),
     };
     let asked = match &command {
         Command::Publish(command) => publish::verbosity(command, &config),
@@ -198,14 +176,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_broken_pipe() => Exit::Done.into(),
-        Err(failure) => {
-            if context.ui.is_json() {
-                // Where its reader has gone, nobody needs it.
-                let _ = context.ui.result(&failure.report(), |_| String::new());
-            }
-            context.ui.error(&failure);
-            failure.status().into()
-        }
+        Err(failure) => failure.end(&context.ui),
     }
 }
 
@@ -219,9 +190,7 @@ impl Command {
             Command::Kernel(kernel::Command::Fetch(_)) => {
                 Some("run the command again: packages that are there stay, and a half one is gone on with")
             }
-            Command::Catalog(args) if args.takes_a_snapshot() => {
-                Some("the old snapshot is as it was; run the command again, and it goes on with what was fetched")
-            }
+            Command::Catalog(args) => args.goes_on(),
             _ => None,
         }
     }
@@ -283,13 +252,6 @@ const ONE_REGISTRY: &str = "--tls-verify=false";
 /// Runs something that touches the network to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     crate::ops::block_on(future)
-}
-
-/// Why clap refuses a command line, without the usage that follows after an empty line.
-fn refusal(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let reason = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
-    reason.trim_start_matches("error: ").to_owned()
 }
 
 /// Lets people's old commands work: called as `run.sh` (the images hold a link of that name), it is `haversack run`.

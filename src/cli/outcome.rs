@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use crate::causes;
 use crate::ops::{self, Done, hints};
 use crate::settings;
+use crate::terminal::Ui;
 
 /// The exit statuses, the same for all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,21 @@ impl Failure {
     /// Whether a file system had no room.
     pub(crate) fn is_full_disk(&self) -> bool {
         causes::is_full_disk(&*self.error)
+    }
+
+    /// Says it and ends the run: on stderr for people, and with `--json` on stdout for programs.
+    pub(crate) fn end(&self, ui: &Ui) -> ExitCode {
+        if ui.is_json() {
+            // Where its reader has gone, nobody needs it.
+            let _ = ui.result(&self.report(), |_| String::new());
+        }
+        self.said(ui)
+    }
+
+    /// The same where programs have been told.
+    pub(crate) fn said(&self, ui: &Ui) -> ExitCode {
+        ui.error(self);
+        self.status().into()
     }
 
     /// Whether the reader of our output went away, as `head` does. That is no failure.

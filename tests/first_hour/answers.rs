@@ -29,7 +29,7 @@ fn a_search_that_finds_nothing_says_so() {
     assert_eq!(said(dir.path(), &["catalog", "search", "zzzz"]), (Some(1), String::new(), nothing.to_owned()));
     assert_eq!(
         said(dir.path(), &["--json", "-q", "catalog", "search", "zzzz"]),
-        (Some(1), "[]\n".to_owned(), String::new())
+        (Some(1), "{\n  \"hits\": [],\n  \"more\": 0\n}\n".to_owned(), String::new())
     );
 }
 
@@ -259,6 +259,72 @@ fn a_failure_is_json_for_programs_and_text_for_people() {
 }
 
 #[test]
+fn a_command_line_that_makes_no_sense_is_json_for_programs_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let usage = "usage: haversack copy <SRC> <DST>";
+    for (args, error, hint) in [
+        (
+            &["list-tags", "--json", "--tag", "docker://h.example/a"][..],
+            "unexpected argument '--tag' found",
+            Some("to pass '--tag' as a value, use '-- --tag'"),
+        ),
+        (&["--json", "copy"], "the following required arguments were not provided: <SRC> <DST>", Some(usage)),
+        (
+            &["copy", "oci:a", "--json"],
+            "the following required arguments were not provided: <DST>",
+            Some("usage: haversack copy --json <SRC> <DST>"),
+        ),
+        (
+            &["--json", "copi"],
+            "unrecognized subcommand 'copi'",
+            Some("some similar subcommands exist: 'config', 'completions', 'copy'"),
+        ),
+        (
+            &["--json", "catalog", "search", "x", "--limit", "many"],
+            "invalid value 'many' for '--limit <N>': invalid digit found in string",
+            None,
+        ),
+        (
+            &["--json", "copy", "--tls-verify=false", "oci:a", "oci:b"],
+            "unexpected argument '--tls-verify' found",
+            Some("each end has its own: '--src-tls-verify' for what is read, '--dest-tls-verify' for what is written"),
+        ),
+        (&["catalog", "--json"], "a command is missing", Some("usage: haversack catalog [OPTIONS] <COMMAND>")),
+        (&["--json"], "a command is missing", Some("usage: haversack [OPTIONS] <COMMAND>")),
+    ] {
+        let (status, data, talk) = said(dir.path(), args);
+        let report: Value = serde_json::from_str(&data).unwrap_or_else(|_| panic!("{args:?}: {data}{talk}"));
+        let expected = json!({ "error": error, "because": [], "hint": hint, "status": 2 });
+        assert_eq!((status, report), (Some(2), expected), "{args:?}");
+        // People are told as ever.
+        let (words, plain): (Vec<&str>, _) =
+            (args.iter().copied().filter(|arg| *arg != "--json").collect(), error.split(": <").next().unwrap());
+        let (status, data, _) = said(dir.path(), &words);
+        assert_eq!(
+            (status, data.as_str(), talk.contains(plain) || talk.contains("requires a subcommand")),
+            (Some(2), "", true),
+            "{talk}"
+        );
+    }
+    // Where it is the environment or a file that says how results are printed, or that is wrong.
+    let told = |envs: &[(&str, &str)], args: &[&str]| {
+        let output = command(dir.path(), args).envs(envs.iter().copied()).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), report["error"].as_str().unwrap().to_owned())
+    };
+    let error = "unexpected argument '--nothing' found".to_owned();
+    assert_eq!(told(&[("HAVERSACK_JSON", "1")], &["doctor", "--nothing"]), (Some(2), error));
+    let error = "HAVERSACK_LIMIT: `many` is not a valid value for --limit: invalid digit found in string".to_owned();
+    assert_eq!(told(&[("HAVERSACK_LIMIT", "many")], &["--json", "catalog", "search", "x"]), (Some(2), error));
+    std::fs::write(dir.path().join("haversack.toml"), "nothing = 1\n").unwrap();
+    let error = "haversack.toml: no option or command of haversack is called `nothing`".to_owned();
+    assert_eq!(told(&[], &["--json", "doctor"]), (Some(2), error));
+    // What is asked for by help is no failure.
+    let (status, data, talk) = said(Path::new("/"), &["--json", "copy", "--help"]);
+    assert!(status == Some(0) && data.starts_with("Copy an image") && talk.is_empty(), "{data}{talk}");
+}
+
+#[test]
 fn who_stops_a_long_command_is_told_that_the_next_run_goes_on() {
     use std::net::TcpListener;
     use std::process::Stdio;
@@ -293,7 +359,7 @@ fn who_stops_a_long_command_is_told_that_the_next_run_goes_on() {
             ]
             .map(str::to_owned)
             .to_vec(),
-            "the old snapshot is as it was; run the command again, and it goes on with what was fetched",
+            "run the command again: it goes on with what was fetched",
         ),
     ] {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -8,8 +8,9 @@ use std::ffi::OsString;
 
 use clap::Subcommand;
 
+use super::Context;
 use super::outcome::Outcome;
-use super::{Context, refusal};
+use super::usage::refusal;
 use crate::publish::ims::manifest::pretty;
 use crate::settings::Config;
 use crate::terminal::Ui;
@@ -67,15 +68,17 @@ pub(super) fn names_first(mut args: Vec<OsString>, commands: &[String]) -> Vec<O
     args
 }
 
-/// Says on stdout, too, that a command line makes no sense, for those who read the one JSON object of `publish ims`.
-pub(super) fn tell_usage(args: &[OsString], error: &clap::Error, ui: &Ui) {
-    let is_ims =
-        args.iter().any(|arg| arg == "publish") && args.iter().any(|arg| arg == "ims" || arg == "ims-job-status");
-    if is_ims && error.use_stderr() {
+/// Says on stdout, too, that a command line makes no sense, for those who read the one JSON object of `publish ims`; whether it did.
+pub(super) fn tell_usage(args: &[OsString], error: &clap::Error, ui: &Ui) -> bool {
+    let is_ims = args.iter().any(|arg| arg == "publish")
+        && args.iter().any(|arg| arg == "ims" || arg == "ims-job-status")
+        && error.use_stderr();
+    if is_ims {
         let document = serde_json::json!({ "error": refusal(error), "result": "failure" });
         // When stdout is gone there is nobody to tell.
         let _ = ui.data(String::from_utf8_lossy(&pretty(&document)));
     }
+    is_ims
 }
 
 #[cfg(test)]
