@@ -8,7 +8,7 @@ use crate::ops::place;
 use crate::ops::tags::{self, DeleteOptions, Deleted, Tags};
 use crate::reference::Remote;
 
-/// List the tags of a repository
+/// List the tags of a repository, in the order of their versions
 #[derive(clap::Args)]
 #[command(after_help = LIST_HELP)]
 pub(super) struct ListTagsArgs {
@@ -60,7 +60,7 @@ pub(super) fn delete(args: &DeleteArgs, context: &Context) -> Outcome {
 }
 
 const LIST_HELP: &str = "\
-With --json, prints what `skopeo list-tags` prints.
+1.9 stands before 1.10, and words such as latest behind the versions. With --json, prints what `skopeo list-tags` prints, in this order.
 
 Examples:
   haversack list-tags docker://quay.io/podman/stable
@@ -69,8 +69,8 @@ Exit status: 0 listed, 1 failed, 2 wrong command line, 3 listed without names th
 
 const DELETE_HELP: &str = "\
 A registry deletes an image by its digest, and with it every tag that names the image. So nothing is deleted without --yes if \
-there are other tags. Its signatures and SBOMs, and the images of an index, stay. Space is freed when the registry collects \
-garbage.
+there are other tags. The image's signatures and SBOMs stay, and so do the images that an index lists. Space is freed when the \
+registry collects garbage.
 
 Examples:
   haversack delete docker://registry.local:5000/acme/db:1.0

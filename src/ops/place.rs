@@ -19,7 +19,9 @@ pub fn image(text: &str) -> Result<ImageRef, String> {
 /// What to write for a reference that other programs take, or that is written like a URL.
 fn of_others(text: &str) -> Option<String> {
     if let Some(rest) = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme)) {
-        return Some(format!("an image in a registry has no scheme of the web; write docker://{rest}"));
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        let remote = if reference::is_host(host) { format!("{host}/REPOSITORY:TAG") } else { rest.to_owned() };
+        return Some(format!("an image in a registry has no scheme of the web; write docker://{remote}"));
     }
     let (transport, rest) = text.split_once(':')?;
     match transport {
@@ -82,20 +84,38 @@ pub fn carry_or_image(text: &str) -> Result<ImageRef, String> {
 
 /// An image in a registry.
 pub fn remote(text: &str) -> Result<Remote, String> {
-    match image(text)? {
-        ImageRef::Docker(remote) => Ok(remote),
-        _ => Err("expected an image in a registry, docker://HOST/REPOSITORY:TAG".to_owned()),
+    match image(text) {
+        Ok(ImageRef::Docker(remote)) => Ok(remote),
+        Ok(_) => Err("expected an image in a registry, docker://HOST/REPOSITORY:TAG".to_owned()),
+        // A directory of that name would be refused next.
+        Err(reason) => Err(match of_others(text).is_none().then(|| completed(text)).flatten() {
+            Some(remote) if !text.starts_with("docker:") => format!("the transport is missing; write {remote}"),
+            _ => reason,
+        }),
     }
 }
 
-/// A repository of a registry, without a tag or a digest.
+/// A repository of a registry, without a tag or a digest. The error says what to write at once, whatever else is missing.
 pub fn repository(text: &str) -> Result<Remote, String> {
-    match image(text)? {
-        ImageRef::Docker(remote) if remote.target == Target::Unnamed => Ok(remote),
-        ImageRef::Docker(remote) => {
+    let rest = ["docker://", "https://", "http://", "docker:"].iter().find_map(|start| text.strip_prefix(start));
+    let remote: Result<Remote, _> = rest.unwrap_or(text).parse();
+    match (text.parse(), remote) {
+        (Ok(ImageRef::Docker(remote)), _) if remote.target == Target::Unnamed => Ok(remote),
+        (Ok(ImageRef::Docker(remote)), _) => {
             Err(format!("tags are those of a repository; write docker://{}", remote.with(Target::Unnamed)))
         }
-        _ => Err("expected a repository of a registry, docker://HOST/REPOSITORY".to_owned()),
+        (Ok(_), _) => Err("expected a repository of a registry, docker://HOST/REPOSITORY".to_owned()),
+        (Err(_), Ok(remote)) => Err(format!("write docker://{}", remote.with(Target::Unnamed))),
+        (Err(_), Err(reference::Error::NoRepository(host))) => Err(format!(
+            "the repository is missing; write docker://{host}/REPOSITORY (the tags of one repository are listed, not the \
+             repositories of a registry)"
+        )),
+        (Err(_), Err(reference::Error::ShortName(name))) => {
+            let such = completed(name.split([':', '@']).next().unwrap_or_default());
+            let such = such.map(|remote| format!(", such as {remote}")).unwrap_or_default();
+            Err(format!("`{name}`: short names are not guessed; write docker://HOST/REPOSITORY{such}"))
+        }
+        (Err(_), Err(error)) => Err(error.to_string()),
     }
 }
 
@@ -139,7 +159,24 @@ fn explained(text: &str, error: &reference::Error) -> String {
             "there is no file or directory `{path}`, and no transport is given (oci:DIR, oci-archive:FILE, …)"
         );
     }
-    // `docker pull` completes these names; here it is written which registry is meant.
+    // One word is rather the name of a directory to be made.
+    let is_word = !text.contains(['/', ':', '@']);
+    match completed(text) {
+        Some(remote) if is_word => {
+            format!(
+                "the transport is missing; write oci:{text} for a directory, or {remote} for an image in a registry"
+            )
+        }
+        Some(remote) => format!("the transport is missing; for an image in a registry, write {remote}"),
+        None => error.to_string(),
+    }
+}
+
+/// What `docker pull` would complete a name to; here it is written which registry is meant.
+fn completed(text: &str) -> Option<String> {
+    if reference::is_host(text) {
+        return Some(format!("docker://{text}/REPOSITORY:TAG"));
+    }
     let first = text.split('/').next().unwrap_or_default();
     let has_host = text.contains('/') && (first.contains(['.', ':']) || first == "localhost");
     let remote = match (has_host, text.contains('/')) {
@@ -147,15 +184,5 @@ fn explained(text: &str, error: &reference::Error) -> String {
         (false, true) => format!("docker://docker.io/{text}"),
         (false, false) => format!("docker://docker.io/library/{text}"),
     };
-    // One word is rather the name of a directory to be made.
-    let is_word = !text.contains(['/', ':', '@']);
-    match remote.parse::<ImageRef>() {
-        Ok(_) if is_word => {
-            format!(
-                "the transport is missing; write oci:{text} for a directory, or {remote} for an image in a registry"
-            )
-        }
-        Ok(_) => format!("the transport is missing; for an image in a registry, write {remote}"),
-        Err(_) => error.to_string(),
-    }
+    remote.parse::<ImageRef>().is_ok().then_some(remote)
 }

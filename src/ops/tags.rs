@@ -4,6 +4,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::natural;
 use crate::ops::{Access, Error};
 use crate::reference::{Remote, Tag, Target};
 use crate::registry::{self, Repository};
@@ -14,7 +15,7 @@ use crate::registry::{self, Repository};
 pub struct Tags {
     /// `HOST/REPOSITORY`.
     pub repository: String,
-    /// In the registry's order.
+    /// In the order of their versions ([`natural`]), whatever that of the registry is.
     pub tags: Vec<String>,
     /// What the registry lists and is no tag by the specification's grammar.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -80,7 +81,9 @@ impl Deleted {
 pub async fn list(image: &Remote, access: &Access) -> Result<Tags, Error> {
     let listed = access.repository(image, false).await?.tags().await?;
     let repository = format!("{}/{}", image.registry, image.repository);
-    Ok(Tags { repository, tags: listed.names.iter().map(Tag::to_string).collect(), refused: listed.refused })
+    let mut tags: Vec<String> = listed.names.iter().map(Tag::to_string).collect();
+    tags.sort_unstable_by(|a, b| natural::compare(a, b));
+    Ok(Tags { repository, tags, refused: listed.refused })
 }
 
 /// Deletes an image. Unless it is told to, it deletes none that other tags name, or of which nobody can say so: registries
@@ -99,8 +102,16 @@ pub async fn delete(options: &DeleteOptions, access: &Access) -> Result<Deleted,
     let digest = digest.ok_or_else(|| registry::Error::NotFound(image.to_string()))?;
     let done = |tags| Deleted { image: image.to_string(), digest: digest.clone(), tags, only_tag: *only_tag };
     if *only_tag {
-        repository.delete(image.target()).await?;
-        return Ok(done(Some(named.into_iter().collect())));
+        return match repository.delete(image.target()).await {
+            Ok(()) => Ok(done(Some(named.into_iter().collect()))),
+            // What else can be done, and what would go with it, so that nobody has to ask once more.
+            Err(registry::Error::NoTagDelete { place, .. }) => {
+                let tags = tags_of(&repository, &digest, *parallel).await.ok();
+                let others = tags.map(|tags| tags.into_iter().filter(|tag| Some(tag) != named.as_ref()).collect());
+                Err(registry::Error::NoTagDelete { place, others }.into())
+            }
+            Err(error) => Err(error.into()),
+        };
     }
     let tags = match tags_of(&repository, &digest, *parallel).await {
         Ok(tags) => Some(tags),
@@ -134,6 +145,6 @@ async fn tags_of(repository: &Repository, digest: &Digest, parallel: usize) -> R
     });
     let found: Vec<Option<String>> = stream::iter(asked).buffered(parallel.max(1)).try_collect().await?;
     let mut found: Vec<String> = found.into_iter().flatten().collect();
-    found.sort();
+    found.sort_unstable_by(|a, b| natural::compare(a, b));
     Ok(found)
 }

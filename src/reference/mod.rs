@@ -129,6 +129,9 @@ pub enum Error {
     /// A registry reference without a registry.
     #[error("`{0}`: short names are not guessed; write docker://HOST/REPOSITORY:TAG")]
     ShortName(String),
+    /// A registry alone.
+    #[error("`{0}`: the repository is missing; write docker://{0}/REPOSITORY:TAG")]
+    NoRepository(String),
     /// A repository with characters that registries refuse.
     #[error("`{0}`: a repository has lower-case letters, digits and separators (. _ __ -) between slashes")]
     Repository(String),
@@ -191,6 +194,10 @@ impl FromStr for Remote {
     /// Parses `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`, as it stands after `docker://`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let short = || Error::ShortName(text.to_owned());
+        let host = text.strip_suffix('/').unwrap_or(text);
+        if is_host(host) {
+            return Err(Error::NoRepository(host.to_owned()));
+        }
         let (registry, rest) = text.split_once('/').ok_or_else(short)?;
         if registry != "localhost" && !registry.contains(['.', ':']) {
             return Err(short());
@@ -425,6 +432,16 @@ pub fn url_below<'a>(base: &Url, parts: impl IntoIterator<Item = &'a str>) -> Re
     }
     drop(path);
     Ok(url)
+}
+
+/// Whether `text` is rather the name of a registry, `HOST[:PORT]`, than a short name and its tag: `alpine:3.20` is one of these.
+pub fn is_host(text: &str) -> bool {
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    let is_named = name == "localhost" || name.contains('.');
+    let has_port = port.is_some_and(|port| is_port(port) && (is_named || port.len() > 2));
+    let characters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    characters && !name.starts_with(['.', '-']) && !name.is_empty() && (has_port || is_named && port.is_none())
 }
 
 /// Whether `text` can be the path of a repository.

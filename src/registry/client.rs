@@ -69,8 +69,13 @@ pub enum Error {
     #[error("{0}: the registry does not let it be deleted")]
     NoDelete(String),
     /// A registry that deletes images, and no tag without its image.
-    #[error("{0}: the registry does not delete a tag alone")]
-    NoTagDelete(String),
+    #[error("{place}: the registry does not delete a tag alone")]
+    NoTagDelete {
+        /// The tag.
+        place: String,
+        /// The other tags of its image, where somebody has looked.
+        others: Option<Vec<String>>,
+    },
     /// A token that ran out while a body was sent.
     #[error("{0}: the token ran out")]
     TokenExpired(String),

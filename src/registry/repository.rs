@@ -205,7 +205,7 @@ impl Repository {
             // Distribution takes a tag for a digest that is wrong.
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST => Err(match target.parse::<Digest>() {
                 Ok(_) => Error::NoDelete(self.place(target)),
-                Err(_) => Error::NoTagDelete(self.place(target)),
+                Err(_) => Error::NoTagDelete { place: self.place(target), others: None },
             }),
             _ => Err(http::Error::status(response).await.into()),
         }

@@ -165,13 +165,10 @@ fn a_helper_that_does_not_forget_a_login_is_an_error() {
     }
 }
 
-/// The tags of a repository, sorted: this registry has them in the order of its disk.
 fn listed(dir: &Path, repository: &str) -> Vec<String> {
     let (status, lines, talk) = said(dir, &["list-tags", "--tls-verify=false", repository]);
     assert_eq!((status, talk.as_str()), (Some(0), ""));
-    let mut tags: Vec<String> = lines.lines().map(str::to_owned).collect();
-    tags.sort();
-    tags
+    lines.lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -180,7 +177,7 @@ fn tags_are_listed_as_skopeo_lists_them() {
     let (registry, dir) = (DockerRegistry::start(), tempfile::tempdir().unwrap());
     let dir = dir.path();
     images(dir);
-    for tag in ["2", "1", "latest"] {
+    for tag in ["v1.10", "latest", "v1.9", "2.0", "10.0"] {
         push(dir, "one", &registry.at(&format!("a/b:{tag}")));
     }
     let there = registry.at("a/b");
@@ -189,15 +186,21 @@ fn tags_are_listed_as_skopeo_lists_them() {
     let (status, ours, talk) = said(dir, &["list-tags", "--json", "--tls-verify=false", &there]);
     assert_eq!((status, talk.as_str()), (Some(0), ""));
     let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-    assert_eq!(value(&ours), value(&theirs));
-    assert_eq!(listed(dir, &there), ["1", "2", "latest"]);
+    let sorted = ["2.0", "10.0", "latest", "v1.9", "v1.10"];
+    let (ours, mut theirs) = (value(&ours), value(&theirs));
+    assert_eq!(ours["Tags"], serde_json::json!(sorted));
+    // The same tags, and all else: the order of theirs is that of the registry's disk.
+    let tags = theirs["Tags"].as_array_mut().unwrap();
+    tags.sort_by_key(|tag| sorted.iter().position(|it| tag == it));
+    assert_eq!(ours, theirs);
+    assert_eq!(listed(dir, &there), sorted);
     let host = &registry.address;
     let gone = format!(
         "error: {host}/a/c: not found\nhint: check the name of the repository; {host} may hide what needs a login (`haversack \
          login {host}`)\n"
     );
     assert_eq!(said(dir, &["list-tags", "--tls-verify=false", &registry.at("a/c")]), (Some(1), String::new(), gone));
-    let (status, _, talk) = said(dir, &["list-tags", &registry.at("a/b:1")]);
+    let (status, _, talk) = said(dir, &["list-tags", &registry.at("a/b:2.0")]);
     let why = format!("tags are those of a repository; write docker://{}/a/b", registry.address);
     assert!(status == Some(2) && talk.contains(&why), "{talk}");
 }
@@ -231,24 +234,35 @@ fn an_image_is_deleted_when_no_other_tag_names_it_or_when_told_to() {
         ],
     );
     let digest = digest.trim();
-    let hint =
-        "hint: `--yes` deletes it with all its tags; `--only-tag` deletes this tag alone, where the registry can\n";
-    let shared = |image: &str, others: &str| {
+    let by_digest = format!("a/b@{digest}");
+    let shared = |image: &str, others: &str, more: &str| {
         let text = format!(
-            "error: {host}/{image}: other tags name this image ({digest}) and would go with it: {others}\n{hint}"
+            "error: {host}/{image}: other tags name this image ({digest}) and would go with it: {others}\n\
+             hint: `--yes` deletes it with all its tags{more}\n"
         );
         (Some(1), String::new(), text)
     };
-    assert_eq!(delete("a/b:1", &[]), shared("a/b:1", "1.0, latest"));
-    assert_eq!(delete(&format!("a/b@{digest}"), &[]), shared(&format!("a/b@{digest}"), "1, 1.0, latest"));
+    let only = "; `--only-tag` deletes this tag alone, where the registry can";
+    assert_eq!(delete("a/b:1", &[]), shared("a/b:1", "1.0, latest", only));
+    assert_eq!(delete(&by_digest, &[]), shared(&by_digest, "1, 1.0, latest", ""));
     assert_eq!(tags(), ["1", "1.0", "2", "latest"]);
 
-    // This registry deletes by digest only, and says so.
-    let alone = format!(
-        "error: {host}/a/b:1: the registry does not delete a tag alone\nhint: leave `--only-tag` out to delete the image with \
-         all its tags\n"
+    // This registry deletes by digest only, and says so; what it says next is not what was refused before.
+    for (image, others) in [
+        (
+            "a/b:1",
+            "with `--yes` in place of `--only-tag`, the image is deleted with all other tags that name it: 1.0, latest",
+        ),
+        ("a/b:2", "no other tag names its image: without `--only-tag`, image and tag are deleted together"),
+    ] {
+        let alone = format!("error: {host}/{image}: the registry does not delete a tag alone\nhint: {others}\n");
+        assert_eq!(delete(image, &["--only-tag"]), (Some(1), String::new(), alone));
+    }
+    let digest_only = format!(
+        "error: {host}/{by_digest}: a digest is not a tag\nhint: name the tag in place of the digest, or delete the image with all \
+         its tags with `--yes` in place of `--only-tag`\n"
     );
-    assert_eq!(delete("a/b:1", &["--only-tag"]), (Some(1), String::new(), alone));
+    assert_eq!(delete(&by_digest, &["--only-tag"]), (Some(2), String::new(), digest_only));
     let (status, json, talk) = delete("a/b:2", &["--json"]);
     assert_eq!((status, talk.as_str()), (Some(0), ""));
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();

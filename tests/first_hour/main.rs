@@ -6,6 +6,7 @@ mod definitions;
 #[allow(dead_code, reason = "each user takes a part")]
 mod docker_registry;
 mod doctor;
+mod leading;
 mod logins;
 mod manual;
 mod pages;

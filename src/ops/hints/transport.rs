@@ -50,7 +50,15 @@ pub(super) fn registry_hint(error: &registry::Error) -> Option<String> {
              `haversack serve` with `--writable`; elsewhere, look at the registry's own page"
                 .into()
         }
-        registry::Error::NoTagDelete(_) => "leave `--only-tag` out to delete the image with all its tags".into(),
+        registry::Error::NoTagDelete { others: Some(others), .. } if others.is_empty() => {
+            "no other tag names its image: without `--only-tag`, image and tag are deleted together".into()
+        }
+        registry::Error::NoTagDelete { others, .. } => {
+            let others = others.as_ref().map(|others| format!(": {}", others.join(", "))).unwrap_or_default();
+            format!(
+                "with `--yes` in place of `--only-tag`, the image is deleted with all other tags that name it{others}"
+            )
+        }
         registry::Error::Before(error) => return causes::of(&**error).find_map(hint),
         registry::Error::Mismatch { .. } => DAMAGED.to_owned(),
         registry::Error::ReferrersLost { .. } => "run the command again when no other client writes there".into(),

@@ -55,7 +55,11 @@ pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
         ops::Error::DeleteWhat(image) => {
             return Some(format!("name one: `haversack list-tags docker://{image}` shows them"));
         }
-        ops::Error::NoTag(_) => "leave `--only-tag` out, or name the tag",
+        ops::Error::NoTag(_) => {
+            "name the tag in place of the digest, or delete the image with all its tags with `--yes` in place of `--only-tag`"
+        }
+        ops::Error::Shared { image, .. } if image.target.digest().is_some() => BY_DIGEST,
+        ops::Error::TagsUnknown(image) if image.target.digest().is_some() => BY_DIGEST,
         ops::Error::Shared { .. } | ops::Error::TagsUnknown(_) => {
             "`--yes` deletes it with all its tags; `--only-tag` deletes this tag alone, where the registry can"
         }
@@ -114,3 +118,5 @@ pub(super) fn site_hint(error: &site::Error) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+const BY_DIGEST: &str = "`--yes` deletes it with all its tags";
