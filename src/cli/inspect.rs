@@ -10,7 +10,7 @@ use crate::reference::ImageRef;
 use crate::registry::memory;
 use crate::terminal::stop::stoppable;
 
-/// Show an image's digest, platforms, layers with their history, and what refers to it; with --json its configuration, too
+/// Show an image: its digest, platforms, what it is run with, its layers with their history, and what refers to it
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct InspectArgs {
@@ -21,7 +21,7 @@ pub(super) struct InspectArgs {
     /// Print the manifest or index exactly as it is
     #[arg(long)]
     raw: bool,
-    /// Print this text with fields of --json filled in, such as '{{.digest}} {{.Created}}'
+    /// Print only this text, with a value in place of each field, such as '{{.Digest}} {{.Created}}'
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     format: Option<Format>,
     /// Find out which encoder compressed each layer, by reading and compressing all layers again
@@ -53,10 +53,14 @@ pub(super) fn run(args: &InspectArgs, context: &Context) -> Outcome {
 }
 
 const HELP: &str = "\
+Fields of --format: Digest, MediaType, Size, Annotations, Images, Referrers, with --encoder also Encoders; if it is a single image, \
+also Created, Architecture, Os, User, Entrypoint, Cmd, WorkingDir, Env, Labels, Layers. Names and numbers lead to what is inside of one: \
+{{.Images.0.Platform}}. {{json .FIELD}} is a value as JSON.
+
 Examples:
   haversack inspect docker://quay.io/podman/stable:v5
   haversack inspect --json oci:mirror:podman
-  haversack inspect --format {{.Digest}} docker://quay.io/podman/stable:v5
+  haversack inspect --format '{{.Digest}} {{.Created}}' docker://quay.io/podman/stable:v5
   haversack inspect --encoder oci:mirror:podman
 
 Exit status: 0 shown, 1 failed, 2 wrong command line, 3 documents or layers are missing";

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use oci_spec::image::Descriptor;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::carry::LayerEncoder;
 use crate::causes;
@@ -122,24 +122,25 @@ impl Inspected {
             && self.encoders.as_ref().is_none_or(|encoders| encoders.left_out.is_empty())
     }
 
-    /// The fields of the JSON, and of a single image what skopeo has at the top of its own.
+    /// The fields of the JSON, and of a single image what skopeo and podman have at the top of their own: all written as those
+    /// programs write them.
     pub fn fields(&self) -> Result<Value, Error> {
-        let mut fields = serde_json::to_value(self)?;
-        if let ([image], Some(fields)) = (&*self.report.images, fields.as_object_mut()) {
+        let mut fields = Map::new();
+        if let Value::Object(ours) = serde_json::to_value(self)? {
+            fields.extend(ours.into_iter().map(|(name, value)| (pascal(&name), value)));
+        }
+        if let [image] = &*self.report.images {
             let config = &image.config;
-            for (name, value) in [
-                ("Created", config.get("created")),
-                ("Architecture", config.get("architecture")),
-                ("Os", config.get("os")),
-                ("Labels", config.pointer("/config/Labels")),
-                ("Env", config.pointer("/config/Env")),
-            ] {
-                fields.insert(name.to_owned(), value.cloned().unwrap_or_default());
+            for (name, place) in [("Created", "/created"), ("Architecture", "/architecture"), ("Os", "/os")] {
+                fields.insert(name.to_owned(), config.pointer(place).cloned().unwrap_or_default());
+            }
+            for name in ["User", "Entrypoint", "Cmd", "WorkingDir", "Env", "Labels"] {
+                fields.insert(name.to_owned(), config["config"][name].clone());
             }
             let layers = image.layers.iter().map(|layer| layer.digest.as_str()).collect::<Vec<_>>();
             fields.insert("Layers".to_owned(), layers.into());
         }
-        Ok(fields)
+        Ok(fields.into())
     }
 
     /// The image for people, with what refers to it.
@@ -181,13 +182,16 @@ fn image_text(report: &InspectReport) -> String {
         let size = amount(image.layer_bytes, Unit::Bytes);
         let _ = writeln!(text, "{what} {}, {}, {size}", image.digest, plural::count(image.layers.len(), "layer"));
         if let Some(problem) = &image.problem {
-            let _ = writeln!(text, "  problem  {problem}");
+            let _ = writeln!(text, "  problem    {problem}");
         }
         if let Some(subject) = &image.subject {
-            let _ = writeln!(text, "  about    {subject}");
+            let _ = writeln!(text, "  about      {subject}");
         }
         if let Some(created) = &image.created {
-            let _ = writeln!(text, "  created  {}", in_line(created));
+            let _ = writeln!(text, "  created    {}", in_line(created));
+        }
+        for (name, value) in configured(&image.config["config"]) {
+            let _ = writeln!(text, "  {name:<10} {}", in_line(value));
         }
         for layer in &image.layers {
             let history = in_line(layer.history.as_deref().unwrap_or_default());
@@ -195,4 +199,42 @@ fn image_text(report: &InspectReport) -> String {
         }
     }
     text
+}
+
+/// What an image is run with, as `podman inspect` has it: a line for each value, those that are empty left out.
+fn configured(config: &Value) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    for (name, shown) in [
+        ("User", "user"),
+        ("Entrypoint", "entrypoint"),
+        ("Cmd", "cmd"),
+        ("WorkingDir", "workdir"),
+        ("Env", "env"),
+        ("ExposedPorts", "port"),
+        ("Volumes", "volume"),
+        ("StopSignal", "stopsignal"),
+        ("Labels", "label"),
+    ] {
+        match &config[name] {
+            Value::String(text) if !text.is_empty() => lines.push((shown, text.clone())),
+            // Each may hold spaces: the words of a command are told apart as JSON tells them.
+            Value::Array(words) if name != "Env" && !words.is_empty() => lines.push((shown, config[name].to_string())),
+            Value::Array(variables) => {
+                lines.extend(variables.iter().filter_map(|it| Some((shown, it.as_str()?.to_owned()))));
+            }
+            Value::Object(labels) if name == "Labels" => lines.extend(
+                labels.iter().map(|(key, value)| (shown, format!("{key}={}", value.as_str().unwrap_or_default()))),
+            ),
+            Value::Object(keys) => lines.extend(keys.keys().map(|key| (shown, key.clone()))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    lines
+}
+
+/// `media_type` as `MediaType`.
+fn pascal(name: &str) -> String {
+    let upper =
+        |part: &str| part.get(..1).map(str::to_uppercase).unwrap_or_default() + part.get(1..).unwrap_or_default();
+    name.split('_').map(upper).collect()
 }

@@ -89,9 +89,55 @@ fn a_format_has_fields_of_the_json() {
     assert_eq!(inspect("{{.Layers}}").1, format!("{}\n", json!([layer])));
     let (status, data, talk) = inspect("{{.Name}}");
     assert_eq!((status, data.as_str()), (Some(2), ""));
-    assert!(talk.starts_with("error: --format: no field `Name`; there are Architecture, Created, "), "{talk}");
+    let fields = talk.strip_prefix("error: --format: no field `Name`; there are ").unwrap_or_else(|| panic!("{talk}"));
+    let mut fields: Vec<&str> = fields.trim().split(", ").collect();
+    fields.push("Encoders");
+    fields.sort_unstable();
+    // All that there are, and no others, are in the help.
+    let help = said(dir.path(), &["inspect", "--help"]).1;
+    let listed = help.split("Fields of --format: ").nth(1).unwrap().split(". ").next().unwrap().replace('\n', " ");
+    let listed = listed.replace("with --encoder also ", "").replace("; if it is a single image, also ", ", ");
+    let mut listed: Vec<&str> = listed.split(',').map(str::trim).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, fields);
     let (status, _, talk) = inspect("{{range .Layers}}");
     assert!(status == Some(2) && talk.contains("for more, use --json and jq"), "{talk}");
+}
+
+#[test]
+fn inspect_shows_what_an_image_is_run_with() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("one")).unwrap();
+    let definition = "name = \"x\"\nuser = \"1001\"\nentrypoint = [\"/bin/sh\", \"-c\"]\ncmd = [\"echo a b\"]\nworkdir = \"/src\"\n\
+        volumes = [\"/data\"]\nstop-signal = \"SIGINT\"\nenv = { PATH = \"/bin\", A = \"b\\u001bc\" }\nlabels = { a = \"b\" }\n\
+        [[layers]]\nfiles = [{ dest = \"/f\", text = \"1\" }]\n";
+    std::fs::write(dir.path().join("one/image.toml"), definition).unwrap();
+    let (status, _, talk) =
+        said(dir.path(), &["build", "one", "--no-sbom", "--platform", "linux/amd64", "--output", "oci:store:x:1"]);
+    assert_eq!(status, Some(0), "{talk}");
+    let (status, text, talk) = said(dir.path(), &["inspect", "oci:store:x:1"]);
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    let of_image = text.split_once("\nlinux/amd64 sha256:").unwrap().1;
+    let lines: Vec<&str> = of_image.lines().skip(1).take_while(|line| !line.starts_with("  sha256:")).collect();
+    assert_eq!(
+        lines,
+        [
+            "  created    1970-01-01T00:00:00Z",
+            "  user       1001",
+            r#"  entrypoint ["/bin/sh","-c"]"#,
+            r#"  cmd        ["echo a b"]"#,
+            "  workdir    /src",
+            r"  env        A=b\x1bc",
+            "  env        PATH=/bin",
+            "  volume     /data",
+            "  stopsignal SIGINT",
+            "  label      a=b",
+            "  label      org.opencontainers.image.created=1970-01-01T00:00:00Z",
+        ]
+    );
+    let format = ["inspect", "oci:store:x:1", "--format", "{{.User}} {{.Entrypoint}} {{.Cmd}} {{.WorkingDir}}"];
+    let filled = "1001 [\"/bin/sh\",\"-c\"] [\"echo a b\"] /src\n";
+    assert_eq!(said(dir.path(), &format), (Some(0), filled.to_owned(), String::new()));
 }
 
 #[test]
