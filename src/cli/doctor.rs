@@ -16,7 +16,7 @@ use crate::plural;
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct DoctorArgs {
-    /// What to check besides this machine: a registry, HOST[:PORT] or docker://…; a layout, DIR or oci:DIR; a URL
+    /// What to check besides this machine: a registry (HOST[:PORT] or docker://…), a layout (DIR or oci:DIR) or a URL
     #[arg(value_name = "WHAT")]
     subjects: Vec<Subject>,
     #[command(flatten)]
@@ -64,9 +64,9 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
     };
     let report = block_on(async { Ok(doctor::doctor(&options).await) })?;
     context.ui.result(&report, |report| report.checks.iter().map(Check::to_text).collect())?;
-    let (warned, failed) = (report.warned, report.failed);
+    let (warned, failed, skipped) = (report.warned, report.failed, report.skipped);
     context.ui.say(format_args!(
-        "{}: {failed} failed, {}",
+        "{}: {failed} failed, {}, {skipped} skipped",
         plural::count(report.checks.len(), "check"),
         plural::count(warned, "warning")
     ));
@@ -74,13 +74,16 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
 }
 
 const HELP: &str = "\
-Asked are the addresses that commands have without the command line (by default, in haversack.toml or the environment; \
-out of reach, a default is only warned of), and all registries that there are credentials for. Layouts are looked at \
-for what is missing; `haversack verify` reads them whole.
+The doctor asks every registry that there are credentials for, and every address that commands ask unless their options name \
+another one: the default, or what haversack.toml or the environment says. A default that cannot be reached is only a warning. Of a \
+layout, the doctor looks for what is missing; `haversack verify` reads all of it.
+
+A line begins with what was found: ok; note, for a server that answers, but not with success, such as 404; skip, for what was not \
+asked; warn, for what may be a fault; fail.
 
 Examples:
   haversack doctor
   haversack doctor registry.local:5000 oci:mirror
   haversack doctor --offline --json
 
-Exit status: 0 nothing failed, 2 wrong command line, 3 some checks failed";
+Exit status: 0 no check failed (some may be skipped), 2 wrong command line, 3 some checks failed";

@@ -30,7 +30,10 @@ fn examined(dir: &Path, args: &[&str], environment: &[(&str, &str)]) -> (Option<
         serde_json::from_slice(&stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&stderr)));
     let checks = report["checks"].as_array().unwrap();
     let count = |state: &str| checks.iter().filter(|check| check["state"] == state).count();
-    assert_eq!((&report["failed"], &report["warned"]), (&json!(count("fail")), &json!(count("warn"))));
+    for (field, state) in [("failed", "fail"), ("warned", "warn"), ("skipped", "skip"), ("noted", "note")] {
+        assert_eq!(report[field], json!(count(state)), "{field}");
+    }
+    assert_eq!(status.code(), Some(if count("fail") == 0 { 0 } else { 3 }));
     let text = |check: &Value, key: &str| check[key].as_str().map(str::to_owned);
     let line = |check: &Value| {
         let [state, name, found] = ["state", "check", "found"].map(|key| text(check, key).unwrap());
@@ -68,7 +71,15 @@ fn an_offline_doctor_asks_nobody_and_says_what_it_looked_at() {
     assert!(names.starts_with(&kinds) && names.ends_with(&["registry", "podman"]), "{names:?}");
     assert!(names[kinds.len()..names.len() - 2].iter().all(|name| *name == "source"), "{names:?}");
     assert_eq!(status, Some(0), "{checks:?}");
-    let offline = "ok registry: r.example:5000: not asked, because this run is offline";
+    assert!(
+        checks
+            .iter()
+            .all(|(line, _)| line.starts_with("skip ") == line.contains(": not asked, ") || line.contains("clock"))
+    );
+    let clock = of(&checks, "clock");
+    let compared = "Z; not compared, because no server said what time it is there";
+    assert!(clock[0].0.starts_with("skip clock: ") && clock[0].0.ends_with(compared), "{clock:?}");
+    let offline = "skip registry: r.example:5000: not asked, because this run is offline";
     assert_eq!(of(&checks, "registry"), [(offline, "")]);
     let version = concat!("ok program: haversack ", env!("CARGO_PKG_VERSION"));
     assert!(checks[0].0.starts_with(version) && checks[0].0.ends_with("; no configuration file"), "{checks:?}");
@@ -88,7 +99,9 @@ fn lines_are_for_people_and_the_status_is_three_when_something_failed() {
                   copy the image there again\n";
     assert!(lines.contains(layout), "{lines}");
     let count = lines.lines().filter(|line| !line.starts_with("      next: ")).count();
-    assert!(talk.starts_with(&format!("{count} checks: 1 failed, ")), "{talk}");
+    let skipped = lines.lines().filter(|line| line.starts_with("skip  ")).count();
+    assert!(skipped > 1 && talk.starts_with(&format!("{count} checks: 1 failed, ")), "{talk}");
+    assert!(talk.ends_with(&format!(", {skipped} skipped\n")), "{talk}");
     let (status, _, talk) = said(dir.path(), &["doctor", "nothing"]);
     let why = "expected a registry (HOST[:PORT]), the directory of a layout or a URL; there is no directory `nothing`";
     assert!(status == Some(2) && talk.contains(why), "{talk}");
@@ -97,12 +110,15 @@ fn lines_are_for_people_and_the_status_is_three_when_something_failed() {
 #[test]
 fn sources_that_do_not_answer_fail_when_somebody_chose_them() {
     let dir = tempfile::tempdir().unwrap();
-    let healthy =
-        format!("http://{}/", server("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+    let healthy = format!("http://{}/", server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+    let [missing, locked] = ["404 Not Found", "401 Unauthorized"].map(|status| {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        format!("http://{}/", server(answer.leak()))
+    });
     let broken =
         format!("http://{}/", server("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
     let plain = format!("https://{}/", healthy.trim_start_matches("http://").trim_end_matches('/'));
-    let (status, checks) = examined(dir.path(), &[&healthy, &broken, &plain], &[]);
+    let (status, checks) = examined(dir.path(), &[&healthy, &broken, &plain, &missing, &locked], &[]);
     assert_eq!(status, Some(3));
     let sources = of(&checks, "source");
     assert_eq!(sources[0], (&*format!("ok source: {healthy} (named here): answers"), ""));
@@ -113,11 +129,15 @@ fn sources_that_do_not_answer_fail_when_somebody_chose_them() {
         sources[2].1.starts_with("add the certificate authority of 127.0.0.1 with `--ca-file FILE`"),
         "{sources:?}"
     );
+    let below = "the server is there; commands ask for what is below this address: check its path if they find nothing";
+    assert_eq!(sources[3], (&*format!("note source: {missing} (named here): answers 404 Not Found"), below));
+    let let_in = "the server is there; whether it lets the command in shows when that runs";
+    assert_eq!(sources[4], (&*format!("note source: {locked} (named here): answers 401 Unauthorized"), let_in));
     let refused =
         "fail source: http://127.0.0.1:9/ (catalog snapshot --api): cannot connect: Connection refused (os error 111)";
-    assert_eq!(sources[3].0, refused);
-    assert!(sources[3].1.starts_with("check that 127.0.0.1 can be reached from here"), "{sources:?}");
-    assert_eq!(sources.len(), 4, "asked once: {sources:?}");
+    assert_eq!(sources[5].0, refused);
+    assert!(sources[5].1.starts_with("check that 127.0.0.1 can be reached from here"), "{sources:?}");
+    assert_eq!(sources.len(), 6, "asked once: {sources:?}");
 }
 
 #[test]
@@ -177,6 +197,9 @@ fn certificates_and_proxies_that_cannot_be_used_are_found() {
     );
     assert_eq!(status, Some(3));
     let trust = of(&checks, "trust");
+    let (_, unasked) = examined(dir.path(), &["r.example", "--ca-file", "gone.pem"], &[]);
+    let skipped = "skip registry: r.example: not asked, because the certificates to trust cannot be read (see trust)";
+    assert_eq!(of(&unasked, "registry"), [(skipped, "")]);
     let gone = "fail trust: cannot open gone.pem: No such file or directory (os error 2)";
     assert_eq!(trust[1], (gone, "check that gone.pem and the directories above it exist"));
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What stands in the way on this machine, found before it does: what `haversack doctor` says.
 //!
-//! Each check is one line, [ok](State::Ok), a [warning](State::Warn) for what may be meant, or a [failure](State::Fail), with what to
-//! do next. Nothing is changed, no secret is looked at more closely than to tell whose it is, and a registry is asked no more than
+//! Each check is one line: [ok](State::Ok), a [note](State::Note) of what came back where only the user knows whether that is right,
+//! [skipped](State::Skip), a [warning](State::Warn) for what may be meant, or a [failure](State::Fail), with what to do next. Nothing is changed, no secret is looked at more closely than to tell whose it is, and a registry is asked no more than
 //! whether it lets us in.
 
 mod credentials;
@@ -61,6 +61,10 @@ pub struct Source {
 pub enum State {
     /// Nothing stands in the way.
     Ok,
+    /// Something answered, and not that all is well.
+    Note,
+    /// Nobody was asked.
+    Skip,
     /// Something may.
     Warn,
     /// Something does.
@@ -86,6 +90,10 @@ pub struct Check {
 pub struct DoctorReport {
     /// In the order in which they were made.
     pub checks: Vec<Check>,
+    /// How many say what came back, and no more.
+    pub noted: usize,
+    /// How many were not made.
+    pub skipped: usize,
     /// How many are warnings.
     pub warned: usize,
     /// How many failed.
@@ -99,9 +107,13 @@ pub async fn doctor(options: &DoctorOptions) -> DoctorReport {
     // The client reads certificates of its own first; without it nobody can be asked.
     let client = http::Http::new(&options.access.http);
     let mut clocks = Vec::new();
-    if let Ok(client) = &client {
-        network::sources(options, client, &mut network, &mut clocks).await;
-        network::registries(options, &mut network).await;
+    match &client {
+        Ok(_) if options.access.http.offline => network::skipped(options, "this run is offline", &mut network),
+        Ok(client) => {
+            network::sources(options, client, &mut network, &mut clocks).await;
+            network::registries(options, &mut network).await;
+        }
+        Err(_) => network::skipped(options, "the certificates to trust cannot be read (see trust)", &mut network),
     }
     checks.push(machine::clock(&clocks));
     checks.extend(options.places.iter().map(|(what, path)| machine::room(what, path)));
@@ -112,7 +124,13 @@ pub async fn doctor(options: &DoctorOptions) -> DoctorReport {
     checks.extend(options.layouts.iter().map(|path| layouts::layout(path)));
     checks.push(machine::podman(options.path.as_deref()));
     let count = |state| checks.iter().filter(|check| check.state == state).count();
-    DoctorReport { warned: count(State::Warn), failed: count(State::Fail), checks }
+    DoctorReport {
+        noted: count(State::Note),
+        skipped: count(State::Skip),
+        warned: count(State::Warn),
+        failed: count(State::Fail),
+        checks,
+    }
 }
 
 impl Check {
@@ -120,6 +138,8 @@ impl Check {
     pub fn to_text(&self) -> String {
         let state = match self.state {
             State::Ok => "ok",
+            State::Note => "note",
+            State::Skip => "skip",
             State::Warn => "warn",
             State::Fail => "fail",
         };
@@ -133,6 +153,14 @@ impl Check {
 
     fn ok(check: &'static str, found: impl Into<String>) -> Self {
         Check { check, state: State::Ok, found: found.into(), next: None }
+    }
+
+    fn note(check: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
+        Check { check, state: State::Note, found: found.into(), next: Some(next.into()) }
+    }
+
+    fn skip(check: &'static str, found: impl Into<String>) -> Self {
+        Check { check, state: State::Skip, found: found.into(), next: None }
     }
 
     fn warn(check: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
