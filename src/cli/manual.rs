@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::CommandFactory;
-use clap_mangen::Man;
 use serde::Serialize;
 
 use crate::cli::outcome::{Exit, Failure, Outcome};
 use crate::cli::{Args, Context, VERSION};
 use crate::fs;
+use crate::terminal;
 
 /// Write a completion script for a shell
 #[derive(clap::Args)]
@@ -45,35 +45,22 @@ pub(super) fn man(args: &ManArgs, context: &Context) -> Outcome {
     command.build();
     fs::create_dir_all(&args.directory)?;
     let mut pages = Vec::new();
-    write_pages(command, args, &mut pages)?;
+    write_pages(&command, args, &mut pages)?;
     pages.sort();
     let pages = Pages { directory: args.directory.clone(), pages };
     context.ui.result(&pages, |pages| pages.pages.iter().map(|page| format!("{page}\n")).collect())?;
     Ok(Exit::Done)
 }
 
-fn write_pages(command: clap::Command, args: &ManArgs, pages: &mut Vec<String>) -> Result<(), Failure> {
-    for command in command.get_subcommands().filter(|command| !command.is_hide_set()).cloned() {
+fn write_pages(command: &clap::Command, args: &ManArgs, pages: &mut Vec<String>) -> Result<(), Failure> {
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         write_pages(command, args, pages)?;
     }
-    // What is left out of the short help would have no text.
-    let page = Man::new(command.mut_args(|arg| arg.hide_short_help(false)));
-    let name = page.get_filename();
-    let mut text = Vec::new();
-    page.render(&mut text)?;
-    fs::write(&args.directory.join(&name), page_of(&String::from_utf8_lossy(&text), &name).as_bytes())?;
+    let date = VERSION.rsplit([' ', ')']).find(|word| word.parse::<jiff::civil::Date>().is_ok()).unwrap_or_default();
+    let (name, text) = terminal::page(command, env!("CARGO_PKG_VERSION"), date)?;
+    fs::write(&args.directory.join(&name), text.as_bytes())?;
     pages.push(name);
     Ok(())
-}
-
-/// The page with a head that has all its fields, the commit's date where it is known, and without breaks beside empty lines.
-fn page_of(text: &str, name: &str) -> String {
-    let title = name.trim_end_matches(".1");
-    let date = VERSION.rsplit([' ', ')']).find(|word| word.parse::<jiff::civil::Date>().is_ok()).unwrap_or_default();
-    let head = format!(".TH \"{title}\" \"1\" \"{date}\" \"haversack {}\" \"haversack\"", env!("CARGO_PKG_VERSION"));
-    let lines = text.lines().map(|line| if line.starts_with(".TH ") { &head } else { line }).collect::<Vec<_>>();
-    let page = lines.join("\n").replace("\n.br\n\n.br\n", "\n.sp\n");
-    page.replace("\n.SH EXTRA\n", "\n.SH EXAMPLES AND EXIT STATUS\n") + "\n"
 }
 
 const COMPLETIONS_HELP: &str = "\

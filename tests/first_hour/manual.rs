@@ -25,6 +25,34 @@ fn there_is_a_man_page_for_each_command() {
     {
         assert!(copy.contains(part), "{part}: {copy}");
     }
+    // As podman's and git's: each option with its value, what there may be several of with dots, and what has to be without brackets.
+    let synopsis = |page: &str| {
+        let text = std::fs::read_to_string(dir.path().join("man1").join(page)).unwrap();
+        let text = text.split(".SH SYNOPSIS\n").nth(1).unwrap().split("\n.SH ").next().unwrap().to_owned();
+        let plain = [("\\|.\\|.\\|.\\&", "..."), ("\\fB", ""), ("\\fI", ""), ("\\fR", ""), ("\\-", "-"), ("\\~", " ")];
+        let text = plain.iter().fold(text, |text, (from, to)| text.replace(from, to));
+        text.strip_prefix(".SY ").unwrap().strip_suffix("\n.YS").unwrap().replace(['\n'], " ").replace('"', "")
+    };
+    for (page, expected) in [
+        (
+            "haversack-copy.1",
+            "haversack copy [--platform OS/ARCH]... [--no-referrers] [--parallel N] [--dry-run] [--check-blobs] \
+             [--src-tls-verify BOOL] [--authfile FILE] [--dest-tls-verify BOOL] [common options] SRC DST",
+        ),
+        (
+            "haversack-login.1",
+            "haversack login [-u|--username NAME] [--password-stdin] [--tls-verify BOOL] [--authfile FILE] [common options] REGISTRY",
+        ),
+        ("haversack-catalog.1", "haversack catalog [common options] COMMAND"),
+        ("haversack-doctor.1", "haversack doctor [--tls-verify BOOL] [--authfile FILE] [common options] [WHAT...]"),
+        ("haversack-catalog-check.1", "haversack catalog check [--batch FILE] [--db FILE] [common options] [COMMAND]"),
+    ] {
+        assert_eq!(synopsis(page), expected);
+    }
+    let build = synopsis("haversack-build.1");
+    let one_of =
+        "{-o|--output TRANSPORT | --push REF | --explain | --print-definition} [common options] [DEFINITION...]";
+    assert!(build.ends_with(one_of), "{build}");
     // Once more: pages are replaced, and are the same.
     assert_eq!(said(dir.path(), &["man", "man1"]), (Some(0), pages, String::new()));
     assert_eq!(std::fs::read_to_string(dir.path().join("man1/haversack-copy.1")).unwrap(), copy);
