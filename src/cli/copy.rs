@@ -21,7 +21,7 @@ pub(super) struct CopyArgs {
     /// Destination, written like the source
     #[arg(value_name = "DST", value_parser = place::image)]
     destination: ImageRef,
-    /// Copy only this platform of a multi-platform image, and rewrite its index; may be repeated
+    /// Copy only this platform of a multi-platform image, whose index is rewritten and gets another digest; may be repeated
     #[arg(long, value_name = "OS/ARCH")]
     platform: Vec<Platform>,
     /// Leave signatures, SBOMs and attestations behind
@@ -75,4 +75,4 @@ Examples:
   haversack copy oci:mirror:podman oci-archive:podman.tar:podman
   haversack copy oci-archive:podman.tar:podman docker://registry.local:5000/podman/stable:v5
 
-Exit status: 0 copied, 1 failed, 2 wrong command line, 3 copied without some signatures, SBOMs or attestations, which could not be read, or which `dir:` has no place for";
+Exit status: 0 copied, 1 failed, 2 wrong command line, 3 copied, but without some signatures, SBOMs or attestations: they could not be read, or `dir:` has no place for them";

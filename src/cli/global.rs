@@ -22,10 +22,10 @@ pub(super) struct Global {
     /// Print more; twice for requests and timings
     #[arg(short, long, global = true, hide_short_help = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
-    /// Refuse every request to another host before it is made
+    /// Use no network: refuse every request to another host before it is made
     #[arg(long, global = true, hide_short_help = true)]
     offline: bool,
-    /// How progress is shown
+    /// How progress is shown: auto, plain or none
     #[arg(
         long,
         global = true,

@@ -15,7 +15,7 @@ use crate::terminal::{Ui, prompt};
 #[derive(clap::Args)]
 #[command(after_help = LOGIN_HELP)]
 pub(super) struct LoginArgs {
-    /// Registry, HOST[:PORT], or a part of it, HOST[:PORT]/NAMESPACE
+    /// Registry: HOST[:PORT], or HOST[:PORT]/NAMESPACE for a part of it
     #[arg(value_name = "REGISTRY")]
     place: LoginPlace,
     /// User name [default: asked for on a terminal]
@@ -34,7 +34,7 @@ pub(super) struct LoginArgs {
 #[derive(clap::Args)]
 #[command(after_help = LOGOUT_HELP)]
 pub(super) struct LogoutArgs {
-    /// Registry, HOST[:PORT], or a part of it, HOST[:PORT]/NAMESPACE
+    /// Registry: HOST[:PORT], or HOST[:PORT]/NAMESPACE for a part of it
     #[arg(value_name = "REGISTRY")]
     place: LoginPlace,
     #[command(flatten)]
@@ -136,9 +136,9 @@ const LONGEST: u64 = 64 << 10;
 
 const LOGIN_HELP: &str = "\
 The registry is asked first; nothing is written if it refuses. The file is that of `podman login`: $REGISTRY_AUTH_FILE, or \
-$XDG_RUNTIME_DIR/containers/auth.json, or /run/containers/UID/auth.json. The last two are lost at a restart; \
-`--authfile ~/.config/containers/auth.json` stays, and is found as well. If the file names a credential helper, the helper \
-keeps the password.
+$XDG_RUNTIME_DIR/containers/auth.json, or /run/containers/UID/auth.json. The last two are lost when the machine restarts; to stay \
+logged in, add `--authfile ~/.config/containers/auth.json`, which all commands read as well. If the file names a credential helper, \
+the helper keeps the password.
 
 Examples:
   haversack login quay.io

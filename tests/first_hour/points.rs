@@ -132,7 +132,7 @@ Log out of a registry: remove its user and password from podman's file
 Usage: haversack logout [OPTIONS] <REGISTRY>
 
 Arguments:
-  <REGISTRY>  Registry, HOST[:PORT], or a part of it, HOST[:PORT]/NAMESPACE
+  <REGISTRY>  Registry: HOST[:PORT], or HOST[:PORT]/NAMESPACE for a part of it
 
 Options:
       --authfile <FILE>  File with credentials [default: REGISTRY_AUTH_FILE or podman's]

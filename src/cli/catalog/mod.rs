@@ -121,7 +121,12 @@ impl CatalogArgs {
                 Some("the old snapshot is as it was; run the command again, and it goes on with what was fetched")
             }
             CatalogCommand::Snapshot(_) => Some("run the command again: it goes on with what was fetched"),
-            _ => None,
+            CatalogCommand::Dump(_)
+            | CatalogCommand::Import(_)
+            | CatalogCommand::Check(_)
+            | CatalogCommand::Search(_)
+            | CatalogCommand::Diff(_)
+            | CatalogCommand::Info(_) => None,
         }
     }
 }
