@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,6 @@ use base64::Engine;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use sha2::Digest as _;
-use tokio::sync::Semaphore;
 
 use crate::fs::{self, PathError};
 use crate::serve::answer::Refusal;
@@ -91,10 +91,13 @@ pub(super) struct Guard {
     users: Mutex<Users>,
     key: [u8; 32],
     /// Answers by the keyed hash of the header that was sent.
-    known: Mutex<HashMap<[u8; 32], Known>>,
+    known: Mutex<HashMap<Key, Known>>,
     failures: Mutex<HashMap<IpAddr, (Instant, u32)>>,
-    /// Checks at one time: they are work for the processor.
-    places: Semaphore,
+    /// Checks at one time: they are work for the processor. One answer is looked for in one place only, so that all connections
+    /// of a client wait for one check, instead of making the same.
+    places: Vec<tokio::sync::Mutex<()>>,
+    /// How many were made.
+    checks: AtomicU64,
 }
 
 /// What a check found.
@@ -107,6 +110,8 @@ struct Known {
     since: Instant,
 }
 
+/// The keyed hash of a header.
+type Key = [u8; 32];
 /// Users and the hashes of their passwords.
 type Hashes = HashMap<String, Arc<str>>;
 
@@ -127,15 +132,21 @@ impl Guard {
             Some(path) => Users { stamp: Stamp::at(path), hashes: Arc::new(read(path)?), looked: None },
             None => Users::default(),
         };
-        let places = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
+        let places = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(MOST_CHECKS));
         Ok(Guard {
             access,
             users: Mutex::new(users),
             key,
             known: Mutex::default(),
             failures: Mutex::default(),
-            places: Semaphore::new(places),
+            places: std::iter::repeat_with(tokio::sync::Mutex::default).take(places).collect(),
+            checks: AtomicU64::new(0),
         })
+    }
+
+    /// How many passwords were compared with their hashes since the start.
+    pub(super) fn checks(&self) -> u64 {
+        self.checks.load(Ordering::Relaxed)
     }
 
     /// Lets a request through, or says why not. `writes` is the repository that it would write to.
@@ -196,14 +207,10 @@ impl Guard {
     }
 
     async fn login(&self, path: &Path, header: &[u8], client: IpAddr) -> Result<String, Refusal> {
-        let key = sha2::Sha256::new().chain_update(self.key).chain_update(header).finalize().into();
-        let known = self.known.lock().expect("no holder panics").get(&key).cloned();
-        let users = self.users(path, if known.is_some() { LOOK } else { Duration::ZERO });
-        let holds =
-            |known: &Known| known.since.elapsed() < REMEMBERED && users.get(known.user.as_ref()) == known.hash.as_ref();
-        let known = match known.filter(holds) {
+        let key: Key = sha2::Sha256::new().chain_update(self.key).chain_update(header).finalize().into();
+        let known = match self.known(&key, path, LOOK) {
             Some(known) => known,
-            None => self.verify(key, &users, header, client).await?,
+            None => self.verify(key, path, header, client).await?,
         };
         if known.is_right {
             return Ok(known.user.as_ref().to_owned());
@@ -212,12 +219,24 @@ impl Guard {
         Err(unauthorized("the user is not known, or the password is wrong"))
     }
 
-    /// Does the work that a check is, and remembers what it found.
-    async fn verify(&self, key: [u8; 32], users: &Hashes, header: &[u8], client: IpAddr) -> Result<Known, Refusal> {
+    /// The answer that is remembered, if it still holds; the file of users is not looked at more often than `every`.
+    fn known(&self, key: &Key, path: &Path, every: Duration) -> Option<Known> {
+        let known = self.known.lock().expect("no holder panics").get(key).cloned()?;
+        let users = self.users(path, every);
+        let holds = known.since.elapsed() < REMEMBERED && users.get(known.user.as_ref()) == known.hash.as_ref();
+        holds.then_some(known)
+    }
+
+    /// Does the work that a check is, unless it was done while this waited for its turn, and remembers what it found.
+    async fn verify(&self, key: Key, path: &Path, header: &[u8], client: IpAddr) -> Result<Known, Refusal> {
         let (user, password) = basic(header).ok_or_else(|| unauthorized("expected a user and a password (Basic)"))?;
         self.patience(client)?;
-        let _place = self.places.acquire().await.expect("it is never closed");
-        let hash = users.get(&user).cloned();
+        let _place = self.places[usize::from(key[0]) % self.places.len()].lock().await;
+        if let Some(known) = self.known(&key, path, LOOK) {
+            return Ok(known);
+        }
+        let hash = self.users(path, Duration::ZERO).get(&user).cloned();
+        self.checks.fetch_add(1, Ordering::Relaxed);
         // As long for a user who is not there, so that nobody learns who is.
         let against = hash.clone().unwrap_or_else(|| NOBODY.into());
         let checked = tokio::task::spawn_blocking(move || bcrypt::verify(password, &against).unwrap_or(false));
@@ -319,6 +338,8 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 /// Wrong passwords from one address in the time of a penalty.
 const GUESSES: u32 = 20;
 const PENALTY: Duration = Duration::from_secs(60);
+/// Checks at one time.
+const MOST_CHECKS: usize = 4;
 /// Addresses and answers that are remembered.
 const MOST: usize = 10_000;
 

@@ -79,6 +79,7 @@ pub(super) async fn answer(server: &Server, request: &Request) -> Result<Answer,
         ("scrubbed_blobs_total", "Blobs that were read to find bits that rot.", of(&scrubbed.blobs)),
         ("scrubbed_bytes_total", "Their bytes.", of(&scrubbed.bytes)),
         ("scrub_failed_total", "Such readings that failed.", of(&scrubbed.failed)),
+        ("password_checks_total", "Passwords that were compared with their hashes.", server.guard.checks()),
     ];
     let ends = server.tls.as_ref().and_then(|tls| tls.ends()).and_then(|ends| u64::try_from(ends.as_second()).ok());
     let certificate =

@@ -137,6 +137,34 @@ fn those_who_guess_are_told_to_wait_and_those_who_know_wait_once() {
 }
 
 #[test]
+fn all_connections_of_a_client_cost_one_check_of_its_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = layout(dir.path(), "store");
+    let path = dir.path().join("users");
+    std::fs::write(&path, format!("ann:{}\n", bcrypt::hash("x", 11).unwrap())).unwrap();
+    let serve = Serve::start(&[arg(&store), "--htpasswd", path.to_str().unwrap()]);
+    let ann = basic("ann", "x");
+    let checks = || {
+        let metrics = String::from_utf8(send(&serve, "GET", "/metrics", &ann, b"").body).unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("haversack_password_checks_total "));
+        line.map(str::to_owned)
+    };
+    // A client begins with as many as it may have, before the first is answered.
+    let start = std::sync::Barrier::new(16);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                start.wait();
+                assert_eq!(send(&serve, "GET", "/v2/", &ann, b"").status, 200);
+            });
+        }
+    });
+    assert_eq!(checks().as_deref(), Some("1"));
+    assert_eq!(send(&serve, "GET", "/v2/", &basic("ann", "y"), b"").status, 401);
+    assert_eq!(checks().as_deref(), Some("2"));
+}
+
+#[test]
 fn what_other_sites_make_a_browser_send_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = layout(dir.path(), "store");
