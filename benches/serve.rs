@@ -32,14 +32,18 @@ fn main() {
     let gigabytes: usize = std::env::var("HAVERSACK_BENCH_GB").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let dir = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target")).unwrap();
     let digest = layout(&dir.path().join("one"), 1, BLOB);
-    let registry = docker_registry::DockerRegistry::start();
-    let (from, to) = (format!("oci:{}/one:a/b:0", dir.path().display()), registry.at("a/b:0"));
-    let status =
-        Command::new(HAVERSACK).args(["copy", "--dest-tls-verify=false", &from, &to]).stdout(Stdio::null()).status();
-    assert!(status.unwrap().success());
-    let theirs = Server::of(registry_pid(&registry.address), &registry.address);
-    let blob = format!("/v2/a/b/blobs/{digest}");
     let keys = keys(dir.path());
+    let (certificate, key) = (keys.with_extension("crt"), keys.with_extension("key"));
+    let registries =
+        [docker_registry::DockerRegistry::start(), docker_registry::DockerRegistry::with_tls(&certificate, &key)];
+    let from = format!("oci:{}/one:a/b:0", dir.path().display());
+    let [theirs, theirs_by_tls] = registries.each_ref().map(|registry| {
+        let mut copy = Command::new(HAVERSACK);
+        copy.args(["copy", "--dest-tls-verify=false", &from, &registry.at("a/b:0")]).stdout(Stdio::null());
+        assert!(copy.status().unwrap().success());
+        Server::of(registry_pid(&registry.address), &registry.address)
+    });
+    let blob = format!("/v2/a/b/blobs/{digest}");
     let nginx = Nginx::start(dir.path(), &keys);
     let file = format!("/one/blobs/sha256/{}", digest.hex());
     println!("| a blob of 200 MiB, connections | MB/s, cpu-s/GB, peak MB: haversack | docker-registry | nginx |");
@@ -58,14 +62,13 @@ fn main() {
         let [a, b, c] = runs.map(|(server, path)| says(&server.get(path, connections, times, "")));
         println!("| plain, {connections} | {a} | {b} | {c} |");
     }
-    let (certificate, key) = (keys.with_extension("crt"), keys.with_extension("key"));
     let tls = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     for connections in [1, 8] {
         let ours = Server::start(&dir.path().join("one"), &tls);
         ours.get_by_tls(&blob, 1, 1);
-        let runs = [(&ours, &blob), (&nginx.tls, &file)];
-        let [a, c] = runs.map(|(server, path)| says(&server.get_by_tls(path, connections, times)));
-        println!("| TLS, {connections} | {a} | – | {c} |");
+        let runs = [(&ours, &blob), (&theirs_by_tls, &blob), (&nginx.tls, &file)];
+        let [a, b, c] = runs.map(|(server, path)| says(&server.get_by_tls(path, connections, times)));
+        println!("| TLS, {connections} | {a} | {b} | {c} |");
     }
     println!("\n| manifest by tag, 8 connections | req/s | cpu µs |\n| --- | --- | --- |");
     let users = dir.path().join("users");

@@ -122,6 +122,20 @@ pub fn sync_dir(directory: &Path) -> Result<(), PathError> {
     File::open(directory).and_then(|opened| opened.sync_all()).at("sync", directory)
 }
 
+/// Reads until the buffer is full or there is no more, and says how much it was.
+pub fn read_full(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 /// Has the disk begin to write these bytes of a file, and waits for nothing: whoever syncs it later waits for less. A hint.
 pub fn begin_writing(file: &File, from: u64, to: u64) {
     // What is not written yet stays in memory: for it this advice (fadvise(2)) means that it is written now.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::digest::Digest;
-use crate::fs::PathContext;
+use crate::fs::{self, PathContext};
 use crate::image::store::layout;
 use crate::image::{Layout, PartialBlob, Store};
 use crate::registry::client::Error;
@@ -98,11 +98,12 @@ pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -
             // One more byte than described is enough to see that there are too many.
             let mut reader = store.open_raw(&layout::digest_of(&described)?)?.take(described.size().saturating_add(1));
             io::copy(&mut (&mut reader).take(offset), &mut io::sink())?;
+            let (given_back, mut buffers) = mpsc::unbounded_channel();
             loop {
-                // Not zeroed first, which would cost as much as reading it.
-                let mut piece = Vec::with_capacity(PIECE);
-                (&mut reader).take(PIECE as u64).read_to_end(&mut piece)?;
-                if piece.is_empty() || sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
+                let bytes = buffers.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
+                let mut piece = Piece { bytes, filled: 0, given_back: given_back.clone() };
+                piece.filled = fs::read_full(&mut reader, &mut piece.bytes)?;
+                if piece.filled == 0 || sender.blocking_send(Ok(Bytes::from_owner(piece))).is_err() {
                     return Ok::<(), Error>(());
                 }
             }
@@ -115,7 +116,58 @@ pub(super) fn read_blob(store: Arc<Store>, described: Descriptor, offset: u64) -
     Chunks::new(receiver)
 }
 
+/// What was read of a blob. Its memory is read into again when the other end is done with it: new memory costs the kernel as much as
+/// what is read into it.
+struct Piece {
+    bytes: Vec<u8>,
+    filled: usize,
+    given_back: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // Nobody takes it when the blob was read to its end.
+        let _ = self.given_back.send(std::mem::take(&mut self.bytes));
+    }
+}
+
 /// Bytes of a blob that are read at one time.
 const PIECE: usize = 128 << 10;
 /// How many of them may wait for the other end.
 const PIECES_AHEAD: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::image::MediaType;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_what_lies_there_however_long_they_are_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let content: Vec<u8> = (0..3 * PIECE + 1000).map(|n| (n % 251) as u8).collect();
+        let blob = layout.write_blob(MediaType::ImageLayer, &content).unwrap();
+        let store = Arc::new(Store::Layout(layout));
+        for offset in [0, 1, PIECE - 1, PIECE, 3 * PIECE + 999, 3 * PIECE + 1000] {
+            let mut pieces = read_blob(store.clone(), blob.clone(), offset as u64);
+            let (mut at, mut held) = (offset, Vec::new());
+            while let Some(piece) = pieces.recv().await {
+                let piece = piece.unwrap();
+                assert!(piece == content[at..at + piece.len()], "{at}");
+                let end = at + piece.len();
+                // Every other one is given back at once, and read into again while the others are still here.
+                held.extend((at / PIECE).is_multiple_of(2).then_some((at, piece)));
+                at = end;
+            }
+            assert_eq!(at, content.len());
+            assert!(held.iter().all(|(at, piece)| *piece == content[*at..at + piece.len()]), "{offset}");
+        }
+    }
+}

@@ -23,14 +23,20 @@ impl DockerRegistry {
     pub(crate) fn guarded(user: &str, password: &str) -> Self {
         // Made before the registry is, which reads it when it starts.
         let users = format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap());
-        DockerRegistry::with_users("auth: {htpasswd: {realm: here, path: htpasswd}}\n", &users)
+        DockerRegistry::with_users("auth: {htpasswd: {realm: here, path: htpasswd}}\n", &users, &[])
+    }
+
+    /// One that speaks TLS, with a certificate and its key.
+    pub(crate) fn with_tls(certificate: &Path, key: &Path) -> Self {
+        let tls = [("REGISTRY_HTTP_TLS_CERTIFICATE", certificate), ("REGISTRY_HTTP_TLS_KEY", key)];
+        DockerRegistry::with_users("", "", &tls)
     }
 
     fn with(more: &str) -> Self {
-        DockerRegistry::with_users(more, "")
+        DockerRegistry::with_users(more, "", &[])
     }
 
-    fn with_users(more: &str, users: &str) -> Self {
+    fn with_users(more: &str, users: &str, environment: &[(&str, &Path)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
@@ -45,6 +51,7 @@ impl DockerRegistry {
         let child = Command::new("docker-registry")
             .args(["serve", "config.yml"])
             .current_dir(dir.path())
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

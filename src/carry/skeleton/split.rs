@@ -1,6 +1,6 @@
 //! A tar, taken apart.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use crate::carry::Error;
 use crate::carry::skeleton::header::{
@@ -12,7 +12,7 @@ use crate::carry::skeleton::{
     PADDINGS, PIECES, RAW, VERSION, WHAT, ZEROS,
 };
 use crate::carry::wire::{Reader, put, put_bytes, put_step};
-use crate::fs::Slice;
+use crate::fs::{Slice, read_full};
 use crate::limits;
 
 /// Takes the contents of a tar while it is split.
@@ -275,18 +275,4 @@ impl Next {
             }
         }
     }
-}
-
-/// Reads until the buffer is full or there is no more.
-fn read_full(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
