@@ -20,6 +20,7 @@ mod containers;
 mod draft;
 mod query;
 mod schema;
+mod search;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ use serde::{Deserialize, Serialize};
 pub(in crate::catalog) use self::containers::NO_DIGEST;
 pub use self::containers::{Containers, Entry, Tagged};
 pub use self::draft::{Draft, Open};
-pub use self::query::{Answer, Found, Hit};
+pub use self::query::Answer;
+pub use self::search::{Found, Hit};
 use crate::catalog::entry::{Instant, Kind};
 use crate::fs::{self, PathError};
 

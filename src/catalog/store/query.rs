@@ -19,24 +19,6 @@ pub enum Answer {
     Chart(Chart),
 }
 
-/// A name that a search found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Hit {
-    /// `operator`, `package`, `container` or `chart`.
-    pub kind: String,
-    /// The name.
-    pub name: String,
-}
-
-/// What a search found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Found {
-    /// The first names.
-    pub hits: Vec<Hit>,
-    /// How many more there are.
-    pub more: u64,
-}
-
 impl Snapshot {
     /// The bundle with this CSV name, split as certsuite splits it, for this OpenShift version, or any when empty.
     pub fn operator(&self, csv_name: &str, ocp_version: &str) -> Result<Option<Bundle>, Error> {
@@ -174,45 +156,6 @@ impl Snapshot {
         Ok(names)
     }
 
-    /// Names that hold every word of `text`, or words that begin so, in the order of their versions; at most `limit`.
-    pub fn search(&self, text: &str, limit: u32) -> Result<Vec<Hit>, Error> {
-        let mut hits: Vec<Hit> = Vec::new();
-        let Some(words) = words(text) else { return Ok(hits) };
-        self.each(
-            "SELECT CASE words.rowid % 4 WHEN 0 THEN 'operator' WHEN 1 THEN 'package' WHEN 2 THEN 'container' ELSE 'chart' END
-                    AS kind,
-                    CASE words.rowid % 4
-                        WHEN 0 THEN (SELECT csv_name FROM csv WHERE csv = words.rowid / 4)
-                        WHEN 1 THEN (SELECT package FROM csv WHERE csv = words.rowid / 4)
-                        WHEN 2 THEN (SELECT registry || '/' || name FROM repository WHERE repository = words.rowid / 4)
-                        ELSE (SELECT name || ' ' || version FROM chart WHERE chart = words.rowid / 4)
-                    END AS name
-             FROM words WHERE words MATCH ?1",
-            params![words],
-            |row| {
-                hits.push(Hit { kind: row.get(0)?, name: row.get(1)? });
-                Ok(())
-            },
-        )?;
-        hits.sort_unstable_by(|a, b| natural::compare(&a.name, &b.name).then_with(|| a.kind.cmp(&b.kind)));
-        hits.truncate(limit as usize);
-        Ok(hits)
-    }
-
-    /// What [`Self::search`] finds, and how much there is beside it.
-    pub fn found(&self, text: &str, limit: u32) -> Result<Found, Error> {
-        let hits = self.search(text, limit)?;
-        let more = self.matches(text)?.saturating_sub(hits.len() as u64);
-        Ok(Found { hits, more })
-    }
-
-    /// How many names [`Self::search`] would find without a limit.
-    fn matches(&self, text: &str) -> Result<u64, Error> {
-        let Some(words) = words(text) else { return Ok(0) };
-        let found = self.one("SELECT count(*) FROM words WHERE words MATCH ?1", [words], |row| row.get(0))?;
-        Ok(found.unwrap_or_default())
-    }
-
     /// Passes every distinct (CSV name, OpenShift version, channel) in that order.
     pub fn each_operator<E: From<Error>>(
         &self,
@@ -314,13 +257,6 @@ impl Snapshot {
         }
         Ok(())
     }
-}
-
-/// What FTS5 is asked for. Quoted, a word means itself whatever its syntax makes of its characters.
-fn words(text: &str) -> Option<String> {
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let words: Vec<String> = words.map(|word| format!("\"{word}\"*")).collect();
-    (!words.is_empty()).then(|| words.join(" AND "))
 }
 
 /// The line of a fact, as [`FACTS`] selects it.

@@ -161,7 +161,7 @@ fn import(args: &ImportArgs, context: &Context) -> Outcome {
 
 fn search(args: &SearchArgs, context: &Context) -> Outcome {
     let snapshot = Snapshot::open(&args.db.db)?;
-    let found = snapshot.found(&args.text, args.limit)?;
+    let found = snapshot.search(&args.text, args.limit)?;
     context.ui.result(&found, Found::to_text)?;
     let Found { hits, more } = found;
     if more > 0 {

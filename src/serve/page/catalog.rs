@@ -137,7 +137,7 @@ fn look(path: &Path, query: &str, ocp: &str, kube: &str) -> Result<Found, Error>
     }
     // One letter is in nearly every name.
     let is_worth_it = query.chars().filter(|c| c.is_alphanumeric()).count() > 1;
-    let hits = if is_worth_it { snapshot.search(query, HITS)? } else { Vec::new() };
+    let hits = if is_worth_it { snapshot.search(query, HITS)?.hits } else { Vec::new() };
     let age_seconds = jiff::Timestamp::now().as_second() - jiff::Timestamp::from(info.taken).as_second();
     Ok(Found { info, age_seconds, answers, hits, from: None })
 }

@@ -1,0 +1,123 @@
+//! Names that hold words.
+
+use serde::Serialize;
+
+use crate::catalog::store::{Error, Snapshot};
+use crate::natural;
+
+/// A name that a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// `operator`, `package`, `container` or `chart`.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// The first names.
+    pub hits: Vec<Hit>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Snapshot {
+    /// Names that hold every word of `text`, or words that begin so, in the order of their versions; at most `limit`, and how many there
+    /// are beside them.
+    pub fn search(&self, text: &str, limit: u32) -> Result<Found, Error> {
+        let mut names: Vec<(usize, String)> = Vec::new();
+        let Some(asked) = Asked::of(text) else { return Ok(Found { hits: Vec::new(), more: 0 }) };
+        self.each(NAMES, [&asked.words], |row| {
+            let name = row.get_ref(1)?.as_str()?;
+            if asked.numbers_are_in(name) {
+                names.push((row.get(0)?, name.to_owned()));
+            }
+            Ok(())
+        })?;
+        let hit = |(kind, name): (usize, String)| Hit { kind: KINDS[kind].to_owned(), name };
+        let compare = |(a_kind, a): &(usize, String), (b_kind, b): &(usize, String)| {
+            natural::compare(a, b).then_with(|| KINDS[*a_kind].cmp(KINDS[*b_kind]))
+        };
+        let (limit, all) = (limit as usize, names.len());
+        // Most of what was found need not be sorted: a word may be in all names.
+        if limit > 0 && limit < all {
+            names.select_nth_unstable_by(limit - 1, compare);
+        }
+        names.truncate(limit);
+        names.sort_unstable_by(compare);
+        let more = (all - names.len()) as u64;
+        Ok(Found { hits: names.into_iter().map(hit).collect(), more })
+    }
+}
+
+/// What the rows of `words` are about, by the rest of their number.
+const KINDS: [&str; 4] = ["operator", "package", "container", "chart"];
+const NAMES: &str = "
+    SELECT words.rowid % 4, CASE words.rowid % 4
+        WHEN 0 THEN (SELECT csv_name FROM csv WHERE csv = words.rowid / 4)
+        WHEN 1 THEN (SELECT package FROM csv WHERE csv = words.rowid / 4)
+        WHEN 2 THEN (SELECT registry || '/' || name FROM repository WHERE repository = words.rowid / 4)
+        ELSE (SELECT name || ' ' || version FROM chart WHERE chart = words.rowid / 4)
+    END FROM words WHERE words MATCH ?1";
+
+/// What is asked of FTS5, and what is then looked for in the names.
+struct Asked {
+    /// Quoted, a word means itself whatever the syntax makes of its characters.
+    words: String,
+    /// Short numbers, such as those of a version, beside other words. Thousands of others begin so, whose lists FTS5 would merge for
+    /// each question, which takes longer than all the rest.
+    numbers: Vec<String>,
+}
+
+impl Asked {
+    fn of(text: &str) -> Option<Self> {
+        let is_short_number = |word: &&str| word.len() < 3 && word.bytes().all(|byte| byte.is_ascii_digit());
+        let (mut numbers, mut words): (Vec<&str>, Vec<&str>) = words(text).partition(is_short_number);
+        if words.is_empty() {
+            std::mem::swap(&mut numbers, &mut words);
+        }
+        let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"*")).collect();
+        let numbers = numbers.into_iter().map(str::to_owned).collect();
+        (!quoted.is_empty()).then(|| Asked { words: quoted.join(" AND "), numbers })
+    }
+
+    fn numbers_are_in(&self, name: &str) -> bool {
+        self.numbers.iter().all(|number| words(name).any(|word| word.starts_with(number.as_str())))
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_numbers_are_looked_for_in_the_names_that_other_words_find() {
+        for (text, words, numbers) in [
+            ("acme db", Some("\"acme\"* AND \"db\"*"), &[][..]),
+            ("operator-20000.v1.2.30", Some("\"operator\"* AND \"20000\"* AND \"v1\"*"), &["2", "30"]),
+            ("1.2", Some("\"1\"* AND \"2\"*"), &[]),
+            ("-.", None, &[]),
+        ] {
+            let asked = Asked::of(text);
+            assert_eq!(asked.as_ref().map(|asked| asked.words.as_str()), words, "{text}");
+            assert_eq!(asked.map(|asked| asked.numbers).unwrap_or_default(), numbers, "{text}");
+        }
+        let asked = Asked::of("acme 2 10").unwrap();
+        for (name, found) in [
+            ("acme.v2.10.0", false),
+            ("acme 2.10", true),
+            ("acme.v1.2.10", true),
+            ("acme.v1.20.1", false),
+            ("acme 20 101", true),
+            ("acme-12-10", false),
+        ] {
+            assert_eq!(asked.numbers_are_in(name), found, "{name}");
+        }
+    }
+}
