@@ -13,7 +13,7 @@ use oci_spec::image::MediaType;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
-use crate::{Run, Site, content};
+use crate::{Run, Site, content, squashfs};
 
 /// A member of a layer: its name, its type, and what is in it or where it leads.
 type Member<'a> = (&'a str, EntryType, &'a [u8]);
@@ -48,7 +48,7 @@ fn layer(members: &[Member<'_>]) -> Vec<u8> {
 fn image(place: &Path) {
     use EntryType::{Directory, Link, Regular, Symlink};
     let large = content(300_000);
-    let squashfs = [b"hsqs".as_slice(), &content(5000)].concat();
+    let squashfs = squashfs(5004);
     let layers = [
         layer(&[
             ("./boot/", Directory, b""),

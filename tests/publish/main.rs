@@ -155,9 +155,13 @@ fn content(size: usize) -> Vec<u8> {
     (0..size).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-/// The same, beginning as a squashfs does.
+/// The same, beginning as a squashfs of this size does.
 fn squashfs(size: usize) -> Vec<u8> {
-    [b"hsqs".as_slice(), &content(size - 4)].concat()
+    let mut bytes = content(size);
+    bytes[..4].copy_from_slice(b"hsqs");
+    bytes[28..30].copy_from_slice(&4_u16.to_le_bytes());
+    bytes[40..48].copy_from_slice(&(size as u64).to_le_bytes());
+    bytes
 }
 
 /// Replaces values that differ from run to run.

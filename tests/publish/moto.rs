@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Run, Site, content};
+use crate::{Run, Site, content, squashfs};
 
 /// A running server, ended with the test.
 struct Moto {
@@ -54,7 +54,7 @@ fn moto_has_what_was_sent_in_either_style() {
     moto.curl(&["-X", "PUT"], "/boot-images");
     let site = Site::start();
     site.service.trust();
-    let (rootfs, kernel) = ([b"hsqs".as_slice(), &content(17 << 20)].concat(), content(9000));
+    let (rootfs, kernel) = (squashfs(17 << 20), content(9000));
     site.file("rootfs.sqsh", &rootfs);
     for (style, endpoint) in [("path", moto.url.as_str()), ("virtual", "http://s3.us-east-1.amazonaws.com")] {
         let args = ["ims", style, "-r", "rootfs.sqsh", "-k", "vmlinuz", "--s3-addressing", style];

@@ -3,7 +3,7 @@
 use axum::http::Method;
 
 use crate::s3::{Act, DOMAIN};
-use crate::{Run, Site, haversack};
+use crate::{Run, Site, haversack, squashfs};
 
 const ROOTFS: [&str; 4] = ["ims", "n", "-r", "rootfs.sqsh"];
 
@@ -35,7 +35,7 @@ fn addresses_without_a_scheme_or_with_secrets_are_refused_in_words() {
 #[test]
 fn what_is_odd_is_said_whatever_is_logged() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("rootfs"), "hsqs, and more").unwrap();
+    std::fs::write(dir.path().join("rootfs"), squashfs(300)).unwrap();
     let mut command = haversack(dir.path());
     command.args(["--offline", "--quiet", "publish", "ims", "n", "-r", "rootfs", "--ims-url", "http://ims.example"]);
     command.env("HAVERSACK_LOG", "off").env("OAUTH_CLIENT_ENDPOINT", "https://tokens.example");
@@ -45,7 +45,10 @@ fn what_is_odd_is_said_whatever_is_logged() {
     let warnings: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(
         warnings,
-        ["warning: http://ims.example/: secrets and tokens are sent there without TLS"],
+        [
+            "warning: the image has no kernel and no initrd, so that no node boots it: give `--kernel` and `--initrd`",
+            "warning: http://ims.example/: secrets and tokens are sent there without TLS"
+        ],
         "{}",
         run.stderr
     );
@@ -55,17 +58,45 @@ fn what_is_odd_is_said_whatever_is_logged() {
 #[test]
 fn a_root_file_system_that_is_no_squashfs_is_refused_before_anybody_is_contacted() {
     let dir = tempfile::tempdir().unwrap();
-    for content in ["no squashfs", "hsq", "sqsh"] {
+    let (none, cut_off) = (
+        "not a squashfs, which the root file system of an image has to be\n\
+         hint: make one with `mksquashfs DIR FILE`, or of a container image with `--from REF`\n",
+        "the squashfs is cut off: 4999 of its 5000 bytes are there\n\
+         hint: bring the file again, or make it anew; where it was copied, the copy was not whole\n",
+    );
+    let whole = squashfs(5000);
+    let mut older = whole.clone();
+    older[28] = 3;
+    for (content, said) in [
+        (&b"no squashfs"[..], none),
+        (b"hsq", none),
+        (&[&b"sqsh"[..], &whole[4..]].concat(), none),
+        (&[&b"hsqs"[..], &[0; 200]].concat(), none),
+        (&whole[..95], none),
+        (&older, none),
+        (&whole[..4999], cut_off),
+    ] {
         std::fs::write(dir.path().join("rootfs"), content).unwrap();
         let mut command = haversack(dir.path());
         let run = Run::of(command.args(["publish", "ims", "n", "-r", "rootfs", "--dry-run"]).output().unwrap());
-        let said = "error: rootfs: not a squashfs, which the root file system of an image has to be\n\
-                    hint: make one with `mksquashfs DIR FILE`, or of a container image with `--from REF`\n";
-        assert_eq!((run.status, &*run.stderr), (1, said), "{content}");
+        assert_eq!((run.status, run.stderr), (1, format!("error: rootfs: {said}")), "{content:?}");
     }
-    // Credentials of registries play no part where there is none.
-    std::fs::write(dir.path().join("rootfs"), "hsqs").unwrap();
-    let local = ["publish", "ims", "n", "-r", "rootfs", "--dry-run", "--authfile", "nowhere.json"];
+    // Devices are as large as they are: what lies behind it is no fault. Credentials of registries play no part where there is none.
+    std::fs::write(dir.path().join("rootfs"), [&whole[..], &[0; 4096]].concat()).unwrap();
+    let local = [
+        "publish",
+        "ims",
+        "n",
+        "-r",
+        "rootfs",
+        "-k",
+        "rootfs",
+        "-i",
+        "rootfs",
+        "--dry-run",
+        "--authfile",
+        "nowhere.json",
+    ];
     let run = Run::of(haversack(dir.path()).args(local).output().unwrap());
     assert_eq!((run.status, &*run.stderr), (0, ""));
     let remote =

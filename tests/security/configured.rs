@@ -28,7 +28,7 @@ fn a_file_in_the_working_directory_does_not_say_where_secrets_go() {
         let table = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
         scene.write("haversack.toml", format!("{table}{key} = '{value}'\n"));
         scene.write("secret", SECRET);
-        scene.write("rootfs", [b"hsqs".as_slice(), &[0; 96]].concat());
+        scene.write("rootfs", crate::squashfs());
         scene.write("files/x", "x");
         for args in [
             &[

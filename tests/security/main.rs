@@ -56,6 +56,15 @@ impl Ended {
     }
 }
 
+/// The superblock of a squashfs, which is all that `publish ims` looks at.
+pub(crate) fn squashfs() -> Vec<u8> {
+    let mut bytes = vec![0; 96];
+    bytes[..4].copy_from_slice(b"hsqs");
+    bytes[28] = 4;
+    bytes[40] = 96;
+    bytes
+}
+
 /// Runs the program in a directory, which is also its user's home.
 #[track_caller]
 pub(crate) fn haversack(dir: &Path, args: &[&str]) -> Ended {

@@ -61,10 +61,7 @@ fn a_secret_in_a_header_is_not_repeated_to_another_host() {
         let tokens = Server::start(move |_| Answer::new(status, "").with("location", elsewhere.clone()));
         let scene = Scene::new();
         scene.write("secret", SECRET);
-        scene.write(
-            "rootfs",
-            "hsqs0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-        );
+        scene.write("rootfs", crate::squashfs());
         let url = tokens.url("/token");
         let ended = scene.haversack(&[
             "publish",
@@ -221,10 +218,7 @@ fn a_token_that_lives_for_ever_is_a_token() {
         });
         let scene = Scene::new();
         scene.write("secret", SECRET);
-        scene.write(
-            "rootfs",
-            "hsqs0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-        );
+        scene.write("rootfs", crate::squashfs());
         scene.haversack(&[
             "publish",
             "ims",

@@ -309,7 +309,7 @@ fn documents_a_million_levels_deep_are_passed_over_or_refused() {
         ] {
             let ended = scene.haversack(args);
             assert_eq!(ended.code, code, "{args:?}: {ended:#?}");
-            assert!(args[0] != "kernel" || ended.stderr == "warning: no package was found\n", "{ended:#?}");
+            assert!(args[0] != "kernel" || ended.stderr == "error: no package was found\n", "{ended:#?}");
         }
         // A configuration is kept whole to be shown.
         let config = r#"{"architecture":"amd64","os":"linux","x":DEEP}"#.replace("DEEP", &deep);
@@ -386,7 +386,7 @@ fn secrets_are_not_said_however_much_is_said() {
         false => Answer::new(401, "").with("www-authenticate", "Basic realm=\"x\""),
     });
     scene.write("secret", "hunter2");
-    scene.write("rootfs", [b"hsqs".as_slice(), &[0; 96]].concat());
+    scene.write("rootfs", crate::squashfs());
     scene.write("auth.json", format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjpodW50ZXIy"}}}}}}"#, server.address));
     let (image, token, ims) = (format!("docker://{}/r/i:1", server.address), server.url("/token"), server.url("/ims"));
     for args in [

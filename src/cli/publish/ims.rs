@@ -50,17 +50,17 @@ pub(in crate::cli) struct ImsArgs {
     /// Architecture of the image [default: the one in the bundle, otherwise x86_64]
     #[arg(long, value_parser = ["x86_64", "aarch64"])]
     arch: Option<String>,
-    /// Take the files out of an image, in which the other options then name them; without `--rootfs`, mksquashfs makes one of
+    /// Image to take the files from: the other options then name paths in it, and without --rootfs, mksquashfs makes a squashfs of
     /// all its files. Or the directory of a bundle
     #[arg(long, value_name = "REF|DIR")]
     from: Option<String>,
-    /// Write everything into this directory, for an upload with `--from DIR` from where the service can be reached
+    /// Upload nothing, and write a bundle into this directory, which `--from DIR` uploads from where the service can be reached
     #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
     bundle: Option<PathBuf>,
     /// Register an image without a root file system, which cannot boot
     #[arg(long)]
     allow_no_rootfs: bool,
-    /// Take an image that is there with the same name, architecture and content
+    /// Upload nothing if the service has an image with the same name, architecture and content
     #[arg(long)]
     skip_existing: bool,
     /// Metadata entry for the image's record; may be repeated
@@ -150,6 +150,7 @@ fn upload_or_plan(args: &ImsArgs, context: &Context) -> Result<Value, Failed> {
     let options = args.options(&say, context)?;
     let order = || ims::order(&options, &scratch, context.ui.progress());
     let (order, _files) = stoppable(|| scratch.remove(), |name| stopped_early(name, context), order)?;
+    context.ui.warn_of(ims::lacks(&order));
     if let Some(directory) = &args.bundle {
         let bundle = Bundle::new(&order.name, &order.arch, &order.metadata, &order.artifacts);
         stoppable(

@@ -56,6 +56,9 @@ pub(super) fn publish_hint(error: &(dyn Error + 'static)) -> Option<String> {
             artifact::Error::NotSquashfs { .. } => {
                 "make one with `mksquashfs DIR FILE`, or of a container image with `--from REF`"
             }
+            artifact::Error::CutOff { .. } => {
+                "bring the file again, or make it anew; where it was copied, the copy was not whole"
+            }
             artifact::Error::Changed { .. } => "run the command again when nobody writes to the file",
             _ => return None,
         }
@@ -123,6 +126,10 @@ fn s3_hint(error: &s3::Error) -> Option<String> {
 
 fn artifactory_hint(error: &artifactory::Error) -> Option<&'static str> {
     Some(match error {
+        artifactory::Error::Unauthorized { is_anonymous: true, .. } => {
+            "no login was given: give an access token with `--token-file` or ARTIFACTORY_TOKEN, or an API key with `--api-key-file` or \
+             ARTIFACTORY_API_KEY"
+        }
         artifactory::Error::Unauthorized { status: StatusCode::FORBIDDEN, .. } => {
             "the login may not do this: give a token that may write there with `--token-file` or ARTIFACTORY_TOKEN"
         }

@@ -12,7 +12,7 @@ use crate::fs;
 use crate::http::{Http, HttpOptions};
 use crate::kernel::set::{self, KernelSet, Place};
 use crate::ops::publish::{Refusal, secret};
-use crate::ops::{Done, Error, block_on};
+use crate::ops::{Done, Error, block_on, hints};
 use crate::plural::count;
 use crate::progress::{Progress, Unit, amount};
 use crate::publish::Patience;
@@ -179,7 +179,9 @@ impl Published {
         let not_compared = not_compared.iter().map(|FailedFile { path, error }| {
             format!("{path}: {verb} without knowing whether it existed with different content: {error}")
         });
-        failed.chain(different).chain(without).chain(not_compared).collect()
+        // What to do about it is the same for all of them.
+        let advice = self.report.refused.as_ref().and_then(|error| hints::hint(error));
+        failed.chain(different).chain(without).chain(not_compared).chain(advice).collect()
     }
 
     /// Whether anything was sent.
@@ -213,6 +215,7 @@ impl Published {
             different,
             failed,
             sent_bytes,
+            refused: _,
         } = &self.report;
         let by_checksum = uploaded.iter().chain(replaced).filter(|deployed: &&Deployed| deployed.by_checksum).count();
         let unknown = different.iter().filter(|different| different.there.is_none()).count();

@@ -102,6 +102,18 @@ pub fn order(options: &UploadOptions, scratch: &Scratch, progress: &Progress) ->
     Ok((order, files))
 }
 
+/// What an image lacks to be booted; whoever registers one without a root file system does not mean to boot it.
+pub fn lacks(order: &Order) -> Option<String> {
+    let has = |kind: Kind| order.artifacts.iter().any(|artifact| artifact.kind == kind);
+    let absent = [Kind::Kernel, Kind::Initrd].into_iter().filter(|kind| has(Kind::Rootfs) && !has(*kind));
+    let absent: Vec<&str> = absent.map(Kind::key).collect();
+    let options: Vec<String> = absent.iter().map(|name| format!("`--{name}`")).collect();
+    (!absent.is_empty()).then(|| {
+        let (absent, options) = (absent.join(" and no "), options.join(" and "));
+        format!("the image has no {absent}, so that no node boots it: give {options}")
+    })
+}
+
 /// What was uploaded, as the old helper printed it.
 pub fn document(published: &Published) -> Value {
     let Published { record, entries, job, .. } = published;

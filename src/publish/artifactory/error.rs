@@ -35,6 +35,8 @@ pub enum Error {
         url: Box<Url>,
         /// 401 or 403.
         status: StatusCode,
+        /// Whether there were none.
+        is_anonymous: bool,
         /// The server's words.
         detail: String,
     },

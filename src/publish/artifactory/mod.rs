@@ -86,6 +86,9 @@ pub struct DeployReport {
     pub failed: Vec<FailedFile>,
     /// Bytes sent; content that the server knew is not.
     pub sent_bytes: u64,
+    /// The first that the server refused to this login, for what to do about it.
+    #[serde(skip)]
+    pub refused: Option<Error>,
 }
 
 /// A file that was uploaded.
@@ -140,6 +143,13 @@ struct Done {
     without_properties: Option<Error>,
 }
 
+impl DeployReport {
+    fn keep_refusal(&mut self, errors: impl IntoIterator<Item = Error>) {
+        let mut refusals = errors.into_iter().filter(|error| matches!(error, Error::Unauthorized { .. }));
+        self.refused = self.refused.take().or_else(|| refusals.next());
+    }
+}
+
 impl Artifactory {
     /// Prepares the repository at `base`, which mostly ends in `/artifactory`; contacts nobody.
     pub fn new(http: Http, patience: Arc<Patience>, base: Url, repository: &str, login: Login) -> Self {
@@ -177,13 +187,17 @@ impl Artifactory {
                     let said = |why: &Error| FailedFile { path: path.clone(), error: causes::line(why) };
                     report.not_compared.extend(not_compared.as_ref().map(said));
                     report.without_properties.extend(without_properties.as_ref().map(said));
+                    report.keep_refusal(not_compared.into_iter().chain(without_properties));
                 }
                 Ok(Deployment::Skipped) => report.skipped.push(path),
                 Ok(Deployment::Different { sha256, there }) => {
                     report.different.push(Difference { path, sha256, there });
                 }
                 Err(error @ Error::Unauthorized { status: StatusCode::UNAUTHORIZED, .. }) => return Err(error),
-                Err(error) => report.failed.push(FailedFile { path, error: causes::line(&error) }),
+                Err(error) => {
+                    report.failed.push(FailedFile { path, error: causes::line(&error) });
+                    report.keep_refusal([error]);
+                }
             }
         }
         let sent = report.uploaded.iter().chain(&report.replaced).filter(|deployed| !deployed.by_checksum);

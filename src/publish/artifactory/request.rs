@@ -38,7 +38,8 @@ impl Artifactory {
         let body = read_limited(response, ANSWER_LIMIT).await.unwrap_or_default();
         let detail = elsewhere.unwrap_or_else(|| reason(&body));
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(Error::Unauthorized { url, status, detail });
+            let is_anonymous = matches!(self.login, Login::Anonymous);
+            return Err(Error::Unauthorized { url, status, is_anonymous, detail });
         }
         Err(http::Error::Status { url, status, detail, code: None, retry_after }.into())
     }

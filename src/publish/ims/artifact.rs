@@ -79,6 +79,16 @@ pub enum Error {
         /// Where it is.
         path: PathBuf,
     },
+    /// A squashfs of which the end is missing.
+    #[error("{}: the squashfs is cut off: {found} of its {stated} bytes are there", path.display())]
+    CutOff {
+        /// Where it is.
+        path: PathBuf,
+        /// How many bytes there are.
+        found: u64,
+        /// How many its superblock states.
+        stated: u64,
+    },
     /// It is being written to.
     #[error("{}: the file changed while it was read", path.display())]
     Changed {
@@ -144,10 +154,9 @@ impl Artifact {
         if size == 0 && kind != Kind::BootParameters {
             return Err(Error::Empty { path: path.to_owned() });
         }
-        let mut first = [0; 4];
         // Nodes mount it as one, and the service takes whatever it is given.
-        if kind == Kind::Rootfs && (file.read_at(&mut first, 0).at("read", path)? != 4 || &first != b"hsqs") {
-            return Err(Error::NotSquashfs { path: path.to_owned() });
+        if kind == Kind::Rootfs {
+            check_squashfs(&file, size, path)?;
         }
         let stamp = Stamp::of(&metadata);
         let part_size = part_size(size);
@@ -224,6 +233,22 @@ impl Artifact {
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Stamp { size: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+    }
+}
+
+/// Refuses what the kernel would not mount: a file that does not begin with the superblock of a squashfs of version 4, or that has
+/// fewer bytes than it states (Linux, fs/squashfs/squashfs_fs.h: `squashfs_super_block`; super.c compares `bytes_used` with the device).
+fn check_squashfs(file: &File, size: u64, path: &Path) -> Result<(), Error> {
+    let mut superblock = [0; 96];
+    let is_whole = file.read_at(&mut superblock, 0).at("read", path)? == superblock.len();
+    let (magic, major) = (&superblock[..4], u16::from_le_bytes([superblock[28], superblock[29]]));
+    if !is_whole || magic != b"hsqs" || major != 4 {
+        return Err(Error::NotSquashfs { path: path.to_owned() });
+    }
+    let stated = superblock[40..48].try_into().map(u64::from_le_bytes).expect("eight bytes");
+    match stated > size {
+        true => Err(Error::CutOff { path: path.to_owned(), found: size, stated }),
+        false => Ok(()),
     }
 }
 
