@@ -1,22 +1,26 @@
 //! Is everything what its name says: what `haversack verify` does with images and carries.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use oci_spec::image::Descriptor;
 use serde::Serialize;
 
 use crate::carry::{self, Checked, PublicKey, State};
+use crate::causes;
 use crate::escape::in_line;
 use crate::fs;
 use crate::image::Store;
 use crate::image::store::layout::Entries;
-use crate::image::store::verify::{self, Problem, VerifyReport};
+use crate::image::store::verify::{self, Finding, Problem, VerifyReport};
 use crate::limits;
 use crate::ops::evidence::{By, Evidence};
 use crate::ops::{Access, Error, Scratch, block_on};
 use crate::plural;
 use crate::progress::{Progress, Unit, amount};
 use crate::reference::{ImageRef, Remote};
-use crate::registry::RemoteImage;
+use crate::registry::referrers::{self, Found};
+use crate::registry::{RemoteImage, Source};
 
 pub use crate::image::store::verify::VerifyOptions;
 
@@ -101,10 +105,12 @@ pub fn check_remote(
     let report = block_on(async {
         let repository = access.repository(remote, false).await?;
         let (image, _) = repository.document(remote.target()).await?;
-        let contents = RemoteImage::new(repository, image);
+        let beside = referrers::all(&Source::Repository(repository.clone()), &image).await?;
+        let described = beside.referrers.iter().map(|referrer| referrer.described.clone()).collect();
+        let contents = RemoteImage::new(repository, image, described);
         // It reads and decompresses on all cores; only what arrives is the runtime's work.
         let verified = || verify::verify(&contents, None, &options.limits, progress);
-        Ok::<_, Error>(tokio::task::block_in_place(verified)?)
+        Ok::<_, Error>(with_referrers(tokio::task::block_in_place(verified)?, &beside))
     })?;
     Ok(Verified {
         place: ImageRef::Docker(remote.clone()),
@@ -118,10 +124,19 @@ pub fn check_remote(
 
 /// Checks an image, a whole layout or an archive on the disk.
 pub fn check_local(place: &ImageRef, options: &CheckOptions, progress: &Progress) -> Result<Verified, Error> {
-    let store = Store::open(place)?;
+    let store = Arc::new(Store::open(place)?);
     let only = place.name().map(|name| store.find(Some(name))).transpose()?;
-    let report = verify::verify(&store, only.as_ref(), &options.limits, progress)?;
-    let removed = match (options.repair, &store) {
+    let report = match &only {
+        Some(image) => {
+            let beside =
+                block_on::<_, Error>(async { Ok(referrers::all(&Source::Store(store.clone()), image).await?) })?;
+            let described = beside.referrers.iter().map(|referrer| &referrer.described);
+            let images: Vec<Descriptor> = std::iter::once(image).chain(described).cloned().collect();
+            with_referrers(verify::verify(&*store, Some(&images), &options.limits, progress)?, &beside)
+        }
+        None => verify::verify(&*store, None, &options.limits, progress)?,
+    };
+    let removed = match (options.repair, &*store) {
         (false, _) => Vec::new(),
         (true, Store::Layout(_) | Store::Dir(_)) => verify::repair(&store, &report)?,
         (true, Store::Archive(_) | Store::DockerArchive(_)) => return Err(Error::RepairArchive),
@@ -133,11 +148,23 @@ pub fn check_local(place: &ImageRef, options: &CheckOptions, progress: &Progress
         }
         None => Vec::new(),
     };
-    let (half_unpacked, next_step) = match &store {
+    let (half_unpacked, next_step) = match &*store {
         Store::Layout(layout) if only.is_none() => (layout.half_unpacked()?, collecting(layout.root(), &report)),
         _ => (Vec::new(), None),
     };
     Ok(Verified { place: place.clone(), report, removed, half_unpacked, next_step, written })
+}
+
+/// Of one image and what is beside it, whatever that says of itself: where more may be and could not be read is a finding.
+fn with_referrers(report: VerifyReport, beside: &Found) -> VerifyReport {
+    let mut report = VerifyReport { images: 1, referrers: beside.referrers.len(), ..report };
+    let unread = beside.unread.iter().map(|(what, error)| {
+        let problem = Problem::Unreadable { reason: causes::line(error) };
+        Finding { subject: what.clone(), problem }
+    });
+    report.findings.extend(unread);
+    report.findings.sort();
+    report
 }
 
 /// Checks the volumes of a carry, and writes evidence where that is asked for.

@@ -17,6 +17,7 @@ use crate::image::manifest;
 use crate::image::store::layout;
 pub use crate::image::store::referrers::Referrer;
 use crate::image::store::referrers::{self, cosign_tags, fallback_tag};
+use crate::limits::{self, Count};
 use crate::registry::client::Error;
 use crate::registry::ends::{Source, Target};
 use crate::registry::memory::Memory;
@@ -58,6 +59,51 @@ pub async fn list(source: &Source, subject: &Digest) -> Result<Found, Error> {
         }
     }
     Ok(found)
+}
+
+/// All that refers to an image, to the images that it lists, and to what refers to these, each once.
+pub async fn all(source: &Source, image: &Descriptor) -> Result<Found, Error> {
+    let mut all = Found { referrers: Vec::new(), unread: Vec::new() };
+    let mut known = HashSet::from([image.digest().to_string()]);
+    let mut count = Count::new("referrers of one image", limits::REFERRERS);
+    let mut open = vec![(image.clone(), 0)];
+    while let Some((subject, depth)) = open.pop() {
+        if depth > limits::INDEX_LEVELS {
+            continue;
+        }
+        // What cannot be read of the image itself is for others to find.
+        if manifest::is_index(subject.media_type())
+            && let Ok(bytes) = source.document(&subject).await
+        {
+            let is_image =
+                |it: &Descriptor| manifest::is_index(it.media_type()) || manifest::is_manifest(it.media_type());
+            let children = manifest::children(&subject, &bytes).unwrap_or_default().into_iter().filter(is_image);
+            open.extend(children.filter(|it| known.insert(it.digest().to_string())).map(|it| (it, depth + 1)));
+        }
+        let subject = layout::digest_of(&subject)?;
+        let Found { referrers, unread } = match list(source, &subject).await {
+            Ok(found) => found,
+            // In a layout, of one manifest that is damaged nobody knows what it refers to.
+            Err(error) => {
+                all.unread.push((format!("what refers to {subject}"), error));
+                continue;
+            }
+        };
+        all.unread.extend(unread);
+        for referrer in referrers {
+            if !known.insert(referrer.described.digest().to_string()) {
+                continue;
+            }
+            if let Err(exceeded) = count.one() {
+                let error = Error::Exceeded { place: source.name(), exceeded };
+                all.unread.push((format!("what else refers to {subject}"), error));
+                return Ok(all);
+            }
+            open.push((referrer.described.clone(), depth + 1));
+            all.referrers.push(referrer);
+        }
+    }
+    Ok(all)
 }
 
 /// How many entries of an index have no name of their own, are not among the digests that were copied, and do not say either that

@@ -16,17 +16,18 @@ use crate::registry::download::Chunks;
 use crate::registry::ends::Source;
 use crate::registry::repository::Repository;
 
-/// One image of a repository.
+/// One image of a repository, with others that belong to it.
 pub struct RemoteImage {
     repository: Repository,
     image: Descriptor,
+    beside: Vec<Descriptor>,
     runtime: Handle,
 }
 
 impl RemoteImage {
-    /// Checks `image` with the runtime that this is called in.
-    pub fn new(repository: Repository, image: Descriptor) -> Self {
-        RemoteImage { repository, image, runtime: Handle::current() }
+    /// Checks `image`, and what is `beside` it, with the runtime that this is called in.
+    pub fn new(repository: Repository, image: Descriptor, beside: Vec<Descriptor>) -> Self {
+        RemoteImage { repository, image, beside, runtime: Handle::current() }
     }
 }
 
@@ -38,7 +39,7 @@ impl Contents for RemoteImage {
     }
 
     fn images(&self) -> Result<Vec<Descriptor>, Error> {
-        Ok(vec![self.image.clone()])
+        Ok(std::iter::once(&self.image).chain(&self.beside).cloned().collect())
     }
 
     /// As described: whether it is so shows when it is read. A layer that may not be distributed need not be there.

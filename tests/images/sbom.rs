@@ -56,6 +56,45 @@ fn the_sbom_names_image_base_layers_program_and_crates_and_is_the_same_each_time
 }
 
 #[test]
+fn a_directory_has_no_place_for_an_sbom_and_that_is_said_and_counted() {
+    let dir = definition(DEFINITION);
+    let run =
+        |more: &[&str]| haversack(dir.path(), &[&["build", "def", "--progress", "none", "--output"], more].concat());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let output = run(&["dir:x"]);
+    let left_out = "left out: SBOM: `dir:` has no place for what refers to an image\n";
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(3), format!("warning: tools: {left_out}")));
+    let shown = text(&output.stdout);
+    assert!(shown.ends_with(&format!("  {left_out}")) && !shown.contains("  sbom "), "{shown}");
+    let report: serde_json::Value = serde_json::from_slice(&run(&["dir:x", "--json"]).stdout).unwrap();
+    let because = "`dir:` has no place for what refers to an image";
+    assert_eq!(report[0]["left_out"], serde_json::json!([{ "what": "SBOM", "because": because }]));
+    assert_eq!(report[0]["sbom"], serde_json::Value::Null);
+    // Where none is wanted, nothing is left out.
+    let output = run(&["dir:x", "--no-sbom"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn what_refers_to_an_image_is_checked_with_it_and_counted() {
+    let dir = definition(DEFINITION);
+    let report = built(dir.path(), &["def", "--output", "oci:store"]);
+    let verify = |place: &str| {
+        let output = haversack(dir.path(), &["verify", place]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, said) = verify("oci:store:tools:1.2");
+    assert!(status == Some(0) && said.starts_with("oci:store:tools:1.2: 1 image and 1 referrer, 7 blobs, "), "{said}");
+    let sbom = report["sbom"].as_str().unwrap();
+    let manifest = dir.path().join("store/blobs/sha256").join(sbom.strip_prefix("sha256:").unwrap());
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    *bytes.last_mut().unwrap() = b' ';
+    std::fs::write(&manifest, bytes).unwrap();
+    let (status, said) = verify("oci:store:tools:1.2");
+    assert!(status == Some(1) && said.contains(sbom) && said.contains("1 finding"), "{said}");
+}
+
+#[test]
 #[ignore = "needs docker-registry; scripts/test.sh runs it where it is"]
 fn the_sbom_is_found_in_every_place_that_can_have_one_and_travels_on() {
     let registry = DockerRegistry::start();

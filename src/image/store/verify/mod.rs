@@ -94,17 +94,17 @@ impl Contents for Store {
     }
 }
 
-/// Checks an image, or all there is when none is given.
+/// Checks some images, or all there are when none are given.
 ///
 /// An error is what keeps it from being checked at all, such as an index that does not parse.
 pub fn verify<C: Contents>(
     store: &C,
-    only: Option<&Descriptor>,
+    only: Option<&[Descriptor]>,
     options: &VerifyOptions,
     progress: &Progress,
 ) -> Result<VerifyReport, C::Error> {
     let images = match only {
-        Some(image) => vec![image.clone()],
+        Some(images) => images.to_vec(),
         None => store.images()?,
     };
     let mut walk = Walk { store, seen: BTreeMap::new(), findings: BTreeSet::new(), referred: BTreeSet::new() };

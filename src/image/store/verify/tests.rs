@@ -162,7 +162,9 @@ fn a_bomb_is_given_up_at_the_limit() {
         assert_ne!(layer.digest(), bomb.digest());
         let store = Store::Layout(layout.clone());
         let with = |layer_limit| {
-            verify(&store, Some(&image), &VerifyOptions { layer_limit }, &Progress::off()).unwrap().findings
+            verify(&store, Some(std::slice::from_ref(&image)), &VerifyOptions { layer_limit }, &Progress::off())
+                .unwrap()
+                .findings
         };
         assert_eq!(with(10 << 20), []);
         let reason = "decompresses to more than the limit of 10485759 bytes".to_owned();
