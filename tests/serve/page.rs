@@ -51,6 +51,7 @@ fn the_page_says_what_is_here_and_shows_what_images_say_as_text() {
     };
     let first = text("/");
     assert!(first.contains(r#"<a href="/images/quay.io/org/app">quay.io/org/app</a></th><td>2</td>"#), "{first}");
+    assert!(first.contains("<p>1 repository, 2 tags, "), "{first}");
     let page = text("/images/quay.io/org/app");
     for expected in [
         "&#60;script&#62;alert(1)&#60;/script&#62;\\u{202e}",
