@@ -31,7 +31,7 @@ pub fn medium(text: &str) -> Result<u64, String> {
         }
     };
     if size < SMALLEST {
-        return Err(format!("a volume has at least {SMALLEST} bytes"));
+        return Err(format!("a volume has at least {}MiB", SMALLEST >> 20));
     }
     Ok(size)
 }

@@ -14,7 +14,7 @@ pub(super) enum Command {
     /// Show the carries that were packed for a site, or all sites
     #[command(after_help = SHOW_HELP)]
     Show(ShowArgs),
-    /// List the blobs that a site holds
+    /// List the blobs that a site holds by the carries that are confirmed
     #[command(after_help = INVENTORY_HELP)]
     Inventory(InventoryArgs),
     /// Forget carries that did not arrive or were lost; the next carry brings their blobs again
@@ -48,7 +48,7 @@ pub(super) struct InventoryArgs {
     /// Name of the site
     #[arg(value_name = "NAME")]
     site: String,
-    /// Also count what was packed but is not confirmed
+    /// Also count the carries that were packed and are not confirmed
     #[arg(long)]
     assume_arrived: bool,
     #[command(flatten)]
@@ -93,7 +93,11 @@ fn show(args: &ShowArgs, context: &Context) -> Outcome {
 }
 
 fn inventory(args: &InventoryArgs, context: &Context) -> Outcome {
-    let held = Site::read(&args.ledger.directory(context)?, &args.site)?.held(args.assume_arrived)?;
+    let site = Site::read(&args.ledger.directory(context)?, &args.site)?;
+    let held = site.held(args.assume_arrived)?;
+    if let Some(line) = sites::not_counted(&args.site, &site.records()?).filter(|_| !args.assume_arrived) {
+        context.ui.say(line);
+    }
     context.ui.result(&held, sites::inventory_text)?;
     Ok(Exit::Done)
 }

@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::image::store::layout::Entries;
 use crate::ops::Error;
+use crate::plural::count;
 use crate::progress::{Unit, amount};
 use crate::site::{self, Record, Site, sites};
 
@@ -112,6 +113,19 @@ pub fn inventory_text(held: &BTreeMap<Digest, Held>) -> String {
         format!("{digest} {} {}\n", held.size, in_line(held.image.as_deref().unwrap_or("-")))
     };
     held.iter().map(line).collect()
+}
+
+/// Says which carries of a site an inventory does not count, since nobody knows whether they arrived.
+pub fn not_counted(site: &str, records: &[Record]) -> Option<String> {
+    let open = records.iter().filter(|record| record.arrived.is_none()).count();
+    let (site, carries) = (in_line(site), count(open, "carry"));
+    let they = if open == 1 { "it" } else { "them" };
+    (open > 0).then(|| {
+        format!(
+            "{site}: {carries} not confirmed, and not counted: confirm {they} with `haversack site confirm {site} CODE`, where CODE is \
+             what `unpack` said at the site, or count {they} with `--assume-arrived`"
+        )
+    })
 }
 
 /// What a ledger has forgotten.

@@ -221,7 +221,7 @@ fn what_is_there_and_what_is_too_small_is_refused_before_anything_is_written() {
     assert!(text.starts_with("carry: is there already; a carry is a new directory"), "{text}");
     assert_eq!(files(&dir.path().join("carry")).len(), 1);
     for (arguments, expected) in [
-        (&["pack", "oci:from", "--out", "x", "--medium", "1M"][..], "a volume has at least"),
+        (&["pack", "oci:from", "--out", "x", "--medium", "1M"][..], "a volume has at least 32MiB"),
         (&["pack", "oci:from", "--out", "x", "--medium", "floppy"], "expected cd, dvd"),
         (&["unpack", "x", "--to", "dir:y"], "a carry is unpacked to oci:DIR"),
     ] {

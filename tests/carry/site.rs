@@ -196,6 +196,12 @@ fn the_ledger_lists_forgets_and_lets_one_at_a_time_to_work() {
     layouts(dir);
     let first = pack(dir, "one", "carry-1", &[]);
     assert_eq!(done(dir, &["site", "inventory", "plant"]), json!({}));
+    // Nobody is left alone with nothing.
+    let said = |args: &[&str]| String::from_utf8(haversack(dir, args).stderr).unwrap();
+    let not_counted = "plant: 1 carry not confirmed, and not counted: confirm it with `haversack site confirm plant CODE`, where CODE is \
+                       what `unpack` said at the site, or count it with `--assume-arrived`\n";
+    assert_eq!(said(&["site", "inventory", "plant"]), not_counted);
+    assert_eq!(said(&["site", "inventory", "plant", "--assume-arrived"]), "");
     let held = done(dir, &["site", "inventory", "plant", "--assume-arrived"]);
     let of_image: Vec<String> =
         files(&dir.join("one/blobs/sha256")).into_keys().map(|hex| format!("sha256:{hex}")).collect();
