@@ -177,4 +177,12 @@ Examples:
   haversack build kernels --kernels 'apt:https://deb.debian.org/debian bookworm main' --latest 1 --output oci:mirror
   haversack build --print-definition driver-toolkit
 
+A definition of your own is a directory with an image.toml (all its keys: docs/formats.md):
+  name = 'tools'
+  base = 'docker://registry.access.redhat.com/ubi9/ubi:9.4'
+  [[layers]]
+  files = [{ src = 'site.conf', dest = '/etc/site.conf', mode = '0644' }]
+  directories = [{ src = 'root', dest = '/srv' }, { dest = '/var/empty' }]
+`src` is relative to that directory; `text` in place of it is the content of a file; a directory without it is empty.
+
 Exit status: 0 built, 1 failed, 2 wrong command line, 3 some images were not built or lack something; each is named";

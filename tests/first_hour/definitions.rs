@@ -58,6 +58,26 @@ fn definitions_are_printed_and_a_directory_of_the_name_with_one_comes_first() {
     assert_eq!((status, talk.as_str()), (Some(1), unknown));
 }
 
+#[test]
+fn the_definition_in_the_help_is_one_that_is_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = said(dir.path(), &["build", "--help"]).1;
+    let text = help.split_once("docs/formats.md):\n").unwrap().1.split_once("`src` is relative").unwrap().0;
+    let base = "docker://registry.access.redhat.com/ubi9/ubi:9.4";
+    assert!(text.contains(base), "{text}");
+    std::fs::create_dir_all(dir.path().join("own/root")).unwrap();
+    std::fs::write(dir.path().join("own/image.toml"), text.replace(base, "scratch")).unwrap();
+    for file in ["own/site.conf", "own/root/index.html"] {
+        std::fs::write(dir.path().join(file), "x").unwrap();
+    }
+    let (status, explained, talk) = said(dir.path(), &["build", "own", "--explain"]);
+    assert_eq!((status, &*talk), (Some(0), ""));
+    let paths: Vec<&str> = explained.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    for path in ["/etc/site.conf", "/srv/index.html", "/var/empty"] {
+        assert!(paths.contains(&path), "{path}: {explained}");
+    }
+}
+
 /// What people type first, with the whole answer; and nothing is left of what was refused.
 #[test]
 fn a_build_that_is_refused_says_what_to_write_and_leaves_nothing() {

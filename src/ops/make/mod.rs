@@ -20,11 +20,12 @@ use crate::image::store::layout;
 use crate::image::{Definition, LayerOptions, Layout, Platform, Template};
 use crate::ops::make::explain::{Explained, explain};
 use crate::ops::make::inputs::{FoundBase, inputs};
-use crate::ops::make::output::{Outputs, Workplace};
+use crate::ops::make::output::{Given, Outputs, Workplace};
 use crate::ops::make::toolkit::{PackageOptions, Toolkit};
 use crate::ops::{Access, Done, Error, Scratch};
 use crate::progress::Progress;
 use crate::reference::ImageRef;
+use crate::registry::LeftOut;
 
 /// What is built, of what, and where it goes.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +107,9 @@ pub struct Built {
     /// Digest of the manifest that has the SBOM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sbom: Option<Digest>,
+    /// What an output has no place for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// What was made.
     #[serde(flatten)]
     pub report: BuildReport,
@@ -129,7 +133,7 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
     let Workplace { mut place, beside, passing: _passing } = outputs.workplace(options.explain, scratch)?;
     let mut explained = Vec::new();
     let mut made = Vec::new();
-    let mut youngest = 0;
+    let (mut youngest, mut complete) = (0, true);
     for (number, (directory, definition)) in definitions.iter().enumerate() {
         let into = beside.path().join(number.to_string());
         let inputs = inputs(options, directory, definition, &into, progress)?;
@@ -162,13 +166,18 @@ pub fn make(options: &MakeOptions, scratch: &Scratch, progress: &Progress) -> Re
             let base = found.as_ref().map(|base| (base.reference.to_string(), base.image.digest().to_string()));
             sbom::document(&report, &Contents { name: &name, base, components: &inputs.components() })
         });
-        let (output, sbom) = outputs.give(place, &image, definition, sbom.as_deref())?;
-        made.push(Made::Built(Built { name, output, sbom, report }));
+        let Given { output, sbom, left_out } = outputs.give(place, &image, definition, sbom.as_deref())?;
+        for left_out in &left_out {
+            complete = false;
+            tracing::warn!("{name}: {left_out}");
+        }
+        made.push(Made::Built(Built { name, output, sbom, left_out, report }));
     }
     drop(beside);
     let Some(place) = place else { return Ok((MakeReport::Explained(explained), Done::All)) };
     place.finish(youngest)?;
-    Ok((MakeReport::Images(made), Done::All))
+    let done = Done::of(made.len(), complete);
+    Ok((MakeReport::Images(made), done))
 }
 
 /// No definition was named: `kernels` and `packages` are the words of options that take all up to the next one.

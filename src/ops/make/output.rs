@@ -16,12 +16,22 @@ use crate::ops::make::MakeOptions;
 use crate::ops::{Error, Scratch, block_on};
 use crate::progress::Progress;
 use crate::reference::{ImageRef, Remote, Target as RemoteTarget};
-use crate::registry::{CopyOptions, Source, Target, copy, existing};
+use crate::registry::{self, CopyOptions, LeftOut, Source, Target, copy, existing};
 
 /// Everywhere that images go.
 pub(crate) struct Outputs<'a> {
     stored: Option<ImageRef>,
     pushes: Vec<Push<'a>>,
+}
+
+/// An image that outputs were given.
+pub(crate) struct Given {
+    /// Where it is.
+    pub(crate) output: Vec<ImageRef>,
+    /// The manifest that has its SBOM.
+    pub(crate) sbom: Option<Digest>,
+    /// What an output has no place for.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 /// Where a run builds.
@@ -86,32 +96,40 @@ impl<'a> Outputs<'a> {
         Ok(Some(all))
     }
 
-    /// Names an image that was built, attaches its SBOM, and pushes it; returns where it will be found, and the SBOM.
+    /// Names an image that was built, attaches its SBOM, and pushes it.
     pub(crate) fn give(
         &self,
         place: &mut Place,
         image: &Descriptor,
         definition: &Definition,
         sbom: Option<&[u8]>,
-    ) -> Result<(Vec<ImageRef>, Option<Digest>), Error> {
-        let (mut all, sbom) = self.name(place, image, definition, sbom)?;
-        all.extend(self.push(place.layout(), image, definition)?);
-        Ok((all, sbom))
+    ) -> Result<Given, Error> {
+        let mut given = self.name(place, image, definition, sbom)?;
+        given.output.extend(self.push(place.layout(), image, definition)?);
+        Ok(given)
     }
 
-    /// Names an image that was built, and attaches its SBOM; returns where it will be found, and the SBOM.
+    /// Names an image that was built, and attaches its SBOM, where there is a place for it.
     pub(crate) fn name(
         &self,
         place: &mut Place,
         image: &Descriptor,
         definition: &Definition,
         sbom: Option<&[u8]>,
-    ) -> Result<(Vec<ImageRef>, Option<Digest>), Error> {
+    ) -> Result<Given, Error> {
         let names = place.names(&own_names(definition));
         let listed = place.add(image, &names)?;
+        let mut left_out = Vec::new();
+        if sbom.is_some() && !place.takes_referrers() {
+            let because = registry::Error::NoPlaceForReferrers.to_string();
+            left_out.push(LeftOut { what: "SBOM".to_owned(), because });
+        }
+        // Registries get it from the layout.
+        let sbom = sbom.filter(|_| left_out.is_empty() || !self.pushes.is_empty());
         let sbom = sbom.map(|document| sbom::attach(place.layout(), &listed, document)).transpose()?;
         let sbom = sbom.map(|described| layout::digest_of(&described)).transpose()?;
-        Ok((self.stored.as_ref().map(|output| references(output, names)).unwrap_or_default(), sbom))
+        let output = self.stored.as_ref().map(|output| references(output, names)).unwrap_or_default();
+        Ok(Given { output, sbom, left_out })
     }
 
     /// Pushes an image that was built to all registries.

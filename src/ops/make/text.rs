@@ -46,6 +46,7 @@ impl Built {
             let (layers, size) = (plural::count(image.layers.len(), "layer"), amount(bytes, Unit::Bytes));
             let _ = writeln!(text, "  {:<8} {}, {layers}, {size}", image.platform.to_string(), image.manifest);
         }
+        text.extend(self.left_out.iter().map(|left_out| format!("  {left_out}\n")));
         text
     }
 }
