@@ -12,9 +12,17 @@ pub fn of<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 /// The texts of the chain in one line, `outer: inner: innermost`. An error that only says again what it wraps is said once.
 pub fn line(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = of(error).map(ToString::to_string).collect();
+    let mut texts: Vec<String> = of(error).map(text).collect();
     texts.dedup();
     texts.join(": ")
+}
+
+/// What an error says. Of an input that ends too early, the standard library says what it has of a buffer of ours.
+fn text(error: &(dyn Error + 'static)) -> String {
+    match error.to_string() {
+        text if text == "failed to fill whole buffer" => "it ends too early".to_owned(),
+        text => text,
+    }
 }
 
 /// The texts of the chain, each in one line, outermost first.
@@ -23,7 +31,7 @@ pub fn line(error: &(dyn Error + 'static)) -> String {
 /// of the user say shows the lines in question.
 pub fn lines(error: &(dyn Error + 'static)) -> Vec<String> {
     let one_line = |error: &(dyn Error + 'static)| {
-        let text = error.to_string();
+        let text = text(error);
         if error.is::<toml::de::Error>() || error.is::<Box<toml::de::Error>>() {
             text.trim_end().to_owned()
         } else {

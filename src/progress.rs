@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -202,8 +202,14 @@ impl Narration {
     /// Prints a mark.
     pub fn mark(self, mark: &str) {
         if self.marks {
+            MARKED.store(true, Ordering::Relaxed);
             let _ = write!(std::io::stderr(), "{mark}");
         }
+    }
+
+    /// Ends the line of marks, where there is one.
+    pub fn end_marks(self) {
+        let _ = write!(std::io::stderr(), "{}", end_of_marks());
     }
 
     /// Prints a line: `[2026-11-21 15:40:00,123] INFO - Downloading …`.
@@ -219,6 +225,11 @@ impl Narration {
             );
         }
     }
+}
+
+/// What comes between marks and a line that is said: the line stands by itself.
+pub(crate) fn end_of_marks() -> &'static str {
+    if MARKED.swap(false, Ordering::Relaxed) { "\n" } else { "" }
 }
 
 /// `n` bytes as people write them (`1.5 MiB`), or `n` items as they are.
@@ -250,6 +261,8 @@ fn style(unit: Unit, bounded: bool, arrived: &Arc<AtomicU64>) -> ProgressStyle {
         })
 }
 
+/// Whether the last thing on stderr is a mark.
+static MARKED: AtomicBool = AtomicBool::new(false);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::escape;
+use crate::progress;
 
 /// Logs to stderr from now on: what is wanted, as `TARGET=LEVEL,…`, or else more with each `-v`.
 pub(crate) fn to_stderr(verbose: u8, wanted: Option<&str>) {
@@ -55,6 +56,7 @@ where
         mut writer: Writer<'_>,
         event: &tracing::Event<'_>,
     ) -> std::fmt::Result {
+        writer.write_str(progress::end_of_marks())?;
         let level = *event.metadata().level();
         if level == tracing::Level::WARN {
             writer.write_str("warning: ")?;

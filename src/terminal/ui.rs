@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::escape;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 
 /// What the user sees of a run.
 pub(crate) struct Ui {
@@ -126,7 +126,7 @@ impl Ui {
         let line = line.to_string();
         // When stderr is gone there is nobody to tell.
         self.progress.suspend(|| {
-            let _ = writeln!(io::stderr().lock(), "{}", escape::lines(&line));
+            let _ = writeln!(io::stderr().lock(), "{}{}", progress::end_of_marks(), escape::lines(&line));
         });
     }
 }

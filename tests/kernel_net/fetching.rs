@@ -57,7 +57,7 @@ fn fetching_resumes_checks_skips_replaces_and_locks() {
     assert_eq!(
         report,
         json!({
-            "fetched": [file("core"), file("devel")], "unchanged": [], "replaced": [], "unverified": [file("devel")],
+            "fetched": [file("core"), file("devel")], "unchanged": [], "unchecked": [], "replaced": [], "unverified": [file("devel")],
             "weak": [], "elsewhere": {}, "failed": {}, "bytes": core.len() + devel.len(),
         })
     );
@@ -173,6 +173,12 @@ fn what_a_build_server_logs_is_dated_and_marks_replace_it_when_it_is_quiet() {
     let again = said("a", &[]);
     assert!(again.contains("exists and checksums match, so it will not be downloaded."), "{again}");
     assert_eq!(said("b", &["-q", "-i"]), "v\n");
+    assert_eq!(said("d", &["-i"]), "v\n");
+    // What goes wrong between marks has a line of its own.
+    server.fail(file, 503, 1);
+    let retried =
+        format!("v\nwarning: {}/{file}: 503 Service Unavailable; trying again in 0.0 s (1 of 5)\n", server.url);
+    assert_eq!(said("e", &["-i", "--retry-delay", "0"]), retried);
     assert_eq!(said("c", &["--progress", "none"]), "");
 }
 

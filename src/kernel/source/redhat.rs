@@ -213,7 +213,7 @@ impl RedHat {
                 break;
             }
         }
-        narration.mark("\n");
+        narration.end_marks();
         narration.line(format_args!("Done scraping bucket {content_set}"));
         Ok(packages)
     }
