@@ -646,6 +646,40 @@ fn what_cannot_be_read_in_a_directory_is_named_and_the_rest_is_listed() {
     }
 }
 
+/// The classic of a full disk or an interrupted copy.
+#[test]
+fn a_package_that_is_cut_off_is_named_with_what_to_do_and_its_kernel_is_not_called_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    headers_deb("6.1.0-1-amd64").write(&from);
+    common_deb().write(&from);
+    let common = from.join("linux-headers-6.1.0-1-common_6.1.4-1_all.deb");
+    let whole = fs::read(&common).unwrap();
+    let run = || {
+        let (from, to) = (format!("dir:{}", from.display()), to.display().to_string());
+        let (status, stdout, stderr) = haversack(&["kernel", "unpack", &from, "--to", &to, "--progress", "none"]);
+        let row = stdout.lines().nth(1).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+        (status, row, stderr.replace(&*from, "from").replace(&common.display().to_string(), "COMMON"))
+    };
+    // In its header, so that nobody knows what it is; and one whose contents are damaged.
+    fs::write(&common, &whole[..100]).unwrap();
+    let said = "warning: COMMON: damaged: it cannot be read to its end: it ends too early; fetch the package again\n\
+                warning: debian 6.1.0-1-amd64: linux-headers-6.1.0-1-common (= 6.1.4-1) is not here\n\
+                warning: debian/6.1.0-1-amd64: usr/src/linux-headers-6.1.0-1-common/Makefile is in none of its packages, and modules cannot be built\n";
+    assert_eq!(run(), (3, "incomplete".to_owned(), said.to_owned()));
+    let mut damaged = whole;
+    let at = damaged.len() - 20;
+    damaged[at..].fill(0x55);
+    fs::write(&common, damaged).unwrap();
+    let (status, row, said) = run();
+    assert_eq!((status, &*row), (1, "failed"), "{said}");
+    let (beginning, end) = (
+        "warning: debian/6.1.0-1-amd64: linux-headers-6.1.0-1-common_6.1.4-1_all.deb: damaged: ",
+        "; fetch it again\n",
+    );
+    assert!(said.starts_with(beginning) && said.ends_with(end) && said.lines().count() == 1, "{said}");
+}
+
 #[test]
 fn a_complete_kernel_is_not_exchanged_for_one_that_lacks_something() {
     let dir = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ pub(super) struct DumpArgs {
     what: DumpOptionArgs,
     #[command(flatten)]
     kernels: KernelSetArgs,
-    /// Keep only this release, or all that begin with this text; may be repeated
+    /// Keep only this release, or those that begin with it, such as 6.1 or 5.14.0-427; may be repeated
     #[arg(long, value_name = "RELEASE", help_heading = IN_KERNEL_IMAGES)]
     release: Vec<String>,
 }

@@ -56,7 +56,7 @@ pub(super) struct ServeArgs {
     /// Time in which every blob is read once, to find damage on the disk; 0 or off for never
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = or_off)]
     scrub_every: Duration,
-    /// Maximum MiB per second that are read for this
+    /// With --scrub-every: maximum MiB that are read per second
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     scrub_rate: u32,
     /// Directory in which the server notes which blobs it has read, for layouts without --writable [default: $STATE_DIRECTORY,
@@ -112,7 +112,7 @@ pub(super) struct ServeArgs {
     /// Seconds without a byte after which a connection is given up
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::IDLE.as_secs_f64(), value_parser = crate::cli::seconds)]
     idle_timeout: f64,
-    /// Print no line for each request
+    /// Leave out the access log, a line on stderr for each request
     #[arg(long)]
     no_access_log: bool,
 }
@@ -298,8 +298,8 @@ fn log(args: &ServeArgs, context: &Context) -> Log {
 const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).expect("it is not zero");
 
 const HELP: &str = "\
-HOST/REPOSITORY:TAG in a layout is REPOSITORY:TAG here, as after `sync` and `unpack`, and HOST/REPOSITORY:TAG, too; docker.io/alpine is \
-library/alpine. A name of one word is a tag of --repository.
+An image that has the name HOST/REPOSITORY:TAG in its layout, as after `sync` and `unpack`, is served under REPOSITORY:TAG and under \
+HOST/REPOSITORY:TAG; docker.io/alpine is library/alpine. A name of one word is a tag of --repository.
 
 Examples:
   haversack serve mirror

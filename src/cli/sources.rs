@@ -13,6 +13,7 @@ use crate::kernel::set::Filter;
 use crate::kernel::source::modulemd::Stream;
 use crate::kernel::source::redhat::RedHatOptions;
 use crate::kernel::source::{Source, SourceOptions};
+use crate::kernel::version;
 use crate::progress::Narration;
 
 /// What sources need, and which kernels of them are wanted.
@@ -22,7 +23,8 @@ pub(super) struct SourceArgs {
     /// Distribution whose repositories are read, in all its versions or in one: debian, debian:bookworm, rocky:9
     #[arg(long, value_name = "NAME[:VERSION]")]
     distro: Vec<String>,
-    /// Mirror of the distribution's repositories: a URL, or a line of sources.list [default: the distribution's own]
+    /// Mirror of the distribution's repositories: the URL of the directory that they are in; or a line of sources.list, of which
+    /// the suite that it names is read, and no other [default: the distribution's own]
     #[arg(long, value_name = "URL", requires = "distro")]
     mirror: Option<String>,
     /// File with the offline token for redhat: [default: $REDHAT_OFFLINE_TOKEN]
@@ -42,7 +44,7 @@ pub(super) struct SourceArgs {
     /// Address where access tokens for the subscriber API come from
     #[arg(long, value_name = "URL", hide_short_help = true, default_value = SSO)]
     redhat_sso: Url,
-    /// Client certificate in PEM for rpm: and apt: sources, as entitled content needs it
+    /// Client certificate in PEM, for rpm: and apt: sources that ask for one
     #[arg(long, value_name = "FILE")]
     client_cert: Option<PathBuf>,
     /// Key of the client certificate [default: in the same file]
@@ -67,17 +69,18 @@ pub(super) struct LocalArgs {
     /// Trust the names of local files instead of reading their headers
     #[arg(long)]
     names_only: bool,
-    /// Require signatures by a key in this file, of repositories and of rpm files that are unpacked
+    /// File with public keys, one of which must have signed each repository, and each rpm file that is unpacked [default: signatures
+    /// are not checked]
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
     /// Accept local files that a set names outside its own directory
     #[arg(long)]
     allow_local: bool,
-    /// Keep only this release, or all that begin with this text; may be repeated
+    /// Keep only this release, or those that begin with it, such as 6.1 or 5.14.0-427; may be repeated
     #[arg(long, value_name = "RELEASE")]
     release: Vec<String>,
-    /// Keep only kernels of this version or newer
-    #[arg(long, value_name = "VERSION")]
+    /// Keep only kernels of this version or newer: 6.1, or the beginning of what `uname -r` prints, such as 5.14.0-427
+    #[arg(long, value_name = "VERSION", value_parser = version::bound)]
     since: Option<String>,
     /// Keep only this flavour: default, rt, 64k, cloud, azure …; may be repeated
     #[arg(long, value_name = "FLAVOUR")]

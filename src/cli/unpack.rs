@@ -29,8 +29,8 @@ pub(super) struct UnpackArgs {
     /// room for them uncompressed
     #[arg(long)]
     keep_contents: bool,
-    /// Directory for what is written with `--to docker://`: the receipt, ID.json, which says that the carry has arrived, and, until they
-    /// are pushed, the images
+    /// With --to docker://: directory for the receipt, ID.json, which says that the carry has arrived, and for the images until they are
+    /// pushed
     #[arg(long, value_name = "DIR", default_value = ".")]
     work: PathBuf,
     #[command(flatten)]
@@ -62,8 +62,8 @@ pub(super) fn run(args: &UnpackArgs, context: &Context) -> Outcome {
 }
 
 const HELP: &str = "\
-In a registry, HOST/REPOSITORY:TAG is REPOSITORY:TAG below PATH, as for `sync` and `serve`; docker.io/alpine is library/alpine. A name of \
-one word, as of oci:DIR:WORD, is WORD:latest; `serve` has it as the tag WORD of the directory's name, which a carry has not.
+An image HOST/REPOSITORY:TAG goes to REPOSITORY:TAG below PATH in a registry, as with `sync`; docker.io/alpine is library/alpine. One whose \
+name is a single WORD, as that of oci:DIR:WORD, goes to WORD:latest.
 
 Examples:
   haversack unpack /media/disc --to oci:mirror

@@ -98,6 +98,7 @@ impl UnpackReport {
     pub fn to_text(&self) -> String {
         let rows = self.kernels.iter().map(|(name, kernel)| {
             let status = match kernel.status {
+                Status::Unpacked | Status::Unchanged if !kernel.missing.is_empty() => "incomplete",
                 Status::Unpacked => "unpacked",
                 Status::Unchanged => "unchanged",
                 Status::Failed => "failed",

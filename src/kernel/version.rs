@@ -93,6 +93,17 @@ impl Order {
     }
 }
 
+/// Reads a bound for [`Order::is_since`]. A date is refused as any other word, for no kernel has a version of four digits.
+pub fn bound(text: &str) -> Result<String, &'static str> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let goes_on = text[digits..].starts_with(['.', '-', '~', '_', '+']) || text.len() == digits;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+~^_".contains(&byte));
+    if (1..=3).contains(&digits) && goes_on && is_plain {
+        return Ok(text.to_owned());
+    }
+    Err("expected a version, such as 6.1, or the beginning of what `uname -r` prints, such as 5.14.0-427")
+}
+
 fn epoch(version: &str) -> (u64, &str) {
     match version.split_once(':') {
         Some((epoch, rest)) => (epoch.parse().unwrap_or(0), rest),
@@ -340,6 +351,18 @@ mod tests {
             for uname in dropped {
                 assert!(!order.is_since(uname, since), "{uname} since {since}");
             }
+        }
+    }
+
+    #[test]
+    fn a_bound_is_a_version_and_no_other_word() {
+        for text in ["6", "6.1", "6.14-rc1", "5.14.0-427.13.1.el9_4.x86_64+rt", "6.12.117+deb12-amd64", "6.1~rc3"] {
+            assert_eq!(bound(text).as_deref(), Ok(text));
+        }
+        for text in
+            ["", "foo", "v6.1", "2024-01-01", "20240101", "6x", "6.1 ", "6.*", ">=6.1", "-6", ".5", "kernel-6.1"]
+        {
+            assert!(bound(text).is_err(), "{text}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::kernel::matrix::{self, graph, labels, payload};
 use crate::kernel::source::{self, keyring, preset};
 use crate::kernel::{download, resolve, set, unpack};
 use crate::ops::login::LoginPlace;
+use crate::ops::nothing::NothingFound;
 use crate::ops::publish::Refusal;
 use crate::publish;
 use crate::reference::{self, ImageRef, Remote};
@@ -242,12 +243,12 @@ pub enum Error {
         /// All of them.
         releases: Vec<String>,
     },
+    /// Neither a channel nor a list has a release.
+    #[error("no kernel was found: the channels and lists name no release")]
+    NoRelease,
     /// Nothing is left after choosing.
     #[error("no kernel is left of what the sources have: the image would be empty")]
     NoKernelLeft,
-    /// The sources have none.
-    #[error("the sources have no kernels")]
-    NoKernels,
     /// The sources have only kernels that are not taken unasked.
     #[error("the sources have only flavoured kernels ({0})")]
     OnlyFlavoured(String),
@@ -377,6 +378,9 @@ pub enum Error {
     /// The catalog's tree.
     #[error("{0}")]
     CatalogTree(#[from] catalog::tree::Error),
+    /// Nothing that was asked for is in the sources.
+    #[error("{0}")]
+    NothingFound(#[from] NothingFound),
     /// A list of kernels.
     #[error("{0}")]
     Set(#[from] set::Error),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::causes;
 use crate::fs;
-use crate::http::{HostTls, Http, HttpOptions};
+use crate::http::{HostTls, Http, HttpOptions, shown};
 use crate::kernel::classify::Reason;
 use crate::kernel::group::{Grouping, Kernel, Offer, group};
 use crate::kernel::package::{Name, Package};
@@ -20,7 +21,8 @@ use crate::kernel::source::modulemd::Modules;
 use crate::kernel::source::redhat::RedHat;
 use crate::kernel::source::{self, Listing, Source, SourceOptions, Wanted, crawler, preset};
 use crate::limits;
-use crate::ops::{Done, Error, block_on};
+use crate::ops::nothing::{self, NothingFound};
+use crate::ops::{Done, Error, block_on, hints};
 use crate::plural::count;
 use crate::progress::Progress;
 
@@ -33,8 +35,12 @@ pub struct Gathered {
     pub unplaced: Vec<(Package, Reason)>,
     /// The repositories that lists of mirrors led to.
     pub mirrors: Vec<Mirrors>,
+    /// Signed repositories whose signatures were not checked, since there is no key ring.
+    pub unchecked: Vec<String>,
     /// Whether all sources could be read, and all that the kernels need is there.
     pub complete: bool,
+    /// Why there are none.
+    nothing: Option<NothingFound>,
 }
 
 impl Gathered {
@@ -42,26 +48,44 @@ impl Gathered {
     pub fn done(&self) -> Done {
         Done::of(self.kernels.len(), self.complete)
     }
+
+    /// The same, where there are kernels.
+    pub fn or_nothing(self) -> Result<Self, NothingFound> {
+        self.nothing.clone().map_or(Ok(self), Err)
+    }
 }
 
 /// The kernels that the sources offer and that are wanted. What could not be had is warned of.
 pub fn kernels(from: &SourceOptions, http: &HttpOptions, progress: &Progress) -> Result<Gathered, Error> {
-    let Offered { offer, mirrors, mut complete, .. } = offer(from, Wanted::Kernels, http, progress)?;
+    let Offered { offer, mirrors, unchecked, mut complete, .. } = offer(from, Wanted::Kernels, http, progress)?;
+    warn_of_unchecked(&unchecked);
     let packages = offer.packages.len();
     let mut grouping = group(offer);
-    let before = grouping.kernels.len();
+    let (before, newest) = (grouping.kernels.len(), nothing::newest(&grouping.kernels));
     from.filter.apply(&mut grouping.kernels);
     complete &= warn_of(&grouping);
-    match (before, grouping.kernels.len()) {
-        // Where something could not be read, that was said.
-        (0, _) if packages == 0 && complete => tracing::warn!("no package was found"),
-        (0, _) if packages == 0 => {}
-        (0, _) => tracing::warn!("no kernel is in the {} found", count(packages, "package")),
-        (1, 0) => tracing::warn!("the one kernel found is not one that was asked for"),
-        (_, 0) => tracing::warn!("none of the {before} kernels found is one that was asked for"),
-        _ => {}
+    let Grouping { kernels, unplaced, .. } = grouping;
+    let nothing = match (before, kernels.len()) {
+        (0, _) if packages > 0 => Some(NothingFound::no_kernel(packages, &unplaced)),
+        (0, _) if complete => Some(NothingFound::NoPackage),
+        (0, _) => Some(NothingFound::NothingRead),
+        (_, 0) => Some(NothingFound::not_asked_for(before, newest, &from.filter)),
+        _ => None,
+    };
+    Ok(Gathered { kernels, unplaced, mirrors, unchecked, complete, nothing })
+}
+
+/// Says of which repositories the signatures were not checked. Without a key ring that is nobody's fault, and all is there.
+pub fn warn_of_unchecked<T: AsRef<str>>(repositories: &[T]) {
+    let keys = "give the distribution's keyring or RPM-GPG-KEY file with `--keyring`";
+    match repositories {
+        [] => {}
+        [one] => tracing::warn!("{}: its signature was not checked; {keys}", one.as_ref()),
+        [first, others @ ..] => {
+            let more = count(others.len(), "more repository");
+            tracing::warn!("{} and {more}: their signatures were not checked; {keys}", first.as_ref());
+        }
     }
-    Ok(Gathered { kernels: grouping.kernels, unplaced: grouping.unplaced, mirrors, complete })
 }
 
 /// What sources offer, before it is joined into kernels.
@@ -70,6 +94,8 @@ pub struct Offered {
     pub offer: Offer,
     /// The repositories that lists of mirrors led to.
     pub mirrors: Vec<Mirrors>,
+    /// Signed repositories whose signatures were not checked.
+    pub unchecked: Vec<String>,
     /// Where the files of packages are listed that the packages themselves do not say they have.
     pub files: Vec<FileList>,
     /// Whether all of it could be had; what could not is warned of.
@@ -78,7 +104,7 @@ pub struct Offered {
 
 /// What the sources offer, whichever kernel it belongs to.
 pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress: &Progress) -> Result<Offered, Error> {
-    let (mut complete, mut mirrors, mut files) = (true, Vec::new(), Vec::new());
+    let (mut complete, mut mirrors, mut files, mut unchecked) = (true, Vec::new(), Vec::new(), Vec::new());
     let mut modules = Modules::default();
     let mut offer = Offer::default();
     let depth = if from.names_only { Depth::Names } else { Depth::Headers };
@@ -92,7 +118,9 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
                 let (found, problems) = local::offer(&path, depth, progress)?;
                 for problem in problems {
                     complete = false;
-                    tracing::warn!("{}: {}", problem.path.display(), crate::causes::line(&problem.error));
+                    let hint = causes::of(&problem.error).find_map(hints::hint);
+                    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                    tracing::warn!("{}: {}{hint}", problem.path.display(), causes::line(&problem.error));
                 }
                 offer.extend(found);
             }
@@ -136,6 +164,7 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
                 offer.packages.extend(found.packages);
                 mirrors.extend(found.mirrors);
                 files.extend(found.files);
+                unchecked.extend(found.unchecked.map(|url| shown(&url)));
                 modules.extend(found.modules);
             }
             Err(error) => failed.push(error),
@@ -151,7 +180,7 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
             source::Error::Expired { .. } => "; ask another mirror, or take it as it is with `--allow-expired`",
             _ => "",
         };
-        tracing::warn!("{}{more}", crate::causes::line(error));
+        tracing::warn!("{}{more}", causes::line(error));
     }
     if !read {
         return Err(Error::NoSourceRead(failed.len()));
@@ -163,7 +192,7 @@ pub fn offer(from: &SourceOptions, wanted: Wanted, http: &HttpOptions, progress:
         }
         modules.apply(&from.modules, &mut offer.packages);
     }
-    Ok(Offered { offer, mirrors, files, complete })
+    Ok(Offered { offer, mirrors, unchecked, files, complete })
 }
 
 /// The packages that have files which they do not say they have, each with the path, by the lists of their repositories.
@@ -239,10 +268,7 @@ fn from_repositories(
             let keyring = Keyring::read(&fs::read(path, limits::KEYRING)?);
             Some(Arc::new(keyring.map_err(|error| Error::from(error).about(path.display()))?))
         }
-        None => {
-            tracing::info!("no key ring was given: signatures of repositories are not checked");
-            None
-        }
+        None => None,
     };
     let places: Vec<&str> = repositories.iter().filter_map(place).collect();
     let http = client(from, places.into_iter(), http)?;

@@ -65,7 +65,7 @@ pub fn refresh(
     http: &HttpOptions,
     progress: &Progress,
 ) -> Result<(usize, bool), Error> {
-    let Gathered { mut kernels, mirrors, mut complete, .. } = gather::kernels(from, http, progress)?;
+    let Gathered { mut kernels, mirrors, mut complete, .. } = gather::kernels(from, http, progress)?.or_nothing()?;
     let http = Http::new(http)?;
     let fetching = FetchOptions { redhat: gather::redhat(from, &http), mirrors, ..FetchOptions::default() };
     let to = &options.to;

@@ -88,6 +88,8 @@ pub struct MatrixReport {
     pub matrix: Matrix,
     /// How many were left out since they have all their images.
     pub left_out: usize,
+    /// Whether the registry does not have the repository of [`MatrixOptions::missing_in`]: it is a new one, or a wrong name.
+    pub is_unknown_place: bool,
     /// Whether all sources and releases could be read.
     pub complete: bool,
 }
@@ -114,13 +116,14 @@ pub fn matrix(options: &MatrixOptions, progress: &Progress) -> Result<MatrixRepo
     if channels.is_empty() && versions.is_empty() && kernels.is_empty() {
         return Err(Error::MatrixOfNothing);
     }
-    let (mut entries, mut complete) = (Vec::new(), true);
+    let (mut entries, mut complete, mut nothing) = (Vec::new(), true, None);
     if !kernels.is_empty() {
         let filter = Filter { machines: machines.iter().cloned().collect(), ..kernels.filter.clone() };
         let from = SourceOptions { filter, ..kernels.clone() };
         let found = gather::kernels(&from, &options.source.http, progress)?;
         entries.extend(found.kernels.iter().map(|kernel| Entry::of(&kernel.release)));
         complete = found.complete;
+        nothing = found.or_nothing().err();
     }
     let (found, failed) = block_on(from_releases(options, progress))?;
     entries.extend(found);
@@ -130,14 +133,18 @@ pub fn matrix(options: &MatrixOptions, progress: &Progress) -> Result<MatrixRepo
     }
     let mut matrix = Matrix::new(entries, failed);
     let before = matrix.entries.len();
-    if before == 0 && kernels.is_empty() && matrix.failed.is_empty() {
-        tracing::warn!("no kernel was found: the channels and lists name no release");
+    match nothing {
+        Some(nothing) if before == 0 && matrix.failed.is_empty() => return Err(nothing.into()),
+        Some(nothing) => tracing::warn!("{nothing}"),
+        None if before == 0 && matrix.failed.is_empty() => return Err(Error::NoRelease),
+        None => {}
     }
+    let mut is_unknown_place = false;
     if let Some(place) = &options.missing_in {
-        leave_out(&mut matrix, place, options)?;
+        is_unknown_place = !leave_out(&mut matrix, place, options)?;
     }
     let left_out = before - matrix.entries.len();
-    Ok(MatrixReport { matrix, left_out, complete })
+    Ok(MatrixReport { matrix, left_out, is_unknown_place, complete })
 }
 
 /// The kernels of OpenShift releases, and those that do not say theirs.
@@ -388,8 +395,8 @@ fn cache(options: &MatrixOptions) -> Option<PathBuf> {
 }
 
 /// Takes out what a repository has images for, for each of its machines: under the kernel's version, when its index has one
-/// for the machine, or under the version with the machine.
-fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> Result<(), Error> {
+/// for the machine, or under the version with the machine. False where the registry does not have the repository.
+fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> Result<bool, Error> {
     let remote = match place {
         ImageRef::Docker(remote) if remote.target.digest().is_none() => remote,
         other => return Err(Error::NotARepository(other.clone())),
@@ -409,7 +416,7 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> 
         })
         .collect();
     let tags = Vec::from_iter(tags);
-    let there: HashMap<String, Option<Vec<String>>> = block_on::<_, Error>(async {
+    let (there, is_known): (HashMap<String, Option<Vec<String>>>, bool) = block_on::<_, Error>(async {
         let repository = options.destination.repository(remote, false).await?;
         let answers = existing(&repository, &tags, ASKED).await;
         let platforms = tags.into_iter().zip(answers).map(async |(tag, answer)| match answer? {
@@ -426,7 +433,10 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> 
         });
         // Who may not ask does not know: that is no absence.
         let found: Vec<_> = stream::iter(platforms).buffer_unordered(ASKED).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        let there: HashMap<_, _> = found.into_iter().flatten().collect();
+        // Where none of the tags is there, the list tells why; a registry that does not show it leaves that open.
+        let is_known = !there.is_empty() || !matches!(repository.tags().await, Err(registry::Error::NotFound(_)));
+        Ok((there, is_known))
     })?;
     // An entry stays whole: an image that is made for one machine takes the place of that for both.
     matrix.entries.retain(|entry| {
@@ -439,7 +449,7 @@ fn leave_out(matrix: &mut Matrix, place: &ImageRef, options: &MatrixOptions) -> 
             !tags.any(|tag| there.get(&tag).is_some_and(fits))
         })
     });
-    Ok(())
+    Ok(is_known)
 }
 
 /// OpenShift's update service.

@@ -20,6 +20,7 @@ pub mod kernel_image;
 pub mod login;
 pub mod make;
 pub mod matrix;
+pub mod nothing;
 pub mod packages;
 pub mod place;
 pub mod publish;

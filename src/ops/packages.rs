@@ -15,6 +15,7 @@ use crate::kernel::source::{AptRepository, Source, SourceOptions};
 use crate::kernel::unpack::{self, Keys, Status, UnpackReport};
 use crate::limits;
 use crate::ops::gather::{self, Gathered};
+use crate::ops::nothing::NothingFound;
 use crate::ops::{Done, Error, block_on};
 use crate::plural::count;
 use crate::progress::{Progress, Unit, amount};
@@ -60,6 +61,8 @@ pub struct WouldFetch {
     pub packages: Vec<WouldFetchPackage>,
     /// Files that are there and right, and stay.
     pub unchanged: Vec<String>,
+    /// Signed repositories whose signatures were not checked, for want of a key ring.
+    pub unchecked: Vec<String>,
     /// Bytes of those to be fetched whose size is stated.
     pub bytes: u64,
     #[serde(skip)]
@@ -106,20 +109,15 @@ pub struct UnpackedKernels {
 impl FetchOptions {
     /// The kernels with the packages that are wanted of them.
     pub fn gather(&self, progress: &Progress) -> Result<Gathered, Error> {
-        let mut gathered = gather::kernels(&self.from, &self.http, progress)?;
+        let mut gathered = gather::kernels(&self.from, &self.http, progress)?.or_nothing()?;
         if !self.roles.is_empty() {
             let kernels = &mut gathered.kernels;
-            let offered: Vec<Role> =
+            let there: BTreeSet<Role> =
                 kernels.iter().flat_map(|kernel| &kernel.packages).map(|(role, _)| *role).collect();
             kernels.iter_mut().for_each(|kernel| kernel.packages.retain(|(role, _)| self.roles.contains(role)));
             kernels.retain(|kernel| !kernel.packages.is_empty());
-            if kernels.is_empty() && !offered.is_empty() {
-                let names = |roles: &mut dyn Iterator<Item = Role>| {
-                    roles.map(Role::name).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
-                };
-                let (wanted, offered) = (names(&mut self.roles.iter().copied()), names(&mut offered.into_iter()));
-                tracing::warn!("no package of these kernels has the role {wanted}; they have {offered}");
-                gathered.complete = false;
+            if kernels.is_empty() {
+                return Err(NothingFound::NoRole { wanted: self.roles.iter().copied().collect(), there }.into());
             }
         }
         Ok(gathered)
@@ -143,13 +141,14 @@ pub fn would_fetch(gathered: &Gathered, options: &FetchOptions, progress: &Progr
     });
     let packages: Vec<_> = packages.collect();
     let bytes = limits::total(packages.iter().filter_map(|package| package.size));
-    Ok(WouldFetch { dry_run: true, packages, unchanged, bytes, complete: gathered.complete })
+    let unchecked = gathered.unchecked.clone();
+    Ok(WouldFetch { dry_run: true, packages, unchanged, unchecked, bytes, complete: gathered.complete })
 }
 
 /// Fetches what was gathered; also says how much of it is there now. Where there are [marks](crate::progress::Narration), there
 /// is no other progress.
 pub fn fetch(gathered: Gathered, options: &FetchOptions, progress: &Progress) -> Result<(FetchReport, Done), Error> {
-    let Gathered { kernels, mirrors, complete, .. } = gathered;
+    let Gathered { kernels, mirrors, unchecked, complete, .. } = gathered;
     let from = &options.from;
     let places = kernels.iter().flat_map(|kernel| &kernel.packages).map(|(_, package)| &*package.location);
     let http = gather::client(from, places, &options.http)?;
@@ -160,6 +159,7 @@ pub fn fetch(gathered: Gathered, options: &FetchOptions, progress: &Progress) ->
     let progress = if from.narration.marks { &off } else { progress };
     let report =
         block_on::<_, Error>(async { Ok(download::fetch(&http, kernels, &options.to, &how, progress).await?) })?;
+    let report = FetchReport { unchecked, ..report };
     let done = Done::of(report.fetched.len() + report.unchanged.len(), complete && report.failed.is_empty());
     Ok((report, done))
 }
@@ -176,7 +176,7 @@ pub fn unpack(options: &UnpackKernels, progress: &Progress) -> Result<UnpackedKe
         return Err(Error::NotHere(place));
     }
     let from = SourceOptions { beside_sets: true, ..options.from.clone() };
-    let Gathered { kernels, complete, .. } = gather::kernels(&from, &options.http, progress)?;
+    let Gathered { kernels, complete, .. } = gather::kernels(&from, &options.http, progress)?.or_nothing()?;
     // One that is lost of many is its kernel's failure; where there is none, they were never fetched.
     let mut packages = kernels.iter().flat_map(|kernel| &kernel.packages).peekable();
     let first = packages.peek().map(|(_, package)| package.location.clone());

@@ -5,6 +5,15 @@ use std::path::Path;
 use crate::server::Server;
 use crate::{APT_TABLE, copy_tree, haversack, testdata};
 
+/// What is said of a signed repository without a key ring.
+pub(crate) fn unchecked(url: &str, more: &str) -> String {
+    let keys = "give the distribution's keyring or RPM-GPG-KEY file with `--keyring`";
+    match more {
+        "" => format!("warning: {url}: its signature was not checked; {keys}\n"),
+        more => format!("warning: {url} and {more}: their signatures were not checked; {keys}\n"),
+    }
+}
+
 /// Debian as a mirror has it: an archive and one for security, and a page for each directory.
 fn mirror(dir: &Path) -> Server {
     for place in ["debian/dists/stable", "debian/dists/stable-updates", "debian-security/dists/stable-security"] {
@@ -22,26 +31,42 @@ fn what_people_have_in_sources_list_is_taken_as_a_source_and_as_a_mirror() {
     let server = mirror(dir.path());
     let keys = testdata("trusted.asc").display().to_string();
     let url = &server.url;
-    let done = (0, APT_TABLE.to_owned(), String::new());
-    for line in [
-        format!("deb {url}/debian stable main"),
-        format!("deb [arch=amd64] {url}/debian/ stable main"),
-        format!("deb [ arch=amd64 signed-by={keys} ] {url}/debian stable main"),
+    let done = |said: &str| (0, APT_TABLE.to_owned(), said.to_owned());
+    let stable = format!("{url}/debian/dists/stable");
+    let (one, three) = (unchecked(&stable, ""), unchecked(&stable, "2 more repositories"));
+    for (line, said) in [
+        (format!("deb {url}/debian stable main"), &*one),
+        (format!("deb [arch=amd64] {url}/debian/ stable main"), &one),
+        (format!("deb [ arch=amd64 signed-by={keys} ] {url}/debian stable main"), ""),
     ] {
-        assert_eq!(haversack(&["kernel", "list", &line]), done, "{line}");
+        assert_eq!(haversack(&["kernel", "list", &line]), done(said), "{line}");
         // The same without quotes.
         let words: Vec<&str> = ["kernel", "list"].into_iter().chain(line.split(' ')).collect();
-        assert_eq!(haversack(&words), done, "{line}");
+        assert_eq!(haversack(&words), done(said), "{line}");
     }
-    for mirror in [
-        url.clone(),
-        format!("{url}/debian"),
-        format!("{url}/debian-security/"),
-        format!("{url}/debian stable main"),
-        format!("deb {url}/debian stable main contrib"),
-        format!("deb [arch=amd64 signed-by={keys}] {url}/debian stable main"),
+    for (mirror, said) in [
+        (url.clone(), &*three),
+        (format!("{url}/debian"), &three),
+        (format!("{url}/debian-security/"), &three),
+        // A line is the suite that it names.
+        (format!("{url}/debian stable main"), &one),
+        (format!("deb {url}/debian stable main"), &one),
+        (format!("deb [arch=amd64 signed-by={keys}] {url}/debian stable main"), ""),
     ] {
-        assert_eq!(haversack(&["kernel", "list", "--distro", "debian:stable", "--mirror", &mirror]), done, "{mirror}");
+        server.take_requests();
+        let listed = haversack(&["kernel", "list", "--distro", "debian:stable", "--mirror", &mirror]);
+        assert_eq!(listed, done(said), "{mirror}");
+        let asks_others = server.take_requests().iter().any(|path| !path.starts_with("/debian/dists/stable/"));
+        assert_eq!(asks_others, said == three, "{mirror}");
+    }
+    let hint = "hint: give the URL alone, for all that the distribution has there; or the line as a SOURCE, without `--distro`\n";
+    let line = format!("deb {url}/debian stable main");
+    for (distro, why) in [
+        ("debian:trixie", "--mirror: its suite is `stable`, and --distro asks for debian:trixie".to_owned()),
+        ("rocky:9", format!("--mirror: `{line}` is for apt, and rocky has rpm repositories")),
+    ] {
+        let refused = haversack(&["kernel", "list", "--distro", distro, "--mirror", &line]);
+        assert_eq!(refused, (2, String::new(), format!("error: {why}\n{hint}")), "{distro}");
     }
     // Its key ring is used, and another one is not good enough.
     let other = testdata("other.asc").display().to_string();
@@ -122,8 +147,10 @@ fn where_nothing_could_be_read_the_run_failed_and_where_something_could_it_is_in
     let url = &server.url;
     let (good, bad) = (format!("apt:{url}/debian stable main"), format!("apt:{url}/debian stabel main"));
     let bare = |source: &str| source.strip_prefix("apt:").unwrap().split(' ').next().unwrap().to_owned();
+    let not_checked = unchecked(&format!("{url}/debian/dists/stable"), "");
     let warning = format!("warning: {}: it has no suite `stabel`; it has stable, stable-updates\n", bare(&bad));
-    assert_eq!(haversack(&["kernel", "list", &good, &bad]), (3, APT_TABLE.to_owned(), warning.clone()));
+    let both = format!("{warning}{not_checked}");
+    assert_eq!(haversack(&["kernel", "list", &good, &bad]), (3, APT_TABLE.to_owned(), both));
     let failed = warning.repeat(2) + "error: none of the 2 repositories could be read\n";
     for command in [&["kernel", "list"][..], &["kernel", "fetch", "--to", "packages"], &["kernel", "matrix"]] {
         assert_eq!(haversack(&[command, &[&bad, &bad]].concat()), (1, String::new(), failed.clone()), "{command:?}");
@@ -154,8 +181,66 @@ fn where_nothing_could_be_read_the_run_failed_and_where_something_could_it_is_in
         (status, &*stdout, &*stderr),
         (
             1,
-            "0 packages would be fetched: 0 B\n",
-            "warning: no package of these kernels has the role core; they have common, headers, kbuild\n"
+            "",
+            &*format!(
+                "{not_checked}error: no package of these kernels has the role core; they have headers, common, kbuild\n"
+            )
         )
     );
+}
+
+#[test]
+fn a_signed_repository_without_keys_is_said_to_be_unchecked_for_people_and_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = mirror(dir.path());
+    let url = &server.url;
+    let served = |path: &str| dir.path().join(path);
+    for place in ["debian/dists/detached", "debian/dists/unsigned"] {
+        copy_tree(&testdata("apt/dists/detached"), &served(place));
+    }
+    std::fs::remove_file(served("debian/dists/unsigned/Release.gpg")).unwrap();
+    for place in ["signed", "bare"] {
+        crate::rpm_repository(
+            &served(place),
+            crate::primary(&crate::rpm_package("kernel-devel", "1.el9", "")).as_bytes(),
+        );
+    }
+    std::fs::write(served("signed/repodata/repomd.xml.asc"), "a signature").unwrap();
+    let keys = testdata("trusted.asc").display().to_string();
+    let to = served("to").display().to_string();
+    for (source, place, more) in [
+        (format!("apt:{url}/debian stable main"), Some("debian/dists/stable"), &[][..]),
+        (format!("apt:{url}/debian detached main"), Some("debian/dists/detached"), &[]),
+        (format!("apt:{url}/debian unsigned main"), None, &[]),
+        (format!("rpm:{url}/signed"), Some("signed/"), &[]),
+        (format!("rpm:{url}/bare"), None, &[]),
+        (format!("apt:{url}/debian stable main"), None, &["--keyring", &keys]),
+    ] {
+        let place = place.map(|place| format!("{url}/{place}"));
+        let said = place.as_deref().map(|place| unchecked(place, "")).unwrap_or_default();
+        let places = serde_json::json!(place.as_slice());
+        let run = |args: &[&str]| {
+            let (status, stdout, stderr) =
+                haversack(&[&["kernel"], args, &[&source, "--json", "--retries", "0"], more].concat());
+            (status, serde_json::from_str::<serde_json::Value>(&stdout).unwrap(), stderr)
+        };
+        let (status, list, stderr) = run(&["list"]);
+        assert_eq!((status, stderr), (0, said.clone()), "{source}");
+        assert_eq!(list.get("unchecked"), place.as_ref().map(|_| &places), "{source}");
+        let (status, planned, stderr) = run(&["fetch", "--to", &to, "--dry-run"]);
+        assert_eq!((status, &planned["unchecked"], stderr), (0, &places, said.clone()), "{source}");
+        // The packages are not there: what was found out about the repository is said nevertheless.
+        let (status, fetched, stderr) = run(&["fetch", "--to", &to, "--progress", "none"]);
+        assert_eq!((status, &fetched["unchecked"]), (1, &places), "{source}");
+        assert!(stderr.starts_with(&said) && stderr.contains("its signature") == place.is_some(), "{source}: {stderr}");
+    }
+}
+
+#[test]
+fn who_names_no_source_is_told_both_ways() {
+    let said = "error: neither a SOURCE nor a distribution is given\n\
+                hint: name a source, such as rpm:URL or dir:PATH, or a distribution: `--distro debian:bookworm`\n";
+    for command in [&["kernel", "list"][..], &["kernel", "fetch", "--to", "packages"]] {
+        assert_eq!(haversack(command), (2, String::new(), said.to_owned()), "{command:?}");
+    }
 }

@@ -24,39 +24,74 @@ fn fetched(dir: &Path) -> String {
     text(&to)
 }
 
-/// One rule: nothing found is a no, whichever command looked for it.
+/// One rule: nothing found is an error, whichever command looked for it, and says what there is instead.
 #[test]
-fn nothing_found_is_status_1_whichever_command_looked_for_it() {
+fn nothing_found_is_an_error_whichever_command_looked_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let (packages, to) = (format!("dir:{}", fetched(dir.path())), text(&dir.path().join("to")));
     fs::create_dir(dir.path().join("empty")).unwrap();
     let empty = format!("dir:{}", text(&dir.path().join("empty")));
     common_deb().write(&dir.path().join("part"));
     let part = format!("dir:{}", text(&dir.path().join("part")));
-    let (kernels, matrix) =
-        ("DISTRIBUTION  RELEASE  MACHINE  FLAVOUR  PACKAGES\n", "KERNEL  RHEL  MACHINES  RT  RELEASES\n");
-    for (command, stdout) in [
-        (&["list"][..], kernels),
-        (&["fetch", "--to", &to, "--dry-run"], "0 packages would be fetched: 0 B\n"),
-        (&["fetch", "--to", &to, "--progress", "none"], "0 fetched (0 B), 0 unchanged, 0 failed\n"),
-        (&["unpack", "--to", &to], "KERNEL  STATUS  COMPILER  CONFIG (MD5)  DIRECTORY\n"),
-        (&["matrix"], matrix),
+    for release in ["6.1.0-2-amd64", "6.1.0-2-rt-amd64"] {
+        headers_deb(release).write(&dir.path().join("three"));
+    }
+    headers_deb("6.1.0-1-amd64").write(&dir.path().join("three"));
+    let three = format!("dir:{}", text(&dir.path().join("three")));
+    let hint =
+        |options: &str| format!("hint: check {options}; `haversack kernel list SOURCE…` alone lists all kernels\n");
+    let one = "the one kernel found was not asked for: 6.1.0-1-amd64 (x86_64, default)";
+    let newest = "none of the 3 kernels found was asked for; they are 6.1.0-2-rt-amd64 (x86_64, rt), 6.1.0-2-amd64 (x86_64, default), \
+                  6.1.0-1-amd64 (x86_64, default)";
+    for (source, more, said, options) in [
+        (&empty, &[][..], "no package was found", ""),
+        (&part, &[], &*format!("no kernel is in the 1 package found: {COMMON} (no kernel here needs it)"), ""),
+        (&packages, &["--release", "5.10"], one, "`--release`"),
+        (&packages, &["--since", "6.2"], one, "`--since`"),
+        (&packages, &["--flavour", "rt", "--arch", "aarch64"], one, "`--arch` and `--flavour`"),
+        (&packages, &["--latest", "0"], one, "`--latest`"),
+        (&three, &["--release", "5.10"], newest, "`--release`"),
     ] {
-        for (source, release, said) in [
-            (&empty, None, "no package was found"),
-            (&part, None, "no kernel is in the 1 package found"),
-            (&packages, Some("5.10"), "the one kernel found is not one that was asked for"),
+        for command in [
+            &["list"][..],
+            &["fetch", "--to", &to, "--dry-run"],
+            &["fetch", "--to", &to, "--progress", "none"],
+            &["unpack", "--to", &to],
         ] {
-            let release: Vec<&str> = release.iter().flat_map(|it| ["--release", it]).collect();
-            let arguments = [&["kernel"], command, &[source], &release].concat();
-            let expected = (1, stdout.to_owned(), format!("warning: {said}\n"));
-            assert_eq!(haversack(&arguments), expected, "{arguments:?}");
+            let arguments = [&["kernel"], command, &[source], more].concat();
+            let (status, stdout, stderr) = haversack(&arguments);
+            let hint = if options.is_empty() { String::new() } else { hint(options) };
+            let error = format!("error: {said}\n{hint}");
+            assert!(stderr.ends_with(&error), "{arguments:?}: {stderr}");
+            assert_eq!((status, &*stdout, stderr.matches("error: ").count()), (1, "", 1), "{arguments:?}");
         }
     }
+    // Of one distribution a matrix has the kernels without a flavour for PCs, where nothing else is said.
+    let none = (1, String::new(), format!("error: {one}\n{}", hint("`--release`, `--arch` and `--flavour`")));
+    assert_eq!(haversack(&["kernel", "matrix", &packages, "--release", "5.10"]), none);
+    let (status, stdout, _) = haversack(&["kernel", "list", &packages, "--release", "5.10", "--json"]);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &report["error"], &report["status"]), (1, &json!(one), &json!(1)));
     let none = dir.path().join("none");
     fs::write(&none, "# no release\n").unwrap();
-    let said = "warning: no kernel was found: the channels and lists name no release\n";
-    assert_eq!(haversack(&["kernel", "matrix", "--versions", &text(&none)]), (1, matrix.to_owned(), said.to_owned()));
+    let said = "error: no kernel was found: the channels and lists name no release\n";
+    assert_eq!(haversack(&["kernel", "matrix", "--versions", &text(&none)]), (1, String::new(), said.to_owned()));
+}
+
+#[test]
+fn what_is_no_version_is_refused_as_a_bound_with_what_one_looks_like() {
+    let said = |word: &str| {
+        format!(
+            "error: invalid value '{word}' for '--since <VERSION>': expected a version, such as 6.1, or the beginning of what `uname -r` \
+             prints, such as 5.14.0-427\n\nFor more information, try '--help'.\n"
+        )
+    };
+    for command in [&["list"][..], &["fetch", "--to", "x"], &["unpack", "--to", "x"], &["matrix"]] {
+        for word in ["foo", "2024-01-01", "v6.1"] {
+            let arguments = [&["kernel"], command, &["dir:x", "--since", word]].concat();
+            assert_eq!(haversack(&arguments), (2, String::new(), said(word)), "{arguments:?}");
+        }
+    }
 }
 
 #[test]
@@ -75,7 +110,7 @@ fn a_dry_run_says_what_is_there_already_and_what_would_be_replaced() {
     let size = fs::metadata(dir.path().join("from").join(HEADERS)).unwrap().len();
     let location = text(&dir.path().join("from").join(HEADERS));
     let expected = json!({
-        "dry_run": true, "bytes": size, "unchanged": [COMMON],
+        "dry_run": true, "bytes": size, "unchanged": [COMMON], "unchecked": [],
         "packages": [{ "file": HEADERS, "size": size, "location": location, "replaces": true }],
     });
     assert_eq!((status, report, &*stderr), (0, expected, ""));
@@ -150,11 +185,13 @@ fn a_package_that_was_changed_since_it_was_fetched_is_refused_and_its_kernel_wit
         .write(Path::new(&packages));
     let after = digest();
     let changed = format!(
-        "warning: {}: changed since it was fetched: the digest is {after}, and fetch.lock beside it says {before}\n",
+        "warning: {}: changed since it was fetched: the digest is {after}, and fetch.lock beside it says {before}; fetch the package \
+         again\n",
         text(&common)
     );
-    let refused =
-        format!("warning: debian/6.1.0-1-amd64: {COMMON}: damaged: the digest of the file is {after}, not {before}\n");
+    let refused = format!(
+        "warning: debian/6.1.0-1-amd64: {COMMON}: damaged: the digest of the file is {after}, not {before}; fetch it again\n"
+    );
     let (status, stdout, stderr) = haversack(&["kernel", "unpack", &source, "--to", &to, "--progress", "none"]);
     assert_eq!((status, stderr), (1, format!("{changed}{refused}")));
     assert_eq!(stdout.lines().nth(1).unwrap().split_whitespace().nth(1), Some("failed"), "{stdout}");

@@ -101,7 +101,14 @@ fn what_headers_need_and_no_source_has_is_missing_and_the_status_is_3() {
     assert!(says(&whole)[0].ends_with("linux-headers-of-the-house (common)"));
     // Nobody asked for the kernel that lacks something.
     let (status, _, stderr) = haversack(&["kernel", "list", &from, "--release", "5.10", "--json"]);
-    assert_eq!((status, &*stderr), (1, "warning: the one kernel found is not one that was asked for\n"));
+    assert_eq!(
+        (status, &*stderr),
+        (
+            1,
+            "error: the one kernel found was not asked for: 6.6.20-x-arm64 (aarch64, x)\nhint: check `--release`; `haversack kernel list \
+         SOURCE…` alone lists all kernels\n"
+        )
+    );
 }
 
 #[test]

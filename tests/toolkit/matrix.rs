@@ -196,6 +196,27 @@ fn what_a_repository_has_is_left_out_and_a_registry_that_lets_nobody_in_has_not_
 }
 
 #[test]
+fn a_repository_that_is_not_there_is_told_from_one_that_lacks_everything() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    pool(dir.path());
+    registry.file("/v2/driver-toolkit/tags/list", br#"{"name":"driver-toolkit","tags":["other"]}"#.to_vec());
+    let missing_in = |name: &str| {
+        let place = format!("docker://{}/{name}", registry.address);
+        let matrix = ["kernel", "matrix", "dir:pool", "--missing-in", &place, "--dest-tls-verify=false", "--json"];
+        let (status, stdout, stderr) = run(dir.path(), &matrix);
+        let matrix: Value = serde_json::from_str(&stdout).unwrap();
+        (status, matrix["entries"].as_array().unwrap().len(), stderr.replace(&registry.address, "HOST"))
+    };
+    let (status, kernels, _) = missing_in("driver-toolkit");
+    let there = format!("0 of {kernels} kernels have all images in docker://HOST/driver-toolkit\n");
+    assert_eq!((status, missing_in("driver-toolkit").2), (0, there));
+    // A new one is no mistake: all kernels are to be built.
+    let absent = "warning: docker://HOST/driver-toolkt: the registry has no such repository, so that all kernels count as missing; check \
+                  its name, unless nothing was pushed there yet\n";
+    assert_eq!(missing_in("driver-toolkt"), (0, kernels, absent.to_owned()));
+}
+
+#[test]
 fn versions_without_places_are_found_by_tag_in_directories_archives_and_lists() {
     let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
     let place = payload(&registry, &[("rhel-coreos", json!({ "ostree.linux": "5.14.0-427.el9_4.x86_64" }), &[])]);

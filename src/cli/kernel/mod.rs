@@ -53,7 +53,7 @@ pub(super) struct Fetch {
     #[command(flatten)]
     parallel: ParallelArgs<4>,
     /// Fetch only packages of this role: core, devel, headers, common, kbuild, modules, image, config or meta; `build` stands for
-    /// all that modules are built with, without the kernel itself [default: all]
+    /// those that modules are built with, which leaves the kernel itself out; may be repeated [default: all]
     #[arg(long, value_name = "ROLE")]
     role: Vec<Roles>,
     /// Print what would be fetched, and fetch nothing
@@ -65,7 +65,7 @@ pub(super) struct Fetch {
 
 #[derive(Args)]
 pub(super) struct Unpack {
-    /// Packages that are here: dir:PATH, or set:FILE with the packages beside it, such as the fetch.lock of `kernel fetch`
+    /// Packages on this machine: dir:PATH, or set:FILE with the packages in its directory, such as the fetch.lock of `kernel fetch`
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// Machine to include, as `uname -m` prints it; may be repeated [default: every machine]
@@ -85,14 +85,14 @@ pub(super) struct Unpack {
 #[derive(Args)]
 pub(in crate::cli) struct From {
     /// Source of packages: dir:PATH, rpm:URL, 'apt:URL SUITE COMPONENT…', a line of sources.list, redhat:CONTENT-SET…, crawler:FILE (a
-    /// list of kernel-crawler's) or set:FILE (a kernel set: kernels.json, what `kernel list --json` printed, or fetch.lock, what
-    /// `kernel fetch` fetched)
-    #[arg(required_unless_present = "distro", value_name = "SOURCE")]
+    /// list of kernel-crawler's) or set:FILE (a kernel set: what `kernel list --json` prints, or the fetch.lock that `kernel fetch`
+    /// writes)
+    #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
     /// Machine to include, as `uname -m` prints it; may be repeated [default: x86_64 in repositories, every machine in local packages]
     #[arg(long, value_name = "MACHINE")]
     arch: Vec<String>,
-    /// In place of progress, write `.` to stderr for each page listed from redhat: and `v` for each fetched package
+    /// In place of progress, write marks to stderr: `.` for each page listed from redhat:, `v` for each package that is fetched
     #[arg(short, long)]
     interactive: bool,
     #[command(flatten)]
@@ -102,9 +102,13 @@ pub(in crate::cli) struct From {
 impl From {
     fn options(&self, context: &Context) -> Result<SourceOptions, Failure> {
         let options = self.source.options(&self.sources, context)?;
+        if options.is_empty() {
+            return Err(Failure::usage("neither a SOURCE nor a distribution is given")
+                .hint("name a source, such as rpm:URL or dir:PATH, or a distribution: `--distro debian:bookworm`"));
+        }
         let filter = Filter { machines: sources::machines(&self.arch), ..options.filter };
-        // Marks where they are asked for; lines where nobody watches, as the log of a build server.
-        let narration = Narration { marks: self.interactive, ..options.narration };
+        // Marks where they are asked for; else lines where nobody watches, as the log of a build server.
+        let narration = Narration { marks: self.interactive, lines: !self.interactive && options.narration.lines };
         Ok(SourceOptions { filter, narration, ..options })
     }
 }
@@ -129,9 +133,10 @@ pub(super) fn run(command: &Command, context: &Context) -> Outcome {
 }
 
 fn list(args: &List, context: &Context) -> Outcome {
-    let found = gather::kernels(&args.from.options(context)?, &context.http, context.ui.progress())?;
+    let found = gather::kernels(&args.from.options(context)?, &context.http, context.ui.progress())?.or_nothing()?;
     let done = found.done();
     let set = KernelSet::new(found.kernels).with_unplaced(found.unplaced).with_mirrors(found.mirrors);
+    let set = set.with_unchecked(found.unchecked);
     match args.format {
         Some(Format::KernelCrawler) => context.ui.data(serde_json::to_string_pretty(&set.kernel_crawler())?)?,
         Some(Format::Json) => context.ui.data(serde_json::to_string_pretty(&set)?)?,

@@ -73,6 +73,8 @@ pub struct FetchReport {
     pub unverified: Vec<String>,
     /// Files of which only MD5 or SHA-1 was stated: they are not damaged, but may be forged.
     pub weak: Vec<String>,
+    /// Signed repositories whose signatures were not checked, for want of a key ring.
+    pub unchecked: Vec<String>,
     /// Of those fetched: files that the first mirror of a list did not give.
     pub elsewhere: BTreeMap<String, Elsewhere>,
     /// Files that could not be fetched, and why.
@@ -318,9 +320,7 @@ pub async fn fetch_packages(
             }
         }
     }
-    if !report.fetched.is_empty() || !report.failed.is_empty() {
-        options.narration.mark("\n");
-    }
+    options.narration.end_marks();
     match report.failed.len() {
         0 if nothing_wanted => {}
         0 => options.narration.line(format_args!("All done")),

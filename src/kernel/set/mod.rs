@@ -19,7 +19,8 @@
 //!   "unplaced": [
 //!     { "name": "linux-base", "version": "4.9", "architecture": "all", "format": "deb", "location": "…", "reason": "not-kernel" }
 //!   ],
-//!   "mirrors": [ { "base": "https://a.example/os/", "others": ["https://b.example/os/", …] } ]
+//!   "mirrors": [ { "base": "https://a.example/os/", "others": ["https://b.example/os/", …] } ],
+//!   "unchecked": [ "https://a.example/os/" ]
 //! }
 //! ```
 //!
@@ -59,6 +60,9 @@ pub struct KernelSet {
     /// Repositories of these packages that others have, too: whoever fetches from the list asks them as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<Mirrors>,
+    /// Repositories of these packages that are signed and whose signatures were not checked, in what `kernel list` prints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<String>,
 }
 
 /// A repository, and where its packages can be had besides, as a list of mirrors says.
@@ -247,7 +251,14 @@ impl KernelSet {
             missing: kernel.missing,
         };
         let kernels = kernels.into_iter().map(entry).collect();
-        KernelSet { format: FORMAT.into(), version: VERSION, kernels, unplaced: Vec::new(), mirrors: Vec::new() }
+        KernelSet {
+            format: FORMAT.into(),
+            version: VERSION,
+            kernels,
+            unplaced: Vec::new(),
+            mirrors: Vec::new(),
+            unchecked: Vec::new(),
+        }
     }
 
     /// The same, with what belongs to none of the kernels.
@@ -258,6 +269,12 @@ impl KernelSet {
             Unplaced { name, location: without_credentials(location), reason }
         });
         KernelSet { unplaced: unplaced.collect(), ..self }
+    }
+
+    /// The same, with the repositories whose signatures were not checked.
+    #[must_use]
+    pub fn with_unchecked(self, unchecked: Vec<String>) -> Self {
+        KernelSet { unchecked, ..self }
     }
 
     /// The same, with the mirrors that have packages of the kernels.

@@ -68,7 +68,7 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
         true => join(&apt.base, &format!("{}/", apt.suite.trim_matches(['/', '.'])))?,
         false => join(&apt.base, &format!("dists/{}/", apt.suite))?,
     };
-    let text = match release_text(http, &dist, options).await {
+    let (text, signature) = match release_text(http, &dist, options).await {
         Err(Error::Http(error)) if is_missing(&error) && !apt.is_flat() => return Err(not_there(http, apt).await),
         text => text?,
     };
@@ -99,6 +99,7 @@ pub(super) async fn packages(http: &Http, apt: &AptRepository, options: &Options
         }
     }
     let (mut listing, mut read, mut first) = (Listing::default(), 0, None);
+    listing.unchecked = (signature == Signature::Unchecked).then(|| dist.clone());
     for part in parts {
         match index_of(http, apt, &dist, &release, &part, options).await {
             Ok(found) => {
@@ -155,7 +156,18 @@ impl AptRepository {
     }
 }
 
-async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<String, Error> {
+/// What is known of a signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signature {
+    /// A trusted key made it.
+    Checked,
+    /// There is one, and no key ring to check it with.
+    Unchecked,
+    /// There is none.
+    Absent,
+}
+
+async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<(String, Signature), Error> {
     let (keyring, cache) = (options.keyring.as_deref(), options.cache.as_ref());
     let url = join(dist, "InRelease")?;
     let untrusted = |url: &Url| {
@@ -166,18 +178,29 @@ async fn release_text(http: &Http, dist: &Url, options: &Options) -> Result<Stri
         Ok(bytes) => {
             let text = String::from_utf8(bytes).map_err(|_| Error::malformed(&url, "it is no text"))?;
             match keyring {
-                Some(keyring) => keyring.verify_cleartext(&text).map_err(untrusted(&url)),
-                None => Ok(text),
+                Some(keyring) => {
+                    let text = keyring.verify_cleartext(&text).map_err(untrusted(&url))?;
+                    Ok((text, Signature::Checked))
+                }
+                None if text.contains(ARMOR) => Ok((text, Signature::Unchecked)),
+                None => Ok((text, Signature::Absent)),
             }
         }
         Err(error) if is_missing(&error) => {
             let url = join(dist, "Release")?;
             let bytes = transfer::small(http, &url, RELEASE_LIMIT, cache).await?;
-            if let Some(keyring) = keyring {
-                let signature = transfer::small(http, &join(dist, "Release.gpg")?, RELEASE_LIMIT, cache).await?;
-                keyring.verify_detached(&bytes, &signature).map_err(untrusted(&url))?;
-            }
-            String::from_utf8(bytes).map_err(|_| Error::malformed(&url, "it is no text"))
+            let detached = join(dist, "Release.gpg")?;
+            let signature = match keyring {
+                Some(keyring) => {
+                    let signature = transfer::small(http, &detached, RELEASE_LIMIT, cache).await?;
+                    keyring.verify_detached(&bytes, &signature).map_err(untrusted(&url))?;
+                    Signature::Checked
+                }
+                None if transfer::is_there(http, &detached).await => Signature::Unchecked,
+                None => Signature::Absent,
+            };
+            let text = String::from_utf8(bytes).map_err(|_| Error::malformed(&url, "it is no text"))?;
+            Ok((text, signature))
         }
         Err(error) => Err(error.into()),
     }
@@ -255,7 +278,7 @@ impl Release {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         // An unverified InRelease still has its armour around it.
         let text = &text.replace("\r\n", "\n");
-        let text = match text.split_once("-----BEGIN PGP SIGNED MESSAGE-----") {
+        let text = match text.split_once(ARMOR) {
             Some((_, rest)) => {
                 let text = rest.split_once("\n\n").ok_or(UNUSABLE)?.1;
                 text.split("-----BEGIN PGP SIGNATURE-----").next().unwrap_or_default()
@@ -330,6 +353,8 @@ const RELEASE_LIMIT: u64 = 16 << 20;
 const LISTING_LIMIT: u64 = 1 << 20;
 /// All of Debian's main, the largest there is, has 60 MiB.
 const INDEX_LIMIT: u64 = 2 << 30;
+/// Stands before a text that is signed.
+const ARMOR: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
 /// What is said of a text that is something else.
 const UNUSABLE: &str = "no usable Release file";
 

@@ -240,6 +240,8 @@ pub struct Listing {
     pub files: Option<FileList>,
     /// The modules of which its packages are, likewise.
     pub modules: Modules,
+    /// Its address, where it is signed and there was no key ring to check that with.
+    pub unchecked: Option<Url>,
 }
 
 impl Wanted {

@@ -1,7 +1,8 @@
 //! Where distributions keep their kernels: `--distro NAME[:VERSION]` as the sources that one would write out.
 //!
 //! The places are data, in `presets.toml`. They change; each can be asked of another mirror, and what a preset does not
-//! know can be written as a source.
+//! know can be written as a source. A mirror that is given as a line of `sources.list` is the suite that the line names, and no
+//! other.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::kernel::release::Machine;
-use crate::kernel::source::{ParseError, Source, sources_list};
+use crate::kernel::source::{AptRepository, ParseError, Source, sources_list};
 
 #[derive(Deserialize)]
 struct Preset {
@@ -35,19 +36,54 @@ pub enum Error {
     /// The mirror makes it no source.
     #[error("{0}")]
     Source(#[from] ParseError),
+    /// A line of `sources.list` for a distribution whose repositories are of another kind.
+    #[error("--mirror: `{line}` is for apt, and {name} has rpm repositories")]
+    NotApt {
+        /// The line.
+        line: String,
+        /// The distribution.
+        name: String,
+    },
+    /// A line of `sources.list` with a suite that was not asked for.
+    #[error("--mirror: its suite is `{suite}`, and --distro asks for {name}:{version}")]
+    OtherSuite {
+        /// The suite.
+        suite: String,
+        /// The distribution.
+        name: String,
+        /// The version of it that was asked for.
+        version: String,
+    },
 }
 
 impl Preset {
-    /// What `{mirror}` stands for, from what people have: an address, or a line of `sources.list`. Both name the directory of the
-    /// repository there, `https://mirror.example/debian`, which the sources add themselves.
-    fn base(&self, mirror: &str) -> Result<String, ParseError> {
-        let words: Vec<&str> = mirror.split_whitespace().collect();
-        let line = match words.first() {
-            Some(&"deb") => sources_list::line(&words).ok_or_else(|| ParseError::NoLine(mirror.to_owned()))?.words,
-            _ => words.iter().map(|word| (*word).to_owned()).collect(),
+    /// The suite of a line of `sources.list`, with or without `deb` before it.
+    fn line(&self, name: &str, version: Option<&str>, line: &str) -> Result<Source, Error> {
+        let is_whole = sources_list::begins(line) || line.trim_start().starts_with("apt:");
+        let words = if is_whole { line.to_owned() } else { format!("apt:{line}") };
+        let source = Source::parse_all(&[words])?.pop().ok_or_else(|| ParseError::NoLine(line.to_owned()))?;
+        let Source::Apt(AptRepository { suite, .. }) = &source else {
+            return Err(ParseError::NoLine(line.to_owned()).into());
         };
-        let address = line.first().map(|word| word.strip_prefix("apt:").unwrap_or(word)).unwrap_or_default();
-        let address = address.trim_end_matches('/');
+        if !self.sources.iter().any(|source| source.starts_with("apt:")) {
+            return Err(Error::NotApt { line: line.to_owned(), name: name.to_owned() });
+        }
+        // `bookworm-security` is of bookworm, and so was `buster/updates` of buster.
+        let is_of = |version: &str| {
+            suite.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '/']))
+        };
+        match version.filter(|version| !is_of(version)) {
+            Some(version) => {
+                Err(Error::OtherSuite { suite: suite.clone(), name: name.to_owned(), version: version.to_owned() })
+            }
+            None => Ok(source),
+        }
+    }
+
+    /// What `{mirror}` stands for, from the address that people have: it names the directory of the repository there,
+    /// `https://mirror.example/debian`, which the sources add themselves.
+    fn base(&self, mirror: &str) -> Result<String, ParseError> {
+        let address = mirror.trim().strip_prefix("apt:").unwrap_or(mirror.trim()).trim_end_matches('/');
         let is_web = address.parse::<Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !is_web {
             return Err(ParseError::NoUrl(mirror.to_owned()));
@@ -70,6 +106,9 @@ pub fn sources(distribution: &str, machine: &Machine, mirror: Option<&str>) -> R
     let Some(preset) = presets.get(name) else {
         return Err(Error::Unknown { name: name.to_owned(), known: presets.into_keys().collect() });
     };
+    if let Some(line) = mirror.filter(|mirror| mirror.split_whitespace().nth(1).is_some()) {
+        return Ok(vec![preset.line(name, version.as_deref(), line)?]);
+    }
     let versions = version.map_or_else(|| preset.versions.clone(), |version| vec![version]);
     let own = preset.mirrors.get(machine.as_str()).unwrap_or(&preset.mirror);
     let mirror = mirror.map(|mirror| preset.base(mirror)).transpose()?;
@@ -132,21 +171,50 @@ mod tests {
             "http://m/debian bookworm-updates",
             "http://m/debian-security bookworm-security",
         ];
-        for mirror in [
-            "http://m",
-            "http://m/",
-            "http://m/debian/",
-            "http://m/debian-security",
-            "deb http://m/debian bookworm main contrib",
-            "deb [arch=amd64 signed-by=/k.gpg] http://m/debian bookworm main",
-            "http://m/debian bookworm main",
-        ] {
+        for mirror in ["http://m", "http://m/", "http://m/debian/", "http://m/debian-security"] {
             assert_eq!(debian(mirror).unwrap(), usual, "{mirror}");
         }
         assert_eq!(debian("http://m/debian/debian").unwrap()[0], "http://m/debian/debian bookworm");
-        for mirror in ["deb [arch=amd64", "m/debian", ""] {
+        for mirror in ["deb [arch=amd64", "m/debian", "", "deb http://m/debian"] {
             assert!(matches!(debian(mirror), Err(Error::Source(_))), "{mirror}");
         }
+        // A line is the suite that it names, with all that it says.
+        let apt = |suite: &str, components: &[&str]| AptRepository {
+            base: "http://m/debian".parse().unwrap(),
+            suite: suite.to_owned(),
+            components: components.iter().map(|it| (*it).to_owned()).collect(),
+            architectures: Vec::new(),
+            signed_by: None,
+        };
+        let signed = AptRepository {
+            architectures: vec!["amd64".to_owned()],
+            signed_by: Some("/k.gpg".into()),
+            ..apt("bookworm", &["main"])
+        };
+        for (mirror, source) in [
+            ("deb http://m/debian bookworm main contrib", apt("bookworm", &["main", "contrib"])),
+            ("http://m/debian bookworm-security main", apt("bookworm-security", &["main"])),
+            ("apt:http://m/debian bookworm main", apt("bookworm", &["main"])),
+            ("deb [arch=amd64 signed-by=/k.gpg] http://m/debian bookworm main", signed),
+        ] {
+            for distribution in ["debian", "debian:bookworm"] {
+                assert_eq!(
+                    sources(distribution, &machine, Some(mirror)),
+                    Ok(vec![Source::Apt(source.clone())]),
+                    "{mirror}"
+                );
+            }
+        }
+        let refused =
+            |distribution: &str, line: &str| sources(distribution, &machine, Some(line)).unwrap_err().to_string();
+        assert_eq!(
+            refused("debian:trixie", "deb http://m/debian bookworm main"),
+            "--mirror: its suite is `bookworm`, and --distro asks for debian:trixie"
+        );
+        assert_eq!(
+            refused("rocky:9", "deb http://m/debian bookworm main"),
+            "--mirror: `deb http://m/debian bookworm main` is for apt, and rocky has rpm repositories"
+        );
         let error = sources("plan9", &machine, None).unwrap_err().to_string();
         assert!(error.starts_with("no preset is called `plan9` (known: alinux, almalinux,"), "{error}");
     }

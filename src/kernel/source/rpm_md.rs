@@ -120,11 +120,14 @@ async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Opt
     if !stated.is_empty() && !stated.iter().any(|stated| stated.is_of(&repomd)) {
         return Err(Error::malformed(&url, "its digest is none of those that the metalink states"));
     }
+    let mut unchecked = None;
     if let Some(keyring) = &options.keyring {
         let signature = transfer::small(http, &join(&base, "repodata/repomd.xml.asc")?, REPOMD_LIMIT, cache).await?;
         keyring
             .verify_detached(&repomd, &signature)
             .map_err(|source| Error::Signature { url: Box::new(url.clone()), source })?;
+    } else if transfer::is_there(http, &join(&base, "repodata/repomd.xml.asc")?).await {
+        unchecked = Some(base.clone());
     }
     let Indexes { primary, filelists, modules } =
         parse_repomd(&repomd[..]).map_err(|source| Error::xml(&url, source))?;
@@ -133,6 +136,7 @@ async fn from_mirror(http: &Http, base: &Url, stated: &[Checksum], options: &Opt
     let file = transfer::large(http, &url, &primary.expected, cache).await?;
     let (wanted, at) = (options.wanted, base.clone());
     let mut listing = read(file, url, move |xml| parse_primary(xml, &at, wanted)).await?;
+    listing.unchecked = unchecked;
     if wanted == Wanted::All {
         listing.files = filelists.map(|index| FileList::new(&base, index)).transpose()?;
         if let Some(Index { href, expected }) = modules {

@@ -61,6 +61,11 @@ pub(super) async fn small(http: &Http, url: &Url, limit: u64, cache: Option<&Cac
         .await
 }
 
+/// Whether a server has a file. One that does not answer well is asked once.
+pub(super) async fn is_there(http: &Http, url: &Url) -> bool {
+    http.send(http.get(url)).await.is_ok_and(|response| response.status() == StatusCode::OK)
+}
+
 /// Fetches a file into an unnamed temporary file, which stands at its beginning then; or finds it in `cache`.
 pub(super) async fn large(http: &Http, url: &Url, expected: &Expected, cache: Option<&Cache>) -> Result<File, Error> {
     if let Some(file) = cache.and_then(|cache| cache.index(&expected.digest)) {

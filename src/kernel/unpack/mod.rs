@@ -279,7 +279,8 @@ fn publish(done: mpsc::Receiver<(String, Work)>, root: &File) -> BTreeMap<String
 
 impl Unpacked {
     fn failed(self, error: &Error) -> Self {
-        let error = causes::line(error);
+        let advice = if error.is_damage() { "; fetch it again" } else { "" };
+        let error = causes::line(error) + advice;
         Unpacked { status: Status::Failed, error: Some(error), ..self }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::kernel::classify::Role;
 use crate::kernel::release::Machine;
+use crate::kernel::unpack::Error;
 use crate::kernel::unpack::inspect::{Compiler, Config};
 
 /// What became of the kernels.
@@ -119,4 +120,23 @@ pub struct Special {
     /// File capabilities as text (`cap_net_admin=ep`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<String>,
+}
+
+impl Error {
+    /// Whether the package is not what was once made.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Package { source, .. } => source.is_damage(),
+            Error::Malformed(_) | Error::Payload(_) | Error::Header(_) | Error::Mismatch { .. } => true,
+            Error::Incomplete { .. }
+            | Error::NotHere(_)
+            | Error::NoKeys(_)
+            | Error::Unsigned
+            | Error::BadSignature(_)
+            | Error::Refused { .. }
+            | Error::Path(_)
+            | Error::Layer(_)
+            | Error::Locked(_) => false,
+        }
+    }
 }

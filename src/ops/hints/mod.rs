@@ -25,6 +25,7 @@ use crate::image::build::plan;
 use crate::image::store::{archive, layout};
 use crate::kernel::source;
 use crate::ops;
+use crate::ops::nothing::NothingFound;
 use crate::registry;
 use crate::site;
 
@@ -52,6 +53,9 @@ pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<registry::Error>() {
         return registry_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<NothingFound>() {
+        return error.hint();
     }
     if let Some(error) = error.downcast_ref::<ops::Error>() {
         return ops_hint(error);

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use crate::image::layer::tree as image_tree;
-use crate::kernel::source::{self, redhat};
+use crate::kernel::source::{self, local, preset, redhat};
 use crate::kernel::{download, matrix, resolve, unpack};
 
 pub(super) fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
@@ -27,6 +27,14 @@ pub(super) fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static st
             _ => None,
         };
     }
+    if let Some(preset::Error::NotApt { .. } | preset::Error::OtherSuite { .. }) = error.downcast_ref() {
+        return Some(
+            "give the URL alone, for all that the distribution has there; or the line as a SOURCE, without `--distro`",
+        );
+    }
+    if let Some(local::Error::Changed { .. }) = error.downcast_ref() {
+        return Some("fetch the package again");
+    }
     if error.is::<source::Mismatch>() {
         return Some("the mirror may be at work: try again later, or another one");
     }
@@ -42,7 +50,7 @@ pub(super) fn packages_hint(error: &(dyn Error + 'static)) -> Option<&'static st
         unpack::Error::Unsigned | unpack::Error::BadSignature(_) => {
             Some("check `--keyring`, which must hold the key that the packages were signed with")
         }
-        unpack::Error::Mismatch { .. } | unpack::Error::Payload(_) => Some("fetch the package again"),
+        error if error.is_damage() => Some("fetch the package again"),
         unpack::Error::Locked(_) => Some("wait until the other run has ended, or give another `--to`"),
         _ => None,
     }

@@ -45,7 +45,7 @@ pub(super) fn ops_hint(error: &ops::Error) -> Option<String> {
         ops::Error::MatrixOfNothing => {
             "name a channel (`--channel stable-4.16`), a list (`--versions FILE`) or sources, as for `kernel list`"
         }
-        ops::Error::NoKernel { .. } | ops::Error::NoKernelLeft | ops::Error::NoKernels => {
+        ops::Error::NoKernel { .. } | ops::Error::NoKernelLeft => {
             "`haversack kernel list SOURCE…` shows which there are"
         }
         ops::Error::OnlyFlavoured(_) => "select them with `--release UNAME` or `--matrix`",

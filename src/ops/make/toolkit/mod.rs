@@ -206,13 +206,10 @@ fn machines(options: &MakeOptions, outline: &Definition, wanted: &[Wanted]) -> V
     all.into_iter().collect()
 }
 
-/// Why there is no kernel to make an image for.
+/// Why none of these is one to make an image for.
 fn nothing(kernels: &[Kernel]) -> Error {
     let flavours: BTreeSet<&str> = kernels.iter().map(|kernel| &*kernel.release.flavour).collect();
-    match flavours.is_empty() {
-        true => Error::NoKernels,
-        false => Error::OnlyFlavoured(Vec::from_iter(flavours).join(", ")),
-    }
+    Error::OnlyFlavoured(Vec::from_iter(flavours).join(", "))
 }
 
 /// An image for each kernel that was asked for: all without a flavour, or those that are named.
@@ -317,8 +314,10 @@ impl Workshop<'_> {
             let contents = Contents { name: &definition.name, base: bases.first().cloned(), components };
             let sbom = (!self.options.no_sbom).then(|| sbom::document(report, &contents));
             let mut place = place.lock().expect("no holder panics");
-            output.extend(outputs.name(&mut place, image, definition, sbom.as_deref())?.0);
+            let given = outputs.name(&mut place, image, definition, sbom.as_deref())?;
             drop(place);
+            output.extend(given.output);
+            lacks.extend(given.left_out.iter().map(ToString::to_string));
             output.extend(outputs.push(&layout, image, definition)?);
         }
         let mut toolkit = Toolkit::new(wanted, &definitions[0].name, Status::Built, output);

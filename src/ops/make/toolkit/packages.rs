@@ -125,13 +125,16 @@ impl<'a> Packages<'a> {
             filter: Filter { machines: machines.to_vec(), ..from.filter.clone() },
             ..from.clone()
         };
-        let Gathered { kernels, mut mirrors, mut complete, .. } = gather::kernels(&for_machines(from), http, progress)?;
+        let found = gather::kernels(&for_machines(from), http, progress)?.or_nothing()?;
+        let Gathered { kernels, mut mirrors, mut complete, unchecked, .. } = found;
         let (mut all, mut lists) = (Vec::new(), Vec::new());
         let others = options.packages.packages.as_ref().unwrap_or(from);
         if definition.layers.iter().any(|layer| layer.packages.is_some()) {
             let found = gather::offer(&for_machines(others), Wanted::All, http, progress)?;
             lists = found.files;
             complete &= found.complete;
+            let others = found.unchecked.iter().filter(|place| !unchecked.contains(place));
+            gather::warn_of_unchecked(&others.collect::<Vec<_>>());
             all = found.offer.into_packages();
             mirrors.extend(found.mirrors);
         }
