@@ -32,6 +32,20 @@ impl Kind {
     }
 }
 
+impl FromStr for Kind {
+    type Err = &'static str;
+
+    /// Reads what people call one or many of them.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "operator" | "operators" => Ok(Kind::Operator),
+            "container" | "containers" | "image" | "images" => Ok(Kind::Container),
+            "chart" | "charts" | "helm" => Ok(Kind::Chart),
+            _ => Err("expected operators, containers or charts"),
+        }
+    }
+}
+
 /// An operator bundle: one version of an operator, in one channel, for one OpenShift version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Bundle {

@@ -34,8 +34,7 @@ pub(super) struct PackArgs {
     full: bool,
     #[command(flatten)]
     ledger: LedgerArgs,
-    /// Maximum size of a volume: cd, dvd, dvd-dl, bd, bd-dl, fat32, or a size such as 700M or 25G, at least 32MiB
-    /// [default: one volume of any size]
+    /// Maximum size of a volume: cd, dvd, dvd-dl, bd, bd-dl, fat32, or a size such as 700M or 25G, at least 32MiB [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = medium)]
     medium: Option<u64>,
     /// Parity volumes to add; `haversack verify --repair` can then restore as many lost or damaged volumes

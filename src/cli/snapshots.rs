@@ -10,15 +10,16 @@ use crate::catalog::tree::DumpOptions;
 use crate::cli::Context;
 use crate::cli::global::ParallelArgs;
 use crate::cli::outcome::Failure;
+use crate::http;
 
 /// Where the catalog is, and how to read it.
 #[derive(Args)]
 pub(super) struct SourceArgs {
     /// Base URL of the catalog's API
-    #[arg(long, value_name = "URL", default_value = "https://catalog.redhat.com/api/containers", value_parser = web)]
+    #[arg(long, value_name = "URL", default_value = "https://catalog.redhat.com/api/containers", value_parser = http::web_url)]
     api: Url,
     /// URL of the chart index; the list of unpublished certified charts is expected beside it
-    #[arg(long, value_name = "URL", default_value = "https://charts.openshift.io/index.yaml", value_parser = web)]
+    #[arg(long, value_name = "URL", default_value = "https://charts.openshift.io/index.yaml", value_parser = http::web_url)]
     charts: Url,
     /// Organization whose operators are taken, such as redhat-operators; may be repeated
     #[arg(long, value_name = "NAME", default_value = "certified-operators")]
@@ -82,12 +83,4 @@ pub(super) fn notes(report: &SnapshotReport, context: &Context) {
         context.ui.say("Went on with what an earlier run had fetched");
     }
     context.ui.warn_of(report.warnings());
-}
-
-fn web(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        _ => Err("expected an http:// or https:// URL".into()),
-    }
 }

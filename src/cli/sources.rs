@@ -69,8 +69,7 @@ pub(super) struct LocalArgs {
     /// Trust the names of local files instead of reading their headers
     #[arg(long)]
     names_only: bool,
-    /// File with public keys, one of which must have signed each repository, and each rpm file that is unpacked [default: signatures
-    /// are not checked]
+    /// File with public keys, one of which must have signed each repository and rpm file [default: signatures are not checked]
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
     /// Accept local files that a set names outside its own directory

@@ -237,6 +237,15 @@ pub fn renewal(expires_in: Option<u64>) -> Instant {
     Instant::now() + Duration::from_secs(expires_in.unwrap_or(300).min(24 * 60 * 60)).mul_f64(0.8)
 }
 
+/// Reads the URL of a web server.
+pub fn web_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err("expected an http:// or https:// URL".into()),
+    }
+}
+
 /// The value of a header that is a secret: it is not sent on to another host. What no header can hold becomes empty.
 pub fn sensitive(secret: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(secret).unwrap_or(HeaderValue::from_static(""));

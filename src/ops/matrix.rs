@@ -88,8 +88,8 @@ pub struct MatrixReport {
     pub matrix: Matrix,
     /// How many were left out since they have all their images.
     pub left_out: usize,
-    /// Whether the registry does not have the repository of [`MatrixOptions::missing_in`]: it is a new one, or a wrong name.
-    pub is_unknown_place: bool,
+    /// The repository of [`MatrixOptions::missing_in`], where the registry does not have it: it is a new one, or a wrong name.
+    pub unknown_place: Option<ImageRef>,
     /// Whether all sources and releases could be read.
     pub complete: bool,
 }
@@ -98,6 +98,15 @@ impl MatrixReport {
     /// How much was found. What has its images already was found, too.
     pub fn done(&self) -> Done {
         Done::of(self.matrix.entries.len() + self.left_out, self.complete)
+    }
+
+    /// What may be another question than the one that was meant.
+    pub fn warning(&self) -> Option<String> {
+        let place = self.unknown_place.as_ref()?;
+        Some(format!(
+            "{place}: the registry has no such repository, so that all kernels count as missing; check its name, unless nothing was \
+             pushed there yet"
+        ))
     }
 }
 
@@ -139,12 +148,14 @@ pub fn matrix(options: &MatrixOptions, progress: &Progress) -> Result<MatrixRepo
         None if before == 0 && matrix.failed.is_empty() => return Err(Error::NoRelease),
         None => {}
     }
-    let mut is_unknown_place = false;
-    if let Some(place) = &options.missing_in {
-        is_unknown_place = !leave_out(&mut matrix, place, options)?;
+    let mut unknown_place = None;
+    if let Some(place) = &options.missing_in
+        && !leave_out(&mut matrix, place, options)?
+    {
+        unknown_place = Some(place.clone());
     }
     let left_out = before - matrix.entries.len();
-    Ok(MatrixReport { matrix, left_out, is_unknown_place, complete })
+    Ok(MatrixReport { matrix, left_out, unknown_place, complete })
 }
 
 /// The kernels of OpenShift releases, and those that do not say theirs.

@@ -68,7 +68,7 @@ struct SnapshotArgs {
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Kind to take: operators, containers or charts; may be repeated. Other kinds in the snapshot stay as they are
-    #[arg(long, value_name = "KIND", value_parser = kind, default_values = ["operators", "containers", "charts"])]
+    #[arg(long, value_name = "KIND", default_values = ["operators", "containers", "charts"])]
     kind: Vec<Kind>,
 }
 
@@ -171,15 +171,6 @@ fn search(args: &SearchArgs, context: &Context) -> Outcome {
         context.ui.say(format_args!("nothing in {} has `{}` in its name", args.db.db.display(), args.text));
     }
     Ok(if hits.is_empty() { Exit::No } else { Exit::Done })
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
-    match text {
-        "operator" | "operators" => Ok(Kind::Operator),
-        "container" | "containers" | "image" | "images" => Ok(Kind::Container),
-        "chart" | "charts" | "helm" => Ok(Kind::Chart),
-        _ => Err("expected operators, containers or charts".into()),
-    }
 }
 
 const HELP: &str = "\

@@ -73,13 +73,9 @@ pub(super) fn run(args: &MatrixArgs, context: &Context) -> Outcome {
     // Releases that cannot be read are named one by one.
     let report = report.map_err(|error| Failure::from(error).without_tls(|_| "--dest-tls-verify=false"))?;
     let done = report.done();
-    let MatrixReport { matrix, left_out, is_unknown_place, .. } = report;
-    if let Some(place) = args.missing_in.as_ref().filter(|_| is_unknown_place) {
-        context.ui.warn(format_args!(
-            "{place}: the registry has no such repository, so that all kernels count as missing; check its name, unless \
-             nothing was pushed there yet"
-        ));
-    } else if let Some(place) = &args.missing_in {
+    context.ui.warn_of(report.warning());
+    let MatrixReport { matrix, left_out, unknown_place, .. } = report;
+    if let Some(place) = args.missing_in.as_ref().filter(|_| unknown_place.is_none()) {
         let before = matrix.entries.len() + left_out;
         let has = if before == 1 { "has" } else { "have" };
         context.ui.say(format_args!("{left_out} of {} {has} all images in {place}", count(before, "kernel")));

@@ -85,8 +85,7 @@ pub(super) struct Unpack {
 #[derive(Args)]
 pub(in crate::cli) struct From {
     /// Source of packages: dir:PATH, rpm:URL, 'apt:URL SUITE COMPONENT…', a line of sources.list, redhat:CONTENT-SET…, crawler:FILE (a
-    /// list of kernel-crawler's) or set:FILE (a kernel set: what `kernel list --json` prints, or the fetch.lock that `kernel fetch`
-    /// writes)
+    /// list of kernel-crawler's) or set:FILE (what `kernel list --json` prints, or the fetch.lock that `kernel fetch` writes)
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
     /// Machine to include, as `uname -m` prints it; may be repeated [default: x86_64 in repositories, every machine in local packages]
