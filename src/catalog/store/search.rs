@@ -1,5 +1,7 @@
 //! Names that hold words.
 
+use std::cmp::Ordering;
+
 use serde::Serialize;
 
 use crate::catalog::store::{Error, Snapshot};
@@ -27,29 +29,61 @@ impl Snapshot {
     /// Names that hold every word of `text`, or words that begin so, in the order of their versions; at most `limit`, and how many there
     /// are beside them.
     pub fn search(&self, text: &str, limit: u32) -> Result<Found, Error> {
-        let mut names: Vec<(usize, String)> = Vec::new();
         let Some(asked) = Asked::of(text) else { return Ok(Found { hits: Vec::new(), more: 0 }) };
+        let mut first = First { names: Vec::new(), limit: limit as usize, last: None, all: 0 };
         self.each(NAMES, [&asked.words], |row| {
             let name = row.get_ref(1)?.as_str()?;
             if asked.numbers_are_in(name) {
-                names.push((row.get(0)?, name.to_owned()));
+                first.add(row.get(0)?, name);
             }
             Ok(())
         })?;
-        let hit = |(kind, name): (usize, String)| Hit { kind: KINDS[kind].to_owned(), name };
-        let compare = |(a_kind, a): &(usize, String), (b_kind, b): &(usize, String)| {
-            natural::compare(a, b).then_with(|| KINDS[*a_kind].cmp(KINDS[*b_kind]))
-        };
-        let (limit, all) = (limit as usize, names.len());
-        // Most of what was found need not be sorted: a word may be in all names.
-        if limit > 0 && limit < all {
-            names.select_nth_unstable_by(limit - 1, compare);
-        }
-        names.truncate(limit);
-        names.sort_unstable_by(compare);
-        let more = (all - names.len()) as u64;
-        Ok(Found { hits: names.into_iter().map(hit).collect(), more })
+        first.cut();
+        let more = (first.all - first.names.len()) as u64;
+        first.names.sort_unstable_by(compare);
+        let hit = |(kind, name): Named| Hit { kind: KINDS[kind].to_owned(), name };
+        Ok(Found { hits: first.names.into_iter().map(hit).collect(), more })
     }
+}
+
+/// A name, and which of [`KINDS`] it is of.
+type Named = (usize, String);
+
+/// The first names of many, which need not be kept and sorted all: a word may be in every name.
+struct First {
+    names: Vec<Named>,
+    limit: usize,
+    /// The last of the first that are known so far: what comes behind it is none of them.
+    last: Option<Named>,
+    all: usize,
+}
+
+impl First {
+    fn add(&mut self, kind: usize, name: &str) {
+        self.all += 1;
+        if self.last.as_ref().is_some_and(|(_, last)| natural::compare(name, last).is_gt()) {
+            return;
+        }
+        self.names.push((kind, name.to_owned()));
+        if self.names.len() > self.limit.saturating_mul(2) {
+            self.cut();
+        }
+    }
+
+    /// Keeps as many as are asked for.
+    fn cut(&mut self) {
+        if self.limit == 0 {
+            self.names.clear();
+        } else if self.limit < self.names.len() {
+            let (_, last, _) = self.names.select_nth_unstable_by(self.limit - 1, compare);
+            self.last = Some(last.clone());
+            self.names.truncate(self.limit);
+        }
+    }
+}
+
+fn compare((a_kind, a): &Named, (b_kind, b): &Named) -> Ordering {
+    natural::compare(a, b).then_with(|| KINDS[*a_kind].cmp(KINDS[*b_kind]))
 }
 
 /// What the rows of `words` are about, by the rest of their number.
@@ -95,6 +129,20 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_of_many_are_those_that_sorting_all_would_put_first() {
+        let names: Vec<Named> = (0..1000_usize).map(|n| (n % 4, format!("op.v1.{}", n * 7919 % 500))).collect();
+        let mut sorted = names.clone();
+        sorted.sort_by(compare);
+        for limit in [0, 1, 2, 10, 499, 999, 1000, 5000] {
+            let mut first = First { names: Vec::new(), limit, last: None, all: 0 };
+            names.iter().for_each(|(kind, name)| first.add(*kind, name));
+            first.cut();
+            first.names.sort_by(compare);
+            assert!(first.names == sorted[..limit.min(1000)] && first.all == 1000, "{limit}");
+        }
+    }
 
     #[test]
     fn short_numbers_are_looked_for_in_the_names_that_other_words_find() {
