@@ -17,14 +17,15 @@ pub fn near(snapshot: &Snapshot, question: &Question) -> Result<Vec<String>, Err
         Question::Operator(question) => {
             let (name, version) = split_csv_name(&question.csv_name);
             let mut found = Vec::new();
-            for near in nearest(name, snapshot.operator_names()?) {
+            for near in nearest(name, snapshot.operator_names()?).into_iter().take(NEAR as usize) {
                 found.extend(snapshot.operators_like(&format!("{near}.{version}"), NEAR)?);
             }
             found
         }
         Question::Helm(question) => {
             let mut found = Vec::new();
-            for near in nearest(&question.chart, snapshot.chart_names()?.into_iter().map(|name| (name.clone(), name))) {
+            let names = snapshot.chart_names()?.into_iter().map(|name| (name.clone(), name));
+            for near in nearest(&question.chart, names).into_iter().take(NEAR as usize) {
                 found.extend(snapshot.charts_like(&near, NEAR)?);
             }
             found
@@ -110,11 +111,11 @@ fn distance(asked: &str, name: &str) -> Option<usize> {
     (slips <= most).then_some(slips)
 }
 
-/// As many slips as there are at least: each makes a text one byte longer or shorter, or exchanges one of its bytes for another.
+/// As many slips as there are at least: each makes a text one letter longer or shorter, or exchanges one of its letters for another.
 fn least(a: &str, b: &str) -> usize {
     let longer = a.len().abs_diff(b.len());
     if !a.is_ascii() || !b.is_ascii() {
-        return 0;
+        return a.chars().count().abs_diff(b.chars().count());
     }
     if longer > MOST {
         return longer;

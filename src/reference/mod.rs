@@ -437,7 +437,7 @@ pub fn url_below<'a>(base: &Url, parts: impl IntoIterator<Item = &'a str>) -> Re
 /// Whether `text` is rather the name of a registry, `HOST[:PORT]`, than a short name and its tag: `alpine:3.20` is one of these.
 pub fn is_host(text: &str) -> bool {
     let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    let is_port = |port: &str| !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
     let is_named = name == "localhost" || name.contains('.');
     let has_port = port.is_some_and(|port| is_port(port) && (is_named || port.len() > 2));
     let characters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));

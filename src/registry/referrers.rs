@@ -17,7 +17,7 @@ use crate::image::manifest;
 use crate::image::store::layout;
 pub use crate::image::store::referrers::Referrer;
 use crate::image::store::referrers::{self, cosign_tags, fallback_tag};
-use crate::limits::{self, Count};
+use crate::limits::{self, Count, Exceeded};
 use crate::registry::client::Error;
 use crate::registry::ends::{Source, Target};
 use crate::registry::memory::Memory;
@@ -69,6 +69,9 @@ pub async fn all(source: &Source, image: &Descriptor) -> Result<Found, Error> {
     let mut open = vec![(image.clone(), 0)];
     while let Some((subject, depth)) = open.pop() {
         if depth > limits::INDEX_LEVELS {
+            let exceeded = Exceeded::new("referrers of referrers", limits::INDEX_LEVELS);
+            let error = Error::Exceeded { place: source.name(), exceeded };
+            all.unread.push((format!("what refers to {}", subject.digest()), error));
             continue;
         }
         // What cannot be read of the image itself is for others to find.

@@ -235,6 +235,8 @@ impl Guard {
         if let Some(known) = self.known(&key, path, LOOK) {
             return Ok(known);
         }
+        // Those who guessed beside this one may have been told to wait meanwhile.
+        self.patience(client)?;
         let hash = self.users(path, Duration::ZERO).get(&user).cloned();
         self.checks.fetch_add(1, Ordering::Relaxed);
         // As long for a user who is not there, so that nobody learns who is.

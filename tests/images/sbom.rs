@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use haversack::image::Layout;
+use haversack::image::store::layout::canonical;
+use oci_spec::image::MediaType;
+
 use crate::docker_registry::DockerRegistry;
 use crate::{DEFINITION, built, definition, done, haversack};
 
@@ -92,6 +96,33 @@ fn what_refers_to_an_image_is_checked_with_it_and_counted() {
     std::fs::write(&manifest, bytes).unwrap();
     let (status, said) = verify("oci:store:tools:1.2");
     assert!(status == Some(1) && said.contains(sbom) && said.contains("1 finding"), "{said}");
+}
+
+#[test]
+fn what_refers_to_what_refers_to_it_is_checked_as_far_as_is_said() {
+    let dir = definition(DEFINITION);
+    built(dir.path(), &["def", "--no-sbom", "--output", "oci:store"]);
+    let layout = Layout::open(&dir.path().join("store")).unwrap();
+    let config = layout.write_blob(MediaType::EmptyJSON, b"{}").unwrap();
+    let mut subject = layout.find(Some("tools:1.2")).unwrap();
+    let verify = || {
+        let output = haversack(dir.path(), &["verify", "oci:store:tools:1.2"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    // Signatures of signatures: all are looked for to the fourth, and what refers to the fifth is not.
+    for (referrers, expected) in [(1, Some(0)), (2, Some(0)), (3, Some(0)), (4, Some(0)), (5, Some(1))] {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "artifactType": "application/x", "config": config,
+            "layers": [config],
+            "subject": { "mediaType": MediaType::ImageManifest, "digest": subject.digest(), "size": subject.size() },
+        });
+        subject = layout.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap();
+        layout.tag(&subject, None).unwrap();
+        let (status, said) = verify();
+        assert_eq!(status, expected, "{referrers}: {said}");
+        let is_said = said.contains(&format!("what refers to {}", subject.digest()));
+        assert_eq!(is_said, referrers == 5, "{said}");
+    }
 }
 
 #[test]

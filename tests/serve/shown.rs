@@ -162,8 +162,7 @@ fn carries_and_the_state_of_things_are_told() {
     let serve = Serve::start(&[arg(&store)]);
     serve.get(&format!("/v2/quay.io/org/app/blobs/{}", Digest::sha256("layer")));
     let page = text(&serve, "/carries");
-    for expected in
-        ["<code>c1</code>", "2026-01-02T03:04:05Z", "days ago", "&#60;script", "✗ 1 receipt cannot be read"]
+    for expected in ["<code>c1</code>", "2026-01-02T03:04:05Z", "days ago", "&#60;script", "✗ 1 receipt cannot be read"]
     {
         assert!(page.contains(expected), "{expected}: {page}");
     }
