@@ -49,7 +49,10 @@ fn an_image_over_a_base_in_a_registry_builds_twice_to_one_digest_and_runs_from_e
         &pushed,
         "oci:again",
     ] {
-        digests.push(built(dir.path(), &[&["over", "--output", place][..], &insecure].concat())["digest"].clone());
+        // A directory has no place for an SBOM, and the image is the same without.
+        let sbom: &[&str] = if place.starts_with("dir:") { &["--no-sbom"] } else { &[] };
+        digests
+            .push(built(dir.path(), &[&["over", "--output", place][..], &insecure, sbom].concat())["digest"].clone());
     }
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
     let version = format!("haversack {}\n", env!("CARGO_PKG_VERSION"));
