@@ -24,6 +24,14 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
+/// Serves with the password `x` of `ann`, whose check takes a tenth of a second and more.
+fn slow_to_check(dir: &Path) -> Serve {
+    let store = layout(dir, "store");
+    let path = dir.join("users");
+    std::fs::write(&path, format!("ann:{}\n", bcrypt::hash("x", 11).unwrap())).unwrap();
+    Serve::start(&[arg(&store), "--htpasswd", path.to_str().unwrap()])
+}
+
 fn send(serve: &Serve, method: &str, path: &str, who: &str, body: &[u8]) -> Answer {
     let mut headers = vec![("Content-Type", MANIFEST)];
     headers.extend((!who.is_empty()).then_some(("Authorization", who)));
@@ -117,17 +125,13 @@ fn a_user_who_may_not_push_can_change_nothing() {
 #[test]
 fn those_who_guess_are_told_to_wait_and_those_who_know_wait_once() {
     let dir = tempfile::tempdir().unwrap();
-    let store = layout(dir.path(), "store");
-    let path = dir.path().join("users");
-    std::fs::write(&path, format!("ann:{}\n", bcrypt::hash("x", 11).unwrap())).unwrap();
-    let serve = Serve::start(&[arg(&store), "--htpasswd", path.to_str().unwrap()]);
+    let serve = slow_to_check(dir.path());
     let ann = basic("ann", "x");
     assert_eq!(send(&serve, "GET", "/v2/", &ann, b"").status, 200);
     let started = Instant::now();
     for _ in 0..200 {
         assert_eq!(send(&serve, "GET", "/v2/", &ann, b"").status, 200);
     }
-    // Each would take a tenth of a second and more.
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     users(dir.path(), &[("ann", "x")]);
     let guess = |n: usize| send(&serve, "GET", "/v2/", &basic("ann", &n.to_string()), b"");
@@ -139,10 +143,7 @@ fn those_who_guess_are_told_to_wait_and_those_who_know_wait_once() {
 #[test]
 fn all_connections_of_a_client_cost_one_check_of_its_password() {
     let dir = tempfile::tempdir().unwrap();
-    let store = layout(dir.path(), "store");
-    let path = dir.path().join("users");
-    std::fs::write(&path, format!("ann:{}\n", bcrypt::hash("x", 11).unwrap())).unwrap();
-    let serve = Serve::start(&[arg(&store), "--htpasswd", path.to_str().unwrap()]);
+    let serve = slow_to_check(dir.path());
     let ann = basic("ann", "x");
     let checks = || {
         let metrics = String::from_utf8(send(&serve, "GET", "/metrics", &ann, b"").body).unwrap();

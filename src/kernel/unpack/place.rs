@@ -272,15 +272,7 @@ impl Sink for SpoolWriter {
 fn copy_sparsely(data: &mut impl Read, buffer: &mut [u8], to: &mut impl Sink) -> Result<u64, Error> {
     let (mut size, mut is_hole) = (0_u64, false);
     loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match data.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Payload(error)),
-            }
-        }
+        let filled = fs::read_full(data, buffer).map_err(Error::Payload)?;
         let chunk = &buffer[..filled];
         if filled == buffer.len() && chunk.iter().all(|byte| *byte == 0) {
             to.hole(filled as u64)?;

@@ -1,7 +1,7 @@
 //! The files of an image: what each is to IMS, and everything that is to be known about it from one read.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -293,15 +293,7 @@ fn send_blocks(mut file: &File, part_size: usize, to: &[SyncSender<Bytes>], task
     let (mut size, mut left) = (0, part_size);
     loop {
         let mut block = vec![0; BLOCK.min(left)];
-        let mut filled = 0;
-        while filled < block.len() {
-            match file.read(&mut block[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let filled = fs::read_full(&mut file, &mut block)?;
         if filled == 0 {
             return Ok(size);
         }
