@@ -91,7 +91,8 @@ fn ten_thousand_pieces_are_what_go_makes_of_them() {
 pub(crate) fn plain_layout(directory: &Path) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     tar.mode(tar::HeaderMode::Deterministic);
-    tar.append_dir_all("src", Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    // In the order of their names, so that what fails on one machine fails on all.
+    append(&mut tar, Path::new("src"));
     let tar = tar.into_inner().unwrap();
     let layout = directory.join("plain");
     let blobs = layout.join("blobs/sha256");
@@ -128,6 +129,16 @@ pub(crate) fn plain_layout(directory: &Path) -> Vec<u8> {
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     tar
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &Path) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    tar.append_path_with_name(&here, path).unwrap();
+    if here.is_dir() {
+        for entry in haversack::fs::list(&here).unwrap() {
+            append(tar, &path.join(entry.file_name().unwrap()));
+        }
+    }
 }
 
 /// The class of the one gzip file in a directory, which is made again and compared.

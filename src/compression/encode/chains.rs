@@ -96,7 +96,8 @@ impl Chains {
         let index = wanted.index & (WINDOW - 1);
         let hunt = Hunt::new(window, index, index.saturating_sub(REACH), wanted.than);
         match &self.quick {
-            Some(quick) if wanted.is_all_there => {
+            // The first candidate may be the farthest place in reach, later ones may not: then the walk is one step.
+            Some(quick) if wanted.is_all_there && wanted.candidate > hunt.limit => {
                 let best = quick.search(hunt.clone(), wanted);
                 // Without a match of four bytes, the first one of three is the longest.
                 if best.0 < SHORTEST { self.walk(hunt, wanted, SHORTEST) } else { best }
@@ -404,6 +405,8 @@ mod tests {
             word.1 += 1;
             words[word.0][word.1 - 1]
         });
+        let block: Vec<u8> = (0..REACH).map(|_| random(256) as u8).collect();
+        kind("the same again as far away as may be", &mut |at, _| block[at % REACH]);
         let mut from = 0;
         kind("copies of what was, with faults", &mut |at, before| {
             if at < 64 || random(40) == 0 {
