@@ -88,13 +88,14 @@ fn compare((a_kind, a): &Named, (b_kind, b): &Named) -> Ordering {
 
 /// What the rows of `words` are about, by the rest of their number.
 const KINDS: [&str; 4] = ["operator", "package", "container", "chart"];
+/// The two kinds that there are most of are joined, which takes half as long as a question of its own for each row.
 const NAMES: &str = "
     SELECT words.rowid % 4, CASE words.rowid % 4
-        WHEN 0 THEN (SELECT csv_name FROM csv WHERE csv = words.rowid / 4)
-        WHEN 1 THEN (SELECT package FROM csv WHERE csv = words.rowid / 4)
+        WHEN 0 THEN csv.csv_name
+        WHEN 1 THEN csv.package
         WHEN 2 THEN (SELECT registry || '/' || name FROM repository WHERE repository = words.rowid / 4)
         ELSE (SELECT name || ' ' || version FROM chart WHERE chart = words.rowid / 4)
-    END FROM words WHERE words MATCH ?1";
+    END FROM words LEFT JOIN csv ON words.rowid % 4 < 2 AND csv.csv = words.rowid / 4 WHERE words MATCH ?1";
 
 /// What is asked of FTS5, and what is then looked for in the names.
 struct Asked {
