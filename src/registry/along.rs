@@ -3,13 +3,14 @@
 //! An image is whole without its signatures and SBOMs: what cannot be had of them is told and does not end the copy.
 
 use std::collections::{BTreeSet, HashSet};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 
+use futures_util::StreamExt;
 use oci_spec::image::Descriptor;
 
 use crate::digest::Digest;
 use crate::image::manifest::Manifest;
-use crate::image::store::layout;
 use crate::limits::{self, Count};
 use crate::registry::client::Error;
 use crate::registry::copy::{Job, Parts};
@@ -33,14 +34,13 @@ impl Job<'_> {
         // A registry may list the same ones for everything, and a thousand times; an honest one lists each for what it is about.
         let (mut asked, mut known) = (HashSet::new(), HashSet::new());
         let mut count = Count::new("referrers of one image", limits::REFERRERS);
-        for _ in 0..limits::INDEX_LEVELS {
+        for _ in 0..=limits::INDEX_LEVELS {
             let mut next = Vec::new();
-            for subject in &subjects {
-                let subject = layout::digest_of(subject)?;
-                if !asked.insert(subject.clone()) {
-                    continue;
-                }
-                let referrers::Found { referrers: found, unread } = referrers::list(self.source, &subject).await?;
+            let mut open = referrers::digests(&subjects)?;
+            open.retain(|subject| asked.insert(subject.clone()));
+            let mut lists = pin!(referrers::lists(self.source, open));
+            while let Some((subject, found)) = lists.next().await {
+                let referrers::Found { referrers: found, unread } = found?;
                 for (what, error) in unread {
                     self.counts.leave_out(what, &error);
                 }
@@ -77,6 +77,9 @@ impl Job<'_> {
                 next.extend(found.into_iter().map(|referrer| referrer.described));
             }
             subjects = next;
+        }
+        for (what, error) in referrers::too_deep(self.source, &subjects) {
+            self.counts.leave_out(what, &error);
         }
         Ok(())
     }

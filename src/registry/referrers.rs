@@ -5,13 +5,15 @@
 //! `.att` and `.sbom`. How layouts and archives list them is in [`referrers`](crate::image::store::referrers).
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 
 use futures_util::future::{join, join_all};
+use futures_util::stream::{self, Stream, StreamExt};
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 use serde::Deserialize;
 
 use crate::causes;
-use crate::digest::Digest;
+use crate::digest::{self, Digest};
 use crate::image::Store;
 use crate::image::manifest;
 use crate::image::store::layout;
@@ -61,52 +63,74 @@ pub async fn list(source: &Source, subject: &Digest) -> Result<Found, Error> {
     Ok(found)
 }
 
+/// Lists what refers to each of these, in their order, several at once; see [`list`].
+pub(super) fn lists(source: &Source, subjects: Vec<Digest>) -> impl Stream<Item = (Digest, Result<Found, Error>)> {
+    let asked = subjects.into_iter().map(async |subject| {
+        let found = list(source, &subject).await;
+        (subject, found)
+    });
+    stream::iter(asked).buffered(ASKED)
+}
+
 /// All that refers to an image, to the images that it lists, and to what refers to these, each once.
 pub async fn all(source: &Source, image: &Descriptor) -> Result<Found, Error> {
     let mut all = Found { referrers: Vec::new(), unread: Vec::new() };
     let mut known = HashSet::from([image.digest().to_string()]);
     let mut count = Count::new("referrers of one image", limits::REFERRERS);
-    let mut open = vec![(image.clone(), 0)];
-    while let Some((subject, depth)) = open.pop() {
-        if depth > limits::INDEX_LEVELS {
-            let exceeded = Exceeded::new("referrers of referrers", limits::INDEX_LEVELS);
-            let error = Error::Exceeded { place: source.name(), exceeded };
-            all.unread.push((format!("what refers to {}", subject.digest()), error));
-            continue;
-        }
-        // What cannot be read of the image itself is for others to find.
-        if manifest::is_index(subject.media_type())
-            && let Ok(bytes) = source.document(&subject).await
-        {
-            let is_image =
-                |it: &Descriptor| manifest::is_index(it.media_type()) || manifest::is_manifest(it.media_type());
-            let children = manifest::children(&subject, &bytes).unwrap_or_default().into_iter().filter(is_image);
-            open.extend(children.filter(|it| known.insert(it.digest().to_string())).map(|it| (it, depth + 1)));
-        }
-        let subject = layout::digest_of(&subject)?;
-        let Found { referrers, unread } = match list(source, &subject).await {
-            Ok(found) => found,
-            // In a layout, of one manifest that is damaged nobody knows what it refers to.
-            Err(error) => {
-                all.unread.push((format!("what refers to {subject}"), error));
-                continue;
+    let mut level = vec![image.clone()];
+    for _ in 0..=limits::INDEX_LEVELS {
+        let mut next = Vec::new();
+        for subject in &level {
+            // What cannot be read of the image itself is for others to find.
+            if manifest::is_index(subject.media_type())
+                && let Ok(bytes) = source.document(subject).await
+            {
+                let is_image =
+                    |it: &Descriptor| manifest::is_index(it.media_type()) || manifest::is_manifest(it.media_type());
+                let children = manifest::children(subject, &bytes).unwrap_or_default().into_iter().filter(is_image);
+                next.extend(children.filter(|it| known.insert(it.digest().to_string())));
             }
-        };
-        all.unread.extend(unread);
-        for referrer in referrers {
-            if !known.insert(referrer.described.digest().to_string()) {
-                continue;
-            }
-            if let Err(exceeded) = count.one() {
-                let error = Error::Exceeded { place: source.name(), exceeded };
-                all.unread.push((format!("what else refers to {subject}"), error));
-                return Ok(all);
-            }
-            open.push((referrer.described.clone(), depth + 1));
-            all.referrers.push(referrer);
         }
+        let mut lists = pin!(lists(source, digests(&level)?));
+        while let Some((subject, found)) = lists.next().await {
+            let Found { referrers, unread } = match found {
+                Ok(found) => found,
+                // In a layout, of one manifest that is damaged nobody knows what it refers to.
+                Err(error) => {
+                    all.unread.push((format!("what refers to {subject}"), error));
+                    continue;
+                }
+            };
+            all.unread.extend(unread);
+            for referrer in referrers {
+                if !known.insert(referrer.described.digest().to_string()) {
+                    continue;
+                }
+                if let Err(exceeded) = count.one() {
+                    let error = Error::Exceeded { place: source.name(), exceeded };
+                    all.unread.push((format!("what else refers to {subject}"), error));
+                    return Ok(all);
+                }
+                next.push(referrer.described.clone());
+                all.referrers.push(referrer);
+            }
+        }
+        level = next;
     }
+    all.unread.extend(too_deep(source, &level));
     Ok(all)
+}
+
+/// What refers to these is looked for no further.
+pub(super) fn too_deep(source: &Source, subjects: &[Descriptor]) -> impl Iterator<Item = (String, Error)> {
+    subjects.iter().map(|subject| {
+        let exceeded = Exceeded::new("referrers of referrers", limits::INDEX_LEVELS);
+        (format!("what refers to {}", subject.digest()), Error::Exceeded { place: source.name(), exceeded })
+    })
+}
+
+pub(super) fn digests(described: &[Descriptor]) -> Result<Vec<Digest>, digest::Error> {
+    described.iter().map(layout::digest_of).collect()
 }
 
 /// How many entries of an index have no name of their own, are not among the digests that were copied, and do not say either that
@@ -256,6 +280,9 @@ async fn fallback(repository: &Repository, subject: &Digest) -> Result<Option<Ve
         Err(error) => Err(error),
     }
 }
+
+/// For how many manifests a registry is asked at once what refers to them; each takes up to four requests.
+const ASKED: usize = 4;
 
 /// How often a list of referrers is written that others write at the same time.
 const WRITES: u32 = 8;

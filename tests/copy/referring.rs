@@ -47,6 +47,33 @@ fn a_list_of_referrers_that_stands_in_is_written_once_and_gets_back_what_it_lost
 }
 
 #[test]
+fn what_refers_to_a_referrer_is_brought_as_far_as_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    signed(dir.path(), 0);
+    let layout = Layout::open(&dir.path().join("from")).unwrap();
+    let config = layout.write_blob(MediaType::EmptyJSON, b"{}").unwrap();
+    let mut subject = layout.find(Some("x")).unwrap();
+    // Signatures of signatures: all are looked for to the fourth, and what refers to the fifth is not.
+    for (referrers, status) in [(1, 0), (2, 0), (3, 0), (4, 0), (5, 3), (6, 3)] {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "artifactType": "application/x", "config": config,
+            "layers": [config],
+            "subject": { "mediaType": MediaType::ImageManifest, "digest": subject.digest(), "size": subject.size() },
+        });
+        subject = layout.write_blob(MediaType::ImageManifest, &canonical(&manifest)).unwrap();
+        layout.tag(&subject, None).unwrap();
+        let registry = Keeper::start(Quirk::default());
+        for to in [registry.at("r/x:1"), format!("oci:to-{referrers}:x")] {
+            let output = copy(dir.path(), "oci:from:x", &to);
+            assert_eq!(output.status.code(), Some(status), "{referrers} to {to}: {output:?}");
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let left_out = report["left_out"].as_array().map_or(0, Vec::len);
+            assert_eq!((&report["referrers"], left_out), (&referrers.min(5).into(), (status / 3) as usize), "{report}");
+        }
+    }
+}
+
+#[test]
 fn a_write_that_is_redirected_to_a_page_is_no_success() {
     let dir = tempfile::tempdir().unwrap();
     signed(dir.path(), 0);
