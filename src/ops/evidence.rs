@@ -145,8 +145,13 @@ impl Evidence {
     ) -> Result<Self, Error> {
         let carry = CarryDocument::read(directory, key)?;
         let document = Digest::sha256(&fs::read(&directory.join(CARRY), DOCUMENT_LIMIT)?);
-        // What is damaged or away is among the findings; its images are listed all the same.
-        let reading = Reading::open(directory, key, None, work).ok();
+        let findings: Vec<String> = checked.iter().filter_map(Checked::finding).collect();
+        let reading = match Reading::open(directory, key, None, work) {
+            Ok(reading) => Some(reading),
+            // What is damaged or away is among the findings; its images are listed all the same.
+            Err(_) if !findings.is_empty() => None,
+            Err(error) => return Err(error.into()),
+        };
         let mut read_document =
             |described: &Descriptor| reading.as_ref().and_then(|reading| reading.document(described).ok()?);
         let images = images(&carry.images, &mut read_document);
@@ -160,7 +165,6 @@ impl Evidence {
                 state: checked.state.clone(),
             })
             .collect();
-        let findings: Vec<String> = checked.iter().filter_map(Checked::finding).collect();
         let of_carry = OfCarry {
             id: carry.id,
             created: carry.created,

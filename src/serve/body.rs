@@ -15,7 +15,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::fs::{FsWord, fstatfs};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use crate::digest::{Digest, Hasher};
 use crate::serve::log::Line;
@@ -183,7 +184,7 @@ impl Unverified {
 /// Reads what the page cache has; `None` where that would mean to wait for a disk.
 fn cached(file: &File, range: &Range<u64>) -> io::Result<Option<Bytes>> {
     let mut buffer = vec![0; piece(range)];
-    match preadv2(file, &mut [IoSliceMut::new(&mut buffer)], range.start, ReadWriteFlags::NOWAIT) {
+    match read_now(file, &mut buffer, range.start) {
         // Not a byte of it is cached, or the file ends early: the other way tells.
         Ok(0) | Err(_) if buffer.is_empty() => Ok(Some(Bytes::new())),
         Ok(0) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
@@ -197,8 +198,19 @@ fn cached(file: &File, range: &Range<u64>) -> io::Result<Option<Bytes>> {
 
 /// Whether the page cache has the byte at this place, so that nobody waits for a disk.
 pub(super) fn is_cached(file: &File, at: u64) -> bool {
-    matches!(preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT), Ok(1))
+    matches!(read_now(file, &mut [0], at), Ok(1))
 }
+
+/// Reads what is in memory already. tmpfs does not know such reading, and has all of it there.
+fn read_now(file: &File, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+    match preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT) {
+        Err(Errno::OPNOTSUPP) if fstatfs(file).is_ok_and(|system| system.f_type == TMPFS) => pread(file, buffer, at),
+        read => read,
+    }
+}
+
+/// Its number in statfs(2).
+const TMPFS: FsWord = 0x0102_1994;
 
 /// Has the page cache take in what follows.
 pub(super) fn read_ahead(file: &File, at: u64, bytes: usize) -> io::Result<()> {
@@ -265,3 +277,18 @@ impl hyper::body::Body for Body {
 
 /// Bytes that are read at a time: what one connection holds in memory.
 const PIECE: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_is_read_at_once() {
+        for directory in ["/dev/shm", "/tmp"] {
+            let mut file = tempfile::tempfile_in(directory).unwrap();
+            std::io::Write::write_all(&mut file, b"abc").unwrap();
+            assert!(is_cached(&file, 2) && !is_cached(&file, 3), "{directory}");
+            assert_eq!(cached(&file, &(1..3)).unwrap().as_deref(), Some(&b"bc"[..]), "{directory}");
+        }
+    }
+}

@@ -168,7 +168,7 @@ fn package(path: &Path, depth: Depth) -> Result<Package, Error> {
     let mut reader = BufReader::with_capacity(128 << 10, HashingReader::new(file, Algorithm::Sha256));
     let (name, relations, vendor): (Name, _, _) = if path.extension().is_some_and(|ending| ending == "rpm") {
         let head = unpack::rpm::Head::read(&mut reader)?;
-        (head.name()?, head.relations(), head.vendor())
+        (head.name()?, head.relations()?, head.vendor())
     } else {
         let control = unpack::deb::Control::read(&mut reader)?;
         (control.name()?, control.relations(), None)

@@ -213,7 +213,7 @@ fn by_their_headers(kernels: &[Kernel]) -> Vec<Kernel> {
         // A package that cannot be read is found out when it is unpacked.
         packages.find_map(|(_, package)| {
             let mut file = BufReader::new(fs::open_file(Path::new(&package.location)).ok()?);
-            rpm::Head::read(&mut file).ok()?.relations().release
+            rpm::Head::read(&mut file).ok()?.relations().ok()?.release
         })
     };
     let renamed = kernels.par_iter().map(|kernel| {

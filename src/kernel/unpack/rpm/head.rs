@@ -57,8 +57,9 @@ impl Head {
         self.metadata.get_vendor().ok().map(str::to_owned)
     }
 
-    /// What it needs and offers.
-    pub(crate) fn relations(&self) -> Relations {
+    /// What it needs and offers. A list that is there and cannot be read is an error: taken for none, it would leave out what the
+    /// package needs.
+    pub(crate) fn relations(&self) -> Result<Relations, Error> {
         let relation = |dependency: rpm::Dependency| {
             use rpm::DependencyFlags as Flags;
             let bits = dependency.flags & (Flags::LESS | Flags::GREATER | Flags::EQUAL);
@@ -72,19 +73,21 @@ impl Head {
             };
             Relation { name: dependency.name, version: comparison.map(|comparison| (comparison, dependency.version)) }
         };
-        let list = |dependencies: Result<Vec<rpm::Dependency>, _>| dependencies.unwrap_or_default().into_iter();
-        let paths = self.metadata.get_file_paths().unwrap_or_default();
+        let list = |dependencies: Result<Vec<rpm::Dependency>, _>| {
+            Ok::<_, Error>(dependencies.map_err(Error::rpm)?.into_iter().map(relation))
+        };
+        let paths = self.metadata.get_file_paths().map_err(Error::rpm)?;
         let release = release_of(paths.iter().filter_map(|path| path.to_str()));
         let paths = paths.iter().filter_map(|path| path.to_str()).filter(|path| may_be_required(path));
         let paths = paths.map(|path| Relation { name: path.to_owned(), version: None });
-        Relations {
-            depends: list(self.metadata.get_requires()).map(|dependency| vec![relation(dependency)]).collect(),
-            provides: list(self.metadata.get_provides()).map(relation).chain(paths).collect(),
-            conflicts: list(self.metadata.get_conflicts()).map(relation).collect(),
-            obsoletes: list(self.metadata.get_obsoletes()).map(relation).collect(),
+        Ok(Relations {
+            depends: list(self.metadata.get_requires())?.map(|relation| vec![relation]).collect(),
+            provides: list(self.metadata.get_provides())?.chain(paths).collect(),
+            conflicts: list(self.metadata.get_conflicts())?.collect(),
+            obsoletes: list(self.metadata.get_obsoletes())?.collect(),
             epoch: self.metadata.get_epoch().unwrap_or(0),
             release,
-        }
+        })
     }
 
     /// How large the payload is, compressed, in bytes: what the signature header says of header and payload together.

@@ -279,6 +279,25 @@ mod tests {
         bytes
     }
 
+    #[test]
+    fn a_list_of_needs_that_cannot_be_read_is_not_taken_for_none() {
+        let mut bytes = package();
+        // The last two entries of the second section: names of files without their directories, which become something else, and numbers,
+        // which become names of what is required, and then names without versions.
+        let entry = bytes.len() - 24 - 16;
+        let relations = |bytes: &[u8]| Head::read(&mut &bytes[..]).unwrap().relations();
+        assert!(relations(&bytes).is_err());
+        bytes[entry - 16..entry - 12].copy_from_slice(&1015_u32.to_be_bytes());
+        assert!(relations(&bytes).unwrap().depends.is_empty());
+        for (tag, kind, offset) in [(1049_u32, 3_u32, 8_u32), (1049, 8, 2), (1047, 8, 2), (1048, 3, 8)] {
+            let mut bytes = bytes.clone();
+            for (at, word) in [(0, tag), (4, kind), (8, offset), (12, 2)] {
+                bytes[entry + at..entry + at + 4].copy_from_slice(&word.to_be_bytes());
+            }
+            assert!(relations(&bytes).is_err(), "{tag} of kind {kind}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
