@@ -312,6 +312,8 @@ fn a_command_line_that_makes_no_sense_is_json_for_programs_too() {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         (output.status.code(), report["error"].as_str().unwrap().to_owned())
     };
+    let error = "unexpected value 'yes' for '--json' found; no more were expected".to_owned();
+    assert_eq!(told(&[], &["--json=yes", "copy", "a", "b"]), (Some(2), error));
     let error = "unexpected argument '--nothing' found".to_owned();
     assert_eq!(told(&[("HAVERSACK_JSON", "1")], &["doctor", "--nothing"]), (Some(2), error));
     let error = "HAVERSACK_LIMIT: `many` is not a valid value for --limit: invalid digit found in string".to_owned();
