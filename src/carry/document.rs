@@ -36,6 +36,9 @@ pub struct CarryDocument {
     /// Files from which lost volumes can be made again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parity: Vec<VolumeFile>,
+    /// The program that is carried along, on the medium of the first volume. Releases before this was written carried one, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<VolumeFile>,
     /// How much of everything.
     pub totals: Totals,
     /// Blobs and their bytes by what made them: an encoder's class, `tar`, `zstd`, or `whole` for what travels as it is.
@@ -116,13 +119,18 @@ impl CarryDocument {
         }
         let carry: CarryDocument = serde_json::from_slice(&bytes).map_err(document)?;
         let is_plain = |name: &str| !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
-        if let Some(volume) = carry.volumes.iter().chain(&carry.parity).find(|volume| !is_plain(&volume.file)) {
-            return Err(Error::Name { path, name: volume.file.clone() });
+        if let Some(file) = carry.files().find(|file| !is_plain(&file.file)) {
+            return Err(Error::Name { path, name: file.file.clone() });
         }
         if carry.id.len() != 32 || !carry.id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(Error::Name { path, name: carry.id });
         }
         Ok(carry)
+    }
+
+    /// All that lies beside it.
+    fn files(&self) -> impl Iterator<Item = &VolumeFile> {
+        self.volumes.iter().chain(&self.parity).chain(&self.program)
     }
 
     /// The bytes of the document.
@@ -135,6 +143,8 @@ impl CarryDocument {
 
 /// The name of the document.
 pub const CARRY: &str = "carry.json";
+/// The name of the program that is carried along.
+pub(super) const PROGRAM: &str = "haversack";
 /// The version of the format of a carry that stands alone.
 pub const FIRST_FORMAT: u32 = 1;
 /// The version of the format of a carry that is built on others, and the latest that this release reads.

@@ -13,7 +13,7 @@ use crate::carry::apart::{Job, Taken, TakenForm};
 use crate::carry::base::{Base, Need};
 use crate::carry::contents::Contents;
 use crate::carry::delta::Chosen;
-use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT, Made, Totals, VolumeFile};
+use crate::carry::document::{CARRY, CarryDocument, FIRST_FORMAT, FORMAT, LIMIT, Made, PROGRAM, Totals, VolumeFile};
 use crate::carry::entries::Entries;
 use crate::carry::frame::Group;
 use crate::carry::maker;
@@ -215,6 +215,7 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
             written
         }
     };
+    let carried = program.map(|program| carried_program(program, out.path())).transpose()?;
     let carry = CarryDocument {
         format: if needs.is_empty() { FIRST_FORMAT } else { FORMAT },
         id: digest::hex(&id),
@@ -233,16 +234,12 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
         },
         volumes: files,
         parity,
+        program: carried,
         made_by,
     };
-    let known = Known { has_program: program.is_some(), is_signed: options.key.is_some(), nothing_new };
+    let known = Known { is_signed: options.key.is_some(), nothing_new };
     let words = readme::text(&carry, known);
     fs::write(&out.path().join("README.txt"), words.as_bytes())?;
-    if let Some(program) = program {
-        let to = out.path().join(readme::PROGRAM);
-        fs::copy(program, &to)?;
-        std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    }
     let document = carry.to_bytes();
     if document.len() as u64 > LIMIT {
         return Err(Error::TooMany("images and blobs that are needed"));
@@ -264,6 +261,15 @@ pub fn pack(layout: &Layout, directory: &Path, options: &PackOptions, progress: 
         out,
         _lock: lock,
     })
+}
+
+/// Puts the program beside the volumes.
+fn carried_program(program: &Path, out: &Path) -> Result<VolumeFile, Error> {
+    let to = out.join(PROGRAM);
+    fs::copy(program, &to)?;
+    std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let (digest, size) = Digest::of_file(&to)?;
+    Ok(VolumeFile { file: PROGRAM.to_owned(), size, digest })
 }
 
 /// A carry that is written and has not its name yet.

@@ -13,8 +13,6 @@ use crate::progress::{Unit, amount};
 /// What a README.txt says of a carry that its document does not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
-    /// The program lies in it.
-    pub(super) has_program: bool,
     /// Its document is signed.
     pub(super) is_signed: bool,
     /// The site holds all of it.
@@ -23,8 +21,8 @@ pub(super) struct Known {
 
 /// The words of a carry's README.txt.
 pub(super) fn text(carry: &CarryDocument, known: Known) -> String {
-    let Known { has_program, is_signed, nothing_new } = known;
-    let program = if has_program { "./haversack" } else { "haversack" };
+    let Known { is_signed, nothing_new } = known;
+    let program = if carry.program.is_some() { "./haversack" } else { "haversack" };
     let mut text = format!(
         "This is a carry of haversack: container images for a place without a network.\n\n\
          carry   {}\ncreated {}\n",
@@ -67,7 +65,7 @@ pub(super) fn text(carry: &CarryDocument, known: Known) -> String {
     if is_signed {
         let _ = write!(
             text,
-            "It is signed: carry.json is, which names images and volumes by SHA-256. This text and a program beside it are not. To see \
+            "It is signed: carry.json is, which names images, volumes and the program beside them by SHA-256. This text is not. To see \
              who signed it, with a public key and a program that did not come in this carry, any one of these:\n\n    \
              haversack verify . --key pub.pem\n    \
              openssl dgst -sha256 -verify pub.pem -signature {SIGNATURE} {CARRY}\n    \
@@ -87,6 +85,3 @@ pub(super) fn text(carry: &CarryDocument, known: Known) -> String {
     }
     text
 }
-
-/// The name of the program that is carried along.
-pub(super) const PROGRAM: &str = "haversack";

@@ -6,9 +6,9 @@
 //! carry.sigstore.json  the same as a Sigstore bundle, version 0.3
 //! ```
 //!
-//! What is signed is `carry.json` alone: it names images by digest and volumes by SHA-256, so that no volume has to be believed.
-//! The program and `README.txt` beside it are not signed, and the public key does not travel in the carry: whoever changed the
-//! one could change the other. So what checks a signature is a program that was there before.
+//! What is signed is `carry.json` alone: it names images by digest, and volumes and the program by SHA-256, so that no volume has to be
+//! believed. `README.txt` beside it is not signed, and neither does the public key travel in the carry: whoever changed the one could change the
+//! other. A program cannot vouch for itself: what checks a signature is one that was there before.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

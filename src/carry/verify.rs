@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::carry::document::{CarryDocument, VolumeFile};
+use crate::carry::document::{CarryDocument, PROGRAM, VolumeFile};
 use crate::carry::sign::PublicKey;
 use crate::carry::volume::Volume;
 use crate::carry::{Error, parity};
@@ -24,11 +24,14 @@ pub struct VerifyReport {
     pub volumes: Vec<Checked>,
     /// How many of them, at the end, are parity volumes.
     pub parity: usize,
+    /// The program that was packed with them, or lies beside them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<Checked>,
     /// Bytes that were read.
     pub bytes: u64,
 }
 
-/// A volume, read from its beginning to its end.
+/// A volume or the program, read from its beginning to its end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Checked {
     /// Its name.
@@ -61,6 +64,7 @@ impl State {
             State::Foreign => "is another volume, or one of another carry".to_owned(),
             State::Size(size) => format!("has {size} bytes, which is another number than it was packed with"),
             State::Damaged => "is damaged".to_owned(),
+            State::Unknown => "was not compared: the carry does not say which program was packed with it".to_owned(),
         }
     }
 }
@@ -79,12 +83,24 @@ pub enum State {
     Size(u64),
     /// Some bytes are others.
     Damaged,
+    /// What it was when it was packed is not written, as in carries of early releases. Only the program can be that.
+    Unknown,
 }
 
 impl VerifyReport {
     /// Whether all of it is there and as it was packed.
     pub fn is_good(&self) -> bool {
-        self.volumes.iter().all(|volume| volume.state == State::Good)
+        self.findings().next().is_none()
+    }
+
+    /// What is wrong with it, in words. Nothing is where a program is not there, which nobody needs and only one medium has, or is one
+    /// that cannot be compared.
+    pub fn findings(&self) -> impl Iterator<Item = String> {
+        self.volumes.iter().chain(self.wrong_program()).filter_map(Checked::finding)
+    }
+
+    fn wrong_program(&self) -> Option<&Checked> {
+        self.program.as_ref().filter(|program| !matches!(program.state, State::Good | State::Missing | State::Unknown))
     }
 
     /// What makes the carry whole again, in words; `None` where nothing is wrong with it.
@@ -94,7 +110,10 @@ impl VerifyReport {
         };
         let (volumes, parity) = self.volumes.split_at(self.volumes.len() - self.parity);
         match (bad(volumes), bad(parity)) {
-            (volumes, parity) if volumes.is_empty() && parity.is_empty() => None,
+            (volumes, parity) if volumes.is_empty() && parity.is_empty() => {
+                let program = self.wrong_program()?;
+                Some(format!("the images are all here; do not run {}: take it from elsewhere", in_line(&program.file)))
+            }
             (volumes, parity) if volumes.is_empty() => {
                 Some(format!("the images are all here; against further damage, bring again: {}", parity.join(", ")))
             }
@@ -118,6 +137,7 @@ pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) ->
         signature_checked: key.is_some(),
         volumes: Vec::new(),
         parity: carry.parity.len(),
+        program: None,
         bytes: 0,
     };
     for (number, file) in (1..).zip(&carry.volumes) {
@@ -138,7 +158,25 @@ pub fn verify(directory: &Path, key: Option<&PublicKey>, progress: &Progress) ->
         task.add(file.size);
         report.volumes.push(checked);
     }
+    report.program = check_program(&carry, directory)?;
     Ok(report)
+}
+
+fn check_program(carry: &CarryDocument, directory: &Path) -> Result<Option<Checked>, Error> {
+    let file = carry.program.as_ref().map_or(PROGRAM, |program| &program.file);
+    let path = directory.join(file);
+    let is_there = path.symlink_metadata().is_ok();
+    let state = match &carry.program {
+        None if !is_there => return Ok(None),
+        None => State::Unknown,
+        Some(_) if !is_there => State::Missing,
+        Some(packed) => match Digest::of_reader(fs::open_regular(&path)?, Algorithm::Sha256).at("read", &path)? {
+            (digest, _) if digest == packed.digest => State::Good,
+            (_, size) if size != packed.size => State::Size(size),
+            _ => State::Damaged,
+        },
+    };
+    Ok(Some(Checked { file: file.to_owned(), state, damaged: Vec::new() }))
 }
 
 fn check_parity(carry: &CarryDocument, file: &VolumeFile, path: &Path) -> Result<Checked, Error> {

@@ -15,7 +15,9 @@ use crate::terminal::Ui;
 
 /// Whether results are to be JSON, as far as that can be told before the command line is understood.
 pub(super) fn is_json(args: &[OsString]) -> bool {
-    args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json" || arg.as_encoded_bytes().starts_with(b"--json="))
+    args.iter()
+        .take_while(|arg| *arg != "--")
+        .any(|arg| arg == "--json" || arg.as_encoded_bytes().starts_with(b"--json="))
 }
 
 /// Whether they are where the command line does not say so.

@@ -8,7 +8,7 @@ use askama::Template;
 use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
-use crate::carry::{CARRY, CarryDocument, Checked, DOCUMENT_LIMIT, PublicKey, Reading, State};
+use crate::carry::{self, CARRY, CarryDocument, DOCUMENT_LIMIT, PublicKey, Reading, State};
 use crate::digest::Digest;
 use crate::escape::in_line;
 use crate::fs;
@@ -138,14 +138,13 @@ impl Evidence {
     pub fn of_carry(
         directory: &Path,
         key: Option<&PublicKey>,
-        checked: &[Checked],
-        read: u64,
+        report: &carry::VerifyReport,
         by: By,
         work: &Path,
     ) -> Result<Self, Error> {
         let carry = CarryDocument::read(directory, key)?;
         let document = Digest::sha256(&fs::read(&directory.join(CARRY), DOCUMENT_LIMIT)?);
-        let findings: Vec<String> = checked.iter().filter_map(Checked::finding).collect();
+        let findings: Vec<String> = report.findings().collect();
         let reading = match Reading::open(directory, key, None, work) {
             Ok(reading) => Some(reading),
             // What is damaged or away is among the findings; its images are listed all the same.
@@ -157,7 +156,7 @@ impl Evidence {
         let images = images(&carry.images, &mut read_document);
         let files = carry.volumes.iter().chain(&carry.parity);
         let volumes: Vec<OfVolume> = files
-            .zip(checked)
+            .zip(&report.volumes)
             .map(|(file, checked)| OfVolume {
                 file: file.file.clone(),
                 size: file.size,
@@ -179,8 +178,8 @@ impl Evidence {
             compared: if key.is_some() { OF_SIGNED_CARRY } else { OF_CARRY },
             good: findings.is_empty(),
             findings,
-            read: checked.iter().filter(|checked| checked.state != State::Missing).count() as u64,
-            bytes: read,
+            read: report.volumes.iter().filter(|checked| checked.state != State::Missing).count() as u64,
+            bytes: report.bytes,
             carry: Some(of_carry),
             images,
             ..Evidence::new(in_line(directory.display()), by)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::carry::{self, Checked, PublicKey, State};
+use crate::carry::{self, PublicKey, State};
 use crate::causes;
 use crate::escape::in_line;
 use crate::fs;
@@ -179,8 +179,7 @@ pub fn check_carry(
     let written = match evidence {
         Some(to) => {
             let work = scratch.directory("haversack-verify-")?;
-            let (volumes, bytes) = (&report.volumes, report.bytes);
-            let evidence = Evidence::of_carry(directory, key, volumes, bytes, by(&to.now), work.path())?;
+            let evidence = Evidence::of_carry(directory, key, &report, by(&to.now), work.path())?;
             evidence.write(&to.directory)?.to_vec()
         }
         None => Vec::new(),
@@ -226,12 +225,18 @@ impl CarryVerified {
     /// What was found, for people.
     pub fn to_text(&self) -> String {
         let report = &self.report;
-        let text: String = report.volumes.iter().filter_map(Checked::finding).map(|it| it + "\n").collect();
-        let bad = report.volumes.iter().filter(|volume| volume.state != State::Good).count();
+        let findings: Vec<String> = report.findings().collect();
+        let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        let program = report.program.as_ref().filter(|program| program.state != State::Missing);
+        let (with, not_compared) = match program {
+            Some(program) if program.state == State::Unknown => ("", program.finding()),
+            Some(_) => (" and the program", None),
+            None => ("", None),
+        };
         let signed = if report.signature_checked { ", signed" } else { "" };
         let (volumes, bytes) = (plural::count(report.volumes.len(), "volume"), amount(report.bytes, Unit::Bytes));
-        let line = format!("carry {}{signed}: {volumes}, {bytes}: {}\n", report.carry, found(bad));
-        let next = self.next_step.iter().map(|step| format!("{step}\n"));
+        let line = format!("carry {}{signed}: {volumes}{with}, {bytes}: {}\n", report.carry, found(findings.len()));
+        let next = not_compared.iter().chain(&self.next_step).map(|step| format!("{step}\n"));
         text + &line + &next.collect::<String>() + &lines_of(&self.written)
     }
 }

@@ -8,7 +8,7 @@ use assert_cmd::cargo::cargo_bin;
 use serde_json::json;
 
 use crate::images::varied;
-use crate::{assert_same, done, error, files, json};
+use crate::{assert_same, done, error, files, haversack, json};
 
 /// A directory with a layout `from` and the carry of it.
 fn packed() -> tempfile::TempDir {
@@ -55,6 +55,68 @@ fn a_bit_flipped_anywhere_in_a_volume_is_found_named_and_taken_for_nothing() {
         }
         std::fs::remove_dir_all(&layout).unwrap();
     }
+}
+
+#[test]
+fn the_program_that_is_carried_along_is_compared_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    varied(&dir.join("from"));
+    let packed = done(dir, &["pack", "oci:from", "--out", "carry"]);
+    let (program, document) = (dir.join("carry/haversack"), dir.join("carry/carry.json"));
+    let right = std::fs::read(cargo_bin!("haversack")).unwrap();
+    let (size, digest) = (right.len(), haversack::digest::Digest::sha256(&right));
+    assert_eq!(packed["program"], json!({ "file": "haversack", "size": size, "digest": digest }));
+    let said = || {
+        let output = haversack(dir, &["verify", "carry"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let id = packed["id"].as_str().unwrap();
+        let (_, rest) = text.split_once(&format!("carry {id}: 1 volume")).unwrap();
+        let before = text.split("carry ").next().unwrap().to_owned();
+        (
+            output.status.code(),
+            before,
+            rest.split_once(": ").map(|(with, rest)| (with.to_owned(), rest.to_owned())).unwrap(),
+        )
+    };
+    let mebibytes = |with: &str| with.ends_with("B") && with.contains(", ");
+    let (status, findings, (with, found)) = said();
+    assert_eq!((status, findings.as_str(), found.as_str()), (Some(0), "", "nothing is wrong\n"));
+    assert!(with.starts_with(" and the program, ") && mebibytes(&with), "{with}");
+
+    let next = "1 finding\nthe images are all here; do not run haversack: take it from elsewhere\n";
+    let mut flipped = right.clone();
+    flipped[size / 2] ^= 1;
+    let cut = format!("haversack has {} bytes, which is another number than it was packed with\n", size - 1);
+    for (wrong, finding) in [(&flipped[..], "haversack is damaged\n"), (&right[..size - 1], &cut)] {
+        std::fs::write(&program, wrong).unwrap();
+        let (status, findings, (_, found)) = said();
+        assert_eq!((status, findings.as_str(), found.as_str()), (Some(1), finding, next));
+        let (status, _) = json(dir, &["verify", "carry", "--report", "evidence"]);
+        let report: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(dir.join("evidence/report.json")).unwrap()).unwrap();
+        assert_eq!(
+            (status, &report["good"], &report["findings"]),
+            (Some(1), &json!(false), &json!([finding.trim_end()]))
+        );
+        std::fs::remove_dir_all(dir.join("evidence")).unwrap();
+    }
+    // Only the medium of the first volume has it, and nobody needs it.
+    std::fs::remove_file(&program).unwrap();
+    let (status, findings, (with, found)) = said();
+    assert_eq!(
+        (status, findings.as_str(), found.as_str(), mebibytes(&with)),
+        (Some(0), "", "nothing is wrong\n", true)
+    );
+    // Early releases did not say which one they packed.
+    std::fs::write(&program, &flipped).unwrap();
+    let mut early: serde_json::Value = serde_json::from_slice(&std::fs::read(&document).unwrap()).unwrap();
+    early.as_object_mut().unwrap().remove("program").unwrap();
+    std::fs::write(&document, early.to_string()).unwrap();
+    let (status, findings, (_, found)) = said();
+    let unknown = "haversack was not compared: the carry does not say which program was packed with it";
+    assert_eq!((status, findings.as_str(), found), (Some(0), "", format!("nothing is wrong\n{unknown}\n")));
+    assert_eq!(json(dir, &["verify", "carry"]).1["program"], json!({ "file": "haversack", "state": "unknown" }));
 }
 
 #[test]
