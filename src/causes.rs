@@ -12,9 +12,7 @@ pub fn of<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 /// The texts of the chain in one line, `outer: inner: innermost`. An error that only says again what it wraps is said once.
 pub fn line(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = of(error).map(text).collect();
-    texts.dedup();
-    texts.join(": ")
+    once(of(error).map(text).collect()).join(": ")
 }
 
 /// What an error says. Of an input that ends too early, the standard library says what it has of a buffer of ours.
@@ -38,9 +36,14 @@ pub fn lines(error: &(dyn Error + 'static)) -> Vec<String> {
             escape::line(&text).into_owned()
         }
     };
-    let mut texts: Vec<String> = of(error).map(one_line).collect();
-    // Wrappers say what they wrap. (They are not `transparent`, or the wrapped one would have no hint.)
-    texts.dedup();
+    once(of(error).map(one_line).collect())
+}
+
+/// Without what says again what stands before it. Wrappers say what they wrap (they are not `transparent`, or the wrapped one would have
+/// no hint), and SQLite's errors come once more with their number.
+fn once(mut texts: Vec<String>) -> Vec<String> {
+    let is_again = |rest: &str| rest.is_empty() || rest.ends_with(": ");
+    texts.dedup_by(|later, earlier| later.strip_suffix(&**earlier).is_some_and(is_again));
     texts
 }
 
@@ -71,9 +74,13 @@ mod tests {
     #[test]
     fn a_chain_is_one_line_and_says_nothing_twice() {
         let inner = || std::io::Error::other("disk full");
-        for (what, line_of_it) in [("cannot write x", "cannot write x: disk full"), ("disk full", "disk full")] {
+        for (what, line_of_it) in
+            [("cannot write x", "cannot write x: disk full"), ("disk full", "disk full"), ("full", "full: disk full")]
+        {
             assert_eq!(line(&Outer { what, source: inner() }), line_of_it);
         }
+        let numbered = Outer { what: "disk full", source: std::io::Error::other("error 13: disk full") };
+        assert_eq!((line(&numbered).as_str(), lines(&numbered)), ("disk full", vec!["disk full".to_owned()]));
         assert!(find::<std::io::Error>(&Outer { what: "x", source: inner() }).is_some());
         assert!(find::<std::fmt::Error>(&Outer { what: "x", source: inner() }).is_none());
     }
