@@ -57,10 +57,8 @@ impl LoginArgs {
                 Some(name) => Ok((name.to_owned(), password()?)),
             };
         }
-        let user = match name {
-            Some(name) => name.to_owned(),
-            None => prompt::line(ui, &format!("Username for {place}: "))?,
-        };
+        let asked = || prompt::line(ui, &format!("Username for {place}: "));
+        let user = name.map_or_else(asked, |name| Ok(name.to_owned()))?;
         if user.is_empty() {
             return Err(Failure::usage("no user was named"));
         }
@@ -81,14 +79,12 @@ struct FileArgs {
 impl FileArgs {
     /// The file that is written, and those that are looked in.
     fn files(&self, context: &Context) -> Result<(PathBuf, AuthFiles), Failure> {
-        let mut paths = context.config.environment.auth_files();
         if let Some(path) = &self.authfile {
             return Ok((path.clone(), AuthFiles { paths: vec![path.clone()], ..AuthFiles::default() }));
         }
-        if paths.is_empty() {
-            return Err(Failure::usage("neither HOME nor XDG_RUNTIME_DIR is set: name a file with --authfile"));
-        }
-        let first = paths[0].clone();
+        let mut paths = context.config.environment.auth_files();
+        let nowhere = || Failure::usage("neither HOME nor XDG_RUNTIME_DIR is set: name a file with --authfile");
+        let first = paths.first().cloned().ok_or_else(nowhere)?;
         paths.dedup();
         Ok((first, AuthFiles { paths, ..AuthFiles::default() }))
     }

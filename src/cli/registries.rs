@@ -58,17 +58,20 @@ struct AuthArgs {
     authfile: Option<PathBuf>,
 }
 
-/// Where one option is asked for that two ends have each of their own, clap knows one of them alone.
-pub(super) fn of_both_ends(mut error: clap::Error) -> clap::Error {
-    let is_text = |kind, text: &str| matches!(error.get(kind), Some(ContextValue::String(found)) if found == text);
-    let suggested = |text| is_text(ContextKind::SuggestedArg, text);
-    if is_text(ContextKind::InvalidArg, "--tls-verify")
-        && (suggested("--dest-tls-verify") || suggested("--src-tls-verify"))
-    {
-        error.remove(ContextKind::SuggestedArg);
-        let tip = "each end has its own: '--src-tls-verify' for what is read, '--dest-tls-verify' for what is written";
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
-    }
+/// Tips in place of clap's own: of an option that two ends have each of their own it knows one alone, and `podman login` has one that
+/// we have not.
+pub(super) fn with_tips(mut error: clap::Error) -> clap::Error {
+    let is = |kind, texts: &[&str]| matches!(error.get(kind), Some(ContextValue::String(it)) if texts.contains(&&**it));
+    let ends = ["--src-tls-verify", "--dest-tls-verify"];
+    let tip = if is(ContextKind::InvalidArg, &["--tls-verify"]) && is(ContextKind::SuggestedArg, &ends) {
+        "each end has its own: '--src-tls-verify' for what is read, '--dest-tls-verify' for what is written"
+    } else if is(ContextKind::InvalidArg, &["-p", "--password"]) && error.to_string().contains(" login ") {
+        "others on this machine can read a command line: '--password-stdin' takes the password from standard input"
+    } else {
+        return error;
+    };
+    error.remove(ContextKind::SuggestedArg);
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     error
 }
 

@@ -15,9 +15,8 @@ use crate::terminal::Ui;
 
 /// Whether results are to be JSON, as far as that can be told before the command line is understood.
 pub(super) fn is_json(args: &[OsString]) -> bool {
-    args.iter()
-        .take_while(|arg| *arg != "--")
-        .any(|arg| arg == "--json" || arg.as_encoded_bytes().starts_with(b"--json="))
+    let is_it = |arg: &OsString| arg == "--json" || arg.to_string_lossy().starts_with("--json=");
+    args.iter().take_while(|arg| *arg != "--").any(is_it)
 }
 
 /// Whether they are where the command line does not say so.
@@ -28,7 +27,7 @@ pub(super) fn is_json_by_default(command: &Command) -> bool {
 
 /// Says what is wrong with a command line, and ends the run. Help and the version, which are no errors to clap's callers, are printed.
 pub(super) fn end(error: clap::Error, args: &[OsString], config: &Config, ui: &Ui) -> ExitCode {
-    let error = registries::of_both_ends(error);
+    let error = registries::with_tips(error);
     let is_told = publish::tell_usage(args, &error, ui);
     if let Some(error) = config.blamed(&error, args) {
         let failure = Failure::from(error).exit(Exit::Usage);

@@ -289,6 +289,18 @@ fn a_command_line_that_makes_no_sense_is_json_for_programs_too() {
             "unexpected argument '--tls-verify' found",
             Some("each end has its own: '--src-tls-verify' for what is read, '--dest-tls-verify' for what is written"),
         ),
+        (
+            &["--json", "login", "h.example", "-u", "ann", "-p", "secret"],
+            "unexpected argument '-p' found",
+            Some(
+                "others on this machine can read a command line: '--password-stdin' takes the password from standard input",
+            ),
+        ),
+        (
+            &["--json", "copy", "-p", "oci:a", "oci:b"],
+            "unexpected argument '-p' found",
+            Some("to pass '-p' as a value, use '-- -p'"),
+        ),
         (&["catalog", "--json"], "a command is missing", Some("usage: haversack catalog [OPTIONS] <COMMAND>")),
         (&["--json"], "a command is missing", Some("usage: haversack [OPTIONS] <COMMAND>")),
     ] {
