@@ -66,6 +66,9 @@ pub const DOCUMENT: u64 = 4 << 20;
 /// How many lists of manifests may lie in each other.
 pub const INDEX_LEVELS: usize = 4;
 
+/// Bytes of the package databases in all layers of an image, which wait in files. rpm's of a full desktop has 200 MiB.
+pub const PACKAGE_DATABASES: u64 = 256 << 20;
+
 /// Bytes of a key ring.
 pub const KEYRING: u64 = 16 << 20;
 

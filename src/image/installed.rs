@@ -30,6 +30,8 @@ pub struct Databases {
     hidden: BTreeSet<String>,
     /// Files that were written.
     written: usize,
+    /// Their bytes.
+    bytes: u64,
 }
 
 /// Why a database cannot be read.
@@ -55,8 +57,8 @@ pub enum Error {
 }
 
 impl Databases {
-    /// Looks through a layer, given as its uncompressed tar; the uppermost comes first. Files are put into `work`, each
-    /// of at most 256 MiB.
+    /// Looks through a layer, given as its uncompressed tar; the uppermost comes first. Files are put into `work`, which
+    /// takes [`limits::PACKAGE_DATABASES`] bytes at most for all layers.
     pub fn look(&mut self, tar: impl Read, work: &Path) -> Result<(), Error> {
         let mut count = Count::new("entries in layers", limits::ENTRIES);
         let (mut here, mut gone) = (BTreeMap::new(), Vec::new());
@@ -80,10 +82,13 @@ impl Databases {
                 let to = work.join(format!("database-{}", self.written));
                 self.written += 1;
                 let mut file = fs::create_new(&to)?;
-                let copied = io::copy(&mut entry.by_ref().take(MOST + 1), &mut file).at("write", &to)?;
-                if copied > MOST {
-                    return Err(Error::Damaged { name, why: format!("it has more than {MOST} bytes") });
+                let room = limits::PACKAGE_DATABASES - self.bytes;
+                let copied = io::copy(&mut entry.by_ref().take(room + 1), &mut file).at("write", &to)?;
+                if copied > room {
+                    let why = format!("up to here the databases have more than {} bytes", limits::PACKAGE_DATABASES);
+                    return Err(Error::Damaged { name, why });
                 }
+                self.bytes += copied;
                 here.insert(name, to);
             }
         }
@@ -114,7 +119,7 @@ impl Databases {
             } else if name.contains("rpm/") {
                 return Err(Error::Format(name.clone()));
             } else {
-                let bytes = fs::read(path, MOST)?;
+                let bytes = fs::read(path, limits::PACKAGE_DATABASES)?;
                 let text = String::from_utf8_lossy(&bytes);
                 if name.contains("apk/") { apk(&text, &mut packages) } else { dpkg(&text, &mut packages) }
             }
@@ -229,9 +234,6 @@ fn word(bytes: &[u8]) -> Option<u32> {
 /// Bytes of an entry of a header: tag, type, offset, count.
 const ENTRY: usize = 16;
 
-/// Bytes of a database, at most.
-const MOST: u64 = 256 << 20;
-
 const NAMES: [&str; 9] = [
     "var/lib/dpkg/status",
     "lib/apk/db/installed",
@@ -276,6 +278,21 @@ mod tests {
     const TWO: &[u8] = b"Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2-2\n\n\
                          Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36\n\n\
                          Package: libc6\nStatus: install ok installed\nArchitecture: i386\nVersion: 2.36\n";
+
+    #[test]
+    fn many_databases_take_no_more_room_than_one_may() {
+        let work = tempfile::tempdir().unwrap();
+        let name = |file: char| format!("var/lib/dpkg/status.d/{file}");
+        let (a, b) = (name('a'), name('b'));
+        let layer = tar(&[(&a, ONE), (&b, TWO)]);
+        let both = (ONE.len() + TWO.len()) as u64;
+        let mut databases = Databases { bytes: limits::PACKAGE_DATABASES - both, ..Databases::default() };
+        databases.look(&layer[..], work.path()).unwrap();
+        let mut databases = Databases { bytes: limits::PACKAGE_DATABASES - both + 1, ..Databases::default() };
+        let other = tempfile::tempdir().unwrap();
+        let error = databases.look(&layer[..], other.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("/{b}: up to here the databases have more than 268435456 bytes"));
+    }
 
     #[test]
     fn the_uppermost_database_counts_and_what_is_taken_away_does_not() {
