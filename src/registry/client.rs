@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) tags: Mutex<HashMap<String, Arc<HashSet<String>>>>,
     /// Whether it was found to have no lists of referrers.
     pub(super) lists_none: AtomicBool,
+    /// Whether it has said of a blob that was sent in this run which digest it found.
+    pub(super) says_digests: AtomicBool,
 }
 
 /// What a registry, or the way to it, can do wrong.
@@ -280,8 +282,8 @@ impl Registry {
             match answer {
                 Ok(response) if matches!(response.status().as_u16(), 200 | 401 | 403) => {
                     let (http, host, auth) = (http.clone(), host.to_owned(), auth.clone());
-                    let (tokens, recent, tags, lists_none) = Default::default();
-                    let inner = Inner { http, host, base, auth, tokens, recent, tags, lists_none };
+                    let (tokens, recent, tags, lists_none, says_digests) = Default::default();
+                    let inner = Inner { http, host, base, auth, tokens, recent, tags, lists_none, says_digests };
                     return Ok(Registry(Arc::new(inner)));
                 }
                 Ok(_) => failed = Some(Error::NotARegistry(base)),

@@ -10,11 +10,13 @@
 //! pieces gets the blob whole.
 //!
 //! Whatever arrives becomes a blob only when the registry finds the digest to be right (distribution-spec, "Pushing blobs"). What
-//! comes over the network is hashed here, too, before its last byte leaves. What lies on the disk is hashed by the registry alone;
-//! when that refuses it, or does not say that it compared it, it is read again, to see whether it is damaged. Only a registry that
-//! repeats the digest and compares nothing can hold what was damaged.
+//! lies on the disk is hashed by the registry alone; when that refuses it, or does not say that it compared it, it is read again, to
+//! see whether it is damaged. What comes over the network cannot be read again so cheaply: it is hashed here, too, before its last
+//! byte leaves, until the registry has said of a blob what it found. Only a registry that repeats the digest and compares nothing can
+//! hold what was damaged.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
@@ -76,17 +78,19 @@ impl Repository {
         memory: &Memory,
     ) -> Result<(), Error> {
         let place = self.place(described.digest().as_ref());
-        let blob = Outgoing { repository: self, described, digest: layout::digest_of(described)?, kept, place };
+        let is_hashed = kept.is_none() && !self.registry.0.says_digests.load(Ordering::Relaxed);
+        let digest = layout::digest_of(described)?;
+        let blob = Outgoing { repository: self, described, digest, open: &open, kept, is_hashed, place };
         if described.size() <= PIECE {
             let url = blob.begin(begun).await?;
-            return blob.whole(url, open(0)).await;
+            return blob.whole(url).await;
         }
-        match blob.in_pieces(&open, begun, memory).await {
+        match blob.in_pieces(begun, memory).await {
             Err(error) if takes_no_pieces(&error) => {
                 tracing::info!("{}: takes no pieces ({error}), so it is sent whole", blob.place);
                 memory.note_upload(&blob.place, None);
                 let url = blob.begin(None).await?;
-                blob.whole(url, open(0)).await
+                blob.whole(url).await
             }
             result => result,
         }
@@ -94,16 +98,20 @@ impl Repository {
 }
 
 /// A blob that is being sent.
-struct Outgoing<'a> {
+struct Outgoing<'a, O> {
     repository: &'a Repository,
     described: &'a Descriptor,
     digest: Digest,
+    /// Reads it from an offset on.
+    open: O,
     kept: Option<&'a Arc<Store>>,
+    /// Whether it is hashed on its way.
+    is_hashed: bool,
     /// HOST/REPOSITORY@DIGEST
     place: String,
 }
 
-impl Outgoing<'_> {
+impl<O: Fn(u64) -> Chunks> Outgoing<'_, O> {
     /// The address of a new upload.
     async fn begin(&self, begun: Option<Url>) -> Result<Url, Error> {
         if let Some(url) = begun {
@@ -119,12 +127,12 @@ impl Outgoing<'_> {
             .ok_or_else(|| Error::Protocol { url: start, problem: "started an upload without saying where".into() })
     }
 
-    async fn whole(&self, url: Url, chunks: Chunks) -> Result<(), Error> {
-        let feed = Feed::new(chunks, 0, self);
+    async fn whole(&self, url: Url) -> Result<(), Error> {
+        let feed = Feed::new(0, self);
         self.finish(url, Feed::body(&feed, self.described.size()), self.described.size(), &feed).await
     }
 
-    async fn in_pieces(&self, open: &impl Fn(u64) -> Chunks, begun: Option<Url>, memory: &Memory) -> Result<(), Error> {
+    async fn in_pieces(&self, begun: Option<Url>, memory: &Memory) -> Result<(), Error> {
         let size = self.described.size();
         let remembered = match memory.upload(&self.place) {
             Some(url) => self.status(&url).await.ok().filter(|(_, offset)| *offset <= size),
@@ -138,7 +146,7 @@ impl Outgoing<'_> {
         if offset > 0 {
             tracing::info!("{}: going on with an upload at byte {offset} of {size}", self.place);
         }
-        let feed = Feed::new(open(offset), offset, self);
+        let feed = Feed::new(offset, self);
         let mut tries = 0;
         while offset < size {
             memory.note_upload(&self.place, Some(&url));
@@ -164,7 +172,7 @@ impl Outgoing<'_> {
                 tries = 0;
             }
             (url, offset) = there;
-            feed.lock().await.restart(open(offset), offset);
+            feed.lock().await.restart((self.open)(offset), offset);
         }
         memory.note_upload(&self.place, Some(&url));
         let result = self.finish(url, Body::from(Bytes::new()), 0, &feed).await;
@@ -220,10 +228,13 @@ impl Outgoing<'_> {
             StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => {
                 let stored = announced(response.headers()).and_then(|text| text.parse::<Digest>().ok());
                 match stored.filter(|stored| stored.algorithm() == self.digest.algorithm()) {
-                    Some(stored) if stored == self.digest && response.status() != StatusCode::ACCEPTED => Ok(()),
+                    Some(stored) if stored == self.digest && response.status() != StatusCode::ACCEPTED => {
+                        self.repository.registry.0.says_digests.store(true, Ordering::Relaxed);
+                        Ok(())
+                    }
                     // It says that it got something else; some say so of the last piece alone.
                     Some(found) if found != self.digest => {
-                        self.look_at_kept().await?;
+                        self.look_again().await?;
                         match self.repository.holds(&self.digest).await? {
                             true => Ok(()),
                             false => Err(Error::Protocol {
@@ -233,25 +244,34 @@ impl Outgoing<'_> {
                         }
                     }
                     // It has not said that it looked.
-                    _ => self.look_at_kept().await,
+                    _ => self.look_again().await,
                 }
             }
             status => {
                 let refused = self.refused(status, response).await;
                 if !is_about_others(status) {
-                    self.look_at_kept().await?;
+                    self.look_again().await?;
                 }
                 Err(refused)
             }
         }
     }
 
-    /// Whether what lies on the disk is what was described: the error is that it is not.
-    async fn look_at_kept(&self) -> Result<(), Error> {
-        match self.kept {
-            Some(store) => checked(store.clone(), self.described.clone()).await,
-            None => Ok(()),
+    /// Whether what was not hashed on its way is what was described: the error is that it is not.
+    async fn look_again(&self) -> Result<(), Error> {
+        if let Some(store) = self.kept {
+            return checked(store.clone(), self.described.clone()).await;
         }
+        if self.is_hashed {
+            return Ok(());
+        }
+        let feed = Feed::new(0, self);
+        let mut feed = feed.lock().await;
+        feed.hasher = Some(Hasher::new(self.digest.algorithm()));
+        while feed.at < feed.size {
+            feed.next(u64::MAX).await?;
+        }
+        Ok(())
     }
 
     /// How much of an upload the registry has, and where to send the rest.
@@ -296,7 +316,7 @@ struct Feed {
     /// Offset of the next byte.
     at: u64,
     size: u64,
-    /// How far it was hashed; no hash where the beginning was sent by an earlier run, or the source can be read again.
+    /// How far it was hashed; no hash where the beginning was sent by an earlier run, or the registry says what it found.
     hashed: u64,
     hasher: Option<Hasher>,
     digest: Digest,
@@ -306,14 +326,14 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(chunks: Chunks, at: u64, blob: &Outgoing<'_>) -> Arc<Mutex<Self>> {
+    fn new<O: Fn(u64) -> Chunks>(at: u64, blob: &Outgoing<'_, O>) -> Arc<Mutex<Self>> {
         Arc::new(Mutex::new(Feed {
-            chunks,
+            chunks: (blob.open)(at),
             rest: Bytes::new(),
             at,
             size: blob.described.size(),
             hashed: at,
-            hasher: (at == 0 && blob.kept.is_none()).then(|| Hasher::new(blob.digest.algorithm())),
+            hasher: (at == 0 && blob.is_hashed).then(|| Hasher::new(blob.digest.algorithm())),
             digest: blob.digest.clone(),
             place: blob.kept.map_or_else(|| blob.place.clone(), |store| store.place_of(&blob.digest)),
             failure: None,

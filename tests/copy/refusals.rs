@@ -3,11 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use axum::response::IntoResponse;
 use haversack::digest::Digest;
 
+use crate::keeper::{self, Keeper};
 use crate::quirky::{LAYER_SIZE, Quirk, Quirky};
 use crate::real::large;
+use crate::referring::copy;
 use crate::taker::{Accident, Taker};
 use crate::{clean, done, error, haversack};
 
@@ -99,6 +104,50 @@ fn what_a_registry_refuses_is_read_again_and_a_damaged_file_is_named() {
                 assert_eq!(taker.manifests(), 0, "{case}");
             }
         }
+    }
+}
+
+#[test]
+fn what_comes_from_a_registry_is_hashed_until_the_other_has_shown_that_it_compares() {
+    let dir = tempfile::tempdir().unwrap();
+    large(dir.path(), 3, 100_000);
+    let first = Keeper::start(keeper::Quirk::default());
+    done(&copy(dir.path(), "oci:from:x", &first.at("r/x:1")));
+    let digests: Vec<String> = first.names().into_iter().filter(|name| name.starts_with("sha256:")).collect();
+    let blobs: Vec<&String> = digests.iter().filter(|name| first.kept(name).len() > 1000).collect();
+    assert_eq!(blobs.len(), 3);
+    // What arrives is wrong each time, or the first time only. The configuration may be sent before the layers.
+    for (times, registry, reads) in
+        [(9, Accident::Says, 5..=6), (1, Accident::Says, 5..=6), (9, Accident::Mounts(400), 3..=3)]
+    {
+        let mut asked = 0;
+        for digest in &blobs {
+            let mut wrong = first.kept(digest);
+            wrong[1000] ^= 1;
+            let found = Digest::sha256(&wrong);
+            let counted = Arc::new(AtomicUsize::new(0));
+            let (count, path, bytes) = (counted.clone(), format!("/blobs/{digest}"), wrong.clone());
+            let answers = move |method: &str, asked: &str| {
+                let is_it = method == "GET" && asked.ends_with(&path);
+                (is_it && count.fetch_add(1, Relaxed) < times).then(|| bytes.clone().into_response())
+            };
+            let from = Keeper::start(keeper::Quirk { answers: Some(Arc::new(answers)), ..keeper::Quirk::default() });
+            first.names().iter().for_each(|name| from.keep(name, &first.kept(name)));
+            let taker = Taker::start(registry);
+            let to = format!("docker://{}/r/x:1", taker.address);
+            let options =
+                ["--src-tls-verify=false", "--dest-tls-verify=false", "--retries=0", "--parallel=1", "--json"];
+            let output = haversack(dir.path(), &[&["copy", &from.at("r/x:1"), &to][..], &options].concat());
+            let error = error(&output);
+            let is_named = error.contains(&format!("expected {digest}, found {found}"));
+            let is_refused = error.contains("400 Bad Request");
+            // Who was let down by the network, and has by now what is right, is told what the registry said.
+            let second = counted.load(Relaxed) == 2;
+            assert_eq!((is_named, is_refused), (times > 1 || !second, times == 1 && second), "{error}");
+            assert_eq!(taker.manifests(), 0);
+            asked += counted.load(Relaxed);
+        }
+        assert!(reads.contains(&asked), "{asked}");
     }
 }
 

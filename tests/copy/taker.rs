@@ -29,6 +29,8 @@ pub(crate) enum Accident {
     Blobs(u16, Option<&'static str>),
     /// It says that it mounts blobs and does not, and answers manifests that name what it lacks with this status.
     Mounts(u16),
+    /// None: it says of each blob which digest it found.
+    Says,
 }
 
 pub(crate) struct Taker {
@@ -197,7 +199,10 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
                 return StatusCode::BAD_REQUEST.into_response();
             }
             inner.blobs.insert(format!("{repository}/{digest}"), content);
-            StatusCode::CREATED.into_response()
+            match inner.accident {
+                Some(Accident::Says) => (StatusCode::CREATED, [("docker-content-digest", digest)]).into_response(),
+                _ => StatusCode::CREATED.into_response(),
+            }
         }
         ("PUT", _) => {
             let mut manifest = Vec::new();
