@@ -115,6 +115,8 @@ fn credentials_that_are_not_taken_end_the_run_before_anything_is_sent() {
         server.fault(Method::POST, "api/search", 1, 403);
         let run = Run::of(command.env("ARTIFACTORY_TOKEN", "0ld").output().unwrap());
         assert!(run.status == 1 && run.stderr.contains("hint: give an access token"), "{}", run.stderr);
+        // A server without words is not quoted.
+        assert!(!run.stderr.contains(": \n"), "{}", run.stderr);
         assert_eq!(server.files().len(), 0);
     }
 }

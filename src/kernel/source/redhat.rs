@@ -94,7 +94,7 @@ pub enum Error {
         after: Option<Duration>,
     },
     /// A failure reported in an answer with status 200.
-    #[error("{}: error {code} in the answer: {message}", http::shown(url))]
+    #[error("{}: error {code} in the answer{}{message}", http::shown(url), if message.is_empty() { "" } else { ": " })]
     InAnswer {
         /// What was requested.
         url: Box<Url>,

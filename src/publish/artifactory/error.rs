@@ -29,7 +29,7 @@ pub enum Error {
         found: Digest,
     },
     /// The credentials are not taken.
-    #[error("{}: {status}: {detail}", http::shown(url))]
+    #[error("{}: {status}{}{detail}", http::shown(url), if detail.is_empty() { "" } else { ": " })]
     Unauthorized {
         /// What was requested.
         url: Box<Url>,
