@@ -35,7 +35,7 @@ enum CatalogCommand {
     /// Write the directory that certsuite reads
     #[command(after_help = DUMP_HELP)]
     Dump(DumpArgs),
-    /// Make a snapshot from a directory that `catalog dump` has written, or oct, the earlier catalog tool
+    /// Make a snapshot from a directory written by `catalog dump`, or by oct, the earlier catalog tool
     #[command(after_help = IMPORT_HELP)]
     Import(ImportArgs),
     /// Say whether something is certified
